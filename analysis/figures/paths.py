@@ -1,0 +1,81 @@
+"""Along the straight line between two members."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from analysis import style
+from analysis.frames import comparable, over_pools, unscaled, usable
+from analysis.statistics.barrier import QUANTITIES, barrier, with_weight
+
+QUANTITY = {"cross_entropy": ("cross-entropy (nats)", 1), "accuracy": ("accuracy (%)", 100)}
+
+
+def paths(candidates: pd.DataFrame) -> style.Plot:
+    """The straight line between two members: cross-entropy and accuracy of (1 - w) θ_a + w θ_b against the weight w.
+
+    Thin lines are pools (the mean over a pool's pairs), the thick line is their mean with a 95% Student-t band over
+    pools, which are the unit of replication. The barrier, written in, is the largest height of a pair's path above
+    the chord between its two members, averaged over the pairs of a pool and then over pools, with its 95% interval; a
+    path that never rises above its chord has the barrier 0.
+    """
+    rows = unscaled(comparable(candidates))
+    points = with_weight(rows)
+    metrics = [name for name in QUANTITY if points[name].notna().any()]
+    data = pd.concat([_curve(points, metric) for metric in metrics], ignore_index=True)
+    populations = sorted(set(points["population"]))
+    variants = sorted(set(points["variant"]), key=lambda text: (text != "plain", text))
+    figure, axes = style.grid(len(populations), len(metrics))
+    for name, panels in zip(populations, axes, strict=True):
+        for metric, panel in zip(metrics, panels, strict=True):
+            _panel(panel, points[points["population"] == name], data[data["population"] == name], metric, variants)
+        style.title(panels[0], name, style.recipe(points[points["population"] == name]))
+        _write_barrier(panels[0], rows[rows["population"] == name], metrics[0], variants)
+    for panel in axes[-1]:
+        panel.set_xlabel("weight w (0: first member, 1: second)")
+    if variants != ["plain"]:
+        style.key(figure, [Line2D([], [], label=text, **style.series(i)) for i, text in enumerate(variants)])
+    return style.Plot(figure, data, style.pools(points))
+
+
+def _curve(points: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean over pools of a metric at each weight."""
+    values = points.assign(value=points[metric], reason=usable(points, metric))
+    by = ["population", "variant", "weight"]
+    return over_pools(values, by, estimand=f"mean {metric}").assign(metric=metric)
+
+
+def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, variants: list[str]) -> None:
+    """Pools thin, their mean thick, for each variant."""
+    label, scale = QUANTITY[metric]
+    for index, variant in enumerate(variants):
+        look = style.series(index)
+        own = points[(points["variant"] == variant) & (points["status"] == "ok")]
+        for _, pool in own.groupby("pool_id"):
+            mean = pool.groupby("weight")[metric].mean() * scale
+            axes.plot(mean.index, mean, linewidth=0.8, alpha=0.5, **look)
+        curve = data[(data["variant"] == variant) & (data["metric"] == metric)]
+        axes.plot(curve["weight"], curve["estimate"] * scale, linewidth=2.2, **look)
+        style.band(axes, curve["weight"], curve["low"] * scale, curve["high"] * scale, str(look["color"]))
+    axes.set_ylabel(label)
+    axes.set_xlim(0, 1)
+
+
+def _write_barrier(axes: Axes, rows: pd.DataFrame, metric: str, variants: list[str]) -> None:
+    """The chord barrier above the panel, at its right, one line per variant."""
+    found = barrier(rows, metric=metric)
+    found = found[found["quantity"] == QUANTITIES[0]]
+    unit = "nats" if metric == "cross_entropy" else "points of error"
+    scale = 1 if metric == "cross_entropy" else 100
+    lines = []
+    for row in found.itertuples():
+        steps = " + ".join(text for text in (str(row.alignment), str(row.repair)) if text != "none")
+        interval = f" [{row.low * scale:.3f}, {row.high * scale:.3f}]" if row.n_units > 1 else ""
+        prefix = f"{steps or 'plain'}: " if len(variants) > 1 else "barrier "
+        lines.append(f"{prefix}{row.estimate * scale:.3f}{interval}")
+    head = [f"barrier ({unit})"] if len(variants) > 1 else []
+    text = "\n".join(head + lines) + ("" if head else f" {unit}")
+    axes.annotate(text, (0.5, 0.97), xycoords="axes fraction", ha="center", va="top", fontsize=8, color=style.INK)
+    axes.margins(y=0.12 + 0.1 * len(lines))

@@ -1,0 +1,106 @@
+"""Accuracy when members' weights are multiplied before merging."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from analysis import style
+from analysis.errors import NothingToDrawError
+from analysis.frames import comparable
+from analysis.statistics.pool_means import pool_means
+
+WORDS = {
+    "all": "all members",
+    "first": "first member",
+    "last": "last member",
+    "all_but_first": "all but the first",
+    "all_but_last": "all but the last",
+}
+
+
+def scale(candidates: pd.DataFrame) -> style.Plot:
+    """Sensitivity to magnitude: accuracy when members' weights are multiplied by a factor before they are merged.
+
+    Factors lie on a logarithmic axis, both sides of 1 (unscaled, dashed). Columns tell which members are multiplied:
+    all, or only the first, the last, and so on. Rows are populations, with the smallest and the largest subset that
+    was scaled (the table has all sizes). Lines are means over pools, the unit of replication, with 95% Student-t bands.
+    A cross at the foot marks a factor at which outputs overflowed in some rows: those are no accuracies, and the line
+    there, if any, is the mean of the finite rows alone.
+    """
+    rows = _magnified(comparable(candidates))
+    data = pool_means(rows, by=["population", "n_members", "arm", "scaling_factor", "space", "label"])
+    lost = rows[rows["status"] == "non_finite"].groupby(list(data.columns[:6])).size().rename("non_finite")
+    data = data.merge(lost.reset_index(), "left").fillna({"non_finite": 0}).astype({"non_finite": int})
+    looks = style.looks(data)
+    cells = [cell for name in sorted(set(data["population"])) for cell in _sizes(data, name)]
+    arms = [*(arm for arm in WORDS if arm in set(data["arm"])), *sorted(set(data["arm"]) - set(WORDS))]
+    figure, axes = style.grid(len(cells), len(arms), height=2.2, share="row")
+    for (name, size), panels in zip(cells, axes, strict=True):
+        own = data[(data["population"] == name) & data["n_members"].isin([size, 1])]
+        for arm, panel in zip(arms, panels, strict=True):
+            _panel(panel, own[own["arm"] == arm], looks)
+            first = arm == arms[0]
+            style.title(panel, f"{name}, {size} members" if first else "", f"{WORDS.get(arm, arm)} scaled")
+        panels[0].set_ylabel("accuracy (%)")
+    for panel in axes[-1]:
+        panel.set_xlabel("factor on the weights")
+    style.key(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()])
+    return style.Plot(figure, data, style.pools(rows))
+
+
+def _magnified(rows: pd.DataFrame) -> pd.DataFrame:
+    """The magnified rows with `arm` (which members; other settings too), and the unscaled ones as factor 1 of each."""
+    scaled = rows[rows["scaling"] == "magnify"]
+    if scaled.empty:
+        raise NothingToDrawError("candidates", "no rows with the scaling `magnify`")
+    scaled = scaled.assign(arm=_arms(scaled))
+    plain = rows[rows["scaling"].fillna("none") == "none"]
+    joint = ["population", "label", "n_members", "arm"]
+    arms = scaled[joint].drop_duplicates()
+    plain = plain.merge(arms, on=joint[:3]).assign(scaling="magnify", scaling_factor=1.0)
+    measured = scaled[scaled["scaling_factor"] == 1][joint].drop_duplicates()
+    fresh = plain.merge(measured, "left", on=joint, indicator=True)["_merge"] == "left_only"
+    joined = pd.concat([scaled, plain[fresh.to_numpy()]], ignore_index=True)
+    # The arm says all that the settings say but the factor, and they differ between a row and its unscaled twin.
+    return joined.assign(scaling_settings="", scaling_members=joined["arm"])
+
+
+def _arms(scaled: pd.DataFrame) -> list[str]:
+    """Which members are multiplied and, where it differs from row to row, which tensors."""
+    settings = [json.loads(text or "{}") for text in scaled["scaling_settings"]]
+    tensors = [str(one.get("tensors", "parameters")) for one in settings]
+    several = len(set(tensors)) > 1
+    pairs = zip(scaled["scaling_members"], tensors, strict=True)
+    return [f"{which}, {tensor}" if several and tensor != "parameters" else which for which, tensor in pairs]
+
+
+def _sizes(data: pd.DataFrame, population: str) -> list[tuple[str, int]]:
+    """The smallest and the largest size of a scaled subset of a population."""
+    sizes = sorted(set(data.loc[(data["population"] == population), "n_members"]) - {1}) or [1]
+    return [(population, size) for size in dict.fromkeys([sizes[0], sizes[-1]])]
+
+
+def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
+    """One line per label with its band; crosses at the foot where rows are not finite."""
+    axes.set_xscale("log")
+    axes.axvline(1, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    foot = axes.get_xaxis_transform()
+    for index, (label, look) in enumerate(looks.items()):
+        own = data[data["label"] == label].sort_values("scaling_factor")
+        line = own[own["n_units"] > 0]
+        axes.plot(line["scaling_factor"], line["estimate"] * 100, **look)
+        style.band(axes, line["scaling_factor"], line["low"] * 100, line["high"] * 100, str(look["color"]))
+        lost = own.loc[own["non_finite"] > 0, "scaling_factor"]
+        height = np.full(len(lost), 0.03 + 0.05 * (index % 4))
+        axes.plot(lost, height, "x", color=look["color"], transform=foot, markersize=5, clip_on=False)
+    axes.xaxis.set_major_locator(LogLocator(10, numticks=7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())

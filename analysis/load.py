@@ -1,0 +1,109 @@
+"""A run folder as data frames, checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from analysis.errors import AnalysisError
+from sweep import table
+
+KEYS = {"members": ["member_id"], "curves": ["member_id", "epoch"], "candidates": ["candidate_id", "split"]}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds: `info` is its `run.json`, `config` the text of its `sweep.yaml`, the rest tables.
+
+    `warnings` says what was put right in reading.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    config: str
+    members: pd.DataFrame
+    curves: pd.DataFrame
+    candidates: pd.DataFrame
+    warnings: tuple[str, ...]
+
+
+def load(folder: str | Path) -> Run:
+    """The rows of a run folder, finished or not.
+
+    Raises AnalysisError for a folder that is missing, holds no rows, cannot be read, or was written by a newer version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AnalysisError(str(folder), "no such run folder", "`sweep ls` lists runs; a run folder is `runs/<name>`")
+    info = _info(folder)
+    _refuse_newer(folder, info)
+    warnings: list[str] = []
+    tables = {name: _table(folder, name, warnings) for name in KEYS}
+    if all(frame.empty for frame in tables.values()):
+        raise AnalysisError(str(folder / "tables"), "no rows yet", f"run the sweep first: `sweep run {_file(info)}`")
+    config = folder / "sweep.yaml"
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    return Run(folder, info, text, tables["members"], tables["curves"], tables["candidates"], tuple(warnings))
+
+
+def _file(info: dict[str, Any]) -> str:
+    """The file of choices that the last command named, else a placeholder."""
+    commands = [str(one.get("command", "")) for one in info.get("invocations", [])]
+    words = commands[-1].split() if commands else []
+    return words[2] if len(words) > 2 else "FILE.yaml"
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    """The run's own description; empty where there is none."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AnalysisError(str(path), f"not JSON: {error}", "restore it, or move it away to go on without") from None
+    if not isinstance(info, dict):
+        raise AnalysisError(str(path), "not a JSON object", "restore it, or move it away to go on without")
+    return info
+
+
+def _refuse_newer(folder: Path, info: dict[str, Any]) -> None:
+    """Raises AnalysisError where the folder or one of its files has a newer schema than this code."""
+    versions = {folder / "run.json": info.get("schema_version")}
+    for name in KEYS:
+        for path in table.part_files(folder, name)[:1]:
+            versions[path] = (_schema(path).metadata or {}).get(b"schema_version")
+    for path, version in versions.items():
+        if version is not None and int(version) > table.SCHEMA_VERSION:
+            what = f"schema version {int(version)}, newer than {table.SCHEMA_VERSION} which this code reads"
+            raise AnalysisError(str(path), what, "upgrade to the version that wrote it")
+
+
+def _schema(path: Path) -> Any:
+    """The Arrow schema of one file."""
+    try:
+        return pq.read_schema(path)
+    except (OSError, ValueError) as error:
+        raise AnalysisError(str(path), f"not a readable Parquet file: {error}", "move it away and run again") from None
+
+
+def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
+    """One table with one row per key, in the order of its keys whatever the order of the parts."""
+    try:
+        frame = table.read(folder, name).to_pandas()
+    except (OSError, ValueError) as error:
+        place = str(folder / "tables" / name)
+        raise AnalysisError(place, f"cannot be read: {error}", "move the broken part away and run again") from None
+    key = KEYS[name]
+    # A retry leaves a failed row behind, and a compaction in progress shows rows twice: the `ok` one counts.
+    rank = (frame["status"] != "ok") if "status" in frame else False
+    frame = frame.assign(rank=rank).sort_values([*key, "rank"], kind="stable").drop(columns="rank")
+    repeated = frame.duplicated(key)
+    if repeated.any():
+        warnings.append(f"{name}: {int(repeated.sum())} repeated rows of one {key[0]} were read once")
+    return frame[~repeated].reset_index(drop=True)

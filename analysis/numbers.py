@@ -1,0 +1,55 @@
+"""Numbers as a reader wants them: percent, points and nats with the digits that they carry."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+MINUS = "\N{MINUS SIGN}"
+NONE = "\N{EN DASH}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction as percent with two decimals, without the sign of percent."""
+    return fixed(100 * fraction, 2)
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with a true minus sign; a dash where there is none."""
+    if not math.isfinite(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else text.lstrip("-")).replace("-", MINUS)
+
+
+def signed(value: float, digits: int) -> str:
+    """A number that always shows its sign, but for a zero."""
+    text = fixed(value, digits)
+    return f"+{text}" if value > 0 and any(digit in text for digit in "123456789") else text
+
+
+def interval(low: float, high: float, digits: int) -> str:
+    """The ends of an interval; a text where there is none."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "no interval"
+    return f"[{fixed(low, digits)}, {fixed(high, digits)}]"
+
+
+def whole(value: float) -> str:
+    """A count with thousands apart."""
+    return f"{int(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def size(n: float) -> str:
+    """Bytes in the unit that fits."""
+    power = min(int(math.log2(n) // 10), 4) if n >= 1 else 0
+    return f"{n / 1024**power:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
+def when(text: str) -> str:
+    """An ISO time to the minute, with its zone; any other text as it is."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".strip()

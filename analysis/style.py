@@ -1,0 +1,172 @@
+"""How figures look: colours by space, marks by method, one frame of panels, inks that a page can theme."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+INK, MUTED, GRID = "#1b1f27", "#667085", "#d9dde4"
+"""Text, secondary text and rules: the report swaps them for its theme's."""
+
+SPACES = {"weights": "#2878b5", "features": "#159a78", "logits": "#d2601a", "members": "#7d8590"}
+POOLS = ("#2878b5", "#d2601a", "#159a78", "#b0529c", "#a88a1f", "#7d8590", "#5b5fc7", "#c44a4a")
+MARKS = {
+    "uniform_soup": "o",
+    "greedy_soup": "s",
+    "feature_average (head=first)": "^",
+    "feature_average (head=average)": "v",
+    "logit_average": "D",
+    "probability_average": "P",
+    "single": "x",
+    "mean_member": "x",
+}
+_OTHER_MARKS = ("p", "h", "<", ">", "*", "8", "d")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (4, 1.5, 1, 1.5)))
+_LINES = dict(zip(SPACES, _DASHES, strict=True))
+_FILLS = ("full", "none", "left", "bottom", "right", "top")
+WIDTH = 9.6
+
+_SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "svg.fonttype": "none",
+    "axes.unicode_minus": True,
+    # Names come from configurations: a dollar sign in one is no formula.
+    "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, the rows that it shows, and its unit of replication with n, as one sentence."""
+
+    figure: Figure
+    data: pd.DataFrame
+    replication: str
+
+
+@contextmanager
+def context(name: str) -> Iterator[None]:
+    """The settings of every figure; `name` salts the ids inside the SVG, so that equal figures have equal bytes."""
+    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": name}):
+        yield
+
+
+def looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Line properties of each label, weights first: colour and dash by space, mark by method, filling by variant."""
+    pairs = rows[["label", "space"]].drop_duplicates()
+    order = {space: place for place, space in enumerate(SPACES)}
+    pairs = pairs.assign(order=pairs["space"].map(order).fillna(len(order))).sort_values(["order", "space", "label"])
+    variants = sorted({_variant(label) for label in pairs["label"]})
+    named = zip(pairs["label"], pairs["space"], strict=True)
+    return {label: _look(label, space, variants.index(_variant(label))) for label, space in named}
+
+
+def _variant(label: str) -> str:
+    """What follows the method in a label: alignment and repair."""
+    return label.partition(" + ")[2]
+
+
+def _look(label: str, space: str, variant: int) -> dict[str, Any]:
+    """Line properties of one label."""
+    base = label.partition(" + ")[0]
+    other = _OTHER_MARKS[zlib.crc32(base.encode()) % len(_OTHER_MARKS)]
+    mark = MARKS.get(base, MARKS.get(base.partition(" ")[0], other))
+    fill = _FILLS[variant % len(_FILLS)] if mark != "x" else "full"
+    colour = SPACES.get(space, POOLS[3])
+    return {"color": colour, "linestyle": _LINES.get(space, "-"), "marker": mark, "fillstyle": fill}
+
+
+def series(index: int) -> dict[str, Any]:
+    """Colour and dash of the pools or variants of a figure, by position."""
+    return {"color": POOLS[index % len(POOLS)], "linestyle": _DASHES[index % len(_DASHES)]}
+
+
+def grid(rows: int, columns: int, *, height: float = 2.5, share: Literal["none", "row"] = "none") -> tuple[Figure, Any]:
+    """A figure of fixed width with `rows` x `columns` panels, `height` inches each, and its 2-d array of axes."""
+    figure = Figure(figsize=(WIDTH, height * rows + 0.7), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.04, wspace=0.03)  # type: ignore[union-attr, call-arg]
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=share)
+    return figure, axes
+
+
+def key(figure: Figure, handles: Sequence[Line2D], columns: int = 4) -> None:
+    """One legend above all panels."""
+    if handles:
+        figure.legend(handles=list(handles), loc="outside upper left", ncols=min(columns, len(handles)))
+
+
+def title(axes: Axes, text: str, muted: str = "") -> None:
+    """A heading at the left of a panel, with a second, quieter line."""
+    axes.set_title(text, loc="left", pad=16 if muted else 6)
+    if muted:
+        axes.annotate(
+            muted, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=8
+        )
+
+
+def band(axes: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
+    """An interval as a band; infinite ends (one pool) are not drawn."""
+    low, high = (np.where(np.isfinite(end), end, np.nan) for end in (np.asarray(low, float), np.asarray(high, float)))
+    axes.fill_between(np.asarray(x, float), low, high, color=colour, alpha=0.16, linewidth=0)
+
+
+def whiskers(axes: Axes, x: Any, rows: pd.DataFrame, scale: float, look: dict[str, Any]) -> None:
+    """Estimates with their intervals as bars; where the interval is infinite (one pool), the point alone."""
+    middle = rows["estimate"].to_numpy(float) * scale
+    half = np.where(np.isfinite(rows["high"]), (rows["high"] - rows["estimate"]) * scale, np.nan)
+    axes.errorbar(x, middle, yerr=half, capsize=2, elinewidth=1, **look)
+
+
+def recipe(rows: pd.DataFrame) -> str:
+    """What a population is, in a few words: architecture, data set, start and its number of pools."""
+    first, pools = rows.iloc[0], rows["pool_id"].nunique()
+    return f"{first['architecture']} · {first['dataset']} · {first['start']} start · {count(pools, 'pool')}"
+
+
+def count(n: int, noun: str) -> str:
+    """A number with its noun in the right number."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def pools(rows: pd.DataFrame) -> str:
+    """The unit of replication with its n, population by population where they differ."""
+    counts = rows.groupby("population")["pool_id"].nunique()
+    several = counts.nunique() > 1
+    n = ", ".join(f"{n} ({name})" for name, n in counts.items()) if several else f"{counts.iloc[0]} per population"
+    alone = " A single pool has no interval." if (counts == 1).any() else ""
+    return f"Unit of replication: pool; n = {n}.{alone}"

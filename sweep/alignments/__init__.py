@@ -1,0 +1,1 @@
+"""Alignments: one file each, members permuted to one another before the merge."""

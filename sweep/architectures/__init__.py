@@ -1,0 +1,1 @@
+"""Architectures: one file each, a function from classes, channels and size to a `torch.nn.Module`."""

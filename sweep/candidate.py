@@ -1,0 +1,149 @@
+"""One candidate: members -> merged weights or averaged outputs -> logits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweep.grid import Choice
+from sweep.identity import derive_seed
+from sweep.outputs import Bench, Source
+from sweep.plan import Candidate
+from sweep.weights import Blend, Combination, Heads, blend
+
+
+Brought = tuple[Tensor, Tensor | None, Callable[[Tensor], float]]
+"""Members, base and score as a method in weight space sees them: as coordinates or as weights."""
+
+
+class Evaluation:
+    """One candidate on one pool."""
+
+    def __init__(self, bench: Bench, candidate: Candidate) -> None:
+        self.bench, self.candidate = bench, candidate
+        self.method = candidate.method.entry
+        self.source = self._source()
+        self.count = len(candidate.subset)
+        factors = self._call(candidate.scaling, {"count": self.count, "layout": bench.layout})
+        self.factors: Tensor = factors.as_subclass(Tensor)
+
+    def logits(self, split: str) -> tuple[Tensor, float]:
+        """(examples, classes) and the seconds that it took to make the weights, or to average outputs."""
+        if self.method.space != "weights":
+            return self._averaged_outputs(split)
+        begun = time.perf_counter()
+        if self._linear and self.candidate.repair.name == "none":
+            merge = self._blend()
+            seconds = time.perf_counter() - begun
+            return self.bench.said(self.source, merge, split).logits, seconds
+        self.load()
+        seconds = time.perf_counter() - begun
+        return self.bench.speak(split, features=False).logits, seconds
+
+    def load(self) -> None:
+        """Load the merged and repaired weights of a method in weight space into the bench's model."""
+        if self._linear:
+            self.bench.load(self.source, self._blend())
+        else:
+            self._load_weights(self._merged(self._materialised()))
+        self._repair()
+
+    @property
+    def _linear(self) -> bool:
+        """Whether the method gives coefficients when it is called on coordinates."""
+        return self.method.hints.get("return") is Combination
+
+    def _blend(self) -> Blend:
+        """The merge of a linear method."""
+        return self._merge(self._merged(self._coordinates()))
+
+    def _source(self) -> Source:
+        """The subset's members, aligned to one another where that is asked."""
+        alignment, subset = self.candidate.alignment, self.candidate.subset
+        matrix, base = self.bench.matrix, self.bench.base
+        if alignment.name == "none":
+            return Source((), matrix, subset, base)
+        aligned = self._call(alignment, {"members": matrix[list(subset)].clone(), "model": self.bench.model})
+        rows = tuple(range(len(subset)))
+        if base is None:
+            return Source((alignment, subset), aligned, rows, None)
+        return Source((alignment, subset), torch.cat([aligned, matrix[base : base + 1]]), rows, len(rows))
+
+    def _call(self, choice: Choice, brought: dict[str, Any]) -> Any:
+        """A function of an open set with what it needs and its settings."""
+        return choice.entry.function(*(brought[need] for need in choice.entry.needs), **choice.settings)
+
+    def _merged(self, brought: Brought) -> Tensor:
+        """What the method makes of members, base and score."""
+        matrix, base, score = brought
+        named = {"members": matrix, "base": base, "score": score, "generator": self._generator()}
+        merged: Tensor = self._call(self.candidate.method, named)
+        return merged
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self.candidate.id, "generator"))
+
+    def _coordinates(self) -> Brought:
+        """Unit vectors in the place of members and base: a linear method then returns its coefficients."""
+        basis = torch.eye(self.count + 1, dtype=torch.float64)
+
+        def score(coordinates: Tensor) -> float:
+            return self.bench.accuracy(self.source, self._merge(coordinates))
+
+        return basis[: self.count], basis[-1] if self.source.base is not None else None, score
+
+    def _merge(self, coordinates: Tensor) -> Blend:
+        """The blend of coordinates over the members and, last, the base, which no scaling touches."""
+        *coefficients, base = coordinates.tolist()
+        factors, rows = self.factors, self.source.rows
+        if not base or self.source.base is None:
+            return blend(self.bench.layout, rows, coefficients, factors)
+        ones = torch.ones(1, factors.shape[1], dtype=factors.dtype)
+        return blend(self.bench.layout, (*rows, self.source.base), (*coefficients, base), torch.cat([factors, ones]))
+
+    def _single(self, place: int) -> Blend:
+        """One scaled member of the subset, by its place."""
+        return blend(self.bench.layout, self.source.rows[place : place + 1], [1.0], self.factors[place : place + 1])
+
+    def _materialised(self) -> Brought:
+        """Copies of the scaled members' learnable parameters, for methods that are not linear."""
+        bench, parameters = self.bench, self.bench.layout.n_parameters
+        rows = []
+        for place in range(self.count):
+            bench.load(self.source, self._single(place))
+            rows.append(bench.row[:parameters].clone())
+        base = None if bench.base is None else bench.matrix[bench.base, :parameters].clone()
+
+        def score(weights: Tensor) -> float:
+            self._load_weights(weights)
+            return bench.accuracy_of(bench.speak("validation", features=False).logits)
+
+        return torch.stack(rows), base, score
+
+    def _load_weights(self, weights: Tensor) -> None:
+        """Load merged parameters (parameters,), running statistics being the members' mean."""
+        self.bench.load(self.source, blend(self.bench.layout, self.source.rows, [1 / self.count] * self.count, self.factors))
+        self.bench.row[: self.bench.layout.n_parameters] = weights
+
+    def _repair(self) -> None:
+        """Mend the loaded model, on training images where the repair asks for them."""
+        needs = self.candidate.repair.entry.needs
+        images = self.bench.split("train") if "images" in needs else None
+        self._call(self.candidate.repair, {"model": self.bench.model, "images": images})
+
+    def _averaged_outputs(self, split: str) -> tuple[Tensor, float]:
+        """Averaged logits, from members' outputs that are computed once per member, scaling and split."""
+        features = self.method.space == "features"
+        said = [self.bench.said(self.source, self._single(i), split, features=features) for i in range(self.count)]
+        begun = time.perf_counter()
+        brought: dict[str, Any] = {"logits": torch.stack([each.logits for each in said]), "generator": self._generator()}
+        if features:
+            heads = [each.head for each in said if each.head]
+            brought["features"] = torch.stack([each.features for each in said if each.features is not None])
+            brought["heads"] = Heads(*(torch.stack(parts) for parts in zip(*heads, strict=True)))
+        logits: Tensor = self._call(self.candidate.method, brought)
+        return logits, time.perf_counter() - begun

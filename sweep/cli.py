@@ -1,0 +1,307 @@
+"""The verbs. Data goes to stdout, talk to stderr; exit codes: 0 done, 1 some failed, 2 wrong use, 3 our fault, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from sweep.spec import Sweep
+
+EXIT_FAILED, EXIT_WRONG, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 3, 130
+_JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_RUN = click.argument("run", type=click.Path(path_type=Path))
+_OVERRIDES = click.argument("overrides", nargs=-1)
+
+
+class _Verbs(click.Group):
+    """Known mistakes as one clear message, unknown ones as our fault."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            _talk("interrupted: everything that was done is kept; the same command continues")
+            sys.exit(EXIT_INTERRUPTED)
+        except Exception as error:
+            if not _is_told(error):
+                import traceback
+
+                _talk(traceback.format_exc().rstrip())
+                _talk("this is a fault of merge-sweep, not yours: please report it with the lines above")
+                sys.exit(EXIT_FAULT)
+            hint = getattr(error, "hint", "")
+            _talk(f"{error}" + (f"\n  hint: {hint}" if hint else ""))
+            sys.exit(EXIT_WRONG)
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether an error is of a kind that says what a user can do; its modules are loaded where it was raised."""
+    kinds = {"ConfigError", "StoreError", "DataError", "LaunchError", "RegistryError"}
+    return any(kind.__name__ in kinds and kind.__module__.startswith("sweep.") for kind in type(error).__mro__)
+
+
+def _talk(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _data(content: Any, as_json: bool, lines: list[str]) -> None:
+    """The content as JSON, or the lines."""
+    click.echo(json.dumps(content, indent=1, default=str) if as_json else "\n".join(lines))
+
+
+def _of_run(run: Path) -> Sweep:
+    """The sweep of a run folder, as it was last carried out, wherever the folder lies now."""
+    from sweep.config import load
+    from sweep.store import RunFolder
+
+    RunFolder(run.absolute()).info()
+    where = [f"execution.storage={json.dumps(str(run.absolute().parent))}", f"name={json.dumps(run.absolute().name)}"]
+    return load(run / "sweep.yaml", where)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="merge-sweep", message="%(version)s")
+def main() -> None:
+    """Sweeps over merges of trained models.
+
+    One YAML file says which populations are trained and how their members are merged. The same command continues an
+    interrupted run, and an edited file adds only what is new.
+
+    \b
+    sweep check configs/digits.yaml     is the file right?
+    sweep plan configs/digits.yaml      what would be done, and how long would it take?
+    sweep run configs/digits.yaml       do it
+    """
+
+
+@main.command()
+@_FILE
+@_OVERRIDES
+def check(file: Path, overrides: tuple[str, ...]) -> None:
+    """Is the file right? Every mistake with its place, all at once.
+
+    \b
+    sweep check configs/digits.yaml
+    sweep check configs/digits.yaml train.epochs=2
+    sweep check configs/digits.yaml dataset.digits.size=8
+    """
+    from sweep.config import load
+    from sweep.prepare import check_networks, datasets
+
+    sweep = load(file, overrides)
+    check_networks(sweep, datasets(sweep))
+    _talk(f"{file} is right\nnext: sweep plan {_quoted(file, overrides)}")
+
+
+@main.command()
+@_FILE
+@_OVERRIDES
+@_JSON
+def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """What would be done: members, candidates, and about how long.
+
+    \b
+    sweep plan configs/digits.yaml
+    sweep plan configs/digits.yaml subsets.per_size=100
+    sweep plan configs/digits.yaml --json
+    """
+    from sweep.config import load
+    from sweep.summary import plan_summary, plan_text
+    from sweep.state import state_of
+
+    summary = plan_summary(state_of(load(file, overrides)))
+    _data(summary, as_json, plan_text(summary))
+    _talk(f"next: sweep run {_quoted(file, overrides)}")
+
+
+@main.command()
+@_FILE
+@_OVERRIDES
+@click.option("--retry", is_flag=True, help="Do failed members and candidates anew.")
+def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
+    """Do what is not done yet. The same command again continues.
+
+    \b
+    sweep run configs/digits.yaml
+    sweep run configs/digits.yaml train.epochs=2 name=quick
+    sweep run configs/digits.yaml --retry
+    """
+    from sweep.config import load
+    from sweep.driver import run as carry_out
+    from sweep.progress import Progress
+    from sweep.summary import shown, where_mlflow
+
+    sweep = load(file, overrides)
+    command = f"sweep run {_quoted(file, overrides)}"
+    with Progress(sweep.folder / "log.txt") as progress:
+        state = carry_out(sweep, progress, command=command, overrides=overrides, retry=retry)
+    folder = shown(sweep.folder)
+    failed = f", {state.failed:,} failed: sweep failures {folder}" if state.failed else ""
+    _talk(f"{len(state.plan.members)} members and {len(state.plan.candidates):,} candidates are done in {folder}{failed}")
+    _talk(where_mlflow(sweep))
+    _talk(f"next: analysis report {folder}")
+    click.echo(folder)
+    if state.failed or state.failed_members:
+        sys.exit(EXIT_FAILED)
+
+
+@main.command()
+@_RUN
+@_JSON
+def status(run: Path, as_json: bool) -> None:
+    """What is done, what failed, what is left.
+
+    \b
+    sweep status runs/digits
+    sweep status runs/digits --json
+    """
+    from sweep.summary import plan_summary, plan_text
+    from sweep.state import state_of
+
+    summary = plan_summary(state_of(_of_run(run)))
+    _data(summary, as_json, plan_text(summary))
+
+
+@main.command()
+@_RUN
+@_JSON
+def failures(run: Path, as_json: bool) -> None:
+    """Failed members and candidates by cause.
+
+    \b
+    sweep failures runs/digits
+    sweep failures runs/digits --json
+    """
+    from sweep.summary import failure_causes, failure_text
+    from sweep.store import RunFolder
+
+    folder = RunFolder(run.absolute())
+    folder.info()
+    causes = failure_causes(folder)
+    _data(causes, as_json, failure_text(causes))
+    if causes:
+        _talk(f"next: sweep one {run} ID, or sweep run FILE --retry")
+
+
+@main.command()
+@_RUN
+@click.argument("id")
+@_JSON
+def one(run: Path, id: str, as_json: bool) -> None:
+    """Evaluate one candidate here, without Ray, and compare it with its row. ID may be the first digits of an id.
+
+    \b
+    sweep one runs/digits 3f2a
+    sweep one runs/digits 3f2a --json
+    """
+    from sweep.summary import one_candidate, row_text
+
+    rows = one_candidate(_of_run(run), id)
+    _data(rows, as_json, row_text(rows))
+
+
+@main.command()
+@click.argument("what", required=False)
+@_JSON
+def ls(what: str | None, as_json: bool) -> None:
+    """What can be chosen: methods, scalings, datasets, architectures, …; or the runs.
+
+    \b
+    sweep ls
+    sweep ls methods
+    sweep ls runs
+    """
+    from sweep.summary import listing_of
+
+    _data(*_swapped(listing_of(what), as_json))
+
+
+@main.command()
+@click.argument("name")
+@_JSON
+def show(name: str, as_json: bool) -> None:
+    """One of them in full: idea, needs, settings with bounds, how to write it.
+
+    \b
+    sweep show interpolation
+    sweep show magnify
+    sweep show scalings/none
+    """
+    from sweep.summary import descriptions_of
+
+    _data(*_swapped(descriptions_of(name), as_json))
+
+
+def _swapped(listed: tuple[Any, list[str]], as_json: bool) -> tuple[Any, bool, list[str]]:
+    content, lines = listed
+    return content, as_json, lines
+
+
+@main.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@_JSON
+def doctor(run: Path | None, as_json: bool) -> None:
+    """Is this machine ready? With RUN: is that run folder whole?
+
+    \b
+    sweep doctor
+    sweep doctor runs/digits
+    """
+    from sweep.doctor import folder_findings, machine_findings
+    from sweep.store import RunFolder
+
+    findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
+    lines = [f"{'ok ' if finding.good else 'BAD'} {finding.subject:13} {finding.told}" for finding in findings]
+    _data([finding._asdict() for finding in findings], as_json, lines)
+    if not all(finding.good for finding in findings):
+        sys.exit(EXIT_FAILED)
+
+
+@main.command()
+@_RUN
+@click.argument("query")
+@_JSON
+def sql(run: Path, query: str, as_json: bool) -> None:
+    """Ask a run's tables in SQL; every table is a view of its name, read-only.
+
+    \b
+    sweep sql runs/digits "select method, n_members, avg(accuracy) from candidates group by all order by 1, 2"
+    sweep sql runs/digits "describe candidates"
+    """
+    from sweep.query import query_tables
+
+    _data(*_swapped(query_tables(run.absolute(), query), as_json))
+
+
+@main.command()
+@_RUN
+def sync(run: Path) -> None:
+    """Make MLflow say what the tables say, for example after its server was down.
+
+    \b
+    sweep sync runs/digits
+    """
+    from sweep.mirror import mirror, tracker_of
+    from sweep.summary import where_mlflow
+
+    sweep = _of_run(run)
+    tracker = tracker_of(sweep, _talk)
+    tracker.open()
+    mirror(tracker, sweep)
+    tracker.close("FINISHED")
+    _talk(where_mlflow(sweep))
+
+
+def _quoted(file: Path, overrides: tuple[str, ...]) -> str:
+    """The file and overrides as a shell takes them."""
+    import shlex
+
+    return shlex.join([str(file), *overrides])

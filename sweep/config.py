@@ -1,0 +1,210 @@
+"""YAML -> a checked Sweep; every mistake located, with a hint, all at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from sweep.document import ConfigError, Document, KeyPath, Mistake, override, read_document
+from sweep.grid import Choice, choices, instance, models
+from sweep.identity import canonical
+from sweep.recipe import Recipe
+from sweep.registry import names, suggestion
+from sweep.spec import Grid, Population, Settings, Size, Subsets, Sweep
+
+Item = TypeVar("Item")
+Model = TypeVar("Model", bound=BaseModel)
+
+_DEFAULTS: dict[str, Any] = {
+    "subsets": {},
+    "methods": ["uniform_soup", "logit_average", "feature_average"],
+    "alignments": "none",
+    "scalings": "none",
+    "repairs": "none",
+}
+_OF_GRID = tuple(_DEFAULTS)
+_GRID_EXAMPLE = "- {subsets: {pairs: all}, methods: uniform_soup}"
+_OF_POPULATION = frozenset({"architecture", "dataset", "start", "pools", "members", "train"})
+_SPREAD = _OF_POPULATION - {"dataset"}
+"""Keys that an override such as `train.epochs=2` sets in every population."""
+
+
+def load(file: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep in a YAML file, with `key.path=value` overrides.
+
+    Raises ConfigError with every mistake: file, line, column, key path, what, and a hint.
+    """
+    document = read_document(Path(file))
+    override(document, overrides, _SPREAD)
+    return check(document)
+
+
+def check(document: Document) -> Sweep:
+    """The sweep in a document; raises ConfigError with every mistake."""
+    reader, values = _Reader(document), document.values
+    reader.unknown(values, (), [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID])
+    own = {key: value for key, value in values.items() if key in Settings.model_fields}
+    settings = reader.one(Settings, own, ())
+    metrics = reader.choices("metrics", values.get("metrics", names("metrics")), ("metrics",))
+    populations, grids = reader.populations(values), reader.grids(values)
+    reader.stop()
+    sweep = Sweep(settings[0], tuple(populations), tuple(grids), tuple(metric.name for metric in metrics), document)
+    reader.mistakes += [document.mistake(*misfit) for grid in grids for misfit in _misfits(grid, populations)]
+    reader.stop()
+    return sweep
+
+
+class _Reader:
+    """Collects mistakes while the parts of a document are read."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.mistakes: list[Mistake] = []
+
+    def attempt(self, make: Callable[[], list[Item]]) -> list[Item]:
+        """What `make` returns; or nothing, and its mistakes kept."""
+        try:
+            return make()
+        except ConfigError as error:
+            self.mistakes += error.mistakes
+            return []
+
+    def choices(self, kind: str, value: Any, path: KeyPath) -> list[Choice]:
+        """Choices from an open set."""
+        return self.attempt(lambda: choices(kind, value, path, self.document))
+
+    def models(self, model: type[BaseModel], values: Any, path: KeyPath) -> list[Any]:
+        """The grid of a model's settings."""
+        return self.attempt(lambda: models(model, values, path, self.document))
+
+    def one(self, model: type[Model], values: Any, path: KeyPath) -> list[Model]:
+        """The one instance of a model whose settings are no grid."""
+        return self.attempt(lambda: [instance(model, values, path, self.document)])
+
+    def grids(self, values: Mapping[str, Any]) -> list[Grid]:
+        """The grids: those under `grids`, each with the top-level keys as defaults, else the top-level one."""
+        items = values.get("grids", [{}])
+        if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+            self.mistakes.append(self.document.mistake(("grids",), "a list of mappings is due here", _GRID_EXAMPLE))
+            return []
+        return [grid for index, item in enumerate(items) for grid in self.grid(item, index, values)]
+
+    def grid(self, item: Mapping[str, Any], index: int, values: Mapping[str, Any]) -> list[Grid]:
+        """One grid; nothing where it has a mistake."""
+        self.unknown(item, ("grids", index), [*_OF_GRID])
+        found: dict[str, tuple[Any, KeyPath]] = {}
+        for key in _OF_GRID:
+            own = key in item
+            found[key] = (item if own else values).get(key, _DEFAULTS[key]), ("grids", index, key) if own else (key,)
+        before = len(self.mistakes)
+        subsets = self.one(Subsets, *found.pop("subsets"))
+        sets = {key: tuple(self.choices(key, *where)) for key, where in found.items()}
+        path: KeyPath = ("grids", index) if item else ()
+        return [Grid(subsets[0], **sets, path=path)] if len(self.mistakes) == before else []
+
+    def unknown(self, values: Mapping[str, Any], path: KeyPath, known: list[str]) -> None:
+        """Keys that mean nothing here."""
+        for key in values:
+            if key not in known:
+                self.mistakes.append(self.document.mistake((*path, key), "unknown key", suggestion(str(key), known)))
+
+    def populations(self, values: Mapping[str, Any]) -> list[Population]:
+        """The populations of all items, each with a name of its own."""
+        items = values.get("populations")
+        if not isinstance(items, list) or not items:
+            what = "a list of populations is due here" if "populations" in values else "`populations` is missing"
+            self.mistakes.append(self.document.mistake(("populations",), what, "- {architecture: cnn, members: 8}"))
+            return []
+        found = [p for index, item in enumerate(items) for p in self.population(item, index, values)]
+        for path, what in _repeated(found):
+            self.mistakes.append(self.document.mistake(path, what))
+        return _named(found)
+
+    def population(self, item: Any, index: int, values: Mapping[str, Any]) -> Iterator[Population]:
+        """Every population that one item means: architectures × data sets × sizes × trainings."""
+        path: KeyPath = ("populations", index)
+        if not isinstance(item, dict):
+            self.mistakes.append(self.document.mistake(path, f"a population is a mapping, not {item!r}"))
+            return
+        self.unknown(item, path, [*Size.model_fields, "architecture", "dataset", "train"])
+        here: KeyPath = (*path, "dataset") if "dataset" in item else ("dataset",)
+        dataset = item.get("dataset", values.get("dataset", "digits"))
+        if "architecture" not in item:
+            known = ", ".join(names("architectures"))
+            self.mistakes.append(self.document.mistake(path, "`architecture` is missing", f"known: {known}"))
+        architecture = self.choices("architectures", item.get("architecture", "linear"), (*path, "architecture"))
+        size = {key: value for key, value in item.items() if key in Size.model_fields}
+        grid = itertools.product(
+            architecture,
+            self.choices("datasets", dataset, here),
+            self.models(Size, size, path),
+            self.models(Recipe, item.get("train") or {}, (*path, "train")),
+        )
+        for model, data, group, recipe in grid:
+            yield Population(group.name or "", model, data, group.start, group.pools, group.members, recipe, path)
+
+    def stop(self) -> None:
+        """Raise ConfigError if there was any mistake."""
+        if self.mistakes:
+            raise ConfigError(list(dict.fromkeys(self.mistakes)))
+
+
+def _repeated(populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str]]:
+    """Populations that are the same but for their size: their members would be, too."""
+    seen: dict[str, Population] = {}
+    for population in populations:
+        other = seen.setdefault(canonical(population.content), population)
+        if other is not population:
+            yield population.path, f"the same population as populations[{other.path[-1]}]"
+
+
+def _named(populations: list[Population]) -> list[Population]:
+    """Populations with names of their own: what they are, and what tells those of one name apart."""
+    named = [p if p.name else replace(p, name=f"{p.architecture.name}-{p.dataset.name}-{p.start}") for p in populations]
+    groups: dict[str, list[Population]] = {}
+    for population in named:
+        groups.setdefault(population.name, []).append(population)
+    return [_told_apart(p, groups[p.name]) for p in named]
+
+
+def _told_apart(population: Population, group: Sequence[Population]) -> Population:
+    """The population, the settings in which its namesakes differ put behind its name."""
+    all_settings = [_settings(each) for each in group]
+    own = _settings(population)
+    differing = [key for key in own if any(settings.get(key) != own[key] for settings in all_settings)]
+    suffix = ",".join(f"{key}={own[key]}" for key in differing)
+    return replace(population, name=f"{population.name},{suffix}") if suffix else population
+
+
+def _settings(population: Population) -> dict[str, Any]:
+    """Every setting of a population under a short name."""
+    parts = {"architecture": population.architecture, "dataset": population.dataset}
+    flat: dict[str, Any] = {name: choice.name for name, choice in parts.items()} | {"start": population.start}
+    for choice in parts.values():
+        flat |= choice.settings
+    return flat | population.recipe.model_dump()
+
+
+def _misfits(grid: Grid, populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str, str]]:
+    """Choices that are right one by one and do not go together."""
+    subsets, smallest = grid.subsets, min(populations, key=lambda p: p.members)
+    for key, sizes in (("sizes", subsets.sizes), ("prefixes", subsets.prefixes)):
+        for index, size in enumerate(sizes):
+            if size > smallest.members:
+                what = f"subsets of {size} members, but `{smallest.name}` has {smallest.members}"
+                yield (*grid.path, "subsets", key, index), what, f"take smaller subsets, or members: {size}"
+    offered = {*subsets.sizes, *subsets.prefixes} | ({2} if subsets.pairs else set())
+    for method in grid.methods:
+        wanted = method.entry.arity
+        if wanted > 1 and wanted not in offered:
+            hint = "add pairs: all under subsets" if wanted == 2 else f"add {wanted} to sizes under subsets"
+            yield (*grid.path, "methods"), f"`{method.name}` takes exactly {wanted} members: no such subset", hint
+        if "base" in method.entry.needs and any(p.start == "scratch" for p in populations):
+            yield (*grid.path, "methods"), f"`{method.name}` needs a base; members from scratch have none", "start: shared"
+    if not offered and any(method.entry.arity != 1 for method in grid.methods):
+        yield (*grid.path, "subsets"), "no subset to merge", "for example subsets: {sizes: [2, 3], per_size: 20}"

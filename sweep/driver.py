@@ -1,0 +1,231 @@
+"""One run from plan to record: the members that are missing, then the candidates without a row, then MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sweep.provenance import code_version, commit, machine, versions
+from sweep.spec import Sweep
+from sweep.state import State, freeze, state_of
+from sweep.store import RunFolder, StoreError, now
+from sweep.table import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from sweep.data import Dataset
+    from sweep.grid import Choice
+    from sweep.outputs import PoolWeights
+    from sweep.plan import Member, Pool
+    from sweep.progress import Progress
+    from sweep.task import Rows
+
+
+def run(
+    sweep: Sweep, progress: Progress, *, command: str = "sweep.run", overrides: Sequence[str] = (), retry: bool = False
+) -> State:
+    """Carry out what is left of a sweep; the same call again continues it. `retry` does failed members and candidates anew.
+
+    Raises ConfigError, StoreError or LaunchError before anything is computed where that is possible; KeyboardInterrupt
+    after an interruption, with everything that was done written down.
+    """
+    state = state_of(sweep)
+    if not retry and not state.missing and not state.new:
+        return state
+    folder = RunFolder(sweep.folder)
+    with folder.lock(command):
+        if retry:
+            progress.say(f"{folder.retire('members') + folder.retire('candidates')} parts with failures are made anew")
+        return _Run(as_begun(sweep, progress), progress).carry_out(command, overrides)
+
+
+def as_begun(sweep: Sweep, progress: Progress) -> Sweep:
+    """The sweep with the batch and threads that its run folder was begun with, so that equal ids have equal bits.
+
+    Raises StoreError where the folder holds rows of other metrics.
+    """
+    folder = RunFolder(sweep.folder)
+    if not folder.exists:
+        return sweep
+    info = folder.info()
+    if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
+        what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
+        raise StoreError(what, "give the sweep another name to measure others")
+    begun = {key: value for key, value in info.get("evaluation", {}).items() if getattr(sweep.execution, key) != value}
+    for key, value in begun.items():
+        progress.say(f"execution.{key} stays {value}, as this run was begun with, so that its numbers stay comparable")
+    execution = sweep.execution.model_copy(update=begun)
+    return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
+
+
+class _Run:
+    """One invocation on a run folder whose lock is held."""
+
+    def __init__(self, sweep: Sweep, progress: Progress) -> None:
+        self.sweep, self.folder, self.progress = sweep, RunFolder(sweep.folder), progress
+        self.stopping = False
+        self.made: Mapping[Choice, Dataset] = {}
+        self.tracker: Any = None
+
+    def carry_out(self, command: str, overrides: Sequence[str]) -> State:
+        """Members, candidates, MLflow; the state at the end."""
+        from sweep.launch import cluster
+        from sweep.prepare import check_networks, datasets
+
+        self.made = datasets(self.sweep)
+        check_networks(self.sweep, self.made)
+        about = {"schema_version": SCHEMA_VERSION, "sweep": self.sweep.name, "created_at": _time(), "invocations": []}
+        self.folder.create(about)
+        state = state_of(self.sweep)
+        freeze(self.folder, self.sweep, state.plan)
+        with self._invocation(command, overrides), self._stoppable():
+            for dataset in self.made.values():
+                dataset.decode()  # here, once: all workers share what it gives
+            self._open_tracker()
+            self.progress.say(f"starting Ray: {len(state.missing)} members to train, {state.new:,} candidates to evaluate")
+            with cluster(self.sweep.execution):
+                self._train(state)
+                self._evaluate(state)
+            self._mirror()
+            if self.stopping:
+                raise KeyboardInterrupt
+        return state_of(self.sweep)
+
+    @contextmanager
+    def _invocation(self, command: str, overrides: Sequence[str]) -> Iterator[None]:
+        """Note in run.json what was called, by what code, where, when, and that it came to its end."""
+        head, dirty = commit()
+        execution = self.sweep.execution
+        entry = {
+            "started_at": _time(),
+            "finished_at": None,
+            "command": command,
+            "overrides": list(overrides),
+            "config": self.sweep.to_yaml(),
+            "code_version": code_version(),
+            "commit": head,
+            "dirty": dirty,
+            "versions": versions(),
+            "machine": machine(),
+        }
+        info = self.folder.info() | {
+            "sweep_id": self.sweep.id,
+            "metrics": list(self.sweep.metrics),
+            "evaluation": {"batch": execution.batch, "threads": execution.threads},
+        }
+        info["invocations"] = [*info["invocations"], entry]
+        self.folder.write_info(info)
+        yield
+        entry["finished_at"] = _time()
+        self.folder.write_info(info)
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Ctrl-C once lets running blocks finish, twice stops now."""
+
+        def stop(number: int, frame: Any) -> None:
+            if self.stopping:
+                raise KeyboardInterrupt
+            self.stopping = True
+            self.progress.say("finishing what runs; press Ctrl-C again to stop now")
+
+        try:
+            before = signal.signal(signal.SIGINT, stop)
+        except ValueError:  # signals arrive in the main thread only
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _train(self, state: State) -> None:
+        """The missing starts, then the missing members of the starts that there are."""
+        from sweep.member import fail
+        from sweep.pools import failed_members
+        from sweep.population import train_members
+
+        for name, role in (("starts trained", "start"), ("members trained", "member")):
+            lost = failed_members(self.folder)
+            missing = [member for member in state.missing if member.role == role]
+            for member in missing:
+                if member.start_id in lost:
+                    fail(member, self.sweep.name, self.folder, f"its start failed: {lost[str(member.start_id)]}")
+            able = [member for member in missing if member.start_id not in lost]
+            if able and not self.stopping:
+                self.progress.begin(name, len(able))
+                train_members(able, self.sweep, self.made, self.progress.advance)
+
+    def _evaluate(self, state: State) -> None:
+        """The distances of all pairs, then the blocks that have candidates without a row."""
+        from sweep.launch import Launcher
+        from sweep.pools import failed_members
+
+        failed = failed_members(self.folder)
+        for pool in state.plan.pools:
+            if not self.stopping:
+                self._pairs(pool, failed)
+        if state.new and not self.stopping:
+            self.progress.begin("candidates done", state.new)
+            Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write).run(state.blocks, self.made, self._tick)
+
+    def _weights(self, pool: Pool, failed: Mapping[str, str]) -> PoolWeights:
+        from sweep.pools import pool_weights
+
+        return pool_weights(self.folder, pool, self.made[pool.population.dataset], failed)
+
+    def _pairs(self, pool: Pool, failed: Mapping[str, str]) -> None:
+        """The distances of a pool's pairs that have no row."""
+        from sweep.identity import content_id
+        from sweep.pairs import open_pairs, pair_rows
+
+        rows = self.folder.read("pairs", ["member_a", "member_b"])
+        present = set(zip(rows["member_a"].to_pylist(), rows["member_b"].to_pylist(), strict=True))
+        pairs = open_pairs(pool, failed, present)
+        if pairs:
+            part = content_id("pairs", [pool.id, pairs])
+            self.folder.append("pairs", part, pair_rows(pool, self._weights(pool, failed), pairs, self.sweep.name))
+
+    def _write(self, block: str, pool: Pool, rows: Rows, attempts: int) -> None:
+        """Write a whole block, the candidates last, for they say that it is done."""
+        rows.order()
+        splits = sorted({row["split"] for row in rows.candidates})
+        part = block if len(splits) == len(self.sweep.settings.splits) else f"{block}-{'-'.join(splits)}"
+        task = {"task_id": part, "kind": "block", "pool_id": pool.id, "rows": len(rows.candidates), "attempts": attempts}
+        if rows.predictions:
+            self.folder.append("predictions", part, rows.predictions)
+        self.folder.append("tasks", part, [task | rows.cost])
+        self.folder.append("candidates", part, rows.candidates)
+        failed = len({row["candidate_id"] for row in rows.candidates if row["status"] == "failed"})
+        self.progress.advance(len({row["candidate_id"] for row in rows.candidates}), failed)
+        stage = self.progress.stage
+        if self.tracker and stage:
+            self.tracker.progress(stage.done, stage.failed, stage.total, stage.rate)
+
+    def _tick(self) -> bool:
+        """Called about every second; whether to stop."""
+        self.progress.advance(0)
+        return self.stopping
+
+    def _open_tracker(self) -> None:
+        """MLflow, where it is wanted."""
+        if self.sweep.execution.mlflow:
+            from sweep.mirror import tracker_of
+
+            self.tracker = tracker_of(self.sweep, self.progress.say)
+            self.tracker.open()
+
+    def _mirror(self) -> None:
+        """Make MLflow say what the tables say."""
+        if self.tracker:
+            from sweep.mirror import mirror
+
+            self.progress.say("writing MLflow runs")
+            mirror(self.tracker, self.sweep)
+            self.tracker.close("KILLED" if self.stopping else "FINISHED")
+
+
+def _time() -> str:
+    return now().isoformat(timespec="seconds") + "Z"

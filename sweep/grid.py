@@ -1,0 +1,230 @@
+"""Choices from the open sets, and grids: a list where one value is due means "each of these"."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sweep.document import ConfigError, Document, KeyPath, Mistake
+from sweep.identity import canonical
+from sweep.registry import Entry, RegistryError, explain, find, identity
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_RANGE = {"from", "to", "steps", "log"}
+_LARGEST = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """One function of an open set with all its settings."""
+
+    kind: str
+    name: str
+    settings: dict[str, Any]
+
+    @property
+    def entry(self) -> Entry:
+        """The function, looked up."""
+        return find(self.kind, self.name)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What enters ids."""
+        return {"name": self.name, "settings": identity(self.settings)}
+
+    @cached_property
+    def settings_json(self) -> str:
+        """The settings as they stand in tables."""
+        return canonical({key: _plain(value) for key, value in self.settings.items()})
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The choice as a configuration writes it."""
+        return {self.name: {key: _plain(value) for key, value in self.settings.items()}}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Choice) and (self.kind, self.name, self.settings_json) == (
+            other.kind,
+            other.name,
+            other.settings_json,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name, self.settings_json))
+
+
+class _Point(NamedTuple):
+    """One point of a grid, and where each of its values stands."""
+
+    values: dict[str, Any]
+    places: dict[str, KeyPath]
+
+
+def _plain(value: Any) -> Any:
+    """Paths as text, tuples as lists: what JSON and YAML can hold."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def choices(kind: str, value: Any, path: KeyPath, document: Document) -> list[Choice]:
+    """Every choice that a value of the configuration means, without repetition.
+
+    A value is `name`, `{name: {setting: value}}`, or a list of those. Raises ConfigError with all mistakes.
+    """
+    found: list[Choice] = []
+    mistakes: list[Mistake] = []
+    items = list(enumerate(value)) if isinstance(value, list) else [(None, value)]
+    if not items:
+        raise ConfigError([document.mistake(path, f"an empty list of {kind}")])
+    for index, item in items:
+        here = path if index is None else (*path, index)
+        try:
+            found += _grid_of(kind, item, here, document)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    return list(dict.fromkeys(found))
+
+
+def _grid_of(kind: str, item: Any, path: KeyPath, document: Document) -> list[Choice]:
+    """The choices that one item means."""
+    name, settings = _named(kind, item, path, document)
+    here = (*path, name) if isinstance(item, dict) else path
+    try:
+        entry = find(kind, name)
+    except RegistryError as error:
+        raise ConfigError([document.mistake(here, what, hint) for _, what, hint in error.problems]) from None
+    if not isinstance(settings, dict):
+        raise ConfigError([document.mistake(here, f"settings of `{name}` are a mapping, not {settings!r}")])
+    checked, mistakes = [], []
+    for point in points(entry.settings, settings, here, document):
+        try:
+            checked.append(Choice(kind, name, entry.check(point.values)))
+        except RegistryError as error:
+            mistakes += [_at(document, here, point, problem) for problem in error.problems]
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+    return checked
+
+
+def _named(kind: str, item: Any, path: KeyPath, document: Document) -> tuple[str, Any]:
+    """Name and settings of an item; YAML reads a bare `none` as text, but `null`, `no` and `off` as something else."""
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, dict) and len(item) == 1:
+        ((name, settings),) = item.items()
+        return str(name), {} if settings is None else settings
+    example = f"write a name, or one name with its settings: {{{_example(kind)}: {{…}}}}"
+    raise ConfigError([document.mistake(path, f"not one of the {kind}: {item!r}", example)])
+
+
+def _example(kind: str) -> str:
+    from sweep.registry import names
+
+    return names(kind)[0]
+
+
+def _at(document: Document, here: KeyPath, point: _Point, problem: tuple[KeyPath, str, str]) -> Mistake:
+    """The mistake of one setting of one point of a grid, at the value that caused it."""
+    path, what, hint = problem
+    place = point.places.get(str(path[0]), (*here, path[0])) if path else here
+    return document.mistake((*place, *path[1:]), what, hint)
+
+
+def points(model: type[BaseModel], settings: Mapping[str, Any], path: KeyPath, document: Document) -> Iterator[_Point]:
+    """The grid that settings span, the last key fastest; a setting that is a list by type takes a list of lists."""
+    axes = []
+    for key, value in settings.items():
+        field = model.model_fields.get(key)
+        listed = field is not None and _is_sequence(field.annotation)
+        axes.append([(key, *each) for each in _axis(value, (*path, key), listed, document)])
+    if math.prod(len(axis) for axis in axes) > _LARGEST:
+        raise ConfigError([document.mistake(path, f"a grid of more than {_LARGEST:,} points")])
+    for combination in itertools.product(*axes):
+        yield _Point({key: value for key, value, _ in combination}, {key: place for key, _, place in combination})
+
+
+def _axis(value: Any, path: KeyPath, listed: bool, document: Document) -> list[tuple[Any, KeyPath]]:
+    """The values that one setting takes, each with its place."""
+    if isinstance(value, list) and (not listed or any(isinstance(item, list) for item in value)):
+        if not value:
+            raise ConfigError([document.mistake(path, "an empty list: there is nothing to choose from")])
+        return [(item, (*path, index)) for index, item in enumerate(value)]
+    if isinstance(value, dict) and "from" in value:
+        return [(item, path) for item in _range(value, path, document)]
+    return [(value, path)]
+
+
+def _range(value: dict[str, Any], path: KeyPath, document: Document) -> Sequence[float]:
+    """{from, to, steps, log}: both ends are in."""
+    low, high, steps = value.get("from"), value.get("to"), value.get("steps")
+    if set(value) - _RANGE or not _number(low) or not _number(high) or not isinstance(steps, int) or not 2 <= steps <= 10_000:
+        hint = "a range is {from: number, to: number, steps: 2 or more, log: true or false}"
+        raise ConfigError([document.mistake(path, "not a range", hint)])
+    if not value.get("log", False):
+        return [round(low + (high - low) * step / (steps - 1), 12) for step in range(steps)]
+    if low <= 0 or high <= 0:
+        raise ConfigError([document.mistake(path, "a logarithmic range needs ends above 0")])
+    return [float(f"{low * (high / low) ** (step / (steps - 1)):.12g}") for step in range(steps)]
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_sequence(annotation: Any) -> bool:
+    """Whether a setting takes a list as its one value."""
+    if typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return typing.get_origin(annotation) in (list, tuple)
+
+
+def models(model: type[BaseModel], settings: Any, path: KeyPath, document: Document) -> list[Any]:
+    """Every instance of a model that settings with lists and ranges mean. Raises ConfigError with all mistakes."""
+    if not isinstance(settings, dict):
+        raise ConfigError([document.mistake(path, f"a mapping is due here, not {settings!r}")])
+    found, mistakes = [], []
+    for point in points(model, settings, path, document):
+        try:
+            found.append(model(**point.values))
+        except ValidationError as error:
+            known = list(model.model_fields)
+            mistakes += [_at(document, path, point, explain(problem, known)) for problem in error.errors()]
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+    return found
+
+
+def instance(model: type[Model], settings: Any, path: KeyPath, document: Document) -> Model:
+    """The instance of a model whose lists are plain values. Raises ConfigError with all mistakes."""
+    if not isinstance(settings, dict):
+        raise ConfigError([document.mistake(path, f"a mapping is due here, not {settings!r}")])
+    try:
+        return model(**settings)
+    except ValidationError as error:
+        told: dict[KeyPath, tuple[str, str]] = {}
+        for problem in error.errors():
+            where, what, hint = explain(problem, _fields(model, problem["loc"]))
+            if (*path, *where) not in document.places and (*path, *where[:-1]) in document.places:
+                where = where[:-1]  # the last step names a member of a union, which nobody wrote
+            told[where] = (f"{told[where][0]}, or {what}" if where in told else what, hint)
+        raise ConfigError([document.mistake((*path, *where), *what) for where, what in told.items()]) from None
+
+
+def _fields(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """Names that are known at the last step of a key path."""
+    for key in path[:-1]:
+        inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return list(model.model_fields)

@@ -1,0 +1,37 @@
+"""Ids and seeds from content: the same on every host, in every order, for every hash seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+ID_VERSION = 1
+"""Enters every id: a change of what ids mean makes new ones instead of mixing with old."""
+
+
+def canonical(content: Any) -> str:
+    """Sorted JSON without spaces; NaN and infinity are refused with ValueError."""
+    return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Whole floats become integers, so that 1, 1.0 and -0.0 written as 0 give one id."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def content_id(kind: str, content: Any) -> str:
+    """32 hexadecimal digits (128 bits) of sha256 over the kind and the canonical content."""
+    return hashlib.sha256(f"{kind}/{ID_VERSION}/{canonical(content)}".encode()).hexdigest()[:32]
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^63) from the sweep's seed, ids and names: no generator is shared, so no order matters."""
+    digest = hashlib.sha256(canonical(list(parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,100 @@
+"""One member from plan to record: weights, curve, row. It runs anywhere: no Ray here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from sweep.data import Dataset
+from sweep.evaluate import to_device
+from sweep.identity import canonical
+from sweep.plan import Member
+from sweep.pools import new_model
+from sweep.provenance import code_version, worker
+from sweep.store import RunFolder, now
+from sweep.train import Trained, train
+
+Row = dict[str, Any]
+
+
+def train_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder, device: str) -> None:
+    """Train a member here and write it down: weights, curve, and last the row that says it is done.
+
+    Any fault of the training is its row's outcome; a lack of memory or storage is raised, for it may pass.
+    """
+    begun, cpu, described = time.perf_counter(), time.process_time(), describe(member, sweep)
+    try:
+        trained = _trained(member, dataset, folder, torch.device(device))
+    except (OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a user's architecture may raise anything
+        fail(member, sweep, folder, f"{type(error).__name__}: {error}")
+        return
+    digest, size = folder.save_weights(member.id, trained.state)
+    seconds = time.perf_counter() - begun
+    name = "cpu" if device == "cpu" else torch.cuda.get_device_name()
+    row = {
+        "n_parameters": trained.n_parameters,
+        "weights_file": f"members/{member.id}.safetensors",
+        "weights_sha256": digest,
+        "weights_bytes": size,
+        "kept_epoch": trained.kept.epoch,
+        "validation_accuracy": trained.kept.validation_accuracy,
+        "validation_cross_entropy": trained.kept.validation_cross_entropy,
+        "train_seconds": seconds,
+        "device": name,
+        "status": "ok",
+    }
+    folder.append("curves", member.id, [described | asdict(epoch) for epoch in trained.curve])
+    folder.append("tasks", member.id, [_cost(member, seconds, time.process_time() - cpu)])
+    folder.append("members", member.id, [described | row])
+
+
+def _trained(member: Member, dataset: Dataset, folder: RunFolder, device: torch.device) -> Trained:
+    """The member's weights, from its pool's start where there is one."""
+    model = new_model(member, dataset)
+    if member.start_id:
+        model.load_state_dict(folder.load_weights(member.start_id))
+    splits = {name: to_device(dataset, name, device) for name in ("train", "validation")}
+    recipe = member.population.recipe
+    epochs = recipe.start_epochs if member.role == "start" else recipe.epochs
+    return train(model.to(device), splits, recipe, member.order_seed, classes=len(dataset.classes), epochs=epochs)
+
+
+def fail(member: Member, sweep: str, folder: RunFolder, cause: str) -> None:
+    """Write down that a member has no weights, and why."""
+    folder.append("members", member.id, [describe(member, sweep) | {"status": "failed", "error": cause}])
+
+
+def describe(member: Member, sweep: str) -> Row:
+    """The columns that say which member a row is about."""
+    population = member.population
+    return {
+        "member_id": member.id,
+        "role": member.role,
+        "sweep": sweep,
+        "population": population.name,
+        "pool_id": member.pool_id,
+        "pool": member.pool,
+        "architecture": population.architecture.name,
+        "dataset": population.dataset.name,
+        "start": population.start,
+        "member_index": member.index,
+        "start_id": member.start_id,
+        "architecture_settings": population.architecture.settings_json,
+        "dataset_settings": population.dataset.settings_json,
+        "training": canonical(population.recipe.model_dump(mode="json")),
+        "init_seed": member.init_seed,
+        "order_seed": member.order_seed,
+        "created_at": now(),
+        "code_version": code_version(),
+    }
+
+
+def _cost(member: Member, seconds: float, cpu_seconds: float) -> Row:
+    """What the training cost."""
+    task = {"task_id": member.id, "kind": "member", "pool_id": member.pool_id, "rows": 1, "attempts": 1}
+    return task | {"seconds": seconds, "cpu_seconds": cpu_seconds} | worker()

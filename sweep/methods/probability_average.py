@@ -1,0 +1,12 @@
+"""The ensemble of probabilities."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def probability_average(logits: Tensor) -> Tensor:
+    """The mean of the members' softmax outputs, as log-probabilities, (members, examples, classes) -> (examples, classes)."""
+    return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))

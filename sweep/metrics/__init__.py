@@ -1,0 +1,1 @@
+"""Metrics: one file each, a function from logits or probabilities and labels to a number."""

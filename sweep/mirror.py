@@ -1,0 +1,251 @@
+"""What MLflow shall show of a run folder, worked out from the tables alone: no MLflow here, so it is testable as rows."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweep.identity import content_id
+from sweep.table import SCHEMA_VERSION, read
+
+MOST_PARAMS = 100
+_SETTINGS = ("settings", "alignment_settings", "scaling_settings", "repair_settings")
+_ORIGIN = ("population", "architecture", "dataset", "start")
+_CELL = (
+    *_ORIGIN,
+    *("space", "method", "n_members", "alignment", "scaling", "scaling_factor", "scaling_members", "repair", "protocol"),
+    *_SETTINGS,
+)
+_JSON = {*_SETTINGS, "architecture_settings", "dataset_settings", "training"}
+_SCORES = ("accuracy", "cross_entropy")
+_MEMBER = (
+    *_ORIGIN,
+    *("pool", "pool_id", "member_index", "start_id", "init_seed", "order_seed", "n_parameters"),
+    *("architecture_settings", "dataset_settings", "training"),
+)
+_MEMBER_METRICS = {
+    "validation_accuracy": "validation/accuracy_kept",
+    "validation_cross_entropy": "validation/cross_entropy_kept",
+    "train_seconds": "train/seconds",
+}
+_CURVES = {
+    "train_loss": "train/loss",
+    "validation_accuracy": "validation/accuracy",
+    "validation_cross_entropy": "validation/cross_entropy",
+    "learning_rate": "learning_rate",
+}
+_BEST_METRICS = ("accuracy", "cross_entropy", "brier", "ece")
+_ILLEGAL = re.compile(r"[^\w\-. /:]")
+
+
+class Point(NamedTuple):
+    """One value of a metric; `time` in ms since 1970, None for a summary, which has no time of its own."""
+
+    name: str
+    value: float
+    step: int = 0
+    time: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run of MLflow. `key` is unique in its experiment; values that are not finite are counted and left out."""
+
+    kind: str
+    key: str
+    name: str
+    values: Mapping[str, Any]
+    measured: Sequence[Point] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
+    status: str = "FINISHED"
+    ended: int | None = None  # ms since 1970
+
+    @cached_property
+    def params(self) -> dict[str, str]:
+        """At most 100, with names and lengths that MLflow takes; JSON objects are spread over several."""
+        named = {legal(name): str(value)[:6000] for name, value in _spread(self.values) if str(value)}
+        return dict(list(named.items())[:MOST_PARAMS])
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """The finite values, with names that MLflow takes."""
+        return [point._replace(name=legal(point.name)) for point in self.measured if math.isfinite(point.value)]
+
+    @cached_property
+    def tags(self) -> dict[str, str]:
+        """What may change without a new run."""
+        lost = len(self.measured) - len(self.points)
+        own = {"ms.kind": self.kind, "ms.key": self.key, "ms.schema_version": SCHEMA_VERSION, "mlflow.runName": self.name}
+        told = own | {"ms.non_finite_values": lost or None} | dict(self.about)
+        return {name: str(value)[:5000] for name, value in told.items() if value is not None}
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of all that MLflow is told: equal content is not written again."""
+        return content_id("run", [self.params, self.points, self.tags, self.status])
+
+
+def legal(name: str) -> str:
+    """A name of a parameter or metric in the letters and the form of path that MLflow takes."""
+    return re.sub(r"/[/.]*", "/", _ILLEGAL.sub("_", name)).strip("/.")[:250] or "_"
+
+
+def sweep_record(folder: Path, sweep_name: str, sweep_id: str, parameters: Mapping[str, str]) -> Record:
+    """The run of the sweep itself: its configuration, counts, and a summary per method and space."""
+    rows = read(folder, "candidates", ["method", "space", "status", "split", "accuracy"])
+    tested = rows.filter(pc.equal(rows["split"], "test"))
+    members = [row["status"] for row in read(folder, "members", ["role", "status"]).to_pylist() if row["role"] != "start"]
+    points = _counts("members/", members) + _counts("candidates/", tested["status"].to_pylist())
+    for group in tested.group_by("method").aggregate([("accuracy", "list")]).to_pylist():
+        points += _summary(f"summary/{group['method']}/test/accuracy", group["accuracy_list"])
+    for group in tested.group_by("space").aggregate([("accuracy", "max")]).to_pylist():
+        best = group["accuracy_max"]
+        points += [] if best is None else [Point(f"best/{group['space']}/test/accuracy", best)]
+    points.sort(key=lambda point: point.name)  # groups come in no order
+    about = {"ms.sweep": sweep_name, **_provenance(folder)}
+    return Record("sweep", sweep_id, sweep_name, parameters, points, about)
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    """Commit and version of the last invocation that run.json knows."""
+    try:
+        last = json.loads((folder / "run.json").read_text("utf-8"))["invocations"][-1]
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return {"mlflow.source.git.commit": last.get("commit"), "ms.code_version": last.get("code_version")}
+
+
+def member_records(folder: Path) -> list[Record]:
+    """One run per member: its recipe, its curves by epoch, and how it does alone on the test split."""
+    rows = read(folder, "members").to_pylist()
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row in read(folder, "curves", ["member_id", "epoch", "created_at", *_CURVES]).to_pylist():
+        curves.setdefault(row["member_id"], []).append(row)
+    alone = _alone(folder)
+    return [
+        _member(row, curves.get(row["member_id"], []), alone.get(row["member_id"], {}))
+        for row in rows
+        if row["role"] != "start"
+    ]
+
+
+def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[str, float]) -> Record:
+    points = [
+        Point(metric, epoch[column], epoch["epoch"], _milliseconds(epoch["created_at"]) or 0)
+        for column, metric in _CURVES.items()
+        for epoch in sorted(curve, key=lambda epoch: epoch["epoch"])
+        if epoch[column] is not None
+    ]
+    points += [Point(metric, row[column]) for column, metric in _MEMBER_METRICS.items() if row[column] is not None]
+    points += [Point(f"test/{name}", value) for name, value in alone.items() if value is not None]
+    about = {"error": row["error"], "ms.code_version": row["code_version"], "ms.device": row["device"]}
+    about |= {"ms.weights_file": row["weights_file"], "ms.weights_sha256": row["weights_sha256"]}
+    name = f"member {row['population']} {row['pool']}.{row['member_index']}"
+    status = "FINISHED" if row["status"] == "ok" else "FAILED"
+    values = {column: row[column] for column in _MEMBER}
+    return Record("member", row["member_id"], name, values, points, about, status, _milliseconds(row["created_at"]))
+
+
+def _alone(folder: Path) -> dict[str, dict[str, float]]:
+    """member_id -> test metrics of the member as it was trained."""
+    plain = {"split": "test", "method": "single", "alignment": "none", "scaling": "none", "repair": "none", "status": "ok"}
+    rows = _where(read(folder, "candidates", ["members", "protocol", *plain, *_SCORES]), plain)
+    return {row["members"][0]: {name: row[name] for name in _SCORES} for row in rows.to_pylist() if row["members"]}
+
+
+def cell_records(folder: Path) -> list[Record]:
+    """One run per cell of the design, with what its candidates score on the test split.
+
+    std is that of a sample and needs two finite values; p50 is the median.
+    """
+    rows = read(folder, "candidates", [*_CELL, "split", "status", "created_at", *_SCORES])
+    tested = rows.filter(pc.equal(rows["split"], "test"))
+    measures = [("status", "list"), *((name, "list") for name in _SCORES), ("created_at", "max")]
+    groups = tested.group_by(list(_CELL)).aggregate(measures).to_pylist()
+    return sorted((_cell(group) for group in groups), key=lambda record: record.name)
+
+
+def _cell(group: Mapping[str, Any]) -> Record:
+    values = {name: group[name] for name in _CELL}
+    points = _counts("test/", group["status_list"])
+    for name in _SCORES:
+        points += _summary(f"test/{name}", group[f"{name}_list"])
+    ended = _milliseconds(group["created_at_max"])
+    return Record("cell", content_id("cell", values), f"cell {_title(values)}", values, points, ended=ended)
+
+
+def best_records(folder: Path, count: int) -> list[Record]:
+    """The best merges in weight space: by test accuracy, then cross-entropy, then id; the champion first."""
+    columns = ["candidate_id", "split", "status", "pool", "pool_id", "created_at", "members", *_CELL, *_BEST_METRICS]
+    rows = _where(read(folder, "candidates", columns), {"split": "test", "status": "ok", "space": "weights"})
+    rows = rows.filter(pc.and_(pc.not_equal(rows["method"], "single"), pc.is_finite(rows["accuracy"])))
+    order = [("accuracy", "descending"), ("cross_entropy", "ascending"), ("candidate_id", "ascending")]
+    return [_best(row) for row in rows.take(pc.select_k_unstable(rows, count, order)).to_pylist()] if count else []
+
+
+def _best(row: Mapping[str, Any]) -> Record:
+    points = [Point(f"test/{name}", row[name]) for name in _BEST_METRICS if row[name] is not None]
+    values = {name: row[name] for name in (*_CELL, "pool", "pool_id")} | {"members": " ".join(row["members"] or ())}
+    note = "Chosen among the candidates by its test accuracy, which is therefore optimistic."
+    name = f"merge {_title(values)} {row['candidate_id'][:8]}"
+    ended = _milliseconds(row["created_at"])
+    return Record("candidate", row["candidate_id"], name, values, points, {"mlflow.note.content": note}, ended=ended)
+
+
+def _where(rows: pa.Table, values: Mapping[str, str]) -> pa.Table:
+    """The rows with these values, under the correct protocol: a result of a flawed one is no champion."""
+    for name, value in values.items():
+        rows = rows.filter(pc.equal(rows[name], value))
+    return rows.filter(pc.equal(pc.fill_null(rows["protocol"], "correct"), "correct"))
+
+
+def _title(values: Mapping[str, Any]) -> str:
+    """The factors that are not at their usual value, in one line."""
+    parts = [values["population"], values["method"], values["settings"], f"k={values['n_members']}", values["alignment"]]
+    if values["scaling"] not in (None, "none"):
+        parts.append(f"{values['scaling']}({values['scaling_factor']:g}, {values['scaling_members']})")
+    parts += [values["repair"], "" if values["protocol"] == "correct" else values["protocol"]]
+    return " ".join(str(part) for part in parts if part not in (None, "", "none", "{}"))
+
+
+def _summary(name: str, column: list[float | None]) -> list[Point]:
+    """Points <name>_mean, _std, _p50, _min and _max of the finite values; none where there are none."""
+    values = np.array([value for value in column if value is not None and math.isfinite(value)])
+    if not len(values):
+        return []
+    told = {"mean": values.mean(), "p50": np.median(values), "min": values.min(), "max": values.max()}
+    told |= {"std": values.std(ddof=1)} if len(values) > 1 else {}
+    return [Point(f"{name}_{statistic}", float(value)) for statistic, value in told.items()]
+
+
+def _counts(prefix: str, statuses: Sequence[str]) -> list[Point]:
+    """How many there are, and how many of them failed or overflowed."""
+    lost = [Point(prefix + status, statuses.count(status)) for status in ("failed", "non_finite")]
+    return [Point(f"{prefix}count", len(statuses)), *lost]
+
+
+def _spread(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Names and values; a JSON object under `name` becomes `name.key`."""
+    pairs: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        inner = json.loads(value) if name in _JSON and value else value
+        if isinstance(inner, dict):
+            pairs += _spread(inner, f"{prefix}{name}.")
+        elif inner is not None:
+            pairs.append((prefix + name, inner))
+    return pairs
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.replace(tzinfo=UTC).timestamp() * 1000)

@@ -1,0 +1,161 @@
+"""A pool on a device: its members, one model that any weights are loaded into, and outputs computed once and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sweep.data import Dataset
+from sweep.evaluate import DeviceSplit, Outputs, measure, outputs, to_device
+from sweep.grid import Choice
+from sweep.weights import Blend, Layout, bind, build, combine, flatten, layout_of
+
+_KEPT_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class PoolWeights:
+    """The weights of a pool as workers share them, read-only: rows are the members in order, then the start if any."""
+
+    matrix: NDArray[np.float32]  # (members + starts, entries)
+    counters: dict[str, NDArray[np.int64]]  # of the first member
+    failed: dict[int, str]  # member -> why it has no weights
+    has_start: bool
+    n_parameters: int  # learnable entries: the first columns
+
+    @classmethod
+    def of(
+        cls, states: Sequence[Mapping[str, Tensor] | None], start: Mapping[str, Tensor] | None, model: nn.Module, classes: int
+    ) -> PoolWeights:
+        """The pool of some state dicts, None for members that failed. Raises ValueError as `weights.flatten` does."""
+        layout = layout_of(model, classes)
+        rows = np.zeros((len(states) + (start is not None), layout.n_entries), dtype=np.float32)
+        for index, state in enumerate([*states, *([start] if start is not None else [])]):
+            if state is not None:
+                rows[index] = flatten(state, layout).numpy()
+        first: Mapping[str, Tensor] = next((state for state in states if state is not None), {})
+        counters = {name: first[name].numpy() for name in layout.counters if name in first}
+        failed = {index: "no weights" for index, state in enumerate(states) if state is None}
+        return cls(rows, counters, failed, start is not None, layout.n_parameters)
+
+    def with_causes(self, causes: Mapping[int, str]) -> PoolWeights:
+        """The same weights, with why members have none."""
+        return replace(self, failed={**self.failed, **causes})
+
+
+class Source(NamedTuple):
+    """The members of a subset as rows of a matrix, and the key that tells this matrix from others."""
+
+    key: tuple[object, ...]
+    matrix: Tensor  # (rows, entries)
+    rows: tuple[int, ...]  # of the subset's members
+    base: int | None  # row of the shared start
+
+
+class Said(NamedTuple):
+    """Outputs of some weights, with their head where features were asked for."""
+
+    logits: Tensor
+    features: Tensor | None
+    head: tuple[Tensor, Tensor] | None  # weight (classes, features), bias (classes,)
+
+
+@dataclass
+class Bench:
+    """One pool on one device, with everything that candidates of it have in common."""
+
+    pool: PoolWeights
+    architecture: Choice
+    dataset: Dataset
+    device: torch.device
+    batch: int
+    forward_passes: int = 0
+    _splits: dict[str, DeviceSplit] = field(default_factory=dict)
+    _kept: OrderedDict[tuple[object, ...], Said] = field(default_factory=OrderedDict)
+    _kept_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.classes = len(self.dataset.classes)
+        shape = (self.classes, self.dataset.channels, self.dataset.size)
+        self.model = build(self.architecture.entry.function, shape, 0, **self.architecture.settings)
+        self.layout: Layout = layout_of(self.model, self.classes)
+        self.row = bind(self.model, self.layout, self.device)
+        # numpy refuses to write to shared memory and torch does not: nothing below may write to the matrix.
+        self.matrix = torch.tensor(self.pool.matrix, device=self.device) if self.device.type != "cpu" else _view(self.pool.matrix)
+
+    @property
+    def base(self) -> int | None:
+        """Row of the shared start in the matrix."""
+        return len(self.matrix) - 1 if self.pool.has_start else None
+
+    def split(self, name: str) -> DeviceSplit:
+        """A split on the device, brought there once."""
+        if name not in self._splits:
+            self._splits[name] = to_device(self.dataset, name, self.device)
+        return self._splits[name]
+
+    def load(self, source: Source, merge: Blend) -> None:
+        """Load a merge into the model."""
+        combine(source.matrix, merge, self.row)
+
+    def speak(self, split: str, *, features: bool) -> Outputs:
+        """Outputs of whatever weights are loaded."""
+        self.forward_passes += len(self.split(split).labels)
+        return outputs(self.model, self.split(split), self.batch, self.classes, features=features)
+
+    def said(self, source: Source, merge: Blend, split: str, *, features: bool = False) -> Said:
+        """Outputs of a merge: kept ones where these weights were asked before, whoever asked."""
+        key = (source.key, merge, split, features)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        self.load(source, merge)
+        spoken = self.speak(split, features=features)
+        return self._keep(key, Said(spoken.logits, spoken.features, self._head() if features else None))
+
+    def accuracy(self, source: Source, merge: Blend) -> float:
+        """Validation accuracy of a merge, for searches."""
+        return self.accuracy_of(self.said(source, merge, "validation").logits)
+
+    def accuracy_of(self, logits: Tensor) -> float:
+        """Accuracy of outputs on the validation split."""
+        return measure(logits, self.split("validation").labels, ("accuracy",))["accuracy"]
+
+    def _head(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the head as loaded; a head without bias has zeros."""
+        weight, bias = self.layout.head
+        loaded = self.row[weight.offset : weight.stop].view(weight.shape).clone()
+        shift = torch.zeros(weight.shape[0], device=self.device) if bias is None else self.row[bias.offset : bias.stop].clone()
+        return loaded, shift
+
+    def _keep(self, key: tuple[object, ...], said: Said) -> Said:
+        """Keep outputs, the longest unasked dropped beyond a bound."""
+        self._kept[key] = said
+        self._kept_bytes += _size(said)
+        while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
+        return said
+
+
+def _size(said: Said) -> int:
+    return said.logits.nbytes + (said.features.nbytes if said.features is not None else 0)
+
+
+def _view(matrix: NDArray[np.float32]) -> Tensor:
+    """The matrix without a copy; from_numpy would warn that it must not be written to."""
+    return torch.from_dlpack(matrix) if matrix.flags.writeable else _read_only(matrix)
+
+
+def _read_only(matrix: NDArray[np.float32]) -> Tensor:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(matrix)

@@ -1,0 +1,245 @@
+"""Sweep -> members and candidates with ids, counts and cost: pure, and the same in every process."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from sweep.grid import Choice
+from sweep.identity import canonical, content_id, derive_seed
+from sweep.spec import Grid, Population, Subsets, Sweep
+
+TRAINING_VERSION = 1
+"""Enters member ids: raise it when the same settings would train to other weights."""
+EVALUATION_VERSION = 1
+"""Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
+
+PROTOCOL = "correct"
+_UNALIGNED, _UNREPAIRED = Choice("alignments", "none", {}), Choice("repairs", "none", {})
+_SINGLE = Choice("methods", "single", {})
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model to be trained: a member of a pool (index from 0), or the start that a pool shares (index -1)."""
+
+    id: str
+    population: Population
+    pool_id: str
+    pool: int
+    index: int
+    init_seed: int
+    order_seed: int
+    start_id: str | None
+
+    @property
+    def role(self) -> str:
+        """member or start."""
+        return "start" if self.index < 0 else "member"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One replicate of a population: only its members are merged with one another."""
+
+    id: str
+    population: Population
+    index: int
+    start: Member | None
+    members: tuple[Member, ...]
+
+
+class Candidate(NamedTuple):
+    """One thing to evaluate: subset × alignment × method × scaling × repair. Many of them, hence a tuple."""
+
+    id: str
+    pool_id: str
+    subset: tuple[int, ...]
+    method: Choice
+    alignment: Choice
+    scaling: Choice
+    repair: Choice
+    block: str = ""
+
+    @property
+    def cost(self) -> float:
+        """About how many passes over a split it takes; averaged outputs cost next to nothing."""
+        if self.method.entry.space != "weights":
+            return 0.02
+        return 1.0 + ("score" in self.method.entry.needs) * 2 * len(self.subset)
+
+
+Work = Sequence[tuple[Candidate, Sequence[str]]]
+"""Candidates, each with the splits that it has no row for yet."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a sweep means."""
+
+    sweep: Sweep
+    pools: tuple[Pool, ...]
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def starts(self) -> list[Member]:
+        """The shared starts, one per pool that has one."""
+        return [pool.start for pool in self.pools if pool.start]
+
+    @property
+    def members(self) -> list[Member]:
+        """All members, in the order of populations and pools."""
+        return [member for pool in self.pools for member in pool.members]
+
+    @cached_property
+    def pool_of(self) -> dict[str, Pool]:
+        """pool_id -> pool."""
+        return {pool.id: pool for pool in self.pools}
+
+    @cached_property
+    def blocks(self) -> dict[str, list[Candidate]]:
+        """block_id -> its candidates, in order."""
+        blocks: dict[str, list[Candidate]] = {}
+        for candidate in self.candidates:
+            blocks.setdefault(candidate.block, []).append(candidate)
+        return blocks
+
+
+def make_plan(
+    sweep: Sweep, fingerprints: Mapping[Choice, str] | None = None, known: Mapping[str, str] | None = None
+) -> Plan:
+    """The plan of a sweep.
+
+    `fingerprints` stands for what lies in the files of a data set; `known` maps candidates that were planned before to
+    their blocks, which they keep: so a part that exists is never made again under another name.
+    """
+    pools = tuple(pool for p in sweep.populations for pool in _pools(p, sweep, (fingerprints or {}).get(p.dataset, "")))
+    candidates = [c for pool in pools for c in _assign(_unique(pool, sweep), sweep.execution.block, known or {})]
+    return Plan(sweep, pools, tuple(candidates))
+
+
+def _pools(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
+    """The pools of a population; their number and size do not enter ids, so that either can grow."""
+    content = {**population.content, "fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
+    for index in range(population.pools):
+        pool_id = content_id("pool", {**content, "pool": index})
+        start = None
+        if population.start == "shared":
+            start = _member(population, pool_id, index, -1, None)
+        members = tuple(_member(population, pool_id, index, place, start) for place in range(population.members))
+        yield Pool(pool_id, population, index, start, members)
+
+
+def _member(population: Population, pool_id: str, pool: int, index: int, start: Member | None) -> Member:
+    """One member, its seeds derived from its pool and place."""
+    name = f"member {index}" if index >= 0 else "start"
+    init = start.init_seed if start else derive_seed(pool_id, name, "init")
+    order = derive_seed(pool_id, name, "order")
+    content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}
+    return Member(content_id("member", content), population, pool_id, pool, index, init, order, start and start.id)
+
+
+def draw_subsets(members: int, size: int, count: int, seed: int) -> list[tuple[int, ...]]:
+    """Up to `count` different random subsets, each ascending; a larger count begins with a smaller one's."""
+    total = math.comb(members, size)
+    generator, ranks = random.Random(seed), dict[int, None]()
+    while len(ranks) < min(count, total):
+        ranks.setdefault(generator.randrange(total))
+    return [_unrank(rank, members, size) for rank in ranks]
+
+
+def _unrank(rank: int, members: int, size: int) -> tuple[int, ...]:
+    """The subset with a rank among all of that size, in lexicographic order."""
+    subset: list[int] = []
+    for member in range(members):
+        if len(subset) == size:
+            break
+        with_member = math.comb(members - member - 1, size - len(subset) - 1)
+        if rank < with_member:
+            subset.append(member)
+        else:
+            rank -= with_member
+    return tuple(subset)
+
+
+def subsets(settings: Subsets, pool: int, members: int) -> list[tuple[int, ...]]:
+    """All subsets of one pool: pairs, random subsets per size, prefixes; each once, by size and then lexicographic.
+
+    Pools of one place draw the same subsets in every population, so that populations can be compared in pairs.
+    """
+    found: set[tuple[int, ...]] = {tuple(range(size)) for size in settings.prefixes}
+    if settings.pairs == "all":
+        found |= set(itertools.combinations(range(members), 2))
+    draws = [(size, settings.per_size) for size in settings.sizes]
+    draws += [(2, settings.pairs)] if isinstance(settings.pairs, int) and settings.pairs and members > 1 else []
+    for size, count in draws:
+        found |= set(draw_subsets(members, size, count, derive_seed("subsets", settings.seed, pool, size)))
+    return sorted(found, key=lambda subset: (len(subset), subset))
+
+
+def _unique(pool: Pool, sweep: Sweep) -> Iterator[Candidate]:
+    """The candidates of all grids, each once."""
+    seen: set[str] = set()
+    for candidate in itertools.chain.from_iterable(_candidates(pool, grid) for grid in sweep.grids):
+        if candidate.id not in seen:
+            seen.add(candidate.id)
+            yield candidate
+
+
+def _candidates(pool: Pool, grid: Grid) -> Iterator[Candidate]:
+    """A grid's candidates: by scaling, then method, then subset, so that kept outputs serve their neighbours."""
+    ids = [canonical(member.id) for member in pool.members]
+    groups = subsets(grid.subsets, pool.index, len(ids))
+    methods = dict.fromkeys([_SINGLE, *grid.methods])
+    for scaling, alignment, repair, method in itertools.product(grid.scalings, grid.alignments, grid.repairs, methods):
+        if not _meaningful(method, alignment, repair):
+            continue
+        arity = method.entry.arity
+        chosen = [(index,) for index in range(len(ids))] if arity == 1 else groups
+        factors = [canonical(choice.content) for choice in (alignment, method, repair, scaling)]
+        for subset in chosen:
+            if not arity or len(subset) == arity:
+                members = ",".join(ids[index] for index in subset)
+                yield Candidate(_candidate_id(members, *factors), pool.id, subset, method, alignment, scaling, repair)
+
+
+def _meaningful(method: Choice, alignment: Choice, repair: Choice) -> bool:
+    """Whether the factors act on the method at all: outputs cannot be aligned or repaired, nor one member aligned."""
+    aligned, repaired = alignment != _UNALIGNED, repair != _UNREPAIRED
+    if method.entry.space != "weights":
+        return not aligned and not repaired
+    return not (aligned and method.entry.arity == 1)
+
+
+def _candidate_id(members: str, alignment: str, method: str, repair: str, scaling: str) -> str:
+    """The id over canonical JSON, whose pieces are given as text: there are many candidates of few pieces."""
+    head = f'"alignment":{alignment},"members":[{members}],"method":{method},"protocol":"{PROTOCOL}","repair":{repair}'
+    return content_id("candidate", f'{{{head},"scaling":{scaling},"version":{EVALUATION_VERSION}}}')
+
+
+def _assign(candidates: Iterator[Candidate], limit: int, known: Mapping[str, str]) -> list[Candidate]:
+    """The candidates with their blocks: known ones keep theirs, the others fill new blocks of about `limit` passes."""
+    done: list[Candidate] = []
+    group: list[Candidate] = []
+    cost = 0.0
+    for candidate in candidates:
+        if candidate.id in known:
+            done.append(candidate._replace(block=known[candidate.id]))
+            continue
+        group.append(candidate)
+        cost += candidate.cost
+        if cost >= limit:
+            done += _block(group)
+            group, cost = [], 0.0
+    return done + _block(group)
+
+
+def _block(group: Sequence[Candidate]) -> list[Candidate]:
+    """A block named by what it holds."""
+    name = content_id("block", [candidate.id for candidate in group])
+    return [candidate._replace(block=name) for candidate in group]

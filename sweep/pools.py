@@ -1,0 +1,73 @@
+"""The weights of planned pools: from the run folder to the shared matrix, and candidates back to models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from sweep.candidate import Evaluation
+from sweep.data import Dataset
+from sweep.grid import Choice
+from sweep.outputs import Bench, PoolWeights
+from sweep.plan import Candidate, Member, Pool
+from sweep.store import RunFolder
+from sweep.weights import build, to_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@cache
+def dataset_of(choice: Choice) -> Dataset:
+    """A data set, made once per process. Raises DataError."""
+    dataset = choice.entry.function(**choice.settings)
+    assert isinstance(dataset, Dataset)
+    return dataset
+
+
+def new_model(member: Member, dataset: Dataset) -> nn.Module:
+    """A member's model with its initial weights."""
+    architecture = member.population.architecture
+    shape = (len(dataset.classes), dataset.channels, dataset.size)
+    return build(architecture.entry.function, shape, member.init_seed, **architecture.settings)
+
+
+def failed_members(folder: RunFolder) -> dict[str, str]:
+    """Members and starts without weights, and why."""
+    rows = folder.read("members", ["member_id", "status", "error"]).to_pylist()
+    return {row["member_id"]: row["error"] or row["status"] for row in rows if row["status"] != "ok"}
+
+
+def pool_weights(folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mapping[str, str]) -> PoolWeights:
+    """The weights of a pool from the run folder; `failed` maps members without weights to their causes.
+
+    Raises StoreError for weights that cannot be read, and ValueError for those of another architecture.
+    """
+    model = new_model(pool.members[0], dataset)
+
+    def state(member: Member) -> dict[str, Tensor] | None:
+        return None if member.id in failed else folder.load_weights(member.id)
+
+    start = state(pool.start) if pool.start else None
+    weights = PoolWeights.of([state(member) for member in pool.members], start, model, len(dataset.classes))
+    causes = {index: failed[member.id] for index, member in enumerate(pool.members) if member.id in failed}
+    return weights.with_causes(causes)
+
+
+def bench_of(pool: Pool, weights: PoolWeights, dataset: Dataset, device: str, batch: int) -> Bench:
+    """The bench on which candidates of a pool are evaluated."""
+    return Bench(weights, pool.population.architecture, dataset, torch.device(device), batch)
+
+
+def model_of(bench: Bench, candidate: Candidate) -> nn.Module:
+    """A new model with the merged weights of a candidate in weight space."""
+    Evaluation(bench, candidate).load()
+    counters = {name: torch.from_numpy(array.copy()) for name, array in bench.pool.counters.items()}
+    shape = (bench.classes, bench.dataset.channels, bench.dataset.size)
+    model = build(bench.architecture.entry.function, shape, 0, **bench.architecture.settings)
+    model.load_state_dict(to_state(bench.row.cpu(), bench.layout, counters))
+    return model.eval()

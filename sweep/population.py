@@ -1,0 +1,132 @@
+"""The members through Ray Tune: one trial for each that is not in the run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.store import RunFolder, StoreError, now
+
+if TYPE_CHECKING:
+    from sweep.data import Dataset
+    from sweep.grid import Choice
+    from sweep.plan import Member
+    from sweep.spec import Execution, Sweep
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are in our tables: no CSV, JSON and TensorBoard copies
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials have in common."""
+
+    sweep: str
+    members: Mapping[str, Member]
+    datasets: Mapping[Choice, Dataset]
+    folder: Path
+    execution: Execution
+
+
+def train_members(
+    members: Sequence[Member], sweep: Sweep, datasets: Mapping[Choice, Dataset], told: Callable[[int], None]
+) -> None:
+    """Train members in parallel on the running Ray; `told` is called with how many have come to an end since.
+
+    A member whose training fails gets a row with its cause and the others go on. Raises StoreError where rows cannot be
+    written, and KeyboardInterrupt where Tune was interrupted.
+    """
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    from ray import tune
+
+    execution = sweep.execution
+    resources = {"cpu": execution.threads, "gpu": execution.gpus_per_member}
+    job = Job(sweep.name, {member.id: member for member in members}, dict(datasets), sweep.folder, execution)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(_trial, job=job), resources),
+        param_space={"member": tune.grid_search(list(job.members))},
+        tune_config=tune.TuneConfig(
+            # A trial depends on its arguments alone, so the imports of one process serve many trials.
+            reuse_actors=True,
+            max_concurrent_trials=None if execution.workers == "auto" else execution.workers,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{now():%Y%m%d-%H%M%S}",
+            storage_path=str(sweep.folder / "tune"),
+            failure_config=tune.FailureConfig(max_failures=execution.retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
+            callbacks=[_callback(told)],
+            verbose=0,
+        ),
+    )
+    _settle(job, tuner.fit())
+
+
+def _callback(told: Callable[[int], None]) -> Any:
+    """A Tune callback that counts; Tune aborts on an exception in a callback, so it does nothing else."""
+    from ray import tune
+
+    class Counter(tune.Callback):
+        """Pickled with the experiment, so without what it tells, which may hold a terminal."""
+
+        told: Callable[[int], None]
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.told(1)
+
+        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            self.told(0)
+
+    counter = Counter()
+    counter.told = told
+    return counter
+
+
+def _settle(job: Job, results: Any) -> None:
+    """A failed row for each member whose trial ended without one."""
+    from sweep.member import fail
+
+    folder = RunFolder(job.folder)
+    present = folder.statuses("members", "member_id")
+    errors = {result.config["member"]: result.error for result in results if result.error}
+    for identity, member in job.members.items():
+        if identity in present:
+            continue
+        if identity not in errors:
+            raise KeyboardInterrupt
+        cause = _last_line(errors[identity])
+        if StoreError.__name__ in cause:
+            raise StoreError(f"a training could not write its results: {cause}")
+        fail(member, job.sweep, folder, cause)
+
+
+def _last_line(error: Exception) -> str:
+    """What a traceback from another process ends with."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _trial(config: dict[str, Any], *, job: Job) -> dict[str, Any]:
+    """One trial: train a member and write it down."""
+    import torch
+
+    from sweep.member import train_member
+
+    torch.set_num_threads(job.execution.threads)  # a reused worker keeps the threads of whoever had it before
+    member = job.members[config["member"]]
+    device = "cuda" if job.execution.gpus_per_member and torch.cuda.is_available() else "cpu"
+    train_member(member, job.sweep, job.datasets[member.population.dataset], RunFolder(job.folder), device)
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    return {"trained": 1}

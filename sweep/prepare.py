@@ -1,0 +1,86 @@
+"""What only shows when data sets and networks are made: checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+
+import torch
+
+from sweep.data import DataError, Dataset
+from sweep.document import ConfigError, KeyPath, Mistake
+from sweep.grid import Choice
+from sweep.pools import dataset_of
+from sweep.spec import Population, Sweep
+from sweep.weights import Layout, layout_of
+
+
+def fingerprints(sweep: Sweep) -> dict[Choice, str]:
+    """The fingerprints of data sets that lie in files. Raises ConfigError where one cannot be used."""
+    of_files = [p for p in sweep.populations if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
+    return {choice: dataset.fingerprint for choice, dataset in _datasets(sweep, of_files).items()}
+
+
+def datasets(sweep: Sweep) -> dict[Choice, Dataset]:
+    """Every data set of the sweep. Raises ConfigError where one cannot be used."""
+    return _datasets(sweep, list(sweep.populations))
+
+
+def _datasets(sweep: Sweep, populations: list[Population]) -> dict[Choice, Dataset]:
+    found: dict[Choice, Dataset] = {}
+    mistakes: list[Mistake] = []
+    for population in populations:
+        if population.dataset in found:
+            continue
+        try:
+            found[population.dataset] = dataset_of(population.dataset)
+        except DataError as error:
+            path = _dataset_path(sweep, population)
+            mistakes.append(sweep.document.mistake(path, f"{population.dataset.name}: {error}", error.hint))
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+    return found
+
+
+def _dataset_path(sweep: Sweep, population: Population) -> KeyPath:
+    """Where the data set of a population is written: with it, or at the top."""
+    own = (*population.path, "dataset")
+    return own if own in sweep.document.places else ("dataset",)
+
+
+def check_networks(sweep: Sweep, made: Mapping[Choice, Dataset]) -> None:
+    """Build every architecture without memory, find its head, and try every scaling on its tensors.
+
+    Raises ConfigError with all that does not fit.
+    """
+    mistakes = [sweep.document.mistake(*misfit) for misfit in _misfits(sweep, made)]
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+
+
+def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[KeyPath, str, str]]:
+    for population in sweep.populations:
+        try:
+            layout = layout_on_paper(population, made[population.dataset])
+        except Exception as error:  # a user's architecture may raise anything
+            size = made[population.dataset].size
+            hint = f"images of {population.dataset.name} have size {size} here"
+            yield (*population.path, "architecture"), f"cannot build {population.architecture.name}: {error}", hint
+            continue
+        for grid in sweep.grids:
+            for scaling in grid.scalings:
+                try:
+                    brought = {"count": 2, "layout": layout}
+                    scaling.entry.function(*(brought[need] for need in scaling.entry.needs), **scaling.settings)
+                except ValueError as error:
+                    yield (*grid.path, "scalings"), f"{error} in {population.architecture.name}", ""
+
+
+def layout_on_paper(population: Population, dataset: Dataset) -> Layout:
+    """The layout of a population's networks, none of which is given memory. Raises what its architecture raises."""
+    classes = len(dataset.classes)
+    with torch.device("meta"):
+        model = population.architecture.entry.function(
+            classes, dataset.channels, dataset.size, **population.architecture.settings
+        )
+    return layout_of(model, classes)

@@ -1,0 +1,118 @@
+"""What the terminal shows: one live panel, or one plain line per half minute off a terminal. All of it on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+_QUIET_SECONDS = 30.0
+
+
+@dataclass
+class Stage:
+    """One kind of work: what is done of how many, and how fast in this run."""
+
+    name: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Per second, since the stage began."""
+        return self.done / max(time.monotonic() - self.begun, 1e-9)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at this rate; None before the first is done."""
+        return (self.total - self.done) / self.rate if self.done else None
+
+    def __str__(self) -> str:
+        parts = [f"{self.name}: {self.done:,} of {self.total:,}"]
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        if self.left is not None and self.done < self.total:
+            parts += [f"{self.rate:.3g} per second", f"about {clock(self.left)} left"]
+        elif self.done:
+            parts.append(f"in {clock(time.monotonic() - self.begun)}")
+        return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person says them: 45 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+class Progress:
+    """Shows stages while they run; `log` is a file that keeps every line."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        from rich.console import Console
+
+        self.log = log
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live: Any = None
+        self.task: Any = None
+        self.stage: Stage | None = None
+        self.told = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._close()
+
+    def say(self, line: str) -> None:
+        """One line of talk."""
+        if self.log and self.log.parent.is_dir():
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+        if self.console.is_terminal:
+            self.console.print(line, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def begin(self, name: str, total: int) -> None:
+        """Begin a stage; the one before is closed."""
+        self._close()
+        self.stage, self.told = Stage(name, total), time.monotonic()
+        if self.console.is_terminal:
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+            columns = SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False)
+            self.live = Progress(*columns, console=self.console, transient=True)
+            self.live.start()
+            self.task = self.live.add_task(str(self.stage), total=total)
+
+    def advance(self, done: int = 1, failed: int = 0) -> None:
+        """Count what was done."""
+        if self.stage is None:
+            return
+        self.stage.done += done
+        self.stage.failed += failed
+        if self.live:
+            self.live.update(self.task, completed=self.stage.done, description=str(self.stage))
+        elif time.monotonic() - self.told >= _QUIET_SECONDS:
+            self.told = time.monotonic()
+            self.say(str(self.stage))
+
+    def _close(self) -> None:
+        """Take the panel down and leave the stage's last line."""
+        if self.live:
+            self.live.stop()
+            self.live = None
+        if self.stage:
+            self.say(str(self.stage))
+            self.stage = None

@@ -1,0 +1,51 @@
+"""How a member is trained: the settings, all of which enter its id."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Count = Annotated[int, Ge(1)]
+Share = Annotated[float, Ge(0), Lt(1)]
+NotNegative = Annotated[float, Ge(0)]
+
+
+class Recipe(BaseModel):
+    """Settings under `train`; lengths are in epochs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    epochs: Count = 10
+    start_epochs: Count = 1
+    """Length of the common pre-training of a shared start, by the same recipe otherwise."""
+    batch_size: Count = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Gt(0)] = 0.05
+    momentum: Share = 0.9
+    """Of sgd; adamw uses betas of 0.9 and 0.999."""
+    weight_decay: NotNegative = 5e-4
+    warmup: NotNegative = 0.0
+    """Epochs in which the learning rate grows linearly from 0."""
+    schedule: Literal["constant", "cosine", "multistep"] = "cosine"
+    milestones: tuple[NotNegative, ...] = ()
+    """Epochs after which multistep multiplies the learning rate by `gamma`."""
+    gamma: Annotated[float, Gt(0), Le(1)] = 0.1
+    label_smoothing: Share = 0.0
+    mixup: NotNegative = 0.0
+    """Parameter of the Beta distribution of mixing shares (arXiv 1710.09412); 0 is off."""
+    crop: Annotated[int, Ge(0)] = 0
+    """Pixels of zero padding before a random crop to the old size."""
+    flip: bool = False
+    """Mirror half of the images."""
+    keep: Literal["last", "best"] = "last"
+    """Weights of the last epoch, or of the one with the best validation accuracy (the first of equals)."""
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Recipe:
+        if (self.schedule == "multistep") != bool(self.milestones):
+            raise ValueError("`milestones` and `schedule: multistep` go together")
+        if self.warmup > self.epochs:
+            raise ValueError("`warmup` is longer than the training")
+        return self

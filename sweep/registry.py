@@ -1,0 +1,170 @@
+"""The folder is the registry, the signature is the schema, the positional names are the needs.
+
+`sweep/methods/uniform_soup.py` defines `uniform_soup`; a configuration that says `uniform_soup` gets it. Its keyword-only
+parameters are its settings, with the bounds of their annotations; its positional parameters name what the engine brings.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+NEEDS: dict[str, frozenset[str]] = {
+    "architectures": frozenset({"classes", "channels", "size"}),
+    "datasets": frozenset(),
+    "methods": frozenset({"members", "base", "score", "logits", "features", "heads", "generator"}),
+    "alignments": frozenset({"members", "model"}),
+    "scalings": frozenset({"count", "layout"}),
+    "repairs": frozenset({"model", "images"}),
+    "metrics": frozenset({"logits", "probabilities", "labels"}),
+}
+"""Open set -> the positional names its functions may use; the engine brings exactly these."""
+
+_SPACES = {"members": "weights", "features": "features", "heads": "features", "logits": "logits"}
+
+
+class RegistryError(ValueError):
+    """A name that is not in the registry, settings that do not fit, or a function that breaks the rules of its folder.
+
+    `problems` holds (path within the settings, what is wrong, hint); an empty path is the name itself.
+    """
+
+    def __init__(self, problems: list[tuple[tuple[str | int, ...], str, str]]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(what + (f" ({hint})" if hint else "") for _, what, hint in problems))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One function of an open set."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The signature of the function, annotations unevaluated."""
+        return inspect.signature(self.function)
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """Evaluated annotations, with their bounds."""
+        return typing.get_type_hints(self.function, include_extras=True)
+
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the positional parameters: what the engine brings."""
+        return tuple(p.name for p in self.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY)
+
+    @cached_property
+    def space(self) -> str:
+        """Where a method averages: weights, features or logits."""
+        spaces = {_SPACES[need] for need in self.needs if need in _SPACES}
+        return "features" if "features" in spaces else next(iter(spaces))
+
+    @cached_property
+    def arity(self) -> int:
+        """How many members a method takes; 0 for any number."""
+        marks = getattr(self.hints.get("members"), "__metadata__", ())
+        return next((mark.count for mark in marks if hasattr(mark, "count")), 0)
+
+    @cached_property
+    def settings(self) -> type[BaseModel]:
+        """The settings as a model: one field per keyword-only parameter, nothing else allowed."""
+        fields: dict[str, Any] = {
+            p.name: (self.hints[p.name], ... if p.default is p.empty else p.default)
+            for p in self.signature.parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        }
+        # Defaults are validated too, so that a wrong one is found by the laws and not by a user.
+        strict = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+        return create_model(self.name, __config__=strict, **fields)
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the documentation, as one line."""
+        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
+
+    def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with defaults filled in.
+
+        Raises RegistryError with one problem per wrong setting.
+        """
+        try:
+            return dict(self.settings(**settings))
+        except ValidationError as error:
+            known = list(self.settings.model_fields)
+            raise RegistryError([explain(problem, known) for problem in error.errors()]) from None
+
+
+def explain(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | int, ...], str, str]:
+    """One error of the settings' model as (path, what, hint)."""
+    path, kind = tuple(problem["loc"]), problem["type"]
+    if kind == "extra_forbidden":
+        return path, "unknown key", suggestion(str(path[-1]), known)
+    if kind == "missing":
+        return path[:-1], f"`{path[-1]}` is missing", ""
+    return path, str(problem["msg"])[:1].lower() + str(problem["msg"])[1:], ""
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """A hint for a name that is not known: the nearest ones, else all of a short list."""
+    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
+    return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if 0 < len(known) <= 30 else ""
+
+
+@cache
+def names(kind: str) -> list[str]:
+    """Names in an open set, sorted; nothing is imported but the empty package."""
+    package = importlib.import_module(f"sweep.{kind}")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+
+
+@cache
+def find(kind: str, name: str) -> Entry:
+    """The function of that name, or of `package.module:function` for one's own.
+
+    Raises RegistryError for an unknown name, with the nearest ones, and for a function that breaks the folder's rules.
+    """
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+    elif name in names(kind):
+        module, attribute = f"sweep.{kind}.{name}", name
+    else:
+        raise RegistryError([((), f"no `{name}` in {kind}", suggestion(name, names(kind)))])
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RegistryError([((), f"cannot load `{name}`: {error}", "is its folder on PYTHONPATH?")]) from error
+    return _lawful(Entry(kind, name, function))
+
+
+def _lawful(entry: Entry) -> Entry:
+    """The entry, if its signature follows the rules of its folder; else RegistryError."""
+    unknown = [need for need in entry.needs if need not in NEEDS[entry.kind]]
+    if unknown:
+        hint = suggestion(unknown[0], sorted(NEEDS[entry.kind]))
+        raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
+    if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
+        raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
+    if any(p.kind is p.VAR_KEYWORD for p in entry.signature.parameters.values()):
+        raise RegistryError([((), f"`{entry.name}` takes **keywords: settings must be declared one by one", "")])
+    return entry
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they enter an id: paths say where, not what, so they stay out."""
+    return {key: value for key, value in settings.items() if not isinstance(value, PurePath)}

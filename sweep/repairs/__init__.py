@@ -1,0 +1,1 @@
+"""Repairs: one file each, statistics of the merged model mended on training images."""

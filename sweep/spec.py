@@ -1,0 +1,168 @@
+"""A checked sweep: what is to be done, with every choice made, and nothing of how it was written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, Field
+
+from sweep.document import Document, KeyPath
+from sweep.grid import Choice
+from sweep.identity import content_id
+from sweep.recipe import Recipe
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+Count = Annotated[int, Ge(1)]
+
+
+class Subsets(BaseModel):
+    """Which members are merged: random subsets per size, pairs, and nested prefixes of the pool."""
+
+    model_config = _STRICT
+
+    sizes: tuple[Count, ...] = ()
+    per_size: Count = 20
+    pairs: Literal["all"] | Annotated[int, Ge(0)] = 0
+    prefixes: tuple[Count, ...] = ()
+    seed: int = 0
+
+
+class Execution(BaseModel):
+    """How the sweep is carried out; nothing here enters an id."""
+
+    model_config = _STRICT
+
+    storage: Path = Path("runs")
+    workers: Literal["auto"] | Count = "auto"
+    threads: Count = 1
+    gpus_per_member: Annotated[float, Ge(0)] = 0.0
+    gpus_per_worker: Annotated[float, Ge(0)] = 0.0
+    batch: Count = 256
+    block: Annotated[int, Ge(1), Le(100_000)] = 64
+    retries: Annotated[int, Ge(0)] = 2
+    address: str | None = None
+    mlflow: bool = True
+    best: Annotated[int, Ge(0), Le(100)] = 3
+
+
+class Settings(BaseModel):
+    """The keys of a sweep whose values are not choices from the open sets."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    seed: Annotated[int, Ge(0)] = 0
+    splits: tuple[Literal["test", "validation"], ...] = ("test",)
+    execution: Execution = Execution()
+
+
+class Size(BaseModel):
+    """The keys of a population whose values are not choices from the open sets."""
+
+    model_config = _STRICT
+
+    name: Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$")] | None = None
+    start: Literal["shared", "scratch"] = "shared"
+    pools: Count = 1
+    members: Count = 10
+
+
+@dataclass(frozen=True)
+class Population:
+    """The models of one recipe: what may be merged is what one of its pools holds."""
+
+    name: str
+    architecture: Choice
+    dataset: Choice
+    start: str
+    pools: int
+    members: int
+    recipe: Recipe
+    path: KeyPath
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What makes it this population, however many pools and members it has."""
+        return {
+            "architecture": self.architecture.content,
+            "dataset": self.dataset.content,
+            "start": self.start,
+            "train": self.recipe.model_dump(),
+        }
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The population as a configuration writes it."""
+        choice = {"architecture": self.architecture.written, "dataset": self.dataset.written}
+        size = {"start": self.start, "pools": self.pools, "members": self.members}
+        return {"name": self.name, **choice, **size, "train": self.recipe.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One factorial: every subset × alignment × method × scaling × repair."""
+
+    subsets: Subsets
+    methods: tuple[Choice, ...]
+    alignments: tuple[Choice, ...]
+    scalings: tuple[Choice, ...]
+    repairs: tuple[Choice, ...]
+    path: KeyPath = ()
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The grid as a configuration writes it."""
+        sets = {"methods": self.methods, "alignments": self.alignments, "scalings": self.scalings, "repairs": self.repairs}
+        chosen = {key: [choice.written for choice in choices] for key, choices in sets.items()}
+        return {"subsets": self.subsets.model_dump(mode="json"), **chosen}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep: every choice made, nothing left open."""
+
+    settings: Settings
+    populations: tuple[Population, ...]
+    grids: tuple[Grid, ...]
+    metrics: tuple[str, ...]
+    document: Document = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name, which is also that of the run folder."""
+        return self.settings.name
+
+    @property
+    def execution(self) -> Execution:
+        """How it is carried out."""
+        return self.settings.execution
+
+    @property
+    def folder(self) -> Path:
+        """The run folder, absolute."""
+        return self.execution.storage.expanduser().absolute() / self.name
+
+    @property
+    def id(self) -> str:
+        """Content hash of everything but the execution."""
+        return content_id("sweep", {key: value for key, value in self.written.items() if key != "execution"})
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The sweep as a configuration writes it: loading that gives the same sweep."""
+        settings = self.settings.model_dump(mode="json")
+        return {
+            **{key: value for key, value in settings.items() if key != "execution"},
+            "populations": [population.written for population in self.populations],
+            "grids": [grid.written for grid in self.grids],
+            "metrics": list(self.metrics),
+            "execution": settings["execution"],
+        }
+
+    def to_yaml(self) -> str:
+        """The resolved configuration."""
+        return yaml.safe_dump(self.written, sort_keys=False, allow_unicode=True)

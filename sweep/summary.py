@@ -1,0 +1,195 @@
+"""What the reading verbs tell: content for `--json`, and lines for people."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.query import aligned
+from sweep.registry import NEEDS, RegistryError, suggestion
+from sweep.registry import names as names_of
+from sweep.store import RunFolder, StoreError
+
+if TYPE_CHECKING:
+    from sweep.spec import Sweep
+    from sweep.state import State
+
+Told = tuple[Any, list[str]]
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it from here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
+
+
+def plan_summary(state: State) -> dict[str, Any]:
+    """Counts of members and candidates, and the cost of what is new."""
+    from sweep.cost import estimate
+
+    plan, sweep = state.plan, state.plan.sweep
+    by_method = Counter(candidate.method.name for candidate in plan.candidates)
+    members = [*plan.starts, *plan.members]
+    return {
+        "sweep": sweep.name,
+        "folder": str(sweep.folder),
+        "populations": [population.name for population in sweep.populations],
+        "pools": len(plan.pools),
+        "members": {"planned": len(members), "new": len(state.missing), "failed": state.failed_members},
+        "candidates": {
+            "planned": len(plan.candidates),
+            "new": state.new,
+            "done": state.done - state.failed,
+            "failed": state.failed,
+        },
+        "methods": dict(by_method.most_common()),
+        "blocks": len(state.blocks),
+        "estimate": estimate(state, sweep.execution, os.cpu_count() or 1),
+    }
+
+
+def plan_text(summary: dict[str, Any]) -> list[str]:
+    """The counts in a few lines."""
+    members, candidates = summary["members"], summary["candidates"]
+    methods = "   ".join(f"{name} {count:,}" for name, count in summary["methods"].items())
+    lines = [
+        f"{summary['sweep']}: {len(summary['populations'])} populations in {summary['pools']} pools",
+        f"  members and starts  {members['planned']:,} = {members['new']:,} to train + "
+        f"{members['planned'] - members['new'] - members['failed']:,} done + {members['failed']:,} failed",
+        f"  candidates          {candidates['planned']:,} = {candidates['new']:,} new + {candidates['done']:,} done + "
+        f"{candidates['failed']:,} failed",
+        f"  by method           {methods}",
+    ]
+    return [*lines, "  time                " + _time_text(summary)]
+
+
+def _time_text(summary: dict[str, Any]) -> str:
+    from sweep.progress import clock
+
+    if not summary["candidates"]["new"] and not summary["members"]["new"]:
+        return "nothing left to do"
+    found = summary["estimate"]
+    if not found:
+        return "not known: nothing like it was run in this storage folder yet"
+    span = f"about {clock(found['low_seconds'])} to {clock(found['high_seconds'])} with {found['workers']} workers"
+    without = f"; without {', '.join(found['not_estimated'])}" if found["not_estimated"] else ""
+    return f"{span} (quartiles of {found['from_rows']:,} earlier rows{without})"
+
+
+def failure_causes(folder: RunFolder) -> list[dict[str, Any]]:
+    """Causes of rows that are not ok, the most frequent first, with a few ids."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for table, key in (("members", "member_id"), ("candidates", "candidate_id")):
+        for row in folder.read(table, [key, "status", "error"]).to_pylist():
+            if row["status"] != "ok":
+                found.setdefault((table, row["status"], row["error"] or ""), []).append(row[key])
+    ranked = sorted(found.items(), key=lambda item: -len(item[1]))
+    return [
+        {"table": table, "status": status, "cause": cause, "count": len(ids), "ids": ids[:5]}
+        for (table, status, cause), ids in ranked
+    ]
+
+
+def failure_text(causes: list[dict[str, Any]]) -> list[str]:
+    """A line per cause."""
+    if not causes:
+        return ["no failures"]
+    return [
+        f"{c['count']:6,} {c['table']} {c['status']}: {c['cause']}  ({', '.join(i[:8] for i in c['ids'][:3])})" for c in causes
+    ]
+
+
+def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
+    """The rows of one candidate, evaluated here, each with `stored` as the run folder has it.
+
+    Raises StoreError for an id that no planned candidate, or more than one, begins with.
+    """
+    from sweep.pools import bench_of, dataset_of, failed_members, pool_weights
+    from sweep.state import state_of
+    from sweep.task import Evaluator
+
+    plan, folder = state_of(sweep).plan, RunFolder(sweep.folder)
+    fitting = [candidate for candidate in plan.candidates if candidate.id.startswith(prefix)]
+    if len(fitting) != 1:
+        what = f"{len(fitting)} candidates begin with {prefix!r}"
+        raise StoreError(what, 'sweep sql RUN "select candidate_id, method from candidates limit 5" shows some')
+    pool = plan.pool_of[fitting[0].pool_id]
+    dataset = dataset_of(pool.population.dataset)
+    weights = pool_weights(folder, pool, dataset, failed_members(folder))
+    evaluator = Evaluator(bench_of(pool, weights, dataset, "cpu", sweep.execution.batch), pool, sweep.name, sweep.metrics)
+    rows = [evaluator.candidate(fitting[0], split)[0] for split in sweep.settings.splits]
+    stored = folder.read("candidates").to_pylist()
+    by_key = {(row["candidate_id"], row["split"]): row for row in stored}
+    return [row | {"stored": by_key.get((row["candidate_id"], row["split"]))} for row in rows]
+
+
+def row_text(rows: list[dict[str, Any]]) -> list[str]:
+    """A line per column: here, and as stored."""
+    lines = []
+    for row in rows:
+        stored = row["stored"] or {}
+        lines += aligned([["column", "here", "stored"], *_compared(row, stored)])
+    return lines
+
+
+def _compared(row: dict[str, Any], stored: dict[str, Any]) -> list[list[str]]:
+    return [[key, str(value), str(stored.get(key, ""))] for key, value in row.items() if key != "stored"]
+
+
+def listing_of(what: str | None) -> Told:
+    """The open sets, one of them, or the runs. Raises StoreError for anything else."""
+    from sweep.about import listing
+
+    if what is None:
+        kinds = {kind: names_of(kind) for kind in NEEDS}
+        return kinds, [f"{kind:14} {', '.join(names)}" for kind, names in kinds.items()]
+    if what == "runs":
+        return _runs()
+    if what not in NEEDS:
+        raise StoreError(f"nothing is called {what!r} here", suggestion(what, [*NEEDS, "runs"]))
+    rows = listing(what)
+    return rows, aligned([list(rows[0]), *[list(row.values()) for row in rows]])
+
+
+def _runs() -> Told:
+    """The run folders under `runs`."""
+    found = []
+    for file in sorted(Path("runs").glob("*/run.json")):
+        info = RunFolder(file.parent).info()
+        found.append({"run": str(file.parent), "begun": info.get("created_at"), "rows": _count(file.parent)})
+    if not found:
+        return found, ["no runs yet under runs/"]
+    return found, aligned([list(found[0]), *[[str(cell) for cell in row.values()] for row in found]])
+
+
+def _count(folder: Path) -> int:
+    return RunFolder(folder).read("candidates", ["status"]).num_rows
+
+
+def descriptions_of(name: str) -> Told:
+    """Everything of that name, in full. Raises RegistryError with near names."""
+    from sweep.about import description, found_as
+
+    entries = found_as(name)
+    if not entries:
+        known = sorted({each for kind in NEEDS for each in names_of(kind)})
+        raise RegistryError([((), f"nothing is called `{name}`", suggestion(name, known))])
+    found = [description(entry) for entry in entries]
+    return found, [line for each in found for line in _described(each)]
+
+
+def _described(each: dict[str, Any]) -> list[str]:
+    settings = [[s["name"], s["type"], str(s["default"])] for s in each["settings"]]
+    table = aligned([["setting", "values", "default"], *settings]) if settings else ["no settings"]
+    return [f"{each['kind']}/{each['name']}: {each['idea']}", f"  needs: {', '.join(each['needs']) or 'nothing'}"] + [
+        f"  {line}" for line in [*table, f"write: {each['example']}"]
+    ]
+
+
+def where_mlflow(sweep: Sweep) -> str:
+    """How to open MLflow's page."""
+    from sweep.tracking import tracking_uri, ui_command
+
+    return f"MLflow: {ui_command(tracking_uri(sweep.folder.parent))}" if sweep.execution.mlflow else "MLflow is off"

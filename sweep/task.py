@@ -1,0 +1,159 @@
+"""One block: candidates -> rows. It runs anywhere: no Ray and no MLflow here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sweep.candidate import Evaluation
+from sweep.evaluate import measure
+from sweep.identity import canonical
+from sweep.outputs import Bench
+from sweep.plan import PROTOCOL, Candidate, Pool, Work
+from sweep.provenance import code_version
+from sweep.store import now
+from sweep.table import COLUMNS
+
+Row = dict[str, Any]
+_OWN_COLUMNS = {column.name for column in COLUMNS["candidates"]}
+
+
+@dataclass
+class Rows:
+    """What a block adds to the tables, and what it cost."""
+
+    candidates: list[Row] = field(default_factory=list)
+    predictions: list[Row] = field(default_factory=list)
+    cost: Row = field(default_factory=dict)
+
+    def extend(self, other: Rows) -> None:
+        """Put another's rows behind these, the costs added up."""
+        self.candidates += other.candidates
+        self.predictions += other.predictions
+        sums = {key: self.cost.get(key, 0) + other.cost[key] for key in ("seconds", "cpu_seconds", "forward_passes") if other.cost}
+        self.cost = {**other.cost, **sums}
+
+
+    def order(self) -> None:
+        """Sort rows by candidate and split: pieces of a block come back in any order."""
+        for rows in (self.candidates, self.predictions):
+            rows.sort(key=lambda row: (row["candidate_id"], row["split"]))
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates candidates of one pool."""
+
+    bench: Bench
+    pool: Pool
+    sweep: str
+    metrics: tuple[str, ...]
+
+    def block(self, work: Work) -> Rows:
+        """The rows of some candidates on their splits.
+
+        What is wrong with one candidate is its row's error. Running out of memory is raised: its neighbours may be to blame.
+        """
+        begun, cpu, passes, rows = time.perf_counter(), time.process_time(), self.bench.forward_passes, Rows()
+        for candidate, splits in work:
+            for split in splits:
+                row, prediction = self.candidate(candidate, split)
+                rows.candidates.append(row)
+                rows.predictions += [prediction] if prediction else []
+        rows.cost = {
+            "seconds": time.perf_counter() - begun,
+            "cpu_seconds": time.process_time() - cpu,
+            "forward_passes": self.bench.forward_passes - passes,
+        }
+        return rows
+
+    def candidate(self, candidate: Candidate, split: str) -> tuple[Row, Row | None]:
+        """One row, and the examples that it got right where there are outputs."""
+        row = describe(candidate, self.pool, self.sweep, split)
+        lost = [f"member {i}: {why}" for i, why in self.bench.pool.failed.items() if i in candidate.subset]
+        if lost:
+            return row | {"status": "failed", "error": "; ".join(lost)}, None
+        begun, passes = time.perf_counter(), self.bench.forward_passes
+        try:
+            logits, seconds = Evaluation(self.bench, candidate).logits(split)
+            labels = self.bench.split(split).labels
+            row |= self._outcome(logits, labels)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # any fault of a method or of a user's own is this row's outcome, not the sweep's
+            return row | {"status": "failed", "error": f"{type(error).__name__}: {error}"}, None
+        row["merge_seconds"] = seconds
+        row["evaluate_seconds"] = time.perf_counter() - begun - seconds
+        row["forward_passes"] = self.bench.forward_passes - passes
+        return row, _prediction(row, logits, labels)
+
+    def _outcome(self, logits: Tensor, labels: Tensor) -> Row:
+        """Metrics and status; outputs that are not finite have no metrics."""
+        device = "cpu" if logits.device.type == "cpu" else torch.cuda.get_device_name(logits.device)
+        outcome: Row = {"n_examples": len(labels), "device": device}
+        if not bool(torch.isfinite(logits).all()):
+            share = float(torch.isfinite(logits).all(-1).double().mean())
+            return outcome | {"finite": False, "status": "non_finite", "error": f"{share:.1%} of examples have finite outputs"}
+        scores = measure(logits, labels, self.metrics)
+        own = {name: value for name, value in scores.items() if name in _OWN_COLUMNS}
+        others = {name: value for name, value in scores.items() if name not in _OWN_COLUMNS}
+        return outcome | own | {"other_metrics": canonical(others) if others else None, "finite": True, "status": "ok"}
+
+
+def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
+    """The columns that say what a row is about, known before it is evaluated."""
+    population, factors = pool.population, candidate.scaling.settings
+    choices = {key: getattr(candidate, key) for key in ("alignment", "scaling", "repair")}
+    return {
+        "candidate_id": candidate.id,
+        "block_id": candidate.block,
+        "sweep": sweep,
+        **origin(pool),
+        "space": candidate.method.entry.space,
+        "method": candidate.method.name,
+        "settings": candidate.method.settings_json,
+        "members": [pool.members[index].id for index in candidate.subset],
+        "member_indices": list(candidate.subset),
+        "n_members": len(candidate.subset),
+        **{key: choice.name for key, choice in choices.items()},
+        **{f"{key}_settings": choice.settings_json for key, choice in choices.items()},
+        "scaling_factor": float(factors.get("factor", 1.0)),
+        "scaling_members": str(factors.get("members", "all")),
+        "split": split,
+        "protocol": PROTOCOL,
+        "created_at": now(),
+        "code_version": code_version(),
+    }
+
+
+def origin(pool: Pool) -> Row:
+    """The columns that say which pool of which population a row comes from."""
+    population = pool.population
+    return {
+        "population": population.name,
+        "pool_id": pool.id,
+        "pool": pool.index,
+        "architecture": population.architecture.name,
+        "dataset": population.dataset.name,
+        "start": population.start,
+    }
+
+
+def failed_rows(work: Work, pool: Pool, sweep: str, cause: str) -> Rows:
+    """Rows of candidates that could not be evaluated at all."""
+    outcome = {"status": "failed", "error": cause}
+    return Rows([describe(candidate, pool, sweep, split) | outcome for candidate, splits in work for split in splits])
+
+
+def _prediction(row: Row, logits: Tensor, labels: Tensor) -> Row:
+    """Which examples are right, and the predicted classes."""
+    predicted = logits.argmax(-1).cpu()
+    correct = np.packbits((predicted == labels.cpu()).numpy())
+    classes = predicted.numpy().astype(np.uint8 if logits.shape[1] <= 256 else "<u2")
+    same = {key: row[key] for key in ("candidate_id", "block_id", "split", "n_examples")}
+    return same | {"correct": correct.tobytes(), "classes": classes.tobytes()}
