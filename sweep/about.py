@@ -65,4 +65,6 @@ def wording(annotation: Any) -> str:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if typing.get_origin(annotation) in (tuple, list):
         return f"list of {wording(typing.get_args(annotation)[0])}"
-    return {"str": "text", "Path": "folder"}.get(getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation)))
+    return {"str": "text", "Path": "folder"}.get(
+        getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation))
+    )

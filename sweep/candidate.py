@@ -15,7 +15,6 @@ from sweep.outputs import Bench, Source
 from sweep.plan import Candidate
 from sweep.weights import Blend, Combination, Heads, blend
 
-
 Brought = tuple[Tensor, Tensor | None, Callable[[Tensor], float]]
 """Members, base and score as a method in weight space sees them: as coordinates or as weights."""
 
@@ -126,7 +125,9 @@ class Evaluation:
 
     def _load_weights(self, weights: Tensor) -> None:
         """Load merged parameters (parameters,), running statistics being the members' mean."""
-        self.bench.load(self.source, blend(self.bench.layout, self.source.rows, [1 / self.count] * self.count, self.factors))
+        self.bench.load(
+            self.source, blend(self.bench.layout, self.source.rows, [1 / self.count] * self.count, self.factors)
+        )
         self.bench.row[: self.bench.layout.n_parameters] = weights
 
     def _repair(self) -> None:
@@ -140,7 +141,10 @@ class Evaluation:
         features = self.method.space == "features"
         said = [self.bench.said(self.source, self._single(i), split, features=features) for i in range(self.count)]
         begun = time.perf_counter()
-        brought: dict[str, Any] = {"logits": torch.stack([each.logits for each in said]), "generator": self._generator()}
+        brought: dict[str, Any] = {
+            "logits": torch.stack([each.logits for each in said]),
+            "generator": self._generator(),
+        }
         if features:
             heads = [each.head for each in said if each.head]
             brought["features"] = torch.stack([each.features for each in said if each.features is not None])

@@ -1,4 +1,7 @@
-"""The verbs. Data goes to stdout, talk to stderr; exit codes: 0 done, 1 some failed, 2 wrong use, 3 our fault, 130 interrupted."""
+"""The verbs. Data goes to stdout, talk to stderr.
+
+Exit codes: 0 done, 1 some candidates failed, 2 wrong use or configuration, 3 our fault, 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -114,8 +117,8 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     sweep plan configs/digits.yaml --json
     """
     from sweep.config import load
-    from sweep.summary import plan_summary, plan_text
     from sweep.state import state_of
+    from sweep.summary import plan_summary, plan_text
 
     summary = plan_summary(state_of(load(file, overrides)))
     _data(summary, as_json, plan_text(summary))
@@ -145,7 +148,9 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
         state = carry_out(sweep, progress, command=command, overrides=overrides, retry=retry)
     folder = shown(sweep.folder)
     failed = f", {state.failed:,} failed: sweep failures {folder}" if state.failed else ""
-    _talk(f"{len(state.plan.members)} members and {len(state.plan.candidates):,} candidates are done in {folder}{failed}")
+    _talk(
+        f"{len(state.plan.members)} members and {len(state.plan.candidates):,} candidates are done in {folder}{failed}"
+    )
     _talk(where_mlflow(sweep))
     _talk(f"next: analysis report {folder}")
     click.echo(folder)
@@ -163,8 +168,8 @@ def status(run: Path, as_json: bool) -> None:
     sweep status runs/digits
     sweep status runs/digits --json
     """
-    from sweep.summary import plan_summary, plan_text
     from sweep.state import state_of
+    from sweep.summary import plan_summary, plan_text
 
     summary = plan_summary(state_of(_of_run(run)))
     _data(summary, as_json, plan_text(summary))
@@ -180,8 +185,8 @@ def failures(run: Path, as_json: bool) -> None:
     sweep failures runs/digits
     sweep failures runs/digits --json
     """
-    from sweep.summary import failure_causes, failure_text
     from sweep.store import RunFolder
+    from sweep.summary import failure_causes, failure_text
 
     folder = RunFolder(run.absolute())
     folder.info()
@@ -289,13 +294,14 @@ def sync(run: Path) -> None:
     \b
     sweep sync runs/digits
     """
-    from sweep.mirror import mirror, tracker_of
     from sweep.summary import where_mlflow
+    from sweep.sync import sync as make_equal
+    from sweep.sync import tracker_of
 
     sweep = _of_run(run)
     tracker = tracker_of(sweep, _talk)
     tracker.open()
-    mirror(tracker, sweep)
+    make_equal(tracker, sweep)
     tracker.close("FINISHED")
     _talk(where_mlflow(sweep))
 

@@ -205,6 +205,10 @@ def _misfits(grid: Grid, populations: Sequence[Population]) -> Iterator[tuple[Ke
             hint = "add pairs: all under subsets" if wanted == 2 else f"add {wanted} to sizes under subsets"
             yield (*grid.path, "methods"), f"`{method.name}` takes exactly {wanted} members: no such subset", hint
         if "base" in method.entry.needs and any(p.start == "scratch" for p in populations):
-            yield (*grid.path, "methods"), f"`{method.name}` needs a base; members from scratch have none", "start: shared"
+            yield (
+                (*grid.path, "methods"),
+                f"`{method.name}` needs a base; members from scratch have none",
+                "start: shared",
+            )
     if not offered and any(method.entry.arity != 1 for method in grid.methods):
         yield (*grid.path, "subsets"), "no subset to merge", "for example subsets: {sizes: [2, 3], per_size: 20}"

@@ -105,7 +105,9 @@ def parse(text: str, name: str) -> Document:
         document = Document(name, {})
         mistakes = list(_walk(root, (), document)) if root else []
         if not isinstance(root, yaml.MappingNode):
-            mistakes.append(Mistake(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml"))
+            mistakes.append(
+                Mistake(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml")
+            )
         if mistakes:
             raise ConfigError(mistakes)
         document.values = loader.construct_document(root)
@@ -126,7 +128,9 @@ def _walk(node: yaml.Node, path: KeyPath, document: Document) -> Iterator[Mistak
     """Note the place of every value, and yield keys that are repeated or no text."""
     document.places[path] = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
     if len(document.places) > _LARGEST:  # aliases of aliases grow exponentially
-        raise ConfigError([Mistake(document.name, (), f"more than {_LARGEST:,} values", "are there aliases of aliases?")])
+        raise ConfigError(
+            [Mistake(document.name, (), f"more than {_LARGEST:,} values", "are there aliases of aliases?")]
+        )
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _walk(item, (*path, index), document)

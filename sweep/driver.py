@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sweep.data import Dataset
     from sweep.grid import Choice
     from sweep.outputs import PoolWeights
-    from sweep.plan import Member, Pool
+    from sweep.plan import Pool
     from sweep.progress import Progress
     from sweep.task import Rows
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def run(
     sweep: Sweep, progress: Progress, *, command: str = "sweep.run", overrides: Sequence[str] = (), retry: bool = False
 ) -> State:
-    """Carry out what is left of a sweep; the same call again continues it. `retry` does failed members and candidates anew.
+    """Carry out what is left of a sweep; the same call again continues it. `retry` does anew what failed.
 
     Raises ConfigError, StoreError or LaunchError before anything is computed where that is possible; KeyboardInterrupt
     after an interruption, with everything that was done written down.
@@ -84,7 +84,9 @@ class _Run:
             for dataset in self.made.values():
                 dataset.decode()  # here, once: all workers share what it gives
             self._open_tracker()
-            self.progress.say(f"starting Ray: {len(state.missing)} members to train, {state.new:,} candidates to evaluate")
+            self.progress.say(
+                f"starting Ray: {len(state.missing)} members to train, {state.new:,} candidates to evaluate"
+            )
             with cluster(self.sweep.execution):
                 self._train(state)
                 self._evaluate(state)
@@ -169,7 +171,9 @@ class _Run:
                 self._pairs(pool, failed)
         if state.new and not self.stopping:
             self.progress.begin("candidates done", state.new)
-            Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write).run(state.blocks, self.made, self._tick)
+            Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write).run(
+                state.blocks, self.made, self._tick
+            )
 
     def _weights(self, pool: Pool, failed: Mapping[str, str]) -> PoolWeights:
         from sweep.pools import pool_weights
@@ -193,7 +197,13 @@ class _Run:
         rows.order()
         splits = sorted({row["split"] for row in rows.candidates})
         part = block if len(splits) == len(self.sweep.settings.splits) else f"{block}-{'-'.join(splits)}"
-        task = {"task_id": part, "kind": "block", "pool_id": pool.id, "rows": len(rows.candidates), "attempts": attempts}
+        task = {
+            "task_id": part,
+            "kind": "block",
+            "pool_id": pool.id,
+            "rows": len(rows.candidates),
+            "attempts": attempts,
+        }
         if rows.predictions:
             self.folder.append("predictions", part, rows.predictions)
         self.folder.append("tasks", part, [task | rows.cost])
@@ -212,7 +222,7 @@ class _Run:
     def _open_tracker(self) -> None:
         """MLflow, where it is wanted."""
         if self.sweep.execution.mlflow:
-            from sweep.mirror import tracker_of
+            from sweep.sync import tracker_of
 
             self.tracker = tracker_of(self.sweep, self.progress.say)
             self.tracker.open()
@@ -220,10 +230,10 @@ class _Run:
     def _mirror(self) -> None:
         """Make MLflow say what the tables say."""
         if self.tracker:
-            from sweep.mirror import mirror
+            from sweep.sync import sync
 
             self.progress.say("writing MLflow runs")
-            mirror(self.tracker, self.sweep)
+            sync(self.tracker, self.sweep)
             self.tracker.close("KILLED" if self.stopping else "FINISHED")
 
 

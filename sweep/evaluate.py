@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sweep.data import Dataset
+from sweep.models import find_head
 from sweep.registry import find
-from sweep.weights import find_head
 
 
 @dataclass(frozen=True)

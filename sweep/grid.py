@@ -167,8 +167,14 @@ def _axis(value: Any, path: KeyPath, listed: bool, document: Document) -> list[t
 
 def _range(value: dict[str, Any], path: KeyPath, document: Document) -> Sequence[float]:
     """{from, to, steps, log}: both ends are in."""
-    low, high, steps = value.get("from"), value.get("to"), value.get("steps")
-    if set(value) - _RANGE or not _number(low) or not _number(high) or not isinstance(steps, int) or not 2 <= steps <= 10_000:
+    low, high, steps = (value.get(key, math.nan) for key in ("from", "to", "steps"))
+    if (
+        set(value) - _RANGE
+        or not _number(low)
+        or not _number(high)
+        or not isinstance(steps, int)
+        or not 2 <= steps <= 10_000
+    ):
         hint = "a range is {from: number, to: number, steps: 2 or more, log: true or false}"
         raise ConfigError([document.mistake(path, "not a range", hint)])
     if not value.get("log", False):

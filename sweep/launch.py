@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sweep.plan import Work
@@ -52,9 +54,11 @@ def cluster(execution: Execution) -> Iterator[None]:
 
     size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **size)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise LaunchError(f"no Ray at {address}: {error}", "is the cluster up, and RAY_AUTH_MODE and its token set?") from None
+        raise LaunchError(
+            f"no Ray at {address}: {error}", "is the cluster up, and RAY_AUTH_MODE and its token set?"
+        ) from None
     try:
         _suffices(execution, ray.cluster_resources())
         yield
@@ -81,7 +85,9 @@ def _suffices(execution: Execution, resources: Mapping[str, float]) -> None:
 class Worker:
     """What an actor does: it holds the bench of one pool at a time."""
 
-    def __init__(self, datasets: Mapping[Choice, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution) -> None:
+    def __init__(
+        self, datasets: Mapping[Choice, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution
+    ) -> None:
         import torch
 
         torch.set_num_threads(execution.threads)
@@ -129,7 +135,9 @@ class _Open:
 class Launcher:
     """Carries blocks to actors and hands each whole block's rows to `sink`."""
 
-    def __init__(self, plan: Plan, weights: Callable[[Pool], PoolWeights], sink: Callable[[str, Pool, Rows, int], None]) -> None:
+    def __init__(
+        self, plan: Plan, weights: Callable[[Pool], PoolWeights], sink: Callable[[str, Pool, Rows, int], None]
+    ) -> None:
         self.plan, self.weights, self.sink = plan, weights, sink
         self.execution = plan.sweep.execution
         self.queue: deque[Piece] = deque()
@@ -137,6 +145,7 @@ class Launcher:
         self.actors: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
         self.flying: dict[Any, tuple[Any, Piece]] = {}  # reference -> (actor, piece)
         self.shared: dict[str, Any] = {}  # pool -> reference to its weights, while it has open blocks
+        self.new_actor: Callable[[], Any]
         self.left: Counter[str] = Counter()  # pool -> open blocks
 
     def run(self, blocks: Mapping[str, Work], datasets: Mapping[Choice, Dataset], stopping: Callable[[], bool]) -> None:
@@ -149,10 +158,11 @@ class Launcher:
             self.open[name] = _Open(pool)
             self.left[pool.id] += 1
         arguments = (ray.put(dict(datasets)), self.plan.sweep.name, self.plan.sweep.metrics, self.execution)
-        remote = ray.remote(num_cpus=self.execution.threads, num_gpus=self.execution.gpus_per_worker)(Worker)
-        self.start = lambda: self.actors.setdefault(remote.remote(*arguments), [])
+        resources = {"num_cpus": self.execution.threads, "num_gpus": self.execution.gpus_per_worker}
+        remote: Any = ray.remote(**resources)(Worker)
+        self.new_actor = partial(remote.remote, *arguments)
         for _ in range(min(self._size(ray.cluster_resources()), len(self.queue))):
-            self.start()
+            self.actors[self.new_actor()] = []
         while self.flying or (self.queue and not stopping()):
             if not stopping():
                 self._fill()
@@ -203,7 +213,7 @@ class Launcher:
             self._done(piece, ray.get(reference))
         except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
             if self.actors.pop(actor, None) is not None:
-                self.start()
+                self.actors[self.new_actor()] = []
             self._retry(piece, f"its worker died: {_reason(error)}")
         except ray.exceptions.RayTaskError as error:
             self._halve(piece, _reason(error))

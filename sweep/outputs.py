@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from sweep.data import Dataset
 from sweep.evaluate import DeviceSplit, Outputs, measure, outputs, to_device
 from sweep.grid import Choice
-from sweep.weights import Blend, Layout, bind, build, combine, flatten, layout_of
+from sweep.models import bind, build, flatten, layout_of
+from sweep.weights import Blend, Layout, combine
 
 _KEPT_BYTES = 1 << 29
 
@@ -32,7 +34,11 @@ class PoolWeights:
 
     @classmethod
     def of(
-        cls, states: Sequence[Mapping[str, Tensor] | None], start: Mapping[str, Tensor] | None, model: nn.Module, classes: int
+        cls,
+        states: Sequence[Mapping[str, Tensor] | None],
+        start: Mapping[str, Tensor] | None,
+        model: nn.Module,
+        classes: int,
     ) -> PoolWeights:
         """The pool of some state dicts, None for members that failed. Raises ValueError as `weights.flatten` does."""
         layout = layout_of(model, classes)
@@ -88,7 +94,9 @@ class Bench:
         self.layout: Layout = layout_of(self.model, self.classes)
         self.row = bind(self.model, self.layout, self.device)
         # numpy refuses to write to shared memory and torch does not: nothing below may write to the matrix.
-        self.matrix = torch.tensor(self.pool.matrix, device=self.device) if self.device.type != "cpu" else _view(self.pool.matrix)
+        self.matrix = (
+            torch.tensor(self.pool.matrix, device=self.device) if self.device.type != "cpu" else _view(self.pool.matrix)
+        )
 
     @property
     def base(self) -> int | None:
@@ -132,7 +140,11 @@ class Bench:
         """Weight and bias of the head as loaded; a head without bias has zeros."""
         weight, bias = self.layout.head
         loaded = self.row[weight.offset : weight.stop].view(weight.shape).clone()
-        shift = torch.zeros(weight.shape[0], device=self.device) if bias is None else self.row[bias.offset : bias.stop].clone()
+        shift = (
+            torch.zeros(weight.shape[0], device=self.device)
+            if bias is None
+            else self.row[bias.offset : bias.stop].clone()
+        )
         return loaded, shift
 
     def _keep(self, key: tuple[object, ...], said: Said) -> Said:
@@ -149,13 +161,7 @@ def _size(said: Said) -> int:
 
 
 def _view(matrix: NDArray[np.float32]) -> Tensor:
-    """The matrix without a copy; from_numpy would warn that it must not be written to."""
-    return torch.from_dlpack(matrix) if matrix.flags.writeable else _read_only(matrix)
-
-
-def _read_only(matrix: NDArray[np.float32]) -> Tensor:
-    import warnings
-
+    """The shared matrix without a copy; torch warns that it must not be written to, and nothing here does."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(matrix)

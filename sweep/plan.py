@@ -125,7 +125,12 @@ def make_plan(
 
 def _pools(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
     """The pools of a population; their number and size do not enter ids, so that either can grow."""
-    content = {**population.content, "fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
+    content = {
+        **population.content,
+        "fingerprint": fingerprint,
+        "seed": sweep.settings.seed,
+        "version": TRAINING_VERSION,
+    }
     for index in range(population.pools):
         pool_id = content_id("pool", {**content, "pool": index})
         start = None
@@ -141,7 +146,9 @@ def _member(population: Population, pool_id: str, pool: int, index: int, start: 
     init = start.init_seed if start else derive_seed(pool_id, name, "init")
     order = derive_seed(pool_id, name, "order")
     content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}
-    return Member(content_id("member", content), population, pool_id, pool, index, init, order, start and start.id)
+    return Member(
+        content_id("member", content), population, pool_id, pool, index, init, order, start.id if start else None
+    )
 
 
 def draw_subsets(members: int, size: int, count: int, seed: int) -> list[tuple[int, ...]]:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from sweep.candidate import Evaluation
 from sweep.data import Dataset
 from sweep.grid import Choice
+from sweep.models import build, to_state
 from sweep.outputs import Bench, PoolWeights
 from sweep.plan import Candidate, Member, Pool
 from sweep.store import RunFolder
-from sweep.weights import build, to_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 
 @cache

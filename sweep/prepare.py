@@ -10,9 +10,10 @@ import torch
 from sweep.data import DataError, Dataset
 from sweep.document import ConfigError, KeyPath, Mistake
 from sweep.grid import Choice
+from sweep.models import layout_of
 from sweep.pools import dataset_of
 from sweep.spec import Population, Sweep
-from sweep.weights import Layout, layout_of
+from sweep.weights import Layout
 
 
 def fingerprints(sweep: Sweep) -> dict[Choice, str]:

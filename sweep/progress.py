@@ -71,7 +71,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
 
     def say(self, line: str) -> None:
@@ -82,7 +84,8 @@ class Progress:
         if self.console.is_terminal:
             self.console.print(line, markup=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
 
     def begin(self, name: str, total: int) -> None:
         """Begin a stage; the one before is closed."""

@@ -27,9 +27,14 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
     try:
-        found = connection.execute(query).to_arrow_table()
+        relation = connection.sql(query)
     except duckdb.Error as error:
-        raise StoreError(f"the query is wrong: {error}", 'sweep sql RUN "describe candidates" lists the columns') from None
+        raise StoreError(
+            f"the query is wrong: {error}", 'sweep sql RUN "describe candidates" lists the columns'
+        ) from None
+    if relation is None:
+        return [], ["done"]
+    found = relation.to_arrow_table()
     rows = found.to_pylist()
     return rows, aligned([found.column_names, *[[_cell(row[key]) for key in row] for row in rows]])
 

@@ -1,7 +1,8 @@
 """The folder is the registry, the signature is the schema, the positional names are the needs.
 
-`sweep/methods/uniform_soup.py` defines `uniform_soup`; a configuration that says `uniform_soup` gets it. Its keyword-only
-parameters are its settings, with the bounds of their annotations; its positional parameters name what the engine brings.
+`sweep/methods/uniform_soup.py` defines `uniform_soup`; a configuration that says `uniform_soup` gets it. Its
+keyword-only parameters are its settings, with the bounds of their annotations; its positional parameters name what the
+engine brings.
 """
 
 from __future__ import annotations

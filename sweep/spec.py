@@ -116,7 +116,12 @@ class Grid:
     @property
     def written(self) -> dict[str, Any]:
         """The grid as a configuration writes it."""
-        sets = {"methods": self.methods, "alignments": self.alignments, "scalings": self.scalings, "repairs": self.repairs}
+        sets = {
+            "methods": self.methods,
+            "alignments": self.alignments,
+            "scalings": self.scalings,
+            "repairs": self.repairs,
+        }
         chosen = {key: [choice.written for choice in choices] for key, choices in sets.items()}
         return {"subsets": self.subsets.model_dump(mode="json"), **chosen}
 

@@ -11,6 +11,7 @@ from sweep.plan import Member, Plan, Work, make_plan
 from sweep.spec import Sweep
 from sweep.store import RunFolder, replace
 
+
 @dataclass(frozen=True)
 class State:
     """What of a plan is in the run folder, and what is to do."""
@@ -79,5 +80,7 @@ def freeze(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
     replace(folder.path / "sweep.yaml", sweep.to_yaml().encode())
     blocks = planned_blocks(folder) | {candidate.id: candidate.block for candidate in plan.candidates}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"candidate_id": list(blocks), "block_id": list(blocks.values())}), sink, compression="zstd")
+    pq.write_table(
+        pa.table({"candidate_id": list(blocks), "block_id": list(blocks.values())}), sink, compression="zstd"
+    )
     replace(folder.path / "plan.parquet", sink.getvalue().to_pybytes())

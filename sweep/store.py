@@ -80,7 +80,7 @@ def replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync(path.parent)
 
 
@@ -120,7 +120,8 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot read {file}: {error}") from None
         if info.get("schema_version", 0) > SCHEMA_VERSION:
-            what = f"{self.path} was made by a newer version (schema {info['schema_version']}, this one knows {SCHEMA_VERSION})"
+            newer = f"schema {info['schema_version']}, this one knows {SCHEMA_VERSION}"
+            what = f"{self.path} was made by a newer version ({newer})"
             raise StoreError(what, "upgrade merge-sweep, or give the sweep another name")
         return info
 
@@ -145,7 +146,9 @@ class RunFolder:
             return read(self.path, table, columns)
         except (pa.ArrowInvalid, OSError) as error:
             bad = next((f for f in part_files(self.path, table) if not _readable(f)), self.path)
-            raise StoreError(f"cannot read {bad}: {error}", "move it aside and run again: its rows are made anew") from None
+            raise StoreError(
+                f"cannot read {bad}: {error}", "move it aside and run again: its rows are made anew"
+            ) from None
 
     def statuses(self, table: str, key: str) -> dict[str, str]:
         """id -> status of every row."""
@@ -194,7 +197,9 @@ class RunFolder:
         try:
             return load_file(file)
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"cannot read the weights {file}: {error}", "sweep doctor RUN tells what is damaged") from None
+            raise StoreError(
+                f"cannot read the weights {file}: {error}", "sweep doctor RUN tells what is damaged"
+            ) from None
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
@@ -210,7 +215,9 @@ class RunFolder:
                 owner = file.read().strip() or "another process"
                 raise StoreError(f"{self.path} is in use by {owner}", "wait for it, or stop it first") from None
             file.truncate(0)
-            file.write(f"{purpose}, process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC")
+            file.write(
+                f"{purpose}, process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC"
+            )
             file.flush()
             yield
 

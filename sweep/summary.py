@@ -97,7 +97,8 @@ def failure_text(causes: list[dict[str, Any]]) -> list[str]:
     if not causes:
         return ["no failures"]
     return [
-        f"{c['count']:6,} {c['table']} {c['status']}: {c['cause']}  ({', '.join(i[:8] for i in c['ids'][:3])})" for c in causes
+        f"{c['count']:6,} {c['table']} {c['status']}: {c['cause']}  ({', '.join(i[:8] for i in c['ids'][:3])})"
+        for c in causes
     ]
 
 
@@ -118,7 +119,9 @@ def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
     pool = plan.pool_of[fitting[0].pool_id]
     dataset = dataset_of(pool.population.dataset)
     weights = pool_weights(folder, pool, dataset, failed_members(folder))
-    evaluator = Evaluator(bench_of(pool, weights, dataset, "cpu", sweep.execution.batch), pool, sweep.name, sweep.metrics)
+    evaluator = Evaluator(
+        bench_of(pool, weights, dataset, "cpu", sweep.execution.batch), pool, sweep.name, sweep.metrics
+    )
     rows = [evaluator.candidate(fitting[0], split)[0] for split in sweep.settings.splits]
     stored = folder.read("candidates").to_pylist()
     by_key = {(row["candidate_id"], row["split"]): row for row in stored}
@@ -165,7 +168,7 @@ def _runs() -> Told:
 
 
 def _count(folder: Path) -> int:
-    return RunFolder(folder).read("candidates", ["status"]).num_rows
+    return len(RunFolder(folder).read("candidates", ["status"]))
 
 
 def descriptions_of(name: str) -> Told:

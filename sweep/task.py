@@ -35,9 +35,12 @@ class Rows:
         """Put another's rows behind these, the costs added up."""
         self.candidates += other.candidates
         self.predictions += other.predictions
-        sums = {key: self.cost.get(key, 0) + other.cost[key] for key in ("seconds", "cpu_seconds", "forward_passes") if other.cost}
+        sums = {
+            key: self.cost.get(key, 0) + other.cost[key]
+            for key in ("seconds", "cpu_seconds", "forward_passes")
+            if other.cost
+        }
         self.cost = {**other.cost, **sums}
-
 
     def order(self) -> None:
         """Sort rows by candidate and split: pieces of a block come back in any order."""
@@ -57,7 +60,7 @@ class Evaluator:
     def block(self, work: Work) -> Rows:
         """The rows of some candidates on their splits.
 
-        What is wrong with one candidate is its row's error. Running out of memory is raised: its neighbours may be to blame.
+        What is wrong with one candidate is its row's error. A lack of memory is raised: its neighbours may be to blame.
         """
         begun, cpu, passes, rows = time.perf_counter(), time.process_time(), self.bench.forward_passes, Rows()
         for candidate, splits in work:
@@ -98,7 +101,11 @@ class Evaluator:
         outcome: Row = {"n_examples": len(labels), "device": device}
         if not bool(torch.isfinite(logits).all()):
             share = float(torch.isfinite(logits).all(-1).double().mean())
-            return outcome | {"finite": False, "status": "non_finite", "error": f"{share:.1%} of examples have finite outputs"}
+            return outcome | {
+                "finite": False,
+                "status": "non_finite",
+                "error": f"{share:.1%} of examples have finite outputs",
+            }
         scores = measure(logits, labels, self.metrics)
         own = {name: value for name, value in scores.items() if name in _OWN_COLUMNS}
         others = {name: value for name, value in scores.items() if name not in _OWN_COLUMNS}
@@ -107,7 +114,7 @@ class Evaluator:
 
 def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
     """The columns that say what a row is about, known before it is evaluated."""
-    population, factors = pool.population, candidate.scaling.settings
+    factors = candidate.scaling.settings
     choices = {key: getattr(candidate, key) for key in ("alignment", "scaling", "repair")}
     return {
         "candidate_id": candidate.id,

@@ -1,32 +1,28 @@
-"""MLflow beside the tables: the one door to it. What it shows is worked out in `sweep.mirror`.
+"""MLflow beside the tables: the one door to it. What its runs show is worked out in `sweep.page`.
 
-Everything is written with `MlflowClient`, by the driver only, and found again by the tag `ms.key`, so that writing twice
-changes nothing. Whatever goes wrong here is told once and stops nothing: the tables are the record.
+Everything is written with `MlflowClient`, by the driver only, and found again by the tag `ms.key`: writing twice changes
+nothing. Whatever goes wrong here is told once and stops nothing, for the tables are the record.
 """
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
 import re
 import shlex
-import sqlite3
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from sweep.mirror import Record, best_records, cell_records, member_records, sweep_record
+from sweep.page import Page, Point, artifacts, best_pages, cell_pages, member_pages, sweep_page
+from sweep.server import LOCAL, is_server, patience, silence, sole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
     from torch import Tensor, nn
 
     ModelOf = Callable[[str], tuple[nn.Module, Tensor]]
@@ -34,35 +30,24 @@ if TYPE_CHECKING:
 MOST_RUNS = 2000
 """Runs of one kind; with more, MLflow's page and searches take minutes, where the tables answer at once."""
 
-_LOCAL = "sqlite:///"
-_ARTIFACTS = ("sweep.yaml", "run.json", "report.html")
-_DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-}
-_QUICK, _PATIENT = 4, 20  # seconds that one request to a server may take: to find out if it is there, and after that
+_QUICK, _PATIENT = 4, 20  # seconds for one request to a server: to find out if it is there, and after that
+_PAUSE = 10  # seconds between two notes of progress: each costs a write
 
 
 def tracking_uri(storage: Path) -> str:
-    """Where runs go: MLFLOW_TRACKING_URI, or else a data base beside the run folders, whatever the working folder is."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_LOCAL}{storage.expanduser().absolute() / 'mlflow.db'}"
+    """Where runs go: MLFLOW_TRACKING_URI, or else a data base beside the run folders."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{LOCAL}{storage.expanduser().absolute() / 'mlflow.db'}"
 
 
 def ui_command(uri: str) -> str:
     """What opens MLflow's page: a command on this machine only, or the address of a server."""
-    if _is_server(uri):
+    if is_server(uri):
         return uri
     return f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --workers 1"
 
 
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
-
-
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
+    sys.stderr.write(f"{line}\n")
 
 
 @dataclass
@@ -83,24 +68,28 @@ class Tracker:
     _client: MlflowClient | None = field(default=None, init=False)
     _experiment: str = field(default="", init=False)
     _run: str = field(default="", init=False)
+    _noted: float = field(default=-_PAUSE, init=False)
 
     def open(self) -> None:
         """Make the data base, the experiment `sweep/<name>` and the run of the sweep where they are missing."""
         self._attempt(lambda client: client.update_run(self._run, status="RUNNING"), _QUICK)
 
     def progress(self, done: int, failed: int, total: int, rate: float) -> None:
-        """Candidates so far, and per second, as metrics of the sweep's run at the step `done`."""
+        """Candidates so far, and per second, as metrics of the sweep's run at the step `done`; not at every call."""
+        if done < total and time.monotonic() - self._noted < _PAUSE:
+            return
+        self._noted = time.monotonic()
         values = {"done": done, "failed": failed, "total": total, "per_second": rate}
-        points = [(f"progress/candidates_{name}", value, _now(), done) for name, value in values.items()]
+        points = [Point(f"progress/candidates_{name}", value, done) for name, value in values.items()]
         self._attempt(lambda client: client.log_batch(self._run, metrics=_metrics(points)), _QUICK)
 
     def mirror(self, folder: Path, model_of: ModelOf | None, best: int = 3) -> None:
         """Make MLflow equal to the tables of a run folder; what is there already is not written again.
 
-        The `best` merges in weight space become versions of the registered model of the sweep's name, the first of them
-        with the alias `champion`. `model_of` takes a candidate_id and gives the model and a batch of its inputs (at least
-        one example), with which it is traced by `torch.export`: the stored file holds tensors and a graph but no pickled
-        code, loads without this package, on the CPU, and is fixed in evaluation mode.
+        The `best` merges in weight space become versions of the registered model of the sweep's name, the first with
+        the alias `champion`. `model_of` takes a candidate_id and gives the model and a batch of its inputs, with which
+        it is traced by `torch.export`: the file holds tensors and a graph, no pickled code; it loads without this
+        package, on the CPU, for batches of any size, and stays in evaluation mode.
         """
         self._attempt(lambda client: self._mirror(client, folder, model_of, best), _PATIENT)
 
@@ -113,10 +102,10 @@ class Tracker:
         if self._lost:
             return
         try:
-            with _quiet():
-                with _patience(self.uri, _QUICK):
+            with silence():
+                with patience(self.uri, _QUICK):
                     client = self._connected()
-                with _patience(self.uri, seconds):
+                with patience(self.uri, seconds):
                     action(client)
         except Exception as error:  # of MLflow, its data base, the network or the disk: none may stop the sweep
             self._lost = True
@@ -130,12 +119,13 @@ class Tracker:
         from mlflow import MlflowClient
 
         if self._client is None:
-            with _only_one(self.uri):
+            with sole(self.uri):
                 client = MlflowClient(tracking_uri=self.uri)
                 self._experiment = self._found_experiment(client)
+            begun = Page("sweep", self.sweep_id, self.sweep_name, {})
             query = f"tags.`ms.key` = '{self.sweep_id}'"
             runs = client.search_runs([self._experiment], query, max_results=1)
-            self._run = runs[0].info.run_id if runs else self._new_run(client, "sweep", self.sweep_id, {})
+            self._run = runs[0].info.run_id if runs else self._new_run(client, begun)
             self._client = client
         return self._client
 
@@ -144,35 +134,151 @@ class Tracker:
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
-        place = None if _is_server(self.uri) else (self.storage.expanduser().absolute() / "mlflow-artifacts").as_uri()
+        place = None if is_server(self.uri) else (self.storage.expanduser().absolute() / "mlflow-artifacts").as_uri()
         primary = "mlflow.experiment.primaryMetric"
         tags = {f"{primary}.name": "test/accuracy", f"{primary}.greaterIsBetter": "True"}
         return client.create_experiment(name, artifact_location=place, tags=tags)
 
-    def _new_run(self, client: MlflowClient, kind: str, key: str, tags: Mapping[str, str]) -> str:
-        own = {"ms.kind": kind, "ms.key": key, "mlflow.user": os.environ.get("USER", "unknown")}
-        name = tags.get("mlflow.runName", self.sweep_name)
-        return str(client.create_run(self._experiment, tags=own | tags, run_name=name).info.run_id)
+    def _new_run(self, client: MlflowClient, page: Page) -> str:
+        begun = None if page.ended is None else page.ended - int(1000 * page.seconds)
+        tags = page.tags | {"mlflow.user": os.environ.get("USER", "unknown")}
+        return str(client.create_run(self._experiment, begun, tags, page.name).info.run_id)
 
     def _mirror(self, client: MlflowClient, folder: Path, model_of: ModelOf | None, best: int) -> None:
         known = self._known(client)
-        sweep = sweep_record(folder, self.sweep_name, self.sweep_id, self.parameters)
-        self._write_sweep(client, sweep, known[sweep.key], folder)
-        chosen = best_records(folder, best)
-        for records in (member_records(folder), cell_records(folder), chosen):
-            if len(records) > MOST_RUNS:
-                what = f"{len(records):,} runs of kind {records[0].kind} are too many for MLflow (at most {MOST_RUNS:,})"
-                self.say(f"{what}: they are left out there, the tables hold them all")
+        self._write_sweep(client, folder, known)
+        chosen = best_pages(folder, best)
+        for pages in (member_pages(folder), cell_pages(folder), chosen):
+            if len(pages) > MOST_RUNS:
+                what = f"{len(pages):,} runs of kind {pages[0].kind} are left out of MLflow, which bears {MOST_RUNS:,}"
+                self.say(f"{what}; the tables hold them all")
                 continue
-            for record in records:
-                self._write(client, record, known)
+            for page in pages:
+                self._write(client, page, known)
         if chosen and model_of is not None:
-            _Shelf(client, self._experiment, self.sweep_name, self.say).fill(chosen, known, model_of)
+            _Shelf(client, self._experiment, self.sweep_name, self.say).fill(chosen, self._known(client), model_of)
 
     def _known(self, client: MlflowClient) -> dict[str, Run]:
         """Key -> run, of every run of the experiment: one search is cheaper than one per key."""
-        runs, token = [], None
+        runs: list[Run] = []
+        token: str | None = None
         while token != "":
-            page = client.search_runs([self._experiment], max_results=1000, page_token=token)
-            runs, token = [*runs, *page], page.token or ""
+            found = client.search_runs([self._experiment], max_results=1000, page_token=token)
+            runs, token = [*runs, *found], found.token or ""
         return {run.data.tags["ms.key"]: run for run in runs if "ms.key" in run.data.tags}
+
+    def _write_sweep(self, client: MlflowClient, folder: Path, known: Mapping[str, Run]) -> None:
+        page = sweep_page(folder, self.sweep_name, self.sweep_id, self.parameters)
+        run = known[page.key]
+        if run.data.tags.get("ms.content") != page.content:
+            for file in artifacts(folder):
+                client.log_artifact(self._run, str(file))
+            _log(client, self._run, page, run, {})
+
+    def _write(self, client: MlflowClient, page: Page, known: Mapping[str, Run]) -> None:
+        """One run below that of the sweep, unless it is there with the same content, parent and status."""
+        run, parent = known.get(page.key), {"mlflow.parentRunId": self._run}
+        same = parent | {"ms.content": page.content}
+        if run is not None and run.info.status == page.status and same.items() <= run.data.tags.items():
+            return
+        identity = self._new_run(client, page) if run is None else run.info.run_id
+        _log(client, identity, page, run, parent)
+        client.set_terminated(identity, page.status, page.ended)
+
+
+def _log(client: MlflowClient, identity: str, page: Page, run: Run | None, tags: Mapping[str, str]) -> None:
+    """What a run lacks of a page, in one batch; the tag that says it is complete is written last of all."""
+    from mlflow.entities import Param, RunTag
+
+    params, latest = (run.data.params, run.data.metrics) if run else ({}, {})
+    points = [point for point in page.points if point.time is not None or latest.get(point.name) != point.value]
+    told = {**page.tags, **tags, "ms.content": page.content}
+    client.log_batch(
+        identity,
+        metrics=_metrics(points),
+        params=[Param(name, value) for name, value in page.params.items() if name not in params],
+        tags=[RunTag(name, value) for name, value in told.items()],
+    )
+
+
+def _metrics(points: Iterable[Point]) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now if at is None else at, step) for name, value, step, at in points]
+
+
+@dataclass
+class _Shelf:
+    """The stored models of a sweep, and which of them is the champion."""
+
+    client: MlflowClient
+    experiment: str
+    sweep_name: str
+    say: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        """The name of the registered model: that of the sweep, in letters that a registry takes."""
+        return re.sub(r"[^A-Za-z0-9_.-]+", "-", self.sweep_name)
+
+    def fill(self, chosen: list[Page], known: Mapping[str, Run], model_of: ModelOf) -> None:
+        """A version for each page that has none, and the alias on the first page's, if it could be stored."""
+        query = f"name = '{self.name}'"
+        shelves = self.client.search_registered_models(query) or [self.client.create_registered_model(self.name)]
+        versions = {v.tags.get("ms.key"): str(v.version) for v in self.client.search_model_versions(query)}
+        for page in chosen:
+            if page.key not in versions:
+                with tempfile.TemporaryDirectory() as folder:
+                    if self._exported(page, model_of, folder):
+                        versions[page.key] = self._version(page, known[page.key].info.run_id, folder)
+        champion = versions.get(chosen[0].key)
+        if champion is not None and str(shelves[0].aliases.get("champion")) != champion:
+            self.client.set_registered_model_alias(self.name, "champion", champion)
+
+    def _exported(self, page: Page, model_of: ModelOf, folder: str) -> bool:
+        """Write the model into a folder; a model that cannot be made or traced is told and left out."""
+        try:
+            _export(*model_of(page.key), folder)
+        except Exception as error:  # of any architecture: the rows of the candidate are good without a stored model
+            self.say(f"{page.name} is not stored in MLflow as a model: {type(error).__name__}: {error}"[:300])
+            return False
+        return True
+
+    def _version(self, page: Page, run: str, folder: str) -> str:
+        from mlflow.entities import LoggedModelOutput
+
+        tags = {"ms.key": page.key}
+        model = self.client.create_logged_model(self.experiment, f"merge-{page.key[:8]}", run, tags, page.params)
+        self.client.log_model_artifacts(model.model_id, folder)
+        self.client.finalize_logged_model(model.model_id, "READY")
+        self.client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+        source = f"models:/{model.model_id}"
+        version = self.client.create_model_version(
+            self.name, source, run, tags, description=page.name, model_id=model.model_id
+        )
+        return str(version.version)
+
+
+def _export(model: nn.Module, images: Tensor, folder: str) -> None:
+    """A traced model for batches of any size; the requirements are told, for finding them out takes a new process."""
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.pytorch import save_model
+    from mlflow.types import Schema, TensorSpec
+
+    example = torch.cat([images[:1], images[:1]]).cpu()  # one example alone would fix the size of the batch to one
+    model = model.cpu().eval()
+    with torch.no_grad():
+        outputs = model(example)
+    inputs, logits = (Schema([TensorSpec(np.dtype("float32"), (-1, *t.shape[1:]))]) for t in (example, outputs))
+    torch_version = torch.__version__.split("+")[0]
+    save_model(
+        model,
+        folder,
+        signature=ModelSignature(inputs, logits),
+        input_example=example,
+        serialization_format="pt2",
+        pip_requirements=[f"torch=={torch_version}"],
+    )

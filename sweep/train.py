@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from sweep.evaluate import DeviceSplit, measure, outputs
 from sweep.identity import derive_seed
+from sweep.models import seeded
 from sweep.recipe import Recipe
-from sweep.weights import seeded
 
 
-class NonFinite(ArithmeticError):
+class NonFiniteError(ArithmeticError):
     """The training loss left the finite numbers."""
 
 
@@ -56,7 +56,7 @@ def learning_rate(recipe: Recipe, progress: float, epochs: int) -> float:
 
 
 def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Random crops of zero-padded images and mirrored halves, (batch, channels, size, size) uint8, one draw per image."""
+    """Random crops of zero-padded images and mirrored halves, one draw each: (batch, channels, size, size) uint8."""
     count, _, size, _ = images.shape
     if recipe.crop:
         padded = functional.pad(images, (recipe.crop,) * 4)
@@ -89,7 +89,7 @@ class Trainer:
     def epoch(self, number: int, epochs: int) -> tuple[float, float]:
         """Train the epoch with this number, from 0; the mean loss and the last learning rate.
 
-        Its randomness depends on its number alone, not on the epochs before. Raises NonFinite.
+        Its randomness depends on its number alone, not on the epochs before. Raises NonFiniteError.
         """
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", number))
         mixing = np.random.default_rng(derive_seed(self.seed, "mixup", number))
@@ -103,12 +103,12 @@ class Trainer:
                 total += self._step(chosen, rate, share, generator) * len(chosen)
         loss = float(total) / len(order)
         if not math.isfinite(loss):
-            raise NonFinite(f"non-finite loss in epoch {number + 1}; try a smaller `train.lr`")
+            raise NonFiniteError(f"non-finite loss in epoch {number + 1}; try a smaller `train.lr`")
         return loss, rate
 
     def _batches(self, order: Tensor) -> list[Tensor]:
         """The order cut into batches; a last one of a single example is left out, for batch statistics need two."""
-        batches = list(order.split(self.recipe.batch_size))
+        batches = list(torch.split(order, self.recipe.batch_size))
         return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
 
     def _step(self, chosen: Tensor, rate: float, share: float, generator: torch.Generator) -> Tensor:
@@ -123,9 +123,11 @@ class Trainer:
         smoothing = self.recipe.label_smoothing
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         if others is not None:
-            loss = share * loss + (1 - share) * functional.cross_entropy(logits, labels[others], label_smoothing=smoothing)
+            loss = share * loss + (1 - share) * functional.cross_entropy(
+                logits, labels[others], label_smoothing=smoothing
+            )
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         return loss.detach()
 
@@ -135,7 +137,7 @@ def train(
 ) -> Trained:
     """Train a model on `splits["train"]` and keep the last or the best weights on `splits["validation"]`.
 
-    Same seed, same bits on a CPU with the same number of threads. Raises NonFinite.
+    Same seed, same bits on a CPU with the same number of threads. Raises NonFiniteError.
     """
     trainer, begun = Trainer(model, splits["train"], recipe, seed), time.perf_counter()
     validation, curve = splits["validation"], list[Epoch]()

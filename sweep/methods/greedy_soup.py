@@ -10,7 +10,7 @@ from sweep.weights import Combination, Members
 
 
 def greedy_soup(members: Members, score: Callable[[Tensor], float]) -> Combination:
-    """Members from best to worst on validation, each kept if the mean with it scores strictly higher (arXiv 2203.05482).
+    """Members from best to worst, each kept if the mean with it scores strictly higher (arXiv 2203.05482).
 
     `score` gives the validation accuracy of weights; members that tie keep their order.
     """

@@ -8,5 +8,5 @@ from torch import Tensor
 
 
 def probability_average(logits: Tensor) -> Tensor:
-    """The mean of the members' softmax outputs, as log-probabilities, (members, examples, classes) -> (examples, classes)."""
+    """The mean of the members' softmax outputs, as logs: (members, examples, classes) -> (examples, classes)."""
     return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))

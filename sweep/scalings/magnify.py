@@ -12,11 +12,13 @@ from sweep.weights import LEARNABLE, Entry, Factors, Layout, Positive
 Which = Literal["all", "first", "last", "all_but_first", "all_but_last"]
 
 
-def magnify(count: int, layout: Layout, *, factor: Positive = 2.0, members: Which = "all", tensors: str = "parameters") -> Factors:
+def magnify(
+    count: int, layout: Layout, *, factor: Positive = 2.0, members: Which = "all", tensors: str = "parameters"
+) -> Factors:
     """Multiply tensors of some members by `factor` before they are merged (arXiv 2411.09263).
 
-    `tensors`: parameters (learnable ones), all (running statistics too, as the published script does), weights (those with
-    two or more axes), head, or a glob of tensor names such as `conv1.*`. Raises ValueError where no tensor matches.
+    `tensors`: parameters (learnable ones), all (running statistics too, as the published script does), weights (those
+    with two or more axes), head, or a glob of tensor names such as `conv1.*`. Raises ValueError where none matches.
     """
     columns = torch.tensor([_chosen(entry, tensors) for entry in layout.entries])
     if not columns.any():

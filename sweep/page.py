@@ -1,7 +1,8 @@
-"""What MLflow shall show of a run folder, worked out from the tables alone: no MLflow here, so it is testable as rows."""
+"""What MLflow shall show of a run folder, worked out from the tables alone: one page per run. No MLflow here."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -24,7 +25,8 @@ _SETTINGS = ("settings", "alignment_settings", "scaling_settings", "repair_setti
 _ORIGIN = ("population", "architecture", "dataset", "start")
 _CELL = (
     *_ORIGIN,
-    *("space", "method", "n_members", "alignment", "scaling", "scaling_factor", "scaling_members", "repair", "protocol"),
+    *("space", "method", "n_members", "alignment", "repair", "protocol"),
+    *("scaling", "scaling_factor", "scaling_members"),
     *_SETTINGS,
 )
 _JSON = {*_SETTINGS, "architecture_settings", "dataset_settings", "training"}
@@ -38,6 +40,7 @@ _MEMBER_METRICS = {
     "validation_accuracy": "validation/accuracy_kept",
     "validation_cross_entropy": "validation/cross_entropy_kept",
     "train_seconds": "train/seconds",
+    "weights_bytes": "weights/bytes",
 }
 _CURVES = {
     "train_loss": "train/loss",
@@ -59,7 +62,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Record:
+class Page:
     """One run of MLflow. `key` is unique in its experiment; values that are not finite are counted and left out."""
 
     kind: str
@@ -70,6 +73,7 @@ class Record:
     about: Mapping[str, Any] = field(default_factory=dict)
     status: str = "FINISHED"
     ended: int | None = None  # ms since 1970
+    seconds: float = 0.0
 
     @cached_property
     def params(self) -> dict[str, str]:
@@ -86,8 +90,8 @@ class Record:
     def tags(self) -> dict[str, str]:
         """What may change without a new run."""
         lost = len(self.measured) - len(self.points)
-        own = {"ms.kind": self.kind, "ms.key": self.key, "ms.schema_version": SCHEMA_VERSION, "mlflow.runName": self.name}
-        told = own | {"ms.non_finite_values": lost or None} | dict(self.about)
+        own = {"ms.kind": self.kind, "ms.key": self.key, "mlflow.runName": self.name}
+        told = own | {"ms.schema_version": SCHEMA_VERSION, "ms.non_finite_values": lost or None} | dict(self.about)
         return {name: str(value)[:5000] for name, value in told.items() if value is not None}
 
     @cached_property
@@ -101,20 +105,28 @@ def legal(name: str) -> str:
     return re.sub(r"/[/.]*", "/", _ILLEGAL.sub("_", name)).strip("/.")[:250] or "_"
 
 
-def sweep_record(folder: Path, sweep_name: str, sweep_id: str, parameters: Mapping[str, str]) -> Record:
+def sweep_page(folder: Path, sweep_name: str, sweep_id: str, parameters: Mapping[str, str]) -> Page:
     """The run of the sweep itself: its configuration, counts, and a summary per method and space."""
     rows = read(folder, "candidates", ["method", "space", "status", "split", "accuracy"])
     tested = rows.filter(pc.equal(rows["split"], "test"))
-    members = [row["status"] for row in read(folder, "members", ["role", "status"]).to_pylist() if row["role"] != "start"]
-    points = _counts("members/", members) + _counts("candidates/", tested["status"].to_pylist())
+    members = read(folder, "members", ["role", "status"])
+    members = members.filter(pc.equal(members["role"], "member"))
+    points = _counts("members/", members["status"].to_pylist())
+    points += _counts("candidates/", tested["status"].to_pylist())
     for group in tested.group_by("method").aggregate([("accuracy", "list")]).to_pylist():
         points += _summary(f"summary/{group['method']}/test/accuracy", group["accuracy_list"])
     for group in tested.group_by("space").aggregate([("accuracy", "max")]).to_pylist():
         best = group["accuracy_max"]
         points += [] if best is None else [Point(f"best/{group['space']}/test/accuracy", best)]
     points.sort(key=lambda point: point.name)  # groups come in no order
-    about = {"ms.sweep": sweep_name, **_provenance(folder)}
-    return Record("sweep", sweep_id, sweep_name, parameters, points, about)
+    files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in artifacts(folder)}
+    about = {"ms.sweep": sweep_name, "ms.artifacts": content_id("artifacts", files), **_provenance(folder)}
+    return Page("sweep", sweep_id, sweep_name, parameters, points, about)
+
+
+def artifacts(folder: Path) -> list[Path]:
+    """The files of a run folder that its run carries, as far as they are there."""
+    return [folder / name for name in ("sweep.yaml", "run.json", "report.html") if (folder / name).is_file()]
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
@@ -126,21 +138,20 @@ def _provenance(folder: Path) -> dict[str, Any]:
     return {"mlflow.source.git.commit": last.get("commit"), "ms.code_version": last.get("code_version")}
 
 
-def member_records(folder: Path) -> list[Record]:
+def member_pages(folder: Path) -> list[Page]:
     """One run per member: its recipe, its curves by epoch, and how it does alone on the test split."""
-    rows = read(folder, "members").to_pylist()
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in read(folder, "curves", ["member_id", "epoch", "created_at", *_CURVES]).to_pylist():
         curves.setdefault(row["member_id"], []).append(row)
     alone = _alone(folder)
     return [
         _member(row, curves.get(row["member_id"], []), alone.get(row["member_id"], {}))
-        for row in rows
-        if row["role"] != "start"
+        for row in read(folder, "members").to_pylist()
+        if row["role"] == "member"
     ]
 
 
-def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[str, float]) -> Record:
+def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[str, float]) -> Page:
     points = [
         Point(metric, epoch[column], epoch["epoch"], _milliseconds(epoch["created_at"]) or 0)
         for column, metric in _CURVES.items()
@@ -154,17 +165,19 @@ def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[
     name = f"member {row['population']} {row['pool']}.{row['member_index']}"
     status = "FINISHED" if row["status"] == "ok" else "FAILED"
     values = {column: row[column] for column in _MEMBER}
-    return Record("member", row["member_id"], name, values, points, about, status, _milliseconds(row["created_at"]))
+    ended, seconds = _milliseconds(row["created_at"]), row["train_seconds"] or 0.0
+    return Page("member", row["member_id"], name, values, points, about, status, ended, seconds)
 
 
 def _alone(folder: Path) -> dict[str, dict[str, float]]:
     """member_id -> test metrics of the member as it was trained."""
-    plain = {"split": "test", "method": "single", "alignment": "none", "scaling": "none", "repair": "none", "status": "ok"}
+    plain = {"split": "test", "status": "ok", "method": "single"}
+    plain |= dict.fromkeys(("alignment", "scaling", "repair"), "none")
     rows = _where(read(folder, "candidates", ["members", "protocol", *plain, *_SCORES]), plain)
     return {row["members"][0]: {name: row[name] for name in _SCORES} for row in rows.to_pylist() if row["members"]}
 
 
-def cell_records(folder: Path) -> list[Record]:
+def cell_pages(folder: Path) -> list[Page]:
     """One run per cell of the design, with what its candidates score on the test split.
 
     std is that of a sample and needs two finite values; p50 is the median.
@@ -173,19 +186,19 @@ def cell_records(folder: Path) -> list[Record]:
     tested = rows.filter(pc.equal(rows["split"], "test"))
     measures = [("status", "list"), *((name, "list") for name in _SCORES), ("created_at", "max")]
     groups = tested.group_by(list(_CELL)).aggregate(measures).to_pylist()
-    return sorted((_cell(group) for group in groups), key=lambda record: record.name)
+    return sorted((_cell(group) for group in groups), key=lambda page: page.name)
 
 
-def _cell(group: Mapping[str, Any]) -> Record:
+def _cell(group: Mapping[str, Any]) -> Page:
     values = {name: group[name] for name in _CELL}
     points = _counts("test/", group["status_list"])
     for name in _SCORES:
         points += _summary(f"test/{name}", group[f"{name}_list"])
     ended = _milliseconds(group["created_at_max"])
-    return Record("cell", content_id("cell", values), f"cell {_title(values)}", values, points, ended=ended)
+    return Page("cell", content_id("cell", values), f"cell {_title(values)}", values, points, ended=ended)
 
 
-def best_records(folder: Path, count: int) -> list[Record]:
+def best_pages(folder: Path, count: int) -> list[Page]:
     """The best merges in weight space: by test accuracy, then cross-entropy, then id; the champion first."""
     columns = ["candidate_id", "split", "status", "pool", "pool_id", "created_at", "members", *_CELL, *_BEST_METRICS]
     rows = _where(read(folder, "candidates", columns), {"split": "test", "status": "ok", "space": "weights"})
@@ -194,13 +207,13 @@ def best_records(folder: Path, count: int) -> list[Record]:
     return [_best(row) for row in rows.take(pc.select_k_unstable(rows, count, order)).to_pylist()] if count else []
 
 
-def _best(row: Mapping[str, Any]) -> Record:
+def _best(row: Mapping[str, Any]) -> Page:
     points = [Point(f"test/{name}", row[name]) for name in _BEST_METRICS if row[name] is not None]
     values = {name: row[name] for name in (*_CELL, "pool", "pool_id")} | {"members": " ".join(row["members"] or ())}
     note = "Chosen among the candidates by its test accuracy, which is therefore optimistic."
     name = f"merge {_title(values)} {row['candidate_id'][:8]}"
     ended = _milliseconds(row["created_at"])
-    return Record("candidate", row["candidate_id"], name, values, points, {"mlflow.note.content": note}, ended=ended)
+    return Page("candidate", row["candidate_id"], name, values, points, {"mlflow.note.content": note}, ended=ended)
 
 
 def _where(rows: pa.Table, values: Mapping[str, str]) -> pa.Table:
@@ -212,7 +225,8 @@ def _where(rows: pa.Table, values: Mapping[str, str]) -> pa.Table:
 
 def _title(values: Mapping[str, Any]) -> str:
     """The factors that are not at their usual value, in one line."""
-    parts = [values["population"], values["method"], values["settings"], f"k={values['n_members']}", values["alignment"]]
+    parts = [values["population"], values["method"], values["settings"], f"k={values['n_members']}"]
+    parts.append(values["alignment"])
     if values["scaling"] not in (None, "none"):
         parts.append(f"{values['scaling']}({values['scaling_factor']:g}, {values['scaling_members']})")
     parts += [values["repair"], "" if values["protocol"] == "correct" else values["protocol"]]

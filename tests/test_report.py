@@ -1,0 +1,271 @@
+"""The page, the folder behind it and the verbs: what a reader and a user meet."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import rows
+from click.testing import CliRunner, Result
+
+import analysis
+from analysis import catalogue, numbers, report
+from analysis.cli import main
+from analysis.errors import AnalysisError
+from analysis.load import load
+from sweep import table
+
+MACHINE = {"host": "node1", "cpu": "CPU", "cores": 2, "memory_bytes": 16 * 2**30, "accelerators": ["GPU"]}
+INVOCATION = {
+    "started_at": "2026-01-05T10:00:00+00:00",
+    "finished_at": "2026-01-05T10:04:00+00:00",
+    "command": "sweep run configs/made.yaml",
+    "code_version": "0.1.0",
+    "commit": "abc1234",
+    "dirty": True,
+    "versions": {"python": "3.11.9", "torch": "2.9.0"},
+    "machine": MACHINE,
+}
+VOID = {"meta", "line", "circle", "br", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """Tags that are open, ids and attributes that could load something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(str(value))
+            if name in ("src", "href", "action", "srcset", "data"):
+                self.loads.append(str(value))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def parsed(text: str) -> Page:
+    page = Page()
+    page.feed(text)
+    return page
+
+
+def verb(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def refused(*words: object) -> str:
+    result = verb(*words)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "hint: " in result.stderr
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    info = {"schema_version": 1, "sweep": "made", "sweep_id": "ab12", "invocations": [INVOCATION]}
+    path = rows.run_folder(tmp_path_factory.mktemp("runs") / "made", info)
+    (path / "sweep.yaml").write_text("name: made  # <script>\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    report.write(load(folder), folder / "report.html")
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_well_formed_with_ids_of_one_use(page: str) -> None:
+    found = parsed(page)
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    for target in found.loads:
+        if target.startswith("#"):
+            assert target[1:] in found.ids
+
+
+def test_the_page_loads_nothing_from_outside(page: str) -> None:
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "//" not in re.sub(r"base64,[\w+/=]*", "", re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL))
+    assert all(target.startswith(("#", "data:text/csv;base64,")) for target in parsed(page).loads)
+    assert "@import" not in page
+    assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", page)
+
+
+def test_the_page_shows_every_figure_with_caption_unit_and_data(page: str) -> None:
+    for name in catalogue.names("figures"):
+        section = page[page.index(f'<section id="{name}">') :]
+        section = section[: section.index("</section>")]
+        assert "<svg" in section
+        assert f'download="{name}.csv"' in section
+        assert "Unit of replication: pool; n = 3" in section
+
+
+def test_the_page_says_what_was_run_and_what_failed(page: str) -> None:
+    for text in ("sweep run configs/made.yaml", "torch 2.9.0", "16 GiB memory", "abc1234 with uncommitted changes"):
+        assert text in page
+    assert "2026-01-05 10:00 UTC to 2026-01-05 10:04 UTC" in page
+    assert "overflow" in page
+    assert "is optimistic" in page
+    assert 'minus <span class="code">logit_average</span>' in page
+
+
+def test_the_same_rows_give_the_same_page(folder: Path, page: str, tmp_path: Path) -> None:
+    report.write(load(folder), tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_a_normal_page_is_small(page: str) -> None:
+    assert len(page.encode()) < 1_000_000
+
+
+def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    info = {"sweep": evil, "sweep_id": evil, "invocations": [{"command": evil, "versions": {evil: evil}}]}
+    made = rows.candidates(pools=2, members=3, sizes=(2,), population=evil)
+    made[5] |= {"status": "failed", "error": evil, "accuracy": None}
+    made[6] |= {"settings": json.dumps({"head": evil})}
+    tables = {"candidates": made, "curves": rows.curves(population=evil), "members": rows.members(population=evil)}
+    folder = rows.write(tmp_path / "run", tables, info)
+    (folder / "sweep.yaml").write_text(evil, encoding="utf-8")
+    report.write(load(folder), folder / "report.html")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "alert(1)" in text
+    assert evil not in text
+    assert parsed(text).open == []
+
+
+@pytest.mark.parametrize("info", [{}, {"invocations": []}, {"invocations": [{}]}, {"invocations": [{"machine": None}]}])
+def test_a_run_without_some_of_its_description_has_a_page(tmp_path: Path, info: dict[str, Any]) -> None:
+    folder = rows.run_folder(tmp_path / "run", info, pools=1, members=2, sizes=(2,))
+    report.write(load(folder), folder / "report.html")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "no interval" in text
+    assert ">nan<" not in text
+
+
+@pytest.mark.parametrize("name", ["curves", "members", "candidates"])
+def test_a_run_with_one_table_has_a_page(tmp_path: Path, name: str) -> None:
+    made = {"curves": rows.curves, "members": rows.members, "candidates": rows.candidates}[name]()
+    folder = rows.write(tmp_path / "run", {name: made})
+    assert verb("report", folder).exit_code == 0
+
+
+def test_a_run_whose_candidates_all_failed_has_a_page(tmp_path: Path) -> None:
+    lost = {"status": "failed", "error": "ValueError: boom", "accuracy": None, "cross_entropy": None}
+    made = [row | lost for row in rows.candidates(pools=2)]
+    result = verb("report", rows.write(tmp_path / "run", {"candidates": made}))
+    assert result.exit_code == 0, result.output
+    assert "ValueError: boom" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_rows_without_cross_entropy_have_a_page(tmp_path: Path) -> None:
+    made = [row | {"cross_entropy": None, "brier": None, "ece": None} for row in rows.candidates(pools=2)]
+    result = verb("report", rows.write(tmp_path / "run", {"candidates": made}))
+    assert result.exit_code == 0, result.output
+
+
+def test_loading_reads_each_candidate_once_the_good_row_first(tmp_path: Path) -> None:
+    made = rows.candidates(pools=1)
+    failed = made[0] | {"status": "failed", "error": "x", "accuracy": None}
+    folder = rows.write(tmp_path / "run", {"candidates": [failed, *made]})
+    run = analysis.load(folder)
+    assert len(run.candidates) == len(made)
+    assert run.candidates["status"].ne("failed").all()
+    assert "1 repeated rows" in run.warnings[0]
+
+
+def test_report_prints_the_path_and_how_to_open_it(folder: Path, tmp_path: Path) -> None:
+    result = verb("report", folder, "-o", tmp_path / "x.html")
+    assert result.exit_code == 0
+    assert result.stdout == f"{tmp_path / 'x.html'}\n"
+    assert "file://" in result.stderr
+
+
+def test_figure_writes_the_file_and_names_its_data(folder: Path, tmp_path: Path) -> None:
+    result = verb("figure", "spaces", folder, "-o", tmp_path / "x.pdf")
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
+    assert result.stdout == f"{tmp_path / 'x.pdf'}\n"
+    assert f"analysis figure spaces {folder}" in result.stderr
+
+
+def test_ls_names_every_function() -> None:
+    result = verb("ls")
+    assert result.exit_code == 0
+    for kind in catalogue.KINDS:
+        for name in catalogue.names(kind):
+            assert f"\n  {name} " in result.stdout
+
+
+def test_mistakes_are_told_in_one_message(folder: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "nothing"
+    assert f"{missing}: no such run folder" in refused("report", missing)
+    assert "no rows yet" in refused("report", tmp_path)
+    assert "did you mean `spaces`?" in refused("figure", "spacs", folder)
+    assert "end in one of" in refused("figure", "spaces", folder, "-o", tmp_path / "x.gif")
+    assert "writable?" in refused("report", folder, "-o", tmp_path / "no" / "x.html")
+    (tmp_path / "run.json").write_text("{", encoding="utf-8")
+    assert "run.json: not JSON" in refused("report", tmp_path)
+
+
+def test_a_broken_part_is_named(tmp_path: Path) -> None:
+    folder = rows.run_folder(tmp_path / "run", pools=1)
+    part = folder / "tables" / "candidates" / "parts" / "part.parquet"
+    part.write_bytes(b"PAR1 cut short")
+    assert str(part) in refused("report", folder)
+
+
+def test_a_newer_folder_is_refused(tmp_path: Path) -> None:
+    folder = rows.run_folder(tmp_path / "run", {"schema_version": table.SCHEMA_VERSION + 1}, pools=1)
+    assert "newer than" in refused("report", folder)
+    (folder / "run.json").unlink()
+    path = folder / "tables" / "candidates" / "parts" / "part.parquet"
+    newer = table.schema("candidates").with_metadata({"schema_version": "99"})
+    pq.write_table(pa.Table.from_pylist(rows.candidates(pools=1), newer), path)
+    with pytest.raises(AnalysisError, match="version 99"):
+        load(folder)
+
+
+def test_help_waits_for_no_heavy_package_and_shows_an_example() -> None:
+    code = (
+        "import sys, analysis.cli; print([m for m in ('pandas', 'matplotlib', 'scipy', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    for name in main.commands:
+        assert "Example: analysis" in verb(name, "--help").stdout
+
+
+def test_numbers_read_as_a_reader_wants_them() -> None:
+    assert numbers.percent(0.91234) == "91.23"
+    assert numbers.signed(-1.234, 2) == "\N{MINUS SIGN}1.23"
+    assert numbers.signed(-0.0001, 2) == "0.00"
+    assert numbers.signed(0.5, 1) == "+0.5"
+    assert numbers.fixed(float("nan"), 2) == "\N{EN DASH}"
+    assert numbers.interval(float("-inf"), float("inf"), 2) == "no interval"
+    assert [numbers.size(n) for n in (0, 512, 2048, 16 * 2**30)] == ["0 B", "512 B", "2 KiB", "16 GiB"]
+    assert numbers.when("yesterday") == "yesterday"
