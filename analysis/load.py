@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError
-from sweep import table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEYS = {"members": ["member_id"], "curves": ["member_id", "epoch"], "candidates": ["candidate_id", "split"]}
 
@@ -74,6 +73,8 @@ def _info(folder: Path) -> dict[str, Any]:
 
 def _refuse_newer(folder: Path, info: dict[str, Any]) -> None:
     """Raises AnalysisError where the folder or one of its files has a newer schema than this code."""
+    from sweep import table
+
     versions = {folder / "run.json": info.get("schema_version")}
     for name in KEYS:
         for path in table.part_files(folder, name)[:1]:
@@ -86,6 +87,8 @@ def _refuse_newer(folder: Path, info: dict[str, Any]) -> None:
 
 def _schema(path: Path) -> Any:
     """The Arrow schema of one file."""
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_schema(path)
     except (OSError, ValueError) as error:
@@ -94,6 +97,8 @@ def _schema(path: Path) -> Any:
 
 def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     """One table with one row per key, in the order of its keys whatever the order of the parts."""
+    from sweep import table
+
     try:
         frame = table.read(folder, name).to_pandas()
     except (OSError, ValueError) as error:

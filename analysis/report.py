@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def _text(value: Any) -> str:
     """A value of a data table."""
     if isinstance(value, tuple):
         return "; ".join(value)
-    return f"{value:.5g}".replace("-", numbers.MINUS) if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return numbers.NONE if math.isnan(value) else f"{value:.5g}".replace("-", numbers.MINUS).replace("inf", "∞")
 
 
 def _invocation(one: dict[str, Any]) -> dict[str, Any]:
@@ -105,12 +108,19 @@ def _invocation(one: dict[str, Any]) -> dict[str, Any]:
     memory = machine.get("memory_bytes")
     parts = [machine.get("host"), machine.get("cpu"), f"{machine['cores']} cores" if machine.get("cores") else None]
     parts += [f"{numbers.size(memory)} memory" if memory else None, *(machine.get("accelerators") or [])]
-    state = {True: "with uncommitted changes", False: "clean"}.get(one.get("dirty"), "")  # type: ignore[arg-type]
     return {
         "started_at": numbers.when(str(one.get("started_at") or numbers.NONE)),
         "finished_at": numbers.when(str(one.get("finished_at") or "not finished")),
         "command": str(one.get("command") or numbers.NONE),
-        "code": " ".join(str(text) for text in (one.get("code_version"), one.get("commit"), state) if text),
+        "code": _code(one),
         "versions": ", ".join(f"{name} {text}" for name, text in (one.get("versions") or {}).items()),
         "machine": ", ".join(str(text) for text in parts if text),
     }
+
+
+def _code(one: dict[str, Any]) -> str:
+    """Version, commit where the version does not name it, and whether there were changes on top."""
+    version, commit = str(one.get("code_version") or ""), str(one.get("commit") or "")[:10]
+    named = commit and commit[:7] in version
+    texts = [version, "" if named else commit, "with uncommitted changes" if one.get("dirty") else ""]
+    return " ".join(text for text in texts if text).replace(".dirty with", " with")

@@ -107,6 +107,7 @@ def _look(label: str, space: str, variant: int) -> dict[str, Any]:
     other = _OTHER_MARKS[zlib.crc32(base.encode()) % len(_OTHER_MARKS)]
     mark = MARKS.get(base, MARKS.get(base.partition(" ")[0], other))
     fill = _FILLS[variant % len(_FILLS)] if mark != "x" else "full"
+    space = "members" if base == "single" else space
     colour = SPACES.get(space, POOLS[3])
     return {"color": colour, "linestyle": _LINES.get(space, "-"), "marker": mark, "fillstyle": fill}
 

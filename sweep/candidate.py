@@ -139,7 +139,7 @@ class Evaluation:
     def _averaged_outputs(self, split: str) -> tuple[Tensor, float]:
         """Averaged logits, from members' outputs that are computed once per member, scaling and split."""
         features = self.method.space == "features"
-        said = [self.bench.said(self.source, self._single(i), split, features=features) for i in range(self.count)]
+        said = [self.bench.said(self.source, self._single(place), split) for place in range(self.count)]
         begun = time.perf_counter()
         brought: dict[str, Any] = {
             "logits": torch.stack([each.logits for each in said]),

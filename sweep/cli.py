@@ -5,72 +5,15 @@ Exit codes: 0 done, 1 some candidates failed, 2 wrong use or configuration, 3 ou
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from sweep.spec import Sweep
-
-EXIT_FAILED, EXIT_WRONG, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 3, 130
-_JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-_FILE = click.argument("file", type=click.Path(path_type=Path))
-_RUN = click.argument("run", type=click.Path(path_type=Path))
-_OVERRIDES = click.argument("overrides", nargs=-1)
+from sweep.terminal import EXIT_FAILED, FILE, JSON, OVERRIDES, RUN, Verbs, data, of_run, quoted, talk
 
 
-class _Verbs(click.Group):
-    """Known mistakes as one clear message, unknown ones as our fault."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
-        except KeyboardInterrupt:
-            _talk("interrupted: everything that was done is kept; the same command continues")
-            sys.exit(EXIT_INTERRUPTED)
-        except Exception as error:
-            if not _is_told(error):
-                import traceback
-
-                _talk(traceback.format_exc().rstrip())
-                _talk("this is a fault of merge-sweep, not yours: please report it with the lines above")
-                sys.exit(EXIT_FAULT)
-            hint = getattr(error, "hint", "")
-            _talk(f"{error}" + (f"\n  hint: {hint}" if hint else ""))
-            sys.exit(EXIT_WRONG)
-
-
-def _is_told(error: Exception) -> bool:
-    """Whether an error is of a kind that says what a user can do; its modules are loaded where it was raised."""
-    kinds = {"ConfigError", "StoreError", "DataError", "LaunchError", "RegistryError"}
-    return any(kind.__name__ in kinds and kind.__module__.startswith("sweep.") for kind in type(error).__mro__)
-
-
-def _talk(line: str) -> None:
-    click.echo(line, err=True)
-
-
-def _data(content: Any, as_json: bool, lines: list[str]) -> None:
-    """The content as JSON, or the lines."""
-    click.echo(json.dumps(content, indent=1, default=str) if as_json else "\n".join(lines))
-
-
-def _of_run(run: Path) -> Sweep:
-    """The sweep of a run folder, as it was last carried out, wherever the folder lies now."""
-    from sweep.config import load
-    from sweep.store import RunFolder
-
-    RunFolder(run.absolute()).info()
-    where = [f"execution.storage={json.dumps(str(run.absolute().parent))}", f"name={json.dumps(run.absolute().name)}"]
-    return load(run / "sweep.yaml", where)
-
-
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="merge-sweep", message="%(version)s")
 def main() -> None:
     """Sweeps over merges of trained models.
@@ -86,8 +29,8 @@ def main() -> None:
 
 
 @main.command()
-@_FILE
-@_OVERRIDES
+@FILE
+@OVERRIDES
 def check(file: Path, overrides: tuple[str, ...]) -> None:
     """Is the file right? Every mistake with its place, all at once.
 
@@ -101,13 +44,13 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
 
     sweep = load(file, overrides)
     check_networks(sweep, datasets(sweep))
-    _talk(f"{file} is right\nnext: sweep plan {_quoted(file, overrides)}")
+    talk(f"{file} is right\nnext: sweep plan {quoted(file, overrides)}")
 
 
 @main.command()
-@_FILE
-@_OVERRIDES
-@_JSON
+@FILE
+@OVERRIDES
+@JSON
 def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """What would be done: members, candidates, and about how long.
 
@@ -121,13 +64,13 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from sweep.summary import plan_summary, plan_text
 
     summary = plan_summary(state_of(load(file, overrides)))
-    _data(summary, as_json, plan_text(summary))
-    _talk(f"next: sweep run {_quoted(file, overrides)}")
+    data(summary, plan_text(summary), as_json=as_json)
+    talk(f"next: sweep run {quoted(file, overrides)}")
 
 
 @main.command()
-@_FILE
-@_OVERRIDES
+@FILE
+@OVERRIDES
 @click.option("--retry", is_flag=True, help="Do failed members and candidates anew.")
 def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
     """Do what is not done yet. The same command again continues.
@@ -143,24 +86,24 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
     from sweep.summary import shown, where_mlflow
 
     sweep = load(file, overrides)
-    command = f"sweep run {_quoted(file, overrides)}"
+    command = f"sweep run {quoted(file, overrides)}"
     with Progress(sweep.folder / "log.txt") as progress:
         state = carry_out(sweep, progress, command=command, overrides=overrides, retry=retry)
     folder = shown(sweep.folder)
     failed = f", {state.failed:,} failed: sweep failures {folder}" if state.failed else ""
-    _talk(
+    talk(
         f"{len(state.plan.members)} members and {len(state.plan.candidates):,} candidates are done in {folder}{failed}"
     )
-    _talk(where_mlflow(sweep))
-    _talk(f"next: analysis report {folder}")
+    talk(where_mlflow(sweep))
+    talk(f"next: analysis report {folder}")
     click.echo(folder)
     if state.failed or state.failed_members:
         sys.exit(EXIT_FAILED)
 
 
 @main.command()
-@_RUN
-@_JSON
+@RUN
+@JSON
 def status(run: Path, as_json: bool) -> None:
     """What is done, what failed, what is left.
 
@@ -171,13 +114,13 @@ def status(run: Path, as_json: bool) -> None:
     from sweep.state import state_of
     from sweep.summary import plan_summary, plan_text
 
-    summary = plan_summary(state_of(_of_run(run)))
-    _data(summary, as_json, plan_text(summary))
+    summary = plan_summary(state_of(of_run(run)))
+    data(summary, plan_text(summary), as_json=as_json)
 
 
 @main.command()
-@_RUN
-@_JSON
+@RUN
+@JSON
 def failures(run: Path, as_json: bool) -> None:
     """Failed members and candidates by cause.
 
@@ -191,15 +134,15 @@ def failures(run: Path, as_json: bool) -> None:
     folder = RunFolder(run.absolute())
     folder.info()
     causes = failure_causes(folder)
-    _data(causes, as_json, failure_text(causes))
+    data(causes, failure_text(causes), as_json=as_json)
     if causes:
-        _talk(f"next: sweep one {run} ID, or sweep run FILE --retry")
+        talk(f"next: sweep one {run} ID, or sweep run FILE --retry")
 
 
 @main.command()
-@_RUN
+@RUN
 @click.argument("id")
-@_JSON
+@JSON
 def one(run: Path, id: str, as_json: bool) -> None:
     """Evaluate one candidate here, without Ray, and compare it with its row. ID may be the first digits of an id.
 
@@ -209,13 +152,13 @@ def one(run: Path, id: str, as_json: bool) -> None:
     """
     from sweep.summary import one_candidate, row_text
 
-    rows = one_candidate(_of_run(run), id)
-    _data(rows, as_json, row_text(rows))
+    rows = one_candidate(of_run(run), id)
+    data(rows, row_text(rows), as_json=as_json)
 
 
 @main.command()
 @click.argument("what", required=False)
-@_JSON
+@JSON
 def ls(what: str | None, as_json: bool) -> None:
     """What can be chosen: methods, scalings, datasets, architectures, …; or the runs.
 
@@ -226,12 +169,12 @@ def ls(what: str | None, as_json: bool) -> None:
     """
     from sweep.summary import listing_of
 
-    _data(*_swapped(listing_of(what), as_json))
+    data(*listing_of(what), as_json=as_json)
 
 
 @main.command()
 @click.argument("name")
-@_JSON
+@JSON
 def show(name: str, as_json: bool) -> None:
     """One of them in full: idea, needs, settings with bounds, how to write it.
 
@@ -242,17 +185,12 @@ def show(name: str, as_json: bool) -> None:
     """
     from sweep.summary import descriptions_of
 
-    _data(*_swapped(descriptions_of(name), as_json))
-
-
-def _swapped(listed: tuple[Any, list[str]], as_json: bool) -> tuple[Any, bool, list[str]]:
-    content, lines = listed
-    return content, as_json, lines
+    data(*descriptions_of(name), as_json=as_json)
 
 
 @main.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@_JSON
+@JSON
 def doctor(run: Path | None, as_json: bool) -> None:
     """Is this machine ready? With RUN: is that run folder whole?
 
@@ -265,15 +203,15 @@ def doctor(run: Path | None, as_json: bool) -> None:
 
     findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
     lines = [f"{'ok ' if finding.good else 'BAD'} {finding.subject:13} {finding.told}" for finding in findings]
-    _data([finding._asdict() for finding in findings], as_json, lines)
+    data([finding._asdict() for finding in findings], lines, as_json=as_json)
     if not all(finding.good for finding in findings):
         sys.exit(EXIT_FAILED)
 
 
 @main.command()
-@_RUN
+@RUN
 @click.argument("query")
-@_JSON
+@JSON
 def sql(run: Path, query: str, as_json: bool) -> None:
     """Ask a run's tables in SQL; every table is a view of its name, read-only.
 
@@ -283,11 +221,11 @@ def sql(run: Path, query: str, as_json: bool) -> None:
     """
     from sweep.query import query_tables
 
-    _data(*_swapped(query_tables(run.absolute(), query), as_json))
+    data(*query_tables(run.absolute(), query), as_json=as_json)
 
 
 @main.command()
-@_RUN
+@RUN
 def sync(run: Path) -> None:
     """Make MLflow say what the tables say, for example after its server was down.
 
@@ -298,16 +236,9 @@ def sync(run: Path) -> None:
     from sweep.sync import sync as make_equal
     from sweep.sync import tracker_of
 
-    sweep = _of_run(run)
-    tracker = tracker_of(sweep, _talk)
+    sweep = of_run(run)
+    tracker = tracker_of(sweep, talk)
     tracker.open()
     make_equal(tracker, sweep)
     tracker.close("FINISHED")
-    _talk(where_mlflow(sweep))
-
-
-def _quoted(file: Path, overrides: tuple[str, ...]) -> str:
-    """The file and overrides as a shell takes them."""
-    import shlex
-
-    return shlex.join([str(file), *overrides])
+    talk(where_mlflow(sweep))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +14,10 @@ from pydantic import BaseModel
 
 from sweep.document import ConfigError, Document, KeyPath, Mistake, override, read_document
 from sweep.grid import Choice, choices, instance, models
-from sweep.identity import canonical
+from sweep.identity import canonical, content_id
 from sweep.recipe import Recipe
 from sweep.registry import names, suggestion
-from sweep.spec import Grid, Population, Settings, Size, Subsets, Sweep
+from sweep.spec import LONGEST_NAME, Grid, Population, Settings, Size, Subsets, Sweep
 
 Item = TypeVar("Item")
 Model = TypeVar("Model", bound=BaseModel)
@@ -54,7 +56,8 @@ def check(document: Document) -> Sweep:
     populations, grids = reader.populations(values), reader.grids(values)
     reader.stop()
     sweep = Sweep(settings[0], tuple(populations), tuple(grids), tuple(metric.name for metric in metrics), document)
-    reader.mistakes += [document.mistake(*misfit) for grid in grids for misfit in _misfits(grid, populations)]
+    misfits = [misfit for grid in grids for misfit in _misfits(grid, populations)]
+    reader.mistakes += [document.mistake(_standing(path, document), *told) for path, *told in misfits]
     reader.stop()
     return sweep
 
@@ -158,7 +161,7 @@ def _repeated(populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str]
     """Populations that are the same but for their size: their members would be, too."""
     seen: dict[str, Population] = {}
     for population in populations:
-        other = seen.setdefault(canonical(population.content), population)
+        other = seen.setdefault(_key(population), population)
         if other is not population:
             yield population.path, f"the same population as populations[{other.path[-1]}]"
 
@@ -169,7 +172,9 @@ def _named(populations: list[Population]) -> list[Population]:
     groups: dict[str, list[Population]] = {}
     for population in named:
         groups.setdefault(population.name, []).append(population)
-    return [_told_apart(p, groups[p.name]) for p in named]
+    told = [_told_apart(p, groups[p.name]) for p in named]
+    counts = Counter(p.name for p in told)
+    return [_short(p) if counts[p.name] > 1 or len(p.name) > LONGEST_NAME else p for p in told]
 
 
 def _told_apart(population: Population, group: Sequence[Population]) -> Population:
@@ -177,8 +182,19 @@ def _told_apart(population: Population, group: Sequence[Population]) -> Populati
     all_settings = [_settings(each) for each in group]
     own = _settings(population)
     differing = [key for key in own if any(settings.get(key) != own[key] for settings in all_settings)]
-    suffix = ",".join(f"{key}={own[key]}" for key in differing)
+    suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(f"{key}={own[key]}" for key in differing))
     return replace(population, name=f"{population.name},{suffix}") if suffix else population
+
+
+def _short(population: Population) -> Population:
+    """The population, a hash of what it is behind its name, where words are too many or too few."""
+    digits = content_id("population", _key(population))[:8]
+    return replace(population, name=f"{population.name[: LONGEST_NAME - 9]},{digits}")
+
+
+def _key(population: Population) -> str:
+    """What makes it this population, with the folders that stay out of ids."""
+    return canonical([population.content, population.architecture.settings_json, population.dataset.settings_json])
 
 
 def _settings(population: Population) -> dict[str, Any]:
@@ -188,6 +204,11 @@ def _settings(population: Population) -> dict[str, Any]:
     for choice in parts.values():
         flat |= choice.settings
     return flat | population.recipe.model_dump()
+
+
+def _standing(path: KeyPath, document: Document) -> KeyPath:
+    """Where a key of a grid is written: in the grid, or at the top for all grids."""
+    return path[2:] if path[:1] == ("grids",) and path[:3] not in document.places else path
 
 
 def _misfits(grid: Grid, populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str, str]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sweep.spec import Execution
 from sweep.state import State
-from sweep.table import read
+from sweep.store import RunFolder, StoreError
 
 Quartiles = tuple[float, float]
 Cell = tuple[str, str, str]  # architecture, data set, and method or nothing
@@ -43,11 +43,14 @@ def estimate(state: State, execution: Execution, cores: int) -> dict[str, Any] |
 def _measured(storage: Path) -> tuple[Mapping[Cell, Quartiles], int]:
     """Quartiles of seconds per cell over every run folder, and the number of rows."""
     seconds: dict[Cell, list[float]] = {}
-    for folder in sorted(path.parent for path in storage.glob("*/run.json")):
-        members = read(folder, "members", ["architecture", "dataset", "role", "train_seconds"])
-        _collect(seconds, members, "train_seconds", lambda row: "" if row["role"] == "member" else None)
+    for folder in (RunFolder(path.parent) for path in sorted(storage.glob("*/run.json"))):
         columns = ["architecture", "dataset", "method", "merge_seconds", "evaluate_seconds"]
-        candidates = read(folder, "candidates", columns)
+        try:
+            members = folder.read("members", ["architecture", "dataset", "role", "train_seconds"])
+            candidates = folder.read("candidates", columns)
+        except StoreError:  # another run's damage is no reason not to plan this one
+            continue
+        _collect(seconds, members, "train_seconds", lambda row: "" if row["role"] == "member" else None)
         _collect(seconds, candidates, "evaluate_seconds", lambda row: row["method"])
     return {cell: _quartiles(values) for cell, values in seconds.items()}, sum(map(len, seconds.values()))
 

@@ -11,6 +11,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 from numpy.typing import NDArray
 
+from sweep.errors import ToldError
+
 SPLITS = ("train", "validation", "test")
 
 Images = NDArray[np.uint8]  # (examples, channels, size, size)
@@ -21,12 +23,8 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Deviation = Annotated[float, Gt(0)]
 
 
-class DataError(ValueError):
-    """A data set that cannot be used: where, why, and a hint."""
-
-    def __init__(self, what: str, hint: str = "") -> None:
-        self.hint = hint
-        super().__init__(what)
+class DataError(ToldError):
+    """A data set that cannot be used."""
 
 
 @dataclass

@@ -60,7 +60,10 @@ def folder_findings(folder: RunFolder) -> Iterator[Finding]:
         for file in files:
             yield from _unreadable(file)
         yield from _repeated(folder, table, len(files))
-    rows = folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist()
+    try:
+        rows = folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist()
+    except StoreError:
+        return  # told above
     whole = 0
     for row in rows:
         if row["status"] == "ok":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from sweep.errors import ToldError
 
 Key = str | int
 KeyPath = tuple[Key, ...]
@@ -28,7 +33,7 @@ class Mistake:
         return where + self.what + (f"\n  hint: {self.hint}" if self.hint else "")
 
 
-class ConfigError(ValueError):
+class ConfigError(ToldError):
     """Everything that is wrong with a configuration, told at once."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
@@ -64,18 +69,30 @@ class Document:
         return Mistake(self.place(path), path, what, hint)
 
 
-_LARGEST = 100_000
+_LARGEST, _DEEPEST = 100_000, 40
+_TAGS: dict[type[yaml.Node], set[str]] = {
+    yaml.ScalarNode: {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")},
+    yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
+    yaml.MappingNode: {"tag:yaml.org,2002:map"},
+}
+_NUMBER = "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but `1e-3` is a number, as everyone who writes it means."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader` would read as a number."""
+
+
+_Loader.add_implicit_resolver(*_NUMBER)
+_Dumper.add_implicit_resolver(*_NUMBER)
+
+
+def dump(values: Any) -> str:
+    """Plain values as a text that `parse` reads back to the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_document(file: Path) -> Document:
@@ -85,7 +102,7 @@ def read_document(file: Path) -> Document:
     """
     try:
         text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError([Mistake(str(file), (), f"cannot read it: {reason}", _neighbours(file))]) from None
     return parse(text, str(file))
@@ -94,58 +111,85 @@ def read_document(file: Path) -> Document:
 def _neighbours(file: Path) -> str:
     """The configurations that are there, where the one asked for is not."""
     found = sorted(str(path) for path in Path("configs").glob("*.yaml"))[:6]
-    return "there are " + ", ".join(found) if not file.exists() and found else ""
+    return "there are " + ", ".join(found) if found and not os.path.lexists(file) else ""
 
 
 def parse(text: str, name: str) -> Document:
     """The document in a text; see `read_document` for what is refused."""
-    loader = _Loader(text)
+    document = Document(name, {})
+    values = _value(text, document)
+    if not isinstance(values, dict):
+        raise ConfigError(
+            [Mistake(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml")]
+        )
+    document.values = json.loads(json.dumps(values))  # what aliases share would change together
+    return document
+
+
+def _value(text: str, document: Document) -> Any:
+    """The value that a text holds, every place in it noted in the document. Raises ConfigError."""
+    name = document.name
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
-        document = Document(name, {})
-        mistakes = list(_walk(root, (), document)) if root else []
-        if not isinstance(root, yaml.MappingNode):
-            mistakes.append(
-                Mistake(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml")
-            )
+        mistakes = list(_walk(root, (), document, loader)) if root else []
         if mistakes:
             raise ConfigError(mistakes)
-        document.values = loader.construct_document(root)
+        return loader.construct_document(root) if root else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise ConfigError([Mistake(place, (), error.problem or str(error))]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except yaml.YAMLError as error:
         raise ConfigError([Mistake(name, (), " ".join(str(error).split()))]) from None
-    finally:
-        loader.dispose()
-    return document
+    except RecursionError:
+        raise ConfigError([Mistake(name, (), "nested too deeply")]) from None
 
 
-def _walk(node: yaml.Node, path: KeyPath, document: Document) -> Iterator[Mistake]:
-    """Note the place of every value, and yield keys that are repeated or no text."""
-    document.places[path] = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+def _walk(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) -> Iterator[Mistake]:
+    """Note the place of every value, and yield values that are not plain, and keys that are repeated or no text."""
+    place = document.places[path] = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
     if len(document.places) > _LARGEST:  # aliases of aliases grow exponentially
-        raise ConfigError(
-            [Mistake(document.name, (), f"more than {_LARGEST:,} values", "are there aliases of aliases?")]
-        )
-    if isinstance(node, yaml.SequenceNode):
+        hint = "are there aliases of aliases?"
+        raise ConfigError([Mistake(document.name, (), f"more than {_LARGEST:,} values", hint)])
+    if len(path) > _DEEPEST:
+        raise ConfigError([Mistake(place, (), "nested too deeply", "does an alias stand in what it names?")])
+    problem = _not_plain(node, loader)
+    if problem:
+        yield Mistake(place, path, problem, "quotes make it text" if node.tag not in _TAGS[type(node)] else "")
+    elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            yield from _walk(item, (*path, index), document)
+            yield from _walk(item, (*path, index), document, loader)
     elif isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            at = f"{document.name}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                yield Mistake(at, path, "keys are plain words here")
-                continue
-            if key.value in seen:
-                yield Mistake(at, (*path, key.value), "repeated key", "keep one of the two")
-            seen.add(key.value)
-            yield from _walk(value, (*path, key.value), document)
-            document.places[(*path, key.value)] = at
+        yield from _walk_mapping(node, path, document, loader)
+
+
+def _walk_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, loader: _Loader) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for key, value in node.value:
+        at = f"{document.name}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
+        if key.tag != "tag:yaml.org,2002:str" or not isinstance(key, yaml.ScalarNode):
+            yield Mistake(at, path, "keys are plain words here")
+            continue
+        if key.value in seen:
+            yield Mistake(at, (*path, key.value), "repeated key", "keep one of the two")
+        seen.add(key.value)
+        yield from _walk(value, (*path, key.value), document, loader)
+        document.places[(*path, key.value)] = at
+
+
+def _not_plain(node: yaml.Node, loader: _Loader) -> str:
+    """Why a value is not text, a finite number, a truth value, nothing, a list or a mapping."""
+    kind = node.tag.rpartition(":")[2]
+    if node.tag not in _TAGS[type(node)]:
+        return f"a {kind} has no meaning here"
+    if not isinstance(node, yaml.ScalarNode):
+        return ""
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, LookupError) as error:
+        return f"not a {kind}: {error}"
+    return "" if not isinstance(value, float) or math.isfinite(value) else "not a finite number"
 
 
 def override(document: Document, assignments: Sequence[str], spread: frozenset[str]) -> None:
@@ -155,24 +199,22 @@ def override(document: Document, assignments: Sequence[str], spread: frozenset[s
     """
     mistakes = []
     for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        name = f"override {assignment}"
+        name, (path, equals, text) = f"override {assignment}", assignment.partition("=")
         if not equals or not path:
             mistakes.append(Mistake(name, (), "an override is key.path=value", "for example train.epochs=2"))
             continue
-        try:
-            value = yaml.load(text, _Loader)
-        except yaml.YAMLError as error:
-            mistakes.append(Mistake(name, (), f"not a value: {' '.join(str(error).split())}"))
-            continue
-        keys: KeyPath = tuple(int(key) if key.isdigit() else key for key in path.split("."))
+        keys: KeyPath = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
         for full in _targets(document.values, keys, spread):
-            problem = _assign(document.values, full, value)
+            try:
+                value = _value(text, Document(name, {}))  # one for each, lest what is set in one shows in another
+            except ConfigError as error:
+                mistakes += [Mistake(name, (*full, *m.path), m.what, m.hint) for m in error.mistakes]
+                continue
+            problem = _assign(document, full, value, name)
             if problem:
                 mistakes.append(Mistake(name, full, problem))
-            document.places[full] = name
     if mistakes:
-        raise ConfigError(mistakes)
+        raise ConfigError(list(dict.fromkeys(mistakes)))
 
 
 def _targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[str]) -> list[KeyPath]:
@@ -183,25 +225,26 @@ def _targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[str]) -> l
     return [keys]
 
 
-def _assign(values: Any, path: KeyPath, value: Any) -> str:
+def _assign(document: Document, path: KeyPath, value: Any, name: str) -> str:
     """Set the value at the path, making mappings on the way; a problem in words where that cannot be."""
-    for depth, key in enumerate(path):
-        last = depth == len(path) - 1
-        if isinstance(values, list) and isinstance(key, int) and key < len(values):
-            pass
-        elif isinstance(values, dict) and isinstance(key, str):
-            values[key] = _as_mapping(values.get(key)) if not last else None
-        else:
-            return f"there is no `{dotted(path[: depth + 1])}` to set"
-        if last:
-            values[key] = value
-        else:
-            values = values[key]
+    values: Any = document.values
+    for depth, key in enumerate(path[:-1], 1):
+        if isinstance(values, dict) and isinstance(key, str):
+            if values.get(key) is None or isinstance(values[key], str):  # `cnn` written short is `{cnn: {}}`
+                values[key] = {values[key]: {}} if values.get(key) else {}
+                document.places[path[:depth]] = name
+        elif not _has(values, key):
+            return f"there is no `{dotted(path[:depth])}` to set"
+        values = values[key]
+    if not _has(values, path[-1]) and not (isinstance(values, dict) and isinstance(path[-1], str)):
+        return f"there is no `{dotted(path)}` to set"
+    values[path[-1]] = value
+    for inner in [place for place in document.places if place[: len(path)] == path]:
+        del document.places[inner]  # nothing of what stood there before stands anywhere now
+    document.places[path] = name
     return ""
 
 
-def _as_mapping(value: Any) -> Any:
-    """`cnn` written short is `{cnn: {}}`: what an override can reach into."""
-    if isinstance(value, str):
-        return {value: {}}
-    return {} if value is None else value
+def _has(values: Any, key: Key) -> bool:
+    """Whether it is a list that has a place of that number."""
+    return isinstance(values, list) and isinstance(key, int) and key < len(values)

@@ -71,7 +71,7 @@ class _Run:
 
     def carry_out(self, command: str, overrides: Sequence[str]) -> State:
         """Members, candidates, MLflow; the state at the end."""
-        from sweep.launch import cluster
+        from sweep.cluster import cluster
         from sweep.prepare import check_networks, datasets
 
         self.made = datasets(self.sweep)

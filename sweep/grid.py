@@ -18,7 +18,7 @@ from sweep.registry import Entry, RegistryError, explain, find, identity
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_RANGE = {"from", "to", "steps", "log"}
+_RANGE = {"from": math.nan, "to": math.nan, "steps": 0, "log": False}
 _LARGEST = 1_000_000
 
 
@@ -167,25 +167,28 @@ def _axis(value: Any, path: KeyPath, listed: bool, document: Document) -> list[t
 
 def _range(value: dict[str, Any], path: KeyPath, document: Document) -> Sequence[float]:
     """{from, to, steps, log}: both ends are in."""
-    low, high, steps = (value.get(key, math.nan) for key in ("from", "to", "steps"))
+    low, high, steps, log = (value.get(key, default) for key, default in _RANGE.items())
     if (
-        set(value) - _RANGE
+        set(value) - set(_RANGE)
         or not _number(low)
         or not _number(high)
         or not isinstance(steps, int)
+        or not isinstance(log, bool)
         or not 2 <= steps <= 10_000
     ):
         hint = "a range is {from: number, to: number, steps: 2 or more, log: true or false}"
         raise ConfigError([document.mistake(path, "not a range", hint)])
-    if not value.get("log", False):
-        return [round(low + (high - low) * step / (steps - 1), 12) for step in range(steps)]
+    between = [step / (steps - 1) for step in range(1, steps - 1)]
+    if not log:
+        digits = 12 - math.floor(math.log10(max(abs(low), abs(high)) or 1))
+        return [low, *(round(low + (high - low) * part, digits) for part in between), high]
     if low <= 0 or high <= 0:
         raise ConfigError([document.mistake(path, "a logarithmic range needs ends above 0")])
-    return [float(f"{low * (high / low) ** (step / (steps - 1)):.12g}") for step in range(steps)]
+    return [low, *(float(f"{low ** (1 - part) * high**part:.12g}") for part in between), high]
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def _is_sequence(annotation: Any) -> bool:

@@ -14,7 +14,7 @@ from sweep.identity import canonical
 from sweep.plan import Member
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
-from sweep.store import RunFolder, now
+from sweep.store import RunFolder, StoreError, now
 from sweep.train import Trained, train
 
 Row = dict[str, Any]
@@ -28,7 +28,7 @@ def train_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder
     begun, cpu, described = time.perf_counter(), time.process_time(), describe(member, sweep)
     try:
         trained = _trained(member, dataset, folder, torch.device(device))
-    except (OSError, MemoryError, torch.OutOfMemoryError):
+    except (OSError, StoreError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a user's architecture may raise anything
         fail(member, sweep, folder, f"{type(error).__name__}: {error}")

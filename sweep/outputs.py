@@ -118,9 +118,12 @@ class Bench:
         self.forward_passes += len(self.split(split).labels)
         return outputs(self.model, self.split(split), self.batch, self.classes, features=features)
 
-    def said(self, source: Source, merge: Blend, split: str, *, features: bool = False) -> Said:
-        """Outputs of a merge: kept ones where these weights were asked before, whoever asked."""
-        key = (source.key, merge, split, features)
+    def said(self, source: Source, merge: Blend, split: str) -> Said:
+        """Outputs of a merge: kept ones where these weights were asked before, whoever asked.
+
+        Features come with those of one member, scaled or not, for ensembles will ask for them.
+        """
+        key, features = (source.key, merge, split), all(len(segment.rows) == 1 for segment in merge)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]

@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -20,35 +21,21 @@ import pyarrow.compute as pc
 from sweep.identity import content_id
 from sweep.table import SCHEMA_VERSION, read
 
-MOST_PARAMS = 100
-_SETTINGS = ("settings", "alignment_settings", "scaling_settings", "repair_settings")
+_MOST_PARAMS = 100
 _ORIGIN = ("population", "architecture", "dataset", "start")
 _CELL = (
-    *_ORIGIN,
-    *("space", "method", "n_members", "alignment", "repair", "protocol"),
-    *("scaling", "scaling_factor", "scaling_members"),
-    *_SETTINGS,
+    *(*_ORIGIN, "space", "method", "settings", "n_members", "alignment", "alignment_settings", "protocol"),
+    *("scaling", "scaling_settings", "scaling_factor", "scaling_members", "repair", "repair_settings"),
 )
-_JSON = {*_SETTINGS, "architecture_settings", "dataset_settings", "training"}
+_SOUND = {"split": "test", "status": "ok", "protocol": "correct"}
 _SCORES = ("accuracy", "cross_entropy")
 _MEMBER = (
-    *_ORIGIN,
-    *("pool", "pool_id", "member_index", "start_id", "init_seed", "order_seed", "n_parameters"),
+    *(*_ORIGIN, "pool", "pool_id", "member_index", "start_id", "init_seed", "order_seed", "n_parameters"),
     *("architecture_settings", "dataset_settings", "training"),
 )
-_MEMBER_METRICS = {
-    "validation_accuracy": "validation/accuracy_kept",
-    "validation_cross_entropy": "validation/cross_entropy_kept",
-    "train_seconds": "train/seconds",
-    "weights_bytes": "weights/bytes",
-}
-_CURVES = {
-    "train_loss": "train/loss",
-    "validation_accuracy": "validation/accuracy",
-    "validation_cross_entropy": "validation/cross_entropy",
-    "learning_rate": "learning_rate",
-}
-_BEST_METRICS = ("accuracy", "cross_entropy", "brier", "ece")
+_MEMBER_METRICS = ("validation_accuracy", "validation_cross_entropy", "train_seconds", "weights_bytes")
+_CURVES = ("train_loss", "validation_accuracy", "validation_cross_entropy", "learning_rate")
+_BEST_METRICS = (*_SCORES, "brier", "ece")
 _ILLEGAL = re.compile(r"[^\w\-. /:]")
 
 
@@ -79,7 +66,7 @@ class Page:
     def params(self) -> dict[str, str]:
         """At most 100, with names and lengths that MLflow takes; JSON objects are spread over several."""
         named = {legal(name): str(value)[:6000] for name, value in _spread(self.values) if str(value)}
-        return dict(list(named.items())[:MOST_PARAMS])
+        return dict(list(named.items())[:_MOST_PARAMS])
 
     @cached_property
     def points(self) -> list[Point]:
@@ -106,18 +93,13 @@ def legal(name: str) -> str:
 
 
 def sweep_page(folder: Path, sweep_name: str, sweep_id: str, parameters: Mapping[str, str]) -> Page:
-    """The run of the sweep itself: its configuration, counts, and a summary per method and space."""
-    rows = read(folder, "candidates", ["method", "space", "status", "split", "accuracy"])
-    tested = rows.filter(pc.equal(rows["split"], "test"))
-    members = read(folder, "members", ["role", "status"])
-    members = members.filter(pc.equal(members["role"], "member"))
-    points = _counts("members/", members["status"].to_pylist())
-    points += _counts("candidates/", tested["status"].to_pylist())
-    for group in tested.group_by("method").aggregate([("accuracy", "list")]).to_pylist():
-        points += _summary(f"summary/{group['method']}/test/accuracy", group["accuracy_list"])
-    for group in tested.group_by("space").aggregate([("accuracy", "max")]).to_pylist():
-        best = group["accuracy_max"]
-        points += [] if best is None else [Point(f"best/{group['space']}/test/accuracy", best)]
+    """The run of the sweep itself: its configuration, counts, and a summary per space and method."""
+    rows = read(folder, "candidates", ["method", "space", "accuracy", *_SOUND])
+    people = read(folder, "members", ["role", "status"])
+    points = _counts("members/", people.filter(pc.equal(people["role"], "member"))["status"].to_pylist())
+    points += _counts("candidates/", rows.filter(pc.equal(rows["split"], "test"))["status"].to_pylist())
+    for group in _sound(rows).group_by(["space", "method"]).aggregate([("accuracy", "list")]).to_pylist():
+        points += _summary(f"{group['space']}/{group['method']}/test/accuracy", group["accuracy_list"])
     points.sort(key=lambda point: point.name)  # groups come in no order
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in artifacts(folder)}
     about = {"ms.sweep": sweep_name, "ms.artifacts": content_id("artifacts", files), **_provenance(folder)}
@@ -152,13 +134,11 @@ def member_pages(folder: Path) -> list[Page]:
 
 
 def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[str, float]) -> Page:
-    points = [
-        Point(metric, epoch[column], epoch["epoch"], _milliseconds(epoch["created_at"]) or 0)
-        for column, metric in _CURVES.items()
-        for epoch in sorted(curve, key=lambda epoch: epoch["epoch"])
-        if epoch[column] is not None
-    ]
-    points += [Point(metric, row[column]) for column, metric in _MEMBER_METRICS.items() if row[column] is not None]
+    points = []
+    for epoch in sorted(curve, key=lambda epoch: epoch["epoch"]):
+        at = epoch["epoch"], _milliseconds(epoch["created_at"]) or 0
+        points += [Point(_metric(name), epoch[name], *at) for name in _CURVES if epoch[name] is not None]
+    points += [Point(f"kept/{name}", row[name]) for name in _MEMBER_METRICS if row[name] is not None]
     points += [Point(f"test/{name}", value) for name, value in alone.items() if value is not None]
     about = {"error": row["error"], "ms.code_version": row["code_version"], "ms.device": row["device"]}
     about |= {"ms.weights_file": row["weights_file"], "ms.weights_sha256": row["weights_sha256"]}
@@ -169,11 +149,15 @@ def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[
     return Page("member", row["member_id"], name, values, points, about, status, ended, seconds)
 
 
+def _metric(column: str) -> str:
+    """train_loss -> train/loss: MLflow groups by what stands before the slash."""
+    return re.sub("^(train|validation)_", r"\1/", column)
+
+
 def _alone(folder: Path) -> dict[str, dict[str, float]]:
     """member_id -> test metrics of the member as it was trained."""
-    plain = {"split": "test", "status": "ok", "method": "single"}
-    plain |= dict.fromkeys(("alignment", "scaling", "repair"), "none")
-    rows = _where(read(folder, "candidates", ["members", "protocol", *plain, *_SCORES]), plain)
+    columns = ["members", "method", "alignment", "scaling", "repair", *_SOUND, *_SCORES]
+    rows = _sound(read(folder, "candidates", columns), method="single", alignment="none", scaling="none", repair="none")
     return {row["members"][0]: {name: row[name] for name in _SCORES} for row in rows.to_pylist() if row["members"]}
 
 
@@ -200,11 +184,12 @@ def _cell(group: Mapping[str, Any]) -> Page:
 
 def best_pages(folder: Path, count: int) -> list[Page]:
     """The best merges in weight space: by test accuracy, then cross-entropy, then id; the champion first."""
-    columns = ["candidate_id", "split", "status", "pool", "pool_id", "created_at", "members", *_CELL, *_BEST_METRICS]
-    rows = _where(read(folder, "candidates", columns), {"split": "test", "status": "ok", "space": "weights"})
+    columns = {"candidate_id", "pool", "pool_id", "created_at", "members", *_SOUND, *_CELL, *_BEST_METRICS}
+    rows = _sound(read(folder, "candidates", columns), space="weights")
     rows = rows.filter(pc.and_(pc.not_equal(rows["method"], "single"), pc.is_finite(rows["accuracy"])))
     order = [("accuracy", "descending"), ("cross_entropy", "ascending"), ("candidate_id", "ascending")]
-    return [_best(row) for row in rows.take(pc.select_k_unstable(rows, count, order)).to_pylist()] if count else []
+    chosen = rows.take(pc.select_k_unstable(rows, count, order)) if count and rows.num_rows else rows.slice(0, 0)
+    return [_best(row) for row in chosen.to_pylist()]
 
 
 def _best(row: Mapping[str, Any]) -> Page:
@@ -216,26 +201,25 @@ def _best(row: Mapping[str, Any]) -> Page:
     return Page("candidate", row["candidate_id"], name, values, points, {"mlflow.note.content": note}, ended=ended)
 
 
-def _where(rows: pa.Table, values: Mapping[str, str]) -> pa.Table:
-    """The rows with these values, under the correct protocol: a result of a flawed one is no champion."""
-    for name, value in values.items():
+def _sound(rows: pa.Table, **values: str) -> pa.Table:
+    """The rows on the test split that went well under the correct protocol, with these values."""
+    for name, value in (_SOUND | values).items():
         rows = rows.filter(pc.equal(rows[name], value))
-    return rows.filter(pc.equal(pc.fill_null(rows["protocol"], "correct"), "correct"))
+    return rows
 
 
 def _title(values: Mapping[str, Any]) -> str:
     """The factors that are not at their usual value, in one line."""
-    parts = [values["population"], values["method"], values["settings"], f"k={values['n_members']}"]
-    parts.append(values["alignment"])
+    parts = [values[name] for name in ("population", "method", "settings", "alignment")] + [f"k={values['n_members']}"]
     if values["scaling"] not in (None, "none"):
-        parts.append(f"{values['scaling']}({values['scaling_factor']:g}, {values['scaling_members']})")
+        parts.append(f"{values['scaling']}({values['scaling_factor']}, {values['scaling_members']})")
     parts += [values["repair"], "" if values["protocol"] == "correct" else values["protocol"]]
     return " ".join(str(part) for part in parts if part not in (None, "", "none", "{}"))
 
 
 def _summary(name: str, column: list[float | None]) -> list[Point]:
     """Points <name>_mean, _std, _p50, _min and _max of the finite values; none where there are none."""
-    values = np.array([value for value in column if value is not None and math.isfinite(value)])
+    values = np.sort([value for value in column if value is not None and math.isfinite(value)])  # in any order, one sum
     if not len(values):
         return []
     told = {"mean": values.mean(), "p50": np.median(values), "min": values.min(), "max": values.max()}
@@ -249,16 +233,17 @@ def _counts(prefix: str, statuses: Sequence[str]) -> list[Point]:
     return [Point(f"{prefix}count", len(statuses)), *lost]
 
 
-def _spread(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Names and values; a JSON object under `name` becomes `name.key`."""
-    pairs: list[tuple[str, Any]] = []
+def _spread(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values; an object under `name`, or a text that is one in JSON, becomes `name.key`."""
     for name, value in values.items():
-        inner = json.loads(value) if name in _JSON and value else value
+        inner = value
+        if isinstance(value, str) and value.startswith("{"):
+            with suppress(ValueError):
+                inner = json.loads(value)
         if isinstance(inner, dict):
-            pairs += _spread(inner, f"{prefix}{name}.")
+            yield from _spread(inner, f"{prefix}{name}.")
         elif inner is not None:
-            pairs.append((prefix + name, inner))
-    return pairs
+            yield prefix + name, inner
 
 
 def _milliseconds(time: datetime | None) -> int | None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import math
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from sweep.document import ConfigError
 from sweep.grid import Choice
 from sweep.identity import canonical, content_id, derive_seed
-from sweep.spec import Grid, Population, Subsets, Sweep
+from sweep.spec import Grid, Population, Sweep
+from sweep.subsets import subsets
 
 TRAINING_VERSION = 1
 """Enters member ids: raise it when the same settings would train to other weights."""
@@ -119,8 +119,19 @@ def make_plan(
     their blocks, which they keep: so a part that exists is never made again under another name.
     """
     pools = tuple(pool for p in sweep.populations for pool in _pools(p, sweep, (fingerprints or {}).get(p.dataset, "")))
+    _refuse_twins(pools, sweep)
     candidates = [c for pool in pools for c in _assign(_unique(pool, sweep), sweep.execution.block, known or {})]
     return Plan(sweep, pools, tuple(candidates))
+
+
+def _refuse_twins(pools: Sequence[Pool], sweep: Sweep) -> None:
+    """Raise ConfigError where populations that are written differently train the same members."""
+    seen: dict[str, Pool] = {}
+    twins = [(pool, other) for pool in pools if (other := seen.setdefault(pool.id, pool)) is not pool]
+    if twins:
+        pool, other = twins[0]
+        what = f"the same population as populations[{other.population.path[-1]}]: their folders hold the same"
+        raise ConfigError([sweep.document.mistake(pool.population.path, what)])
 
 
 def _pools(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
@@ -149,44 +160,6 @@ def _member(population: Population, pool_id: str, pool: int, index: int, start: 
     return Member(
         content_id("member", content), population, pool_id, pool, index, init, order, start.id if start else None
     )
-
-
-def draw_subsets(members: int, size: int, count: int, seed: int) -> list[tuple[int, ...]]:
-    """Up to `count` different random subsets, each ascending; a larger count begins with a smaller one's."""
-    total = math.comb(members, size)
-    generator, ranks = random.Random(seed), dict[int, None]()
-    while len(ranks) < min(count, total):
-        ranks.setdefault(generator.randrange(total))
-    return [_unrank(rank, members, size) for rank in ranks]
-
-
-def _unrank(rank: int, members: int, size: int) -> tuple[int, ...]:
-    """The subset with a rank among all of that size, in lexicographic order."""
-    subset: list[int] = []
-    for member in range(members):
-        if len(subset) == size:
-            break
-        with_member = math.comb(members - member - 1, size - len(subset) - 1)
-        if rank < with_member:
-            subset.append(member)
-        else:
-            rank -= with_member
-    return tuple(subset)
-
-
-def subsets(settings: Subsets, pool: int, members: int) -> list[tuple[int, ...]]:
-    """All subsets of one pool: pairs, random subsets per size, prefixes; each once, by size and then lexicographic.
-
-    Pools of one place draw the same subsets in every population, so that populations can be compared in pairs.
-    """
-    found: set[tuple[int, ...]] = {tuple(range(size)) for size in settings.prefixes}
-    if settings.pairs == "all":
-        found |= set(itertools.combinations(range(members), 2))
-    draws = [(size, settings.per_size) for size in settings.sizes]
-    draws += [(2, settings.pairs)] if isinstance(settings.pairs, int) and settings.pairs and members > 1 else []
-    for size, count in draws:
-        found |= set(draw_subsets(members, size, count, derive_seed("subsets", settings.seed, pool, size)))
-    return sorted(found, key=lambda subset: (len(subset), subset))
 
 
 def _unique(pool: Pool, sweep: Sweep) -> Iterator[Candidate]:

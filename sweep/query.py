@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from sweep.store import RunFolder, StoreError
 from sweep.table import COLUMNS, part_files
 
+_HINT = 'sweep sql RUN "describe candidates" lists the columns'
+
 
 def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of a query, and as lines. Files other than the run's tables are out of reach.
+    """Rows of a query, and as lines. Files other than the run's tables are out of reach, and those are only read.
 
     Raises StoreError with the data base's own words for a query that is wrong.
     """
@@ -19,30 +22,58 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
 
     RunFolder(run).info()
     connection = duckdb.connect()
-    for table in COLUMNS:
-        files = [str(path) for path in part_files(run, table)]
-        if files:
-            connection.execute(f"create view {table} as select * from read_parquet({files!r}, union_by_name = true)")
-    connection.execute(f"set allowed_directories = {[str(run)]!r}")
-    connection.execute("set enable_external_access = false")
-    connection.execute("set lock_configuration = true")
     try:
-        relation = connection.sql(query)
+        for table in COLUMNS:
+            files = ", ".join(_text(path) for path in part_files(run, table))
+            if files:
+                connection.execute(
+                    f"create view {table} as select * from read_parquet([{files}], union_by_name = true)"
+                )
+        connection.execute(f"set allowed_directories = [{_text(run)}]")
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        found = connection.sql(_one_question(connection.extract_statements(query))).to_arrow_table()
     except duckdb.Error as error:
-        raise StoreError(
-            f"the query is wrong: {error}", 'sweep sql RUN "describe candidates" lists the columns'
-        ) from None
-    if relation is None:
-        return [], ["done"]
-    found = relation.to_arrow_table()
-    rows = found.to_pylist()
-    return rows, aligned([found.column_names, *[[_cell(row[key]) for key in row] for row in rows]])
+        raise StoreError(f"the query is wrong: {error}", _HINT) from None
+    names = _different(found.column_names)
+    rows = found.rename_columns(names).to_pylist()
+    lines = aligned([names, *[[_cell(value) for value in row.values()] for row in rows]])
+    return [{key: _finite(value) for key, value in row.items()} for row in rows], lines
+
+
+def _one_question(statements: list[Any]) -> Any:
+    """The only statement, if it asks and changes nothing. Raises StoreError."""
+    if len(statements) != 1 or statements[0].type.name != "SELECT":
+        raise StoreError("one query that only reads is due: select, from, with, describe, summarize or show", _HINT)
+    return statements[0]
+
+
+def _text(value: Path) -> str:
+    """A path as SQL writes text."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _different(names: list[str]) -> list[str]:
+    """Names of columns, those that are repeated with their number: `a`, `a_2`."""
+    seen: list[str] = []
+    for name in names:
+        number, told = 1, name
+        while told in seen:
+            number += 1
+            told = f"{name}_{number}"
+        seen.append(told)
+    return seen
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities as null, which is all that JSON can say."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    return json.dumps(value) if isinstance(value, list) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, list) else str(value)
 
 
 def aligned(cells: list[list[str]]) -> list[str]:

@@ -20,6 +20,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from sweep.errors import ToldError
+
 NEEDS: dict[str, frozenset[str]] = {
     "architectures": frozenset({"classes", "channels", "size"}),
     "datasets": frozenset(),
@@ -31,10 +33,15 @@ NEEDS: dict[str, frozenset[str]] = {
 }
 """Open set -> the positional names its functions may use; the engine brings exactly these."""
 
+_PLAINER = {
+    "tuple_type": "a list is due here",
+    "model_type": "a mapping is due here",
+    "path_type": "a path is due here",
+}
 _SPACES = {"members": "weights", "features": "features", "heads": "features", "logits": "logits"}
 
 
-class RegistryError(ValueError):
+class RegistryError(ToldError):
     """A name that is not in the registry, settings that do not fit, or a function that breaks the rules of its folder.
 
     `problems` holds (path within the settings, what is wrong, hint); an empty path is the name itself.
@@ -72,7 +79,7 @@ class Entry:
     def space(self) -> str:
         """Where a method averages: weights, features or logits."""
         spaces = {_SPACES[need] for need in self.needs if need in _SPACES}
-        return "features" if "features" in spaces else next(iter(spaces))
+        return "features" if "features" in spaces else min(spaces)
 
     @cached_property
     def arity(self) -> int:
@@ -89,7 +96,7 @@ class Entry:
             if p.kind is p.KEYWORD_ONLY
         }
         # Defaults are validated too, so that a wrong one is found by the laws and not by a user.
-        strict = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+        strict = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
         return create_model(self.name, __config__=strict, **fields)
 
     @property
@@ -116,7 +123,8 @@ def explain(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | i
         return path, "unknown key", suggestion(str(path[-1]), known)
     if kind == "missing":
         return path[:-1], f"`{path[-1]}` is missing", ""
-    return path, str(problem["msg"])[:1].lower() + str(problem["msg"])[1:], ""
+    what = _PLAINER.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+    return path, what[:1].lower() + what[1:], ""
 
 
 def suggestion(word: str, known: list[str]) -> str:
@@ -140,7 +148,7 @@ def find(kind: str, name: str) -> Entry:
 
     Raises RegistryError for an unknown name, with the nearest ones, and for a function that breaks the folder's rules.
     """
-    if ":" in name:
+    if ":" in name.strip(":"):
         module, _, attribute = name.partition(":")
     elif name in names(kind):
         module, attribute = f"sweep.{kind}.{name}", name
@@ -148,21 +156,30 @@ def find(kind: str, name: str) -> Entry:
         raise RegistryError([((), f"no `{name}` in {kind}", suggestion(name, names(kind)))])
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a module of one's own may raise anything
         raise RegistryError([((), f"cannot load `{name}`: {error}", "is its folder on PYTHONPATH?")]) from error
-    return _lawful(Entry(kind, name, function))
+    try:
+        return _lawful(Entry(kind, name, function))
+    except RegistryError:
+        raise
+    except Exception as error:  # no function, or annotations that mean nothing
+        what = f"`{name}` has no signature to read settings from: {error}"
+        raise RegistryError([((), what, "settings are keyword-only, each with its type")]) from error
 
 
 def _lawful(entry: Entry) -> Entry:
     """The entry, if its signature follows the rules of its folder; else RegistryError."""
+    starred = [p for p in entry.signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if starred:
+        what = f"`{entry.name}` takes {starred[0]}: needs and settings are declared one by one"
+        raise RegistryError([((), what, "")])
     unknown = [need for need in entry.needs if need not in NEEDS[entry.kind]]
     if unknown:
         hint = suggestion(unknown[0], sorted(NEEDS[entry.kind]))
         raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
     if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
         raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
-    if any(p.kind is p.VAR_KEYWORD for p in entry.signature.parameters.values()):
-        raise RegistryError([((), f"`{entry.name}` takes **keywords: settings must be declared one by one", "")])
+    _ = entry.settings
     return entry
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
+import shlex
 import sqlite3
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-LOCAL = "sqlite:///"
+_LOCAL = "sqlite:///"
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -23,6 +26,39 @@ _DEFAULTS = {
 def is_server(uri: str) -> bool:
     """Whether runs go over the network, and not into a data base that this process opens."""
     return uri.startswith(("http://", "https://"))
+
+
+def tracking_uri(storage: Path) -> str:
+    """Where runs go: MLFLOW_TRACKING_URI, or else a data base beside the run folders."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_LOCAL}{storage.expanduser().absolute() / 'mlflow.db'}"
+
+
+def ui_command(uri: str) -> str:
+    """What opens MLflow's page: a command on this machine only, or the address of a server."""
+    if is_server(uri):
+        return uri
+    return f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --workers 1"
+
+
+def artifact_place(uri: str, storage: Path) -> str | None:
+    """Where files of runs go: without a server MLflow would take the working folder; a server knows its own."""
+    return None if is_server(uri) else (storage.expanduser().absolute() / "mlflow-artifacts").as_uri()
+
+
+def explained(uri: str, error: Exception) -> str:
+    """What is wrong with the place, in one line and without the password in its address."""
+    line = f"MLflow at {uri} cannot be used ({type(error).__name__}: {error}"
+    return " ".join(re.sub(r"//[^/@\s]*@", "//", line).split())[:300] + ")"
+
+
+def registry_name(sweep_name: str) -> str:
+    """The name of a sweep in the letters that a registry of models takes."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", sweep_name)
+
+
+def to_stderr(line: str) -> None:
+    """Talk, which keeps off stdout: that is for data."""
+    sys.stderr.write(f"{line}\n")
 
 
 @contextmanager
@@ -59,13 +95,13 @@ def sole(uri: str) -> Iterator[None]:
 
     Afterwards the file can be read while it is written (journal mode WAL); a server or another data base is left alone.
     """
-    if not uri.startswith(LOCAL):
+    if not uri.startswith(_LOCAL):
         yield
         return
-    file = Path(uri.removeprefix(LOCAL).split("?")[0])
+    file = Path(uri.removeprefix(_LOCAL).split("?")[0])
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.with_name(f"{file.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    with closing(sqlite3.connect(file)) as connection:
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as connection:  # it works without, slower
         connection.execute("pragma journal_mode = wal")

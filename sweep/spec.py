@@ -6,17 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
-from sweep.document import Document, KeyPath
+from sweep.document import Document, KeyPath, dump
 from sweep.grid import Choice
 from sweep.identity import content_id
 from sweep.recipe import Recipe
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+LONGEST_NAME = 100
 Count = Annotated[int, Ge(1)]
+Number = Annotated[int, Strict()]  # `pairs: yes` is no number; where ranges are allowed, 2.0 is
+
+
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("one of them or more, each once")
+    return values
 
 
 class Subsets(BaseModel):
@@ -26,9 +33,9 @@ class Subsets(BaseModel):
 
     sizes: tuple[Count, ...] = ()
     per_size: Count = 20
-    pairs: Literal["all"] | Annotated[int, Ge(0)] = 0
+    pairs: Literal["all"] | Annotated[Number, Ge(0)] = 0
     prefixes: tuple[Count, ...] = ()
-    seed: int = 0
+    seed: Number = 0
 
 
 class Execution(BaseModel):
@@ -55,8 +62,8 @@ class Settings(BaseModel):
     model_config = _STRICT
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    seed: Annotated[int, Ge(0)] = 0
-    splits: tuple[Literal["test", "validation"], ...] = ("test",)
+    seed: Annotated[Number, Ge(0)] = 0
+    splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_each_once)] = ("test",)
     execution: Execution = Execution()
 
 
@@ -65,7 +72,7 @@ class Size(BaseModel):
 
     model_config = _STRICT
 
-    name: Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$")] | None = None
+    name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     start: Literal["shared", "scratch"] = "shared"
     pools: Count = 1
     members: Count = 10
@@ -170,4 +177,4 @@ class Sweep:
 
     def to_yaml(self) -> str:
         """The resolved configuration."""
-        return yaml.safe_dump(self.written, sort_keys=False, allow_unicode=True)
+        return dump(self.written)

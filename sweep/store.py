@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweep.errors import ToldError
 from sweep.table import COLUMNS, SCHEMA_VERSION, part_files, read, schema
 
 if TYPE_CHECKING:
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-class StoreError(OSError):
-    """A run folder that cannot be used: what, and a hint."""
-
-    def __init__(self, what: str, hint: str = "") -> None:
-        self.hint = hint
-        super().__init__(what)
+class StoreError(ToldError):
+    """A run folder that cannot be used."""
 
 
 def now() -> datetime:
@@ -119,6 +116,8 @@ class RunFolder:
             raise StoreError(f"no run folder at {self.path}", "sweep run FILE makes one; see sweep ls runs") from None
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot read {file}: {error}") from None
+        if not isinstance(info, dict) or not isinstance(info.get("schema_version", 0), int):
+            raise StoreError(f"cannot read {file}: it does not describe a run")
         if info.get("schema_version", 0) > SCHEMA_VERSION:
             newer = f"schema {info['schema_version']}, this one knows {SCHEMA_VERSION}"
             what = f"{self.path} was made by a newer version ({newer})"
@@ -144,7 +143,7 @@ class RunFolder:
         """All rows of a table."""
         try:
             return read(self.path, table, columns)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             bad = next((f for f in part_files(self.path, table) if not _readable(f)), self.path)
             raise StoreError(
                 f"cannot read {bad}: {error}", "move it aside and run again: its rows are made anew"
@@ -233,7 +232,7 @@ def _encoding(table: str) -> dict[str, Any]:
 
 def _readable(file: Path) -> bool:
     try:
-        pq.read_metadata(file)
-    except (pa.ArrowInvalid, OSError):
+        pq.read_table(file)
+    except (pa.ArrowException, OSError):
         return False
     return True

@@ -1,15 +1,12 @@
 """MLflow beside the tables: the one door to it. What its runs show is worked out in `sweep.page`.
 
-Everything is written with `MlflowClient`, by the driver only, and found again by the tag `ms.key`: writing twice changes
-nothing. Whatever goes wrong here is told once and stops nothing, for the tables are the record.
+Everything is written with `MlflowClient`, by the driver only, and found again by the tag `ms.key`: writing twice
+changes nothing. Whatever goes wrong here is told once and stops nothing, for the tables are the record.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweep.page import Page, Point, artifacts, best_pages, cell_pages, member_pages, sweep_page
-from sweep.server import LOCAL, is_server, patience, silence, sole
+from sweep.server import artifact_place, explained, is_server, patience, registry_name, silence, sole, to_stderr
+from sweep.server import tracking_uri as tracking_uri
+from sweep.server import ui_command as ui_command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,27 +26,9 @@ if TYPE_CHECKING:
 
     ModelOf = Callable[[str], tuple[nn.Module, Tensor]]
 
-MOST_RUNS = 2000
-"""Runs of one kind; with more, MLflow's page and searches take minutes, where the tables answer at once."""
-
+MOST_RUNS = 2000  # of one kind: with more, MLflow's searches take minutes, where the tables answer at once
 _QUICK, _PATIENT = 4, 20  # seconds for one request to a server: to find out if it is there, and after that
 _PAUSE = 10  # seconds between two notes of progress: each costs a write
-
-
-def tracking_uri(storage: Path) -> str:
-    """Where runs go: MLFLOW_TRACKING_URI, or else a data base beside the run folders."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{LOCAL}{storage.expanduser().absolute() / 'mlflow.db'}"
-
-
-def ui_command(uri: str) -> str:
-    """What opens MLflow's page: a command on this machine only, or the address of a server."""
-    if is_server(uri):
-        return uri
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --workers 1"
-
-
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 @dataclass
@@ -63,7 +44,7 @@ class Tracker:
     sweep_name: str
     sweep_id: str
     parameters: Mapping[str, str]
-    say: Callable[[str], None] = _to_stderr
+    say: Callable[[str], None] = to_stderr
     _lost: bool = field(default=False, init=False)
     _client: MlflowClient | None = field(default=None, init=False)
     _experiment: str = field(default="", init=False)
@@ -79,8 +60,8 @@ class Tracker:
         if done < total and time.monotonic() - self._noted < _PAUSE:
             return
         self._noted = time.monotonic()
-        values = {"done": done, "failed": failed, "total": total, "per_second": rate}
-        points = [Point(f"progress/candidates_{name}", value, done) for name, value in values.items()]
+        values = ("done", done), ("failed", failed), ("total", total), ("per_second", rate)
+        points = [Point(f"progress/candidates_{name}", value, done) for name, value in values]
         self._attempt(lambda client: client.log_batch(self._run, metrics=_metrics(points)), _QUICK)
 
     def mirror(self, folder: Path, model_of: ModelOf | None, best: int = 3) -> None:
@@ -102,17 +83,14 @@ class Tracker:
         if self._lost:
             return
         try:
-            with silence():
-                with patience(self.uri, _QUICK):
-                    client = self._connected()
-                with patience(self.uri, seconds):
-                    action(client)
+            with silence(), patience(self.uri, _QUICK):
+                client = self._connected()
+            with silence(), patience(self.uri, seconds):
+                action(client)
         except Exception as error:  # of MLflow, its data base, the network or the disk: none may stop the sweep
             self._lost = True
-            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            where = re.sub(r"//[^/@]*@", "//", self.uri)
-            hint = f"`sweep sync {self.storage / self.sweep_name}` replays it"
-            self.say(f"MLflow at {where} cannot be used ({cause[:200]}); going on without it: {hint}")
+            hint = f"going on without it: `sweep sync {self.storage / self.sweep_name}` replays it"
+            self.say(f"{explained(self.uri, error)}; {hint}")
 
     def _connected(self) -> MlflowClient:
         """The client, after the experiment and the run of the sweep were found or made."""
@@ -122,22 +100,19 @@ class Tracker:
             with sole(self.uri):
                 client = MlflowClient(tracking_uri=self.uri)
                 self._experiment = self._found_experiment(client)
+            runs = client.search_runs([self._experiment], f"tags.`ms.key` = '{self.sweep_id}'", max_results=1)
             begun = Page("sweep", self.sweep_id, self.sweep_name, {})
-            query = f"tags.`ms.key` = '{self.sweep_id}'"
-            runs = client.search_runs([self._experiment], query, max_results=1)
             self._run = runs[0].info.run_id if runs else self._new_run(client, begun)
             self._client = client
         return self._client
 
     def _found_experiment(self, client: MlflowClient) -> str:
         name = f"sweep/{self.sweep_name}"
-        experiment = client.get_experiment_by_name(name)
-        if experiment is not None:
+        if (experiment := client.get_experiment_by_name(name)) is not None:
             return str(experiment.experiment_id)
-        place = None if is_server(self.uri) else (self.storage.expanduser().absolute() / "mlflow-artifacts").as_uri()
-        primary = "mlflow.experiment.primaryMetric"
-        tags = {f"{primary}.name": "test/accuracy", f"{primary}.greaterIsBetter": "True"}
-        return client.create_experiment(name, artifact_location=place, tags=tags)
+        place = artifact_place(self.uri, self.storage)
+        tags = {"mlflow.experiment.primaryMetric.name": "test/accuracy"}
+        return client.create_experiment(name, place, tags | {"mlflow.experiment.primaryMetric.greaterIsBetter": "True"})
 
     def _new_run(self, client: MlflowClient, page: Page) -> str:
         begun = None if page.ended is None else page.ended - int(1000 * page.seconds)
@@ -146,17 +121,17 @@ class Tracker:
 
     def _mirror(self, client: MlflowClient, folder: Path, model_of: ModelOf | None, best: int) -> None:
         known = self._known(client)
-        self._write_sweep(client, folder, known)
+        self._write_sweep(client, folder, known[self.sweep_id])
         chosen = best_pages(folder, best)
+        runs: dict[str, str] = {}
         for pages in (member_pages(folder), cell_pages(folder), chosen):
             if len(pages) > MOST_RUNS:
-                what = f"{len(pages):,} runs of kind {pages[0].kind} are left out of MLflow, which bears {MOST_RUNS:,}"
-                self.say(f"{what}; the tables hold them all")
-                continue
-            for page in pages:
-                self._write(client, page, known)
+                self.say(f"MLflow goes without {len(pages):,} runs of kind {pages[0].kind}: more than {MOST_RUNS:,}")
+            else:
+                runs |= {page.key: self._write(client, page, known.get(page.key)) for page in pages}
         if chosen and model_of is not None:
-            _Shelf(client, self._experiment, self.sweep_name, self.say).fill(chosen, self._known(client), model_of)
+            name, remote = registry_name(self.sweep_name), is_server(self.uri)
+            _Shelf(client, self._experiment, name, remote, self.say).fill(chosen, runs, model_of)
 
     def _known(self, client: MlflowClient) -> dict[str, Run]:
         """Key -> run, of every run of the experiment: one search is cheaper than one per key."""
@@ -167,23 +142,23 @@ class Tracker:
             runs, token = [*runs, *found], found.token or ""
         return {run.data.tags["ms.key"]: run for run in runs if "ms.key" in run.data.tags}
 
-    def _write_sweep(self, client: MlflowClient, folder: Path, known: Mapping[str, Run]) -> None:
+    def _write_sweep(self, client: MlflowClient, folder: Path, run: Run) -> None:
         page = sweep_page(folder, self.sweep_name, self.sweep_id, self.parameters)
-        run = known[page.key]
         if run.data.tags.get("ms.content") != page.content:
             for file in artifacts(folder):
                 client.log_artifact(self._run, str(file))
             _log(client, self._run, page, run, {})
 
-    def _write(self, client: MlflowClient, page: Page, known: Mapping[str, Run]) -> None:
-        """One run below that of the sweep, unless it is there with the same content, parent and status."""
-        run, parent = known.get(page.key), {"mlflow.parentRunId": self._run}
-        same = parent | {"ms.content": page.content}
-        if run is not None and run.info.status == page.status and same.items() <= run.data.tags.items():
-            return
-        identity = self._new_run(client, page) if run is None else run.info.run_id
+    def _write(self, client: MlflowClient, page: Page, run: Run | None) -> str:
+        """One run below that of the sweep, unless it is there with the same content, parent and status; its id."""
+        parent = {"mlflow.parentRunId": self._run}
+        same = (parent | {"ms.content": page.content}).items()
+        if run is not None and run.info.status == page.status and same <= run.data.tags.items():
+            return str(run.info.run_id)
+        identity = self._new_run(client, page) if run is None else str(run.info.run_id)
         _log(client, identity, page, run, parent)
         client.set_terminated(identity, page.status, page.ended)
+        return identity
 
 
 def _log(client: MlflowClient, identity: str, page: Page, run: Run | None, tags: Mapping[str, str]) -> None:
@@ -193,11 +168,13 @@ def _log(client: MlflowClient, identity: str, page: Page, run: Run | None, tags:
     params, latest = (run.data.params, run.data.metrics) if run else ({}, {})
     points = [point for point in page.points if point.time is not None or latest.get(point.name) != point.value]
     told = {**page.tags, **tags, "ms.content": page.content}
+    for name in {"error", "ms.non_finite_values"} & run.data.tags.keys() - told.keys() if run else ():
+        client.delete_tag(identity, name)
     client.log_batch(
         identity,
         metrics=_metrics(points),
         params=[Param(name, value) for name, value in page.params.items() if name not in params],
-        tags=[RunTag(name, value) for name, value in told.items()],
+        tags=[RunTag(*tag) for tag in told.items()],
     )
 
 
@@ -214,24 +191,19 @@ class _Shelf:
 
     client: MlflowClient
     experiment: str
-    sweep_name: str
+    name: str
+    remote: bool
     say: Callable[[str], None]
 
-    @property
-    def name(self) -> str:
-        """The name of the registered model: that of the sweep, in letters that a registry takes."""
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", self.sweep_name)
-
-    def fill(self, chosen: list[Page], known: Mapping[str, Run], model_of: ModelOf) -> None:
+    def fill(self, chosen: list[Page], runs: Mapping[str, str], model_of: ModelOf) -> None:
         """A version for each page that has none, and the alias on the first page's, if it could be stored."""
         query = f"name = '{self.name}'"
         shelves = self.client.search_registered_models(query) or [self.client.create_registered_model(self.name)]
         versions = {v.tags.get("ms.key"): str(v.version) for v in self.client.search_model_versions(query)}
-        for page in chosen:
-            if page.key not in versions:
-                with tempfile.TemporaryDirectory() as folder:
-                    if self._exported(page, model_of, folder):
-                        versions[page.key] = self._version(page, known[page.key].info.run_id, folder)
+        for page in [page for page in chosen if page.key not in versions]:
+            with tempfile.TemporaryDirectory() as folder:
+                if self._exported(page, model_of, folder):
+                    versions[page.key] = self._version(page, runs[page.key], folder)
         champion = versions.get(chosen[0].key)
         if champion is not None and str(shelves[0].aliases.get("champion")) != champion:
             self.client.set_registered_model_alias(self.name, "champion", champion)
@@ -241,23 +213,23 @@ class _Shelf:
         try:
             _export(*model_of(page.key), folder)
         except Exception as error:  # of any architecture: the rows of the candidate are good without a stored model
-            self.say(f"{page.name} is not stored in MLflow as a model: {type(error).__name__}: {error}"[:300])
+            cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            self.say(f"{page.name} is not stored in MLflow as a model: {cause}")
             return False
         return True
 
     def _version(self, page: Page, run: str, folder: str) -> str:
         from mlflow.entities import LoggedModelOutput
 
-        tags = {"ms.key": page.key}
-        model = self.client.create_logged_model(self.experiment, f"merge-{page.key[:8]}", run, tags, page.params)
+        name, tags = f"merge-{registry_name(page.key[:8])}", {"ms.key": page.key}
+        model = self.client.create_logged_model(self.experiment, name, run, tags, page.params)
         self.client.log_model_artifacts(model.model_id, folder)
         self.client.finalize_logged_model(model.model_id, "READY")
         self.client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
-        source = f"models:/{model.model_id}"
-        version = self.client.create_model_version(
-            self.name, source, run, tags, description=page.name, model_id=model.model_id
-        )
-        return str(version.version)
+        # without a server, MLflow looks for models:/ in the store of its global address, not in the client's
+        place = f"models:/{model.model_id}" if self.remote else model.artifact_location
+        create = self.client.create_model_version
+        return str(create(self.name, place, run, tags, description=page.name, model_id=model.model_id).version)
 
 
 def _export(model: nn.Module, images: Tensor, folder: str) -> None:
@@ -273,12 +245,6 @@ def _export(model: nn.Module, images: Tensor, folder: str) -> None:
     with torch.no_grad():
         outputs = model(example)
     inputs, logits = (Schema([TensorSpec(np.dtype("float32"), (-1, *t.shape[1:]))]) for t in (example, outputs))
-    torch_version = torch.__version__.split("+")[0]
-    save_model(
-        model,
-        folder,
-        signature=ModelSignature(inputs, logits),
-        input_example=example,
-        serialization_format="pt2",
-        pip_requirements=[f"torch=={torch_version}"],
-    )
+    requirements = [f"torch=={torch.__version__.split('+')[0]}"]
+    told = {"signature": ModelSignature(inputs, logits), "input_example": example, "pip_requirements": requirements}
+    save_model(model, folder, serialization_format="pt2", **told)

@@ -225,7 +225,7 @@ def test_mistakes_are_told_in_one_message(folder: Path, tmp_path: Path) -> None:
     missing = tmp_path / "nothing"
     assert f"{missing}: no such run folder" in refused("report", missing)
     assert "no rows yet" in refused("report", tmp_path)
-    assert "did you mean `spaces`?" in refused("figure", "spacs", folder)
+    assert "did you mean `spaces`" in refused("figure", "spacs", folder)
     assert "end in one of" in refused("figure", "spaces", folder, "-o", tmp_path / "x.gif")
     assert "writable?" in refused("report", folder, "-o", tmp_path / "no" / "x.html")
     (tmp_path / "run.json").write_text("{", encoding="utf-8")

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis import style
+from analysis.errors import NothingToDrawError
 from analysis.frames import comparable, over_pools, unscaled, usable
 from analysis.statistics.barrier import QUANTITIES, barrier, with_weight
 
@@ -24,6 +25,8 @@ def paths(candidates: pd.DataFrame) -> style.Plot:
     rows = unscaled(comparable(candidates))
     points = with_weight(rows)
     metrics = [name for name in QUANTITY if points[name].notna().any()]
+    if not metrics:
+        raise NothingToDrawError("candidates", "no `interpolation` that ended well")
     data = pd.concat([_curve(points, metric) for metric in metrics], ignore_index=True)
     populations = sorted(set(points["population"]))
     variants = sorted(set(points["variant"]), key=lambda text: (text != "plain", text))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis import style
 from analysis.errors import NothingToDrawError
@@ -24,6 +24,9 @@ WORDS = {
     "all_but_last": "all but the last",
 }
 
+FEW = 9
+"""Ticks that an axis has room for."""
+
 
 def scale(candidates: pd.DataFrame) -> style.Plot:
     """Sensitivity to magnitude: accuracy when members' weights are multiplied by a factor before they are merged.
@@ -32,7 +35,7 @@ def scale(candidates: pd.DataFrame) -> style.Plot:
     all, or only the first, the last, and so on. Rows are populations, with the smallest and the largest subset that
     was scaled (the table has all sizes). Lines are means over pools, the unit of replication, with 95% Student-t bands.
     A cross at the foot marks a factor at which outputs overflowed in some rows: those are no accuracies, and the line
-    there, if any, is the mean of the finite rows alone.
+    there, if any, is the mean of the finite rows alone. Grey: single members, unmerged.
     """
     rows = _magnified(comparable(candidates))
     data = pool_means(rows, by=["population", "n_members", "arm", "scaling_factor", "space", "label"])
@@ -41,11 +44,13 @@ def scale(candidates: pd.DataFrame) -> style.Plot:
     looks = style.looks(data)
     cells = [cell for name in sorted(set(data["population"])) for cell in _sizes(data, name)]
     arms = [*(arm for arm in WORDS if arm in set(data["arm"])), *sorted(set(data["arm"]) - set(WORDS))]
+    factors = sorted(set(data["scaling_factor"]))
     figure, axes = style.grid(len(cells), len(arms), height=2.2, share="row")
     for (name, size), panels in zip(cells, axes, strict=True):
         own = data[(data["population"] == name) & data["n_members"].isin([size, 1])]
         for arm, panel in zip(arms, panels, strict=True):
             _panel(panel, own[own["arm"] == arm], looks)
+            _factor_axis(panel, factors)
             first = arm == arms[0]
             style.title(panel, f"{name}, {size} members" if first else "", f"{WORDS.get(arm, arm)} scaled")
         panels[0].set_ylabel("accuracy (%)")
@@ -61,10 +66,11 @@ def _magnified(rows: pd.DataFrame) -> pd.DataFrame:
     if scaled.empty:
         raise NothingToDrawError("candidates", "no rows with the scaling `magnify`")
     scaled = scaled.assign(arm=_arms(scaled))
+    # A single member is its own first and last: it is shown once, where all members are multiplied.
+    scaled = scaled[(scaled["n_members"] > 1) | ~scaled["scaling_members"].isin(["first", "last"])]
     plain = rows[rows["scaling"].fillna("none") == "none"]
-    joint = ["population", "label", "n_members", "arm"]
-    arms = scaled[joint].drop_duplicates()
-    plain = plain.merge(arms, on=joint[:3]).assign(scaling="magnify", scaling_factor=1.0)
+    joint = ["population", "pool_id", "label", "subset", "arm"]
+    plain = plain.merge(scaled[joint].drop_duplicates(), on=joint[:-1]).assign(scaling="magnify", scaling_factor=1.0)
     measured = scaled[scaled["scaling_factor"] == 1][joint].drop_duplicates()
     fresh = plain.merge(measured, "left", on=joint, indicator=True)["_merge"] == "left_only"
     joined = pd.concat([scaled, plain[fresh.to_numpy()]], ignore_index=True)
@@ -89,18 +95,25 @@ def _sizes(data: pd.DataFrame, population: str) -> list[tuple[str, int]]:
 
 def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
     """One line per label with its band; crosses at the foot where rows are not finite."""
-    axes.set_xscale("log")
     axes.axvline(1, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     foot = axes.get_xaxis_transform()
     for index, (label, look) in enumerate(looks.items()):
         own = data[data["label"] == label].sort_values("scaling_factor")
         line = own[own["n_units"] > 0]
-        axes.plot(line["scaling_factor"], line["estimate"] * 100, **look)
-        style.band(axes, line["scaling_factor"], line["low"] * 100, line["high"] * 100, str(look["color"]))
+        if len(line):
+            axes.plot(line["scaling_factor"], line["estimate"] * 100, **look)
+            style.band(axes, line["scaling_factor"], line["low"] * 100, line["high"] * 100, str(look["color"]))
         lost = own.loc[own["non_finite"] > 0, "scaling_factor"]
-        height = np.full(len(lost), 0.03 + 0.05 * (index % 4))
-        axes.plot(lost, height, "x", color=look["color"], transform=foot, markersize=5, clip_on=False)
-    axes.xaxis.set_major_locator(LogLocator(10, numticks=7))
+        if len(lost):
+            height = np.full(len(lost), 0.03 + 0.05 * (index % 4))
+            axes.plot(lost, height, "x", color=look["color"], transform=foot, markersize=5, clip_on=False)
+
+
+def _factor_axis(axes: Axes, factors: list[float]) -> None:
+    """A logarithmic axis over all factors of the figure, with ticks at the factors themselves where they are few."""
+    axes.set_xscale("log")
+    axes.set_xlim(min(factors) / 1.3, max(factors) * 1.3)
+    base = 10 if factors[-1] / factors[0] > 100 else 2
+    axes.xaxis.set_major_locator(FixedLocator(factors) if len(factors) <= FEW else LogLocator(base, numticks=FEW))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,66 @@
+"""Ray for as long as a sweep runs: this machine, or the cluster that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sweep.errors import ToldError
+from sweep.spec import Execution
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # workers without a GPU must not see one
+}
+
+
+class LaunchError(ToldError):
+    """A cluster that cannot carry out the sweep."""
+
+
+@contextmanager
+def cluster(execution: Execution) -> Iterator[None]:
+    """Ray, on the cluster of `execution.address` or RAY_ADDRESS, else on this machine for as long as the sweep runs.
+
+    Raises LaunchError for a cluster that cannot be reached or lacks what one worker needs.
+    """
+    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+    address = execution.address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local" and "RAY_AUTH_MODE" not in os.environ:
+        # Ray listens on all interfaces: a secret of this run's own keeps others out.
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    import ray
+
+    size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise LaunchError(
+            f"no Ray at {address}: {error}", "is the cluster up, and RAY_AUTH_MODE and its token set?"
+        ) from None
+    try:
+        _suffices(execution, ray.cluster_resources())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _cores(execution: Execution) -> int:
+    """Cores for Ray on this machine: as many as the workers that were asked for need, at least."""
+    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = 1 if execution.workers == "auto" else execution.workers
+    return max(present, wanted * execution.threads)
+
+
+def _suffices(execution: Execution, resources: Mapping[str, float]) -> None:
+    """LaunchError where no worker would ever start."""
+    gpus = max(execution.gpus_per_member, execution.gpus_per_worker)
+    for name, wanted in (("CPU", execution.threads), ("GPU", gpus)):
+        if wanted > resources.get(name, 0):
+            what = f"a worker needs {wanted:g} {name}, and Ray has {resources.get(name, 0):g}"
+            raise LaunchError(what, "set execution.threads, gpus_per_member and gpus_per_worker to what there is")

@@ -1,0 +1,181 @@
+"""Laws that every method in the folder obeys, and exact checks against independent computations."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sweep.methods.feature_average import feature_average
+from sweep.methods.greedy_soup import greedy_soup
+from sweep.methods.interpolation import interpolation
+from sweep.methods.logit_average import logit_average
+from sweep.methods.probability_average import probability_average
+from sweep.methods.uniform_soup import uniform_soup
+from sweep.registry import Entry, find, names
+from sweep.weights import Combination, Heads
+
+METHODS = [find("methods", name) for name in names("methods")]
+LINEAR = [entry for entry in METHODS if entry.hints["return"] is Combination]
+
+
+def score(weights: Tensor) -> float:
+    """An accuracy that depends on the weights and has many ties."""
+    return float(torch.round(weights.double().sum() * 4) % 7) / 7
+
+
+def brought(entry: Entry, count: int, *, same: bool = False, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """What an engine would bring, from a seed."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw(*shape: int) -> Tensor:
+        one = torch.randn(*shape[1:], generator=generator, dtype=torch.float64)
+        many = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return (one.expand(shape).clone() if same else many).to(dtype)
+
+    everything: dict[str, Any] = {
+        "members": draw(count, 40),
+        "base": draw(1, 40)[0],
+        "score": score,
+        "logits": draw(count, 6, 4),
+        "features": draw(count, 6, 5),
+        "heads": Heads(draw(count, 4, 5), draw(count, 4)),
+        "generator": torch.Generator().manual_seed(9),
+    }
+    return {need: everything[need] for need in entry.needs}
+
+
+def tensors(values: dict[str, Any]) -> list[Tensor]:
+    flat = [part for value in values.values() for part in (value if isinstance(value, Heads) else [value])]
+    return [part for part in flat if isinstance(part, Tensor)]
+
+
+def counts(entry: Entry) -> list[int]:
+    return [entry.arity] if entry.arity else [1, 2, 3, 5]
+
+
+@pytest.fixture(params=METHODS, ids=lambda entry: str(entry.name))
+def entry(request: pytest.FixtureRequest) -> Entry:
+    value: Entry = request.param
+    return value
+
+
+def test_inputs_are_never_modified(entry: Entry) -> None:
+    for count in counts(entry):
+        values = brought(entry, count)
+        before = [tensor.clone() for tensor in tensors(values)]
+        entry.function(**values)
+        assert all(torch.equal(old, new) for old, new in zip(before, tensors(values), strict=True))
+
+
+def test_same_inputs_give_the_same_bits(entry: Entry) -> None:
+    for count in counts(entry):
+        first, second = (entry.function(**brought(entry, count)) for _ in range(2))
+        assert torch.equal(first, second)
+
+
+def test_merging_copies_of_one_model_returns_it(entry: Entry) -> None:
+    for count in counts(entry):
+        values = brought(entry, count, same=True)
+        alone = brought(entry, 1, same=True)
+        if entry.space == "weights":
+            expected = values["members"][0]
+        elif entry.space == "logits":
+            expected = values["logits"][0].log_softmax(-1)
+        else:
+            expected = values["features"][0] @ values["heads"].weight[0].T + values["heads"].bias[0]
+        merged = entry.function(**values)
+        merged = merged.log_softmax(-1) if entry.space == "logits" else merged
+        torch.testing.assert_close(merged.as_subclass(Tensor), expected, atol=1e-5, rtol=1e-5)
+        assert alone.keys() == values.keys()
+
+
+def test_single_precision_agrees_with_double(entry: Entry) -> None:
+    for count in counts(entry):
+        single = entry.function(**brought(entry, count))
+        double = entry.function(**brought(entry, count, dtype=torch.float64))
+        torch.testing.assert_close(
+            single.double().as_subclass(Tensor), double.as_subclass(Tensor), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_finite_inputs_give_finite_outputs(entry: Entry) -> None:
+    for count in counts(entry):
+        assert torch.isfinite(entry.function(**brought(entry, count))).all()
+
+
+def test_defaults_are_the_neutral_settings_of_the_schema(entry: Entry) -> None:
+    parameters = inspect.signature(entry.function).parameters.values()
+    assert entry.check({}) == {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("linear", LINEAR, ids=lambda each: str(each.name))
+def test_linear_methods_are_what_they_say(linear: Entry) -> None:
+    """On coordinates they give the coefficients of what they give on weights."""
+    for count in counts(linear):
+        values = brought(linear, count, dtype=torch.float64)
+        members = values["members"]
+        basis = torch.eye(count, dtype=torch.float64)
+        on_coordinates = values | {"members": basis}
+        if "score" in values:
+            on_coordinates["score"] = lambda row, members=members: score(row @ members)
+        coefficients = linear.function(**on_coordinates).as_subclass(Tensor)
+        expected = linear.function(**values).as_subclass(Tensor)
+        torch.testing.assert_close(coefficients @ members, expected, atol=1e-12, rtol=0)
+
+
+def test_uniform_soup_is_the_mean() -> None:
+    members = torch.tensor([[1.0, 2.0], [3.0, -6.0], [5.0, 1.0]])
+    assert uniform_soup(members).tolist() == [3.0, -1.0]
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0, [1.0, 2.0]), (0.25, [1.5, 0.0]), (1, [3.0, -6.0])])
+def test_interpolation_is_a_straight_line(weight: float, expected: list[float]) -> None:
+    assert interpolation(torch.tensor([[1.0, 2.0], [3.0, -6.0]]), weight=weight).tolist() == expected
+
+
+def told_by(table: dict[frozenset[int], float], members: Tensor) -> Callable[[Tensor], float]:
+    """A score that is looked up by which members are in a mean."""
+    return lambda weights: table[frozenset((weights > 0).nonzero()[:, 0].tolist())]
+
+
+@pytest.mark.parametrize(
+    ("alone", "with_others", "kept"),
+    [
+        ([0.5, 0.9, 0.7], {(1, 2): 0.95, (0, 1, 2): 0.96}, {0, 1, 2}),
+        ([0.5, 0.9, 0.7], {(1, 2): 0.9, (0, 1): 0.91}, {0, 1}),  # no gain is no reason to be kept
+        ([0.9, 0.9, 0.1], {(0, 1): 0.8, (0, 2): 0.1}, {0}),  # members that tie keep their order
+    ],
+)
+def test_greedy_soup_follows_wortsman(
+    alone: list[float], with_others: dict[tuple[int, ...], float], kept: set[int]
+) -> None:
+    members = torch.eye(3)
+    table = {frozenset({i}): value for i, value in enumerate(alone)}
+    table |= {frozenset(group): value for group, value in with_others.items()}
+    soup = greedy_soup(members, told_by(table, members))
+    assert set(soup.nonzero()[:, 0].tolist()) == kept
+    torch.testing.assert_close(soup.as_subclass(Tensor), members[sorted(kept)].mean(0))
+
+
+def test_output_averages_by_hand() -> None:
+    logits = torch.tensor([[[0.0, 2.0]], [[4.0, 0.0]]], dtype=torch.float64)
+    assert logit_average(logits).tolist() == [[2.0, 1.0]]
+    probabilities = probability_average(logits).exp()
+    expected = (logits[0].softmax(-1) + logits[1].softmax(-1)) / 2
+    torch.testing.assert_close(probabilities, expected)
+
+
+def test_feature_average_with_equal_heads_is_logit_average() -> None:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(3, 7, 5, generator=generator, dtype=torch.float64)
+    weight = torch.randn(1, 4, 5, generator=generator, dtype=torch.float64).expand(3, 4, 5)
+    bias = torch.randn(1, 4, generator=generator, dtype=torch.float64).expand(3, 4)
+    logits = torch.einsum("mef,mcf->mec", features, weight) + bias[:, None]
+    heads = Heads(weight, bias)
+    torch.testing.assert_close(feature_average(features, heads, head="first"), logit_average(logits))
+    torch.testing.assert_close(feature_average(features, heads, head="average"), logit_average(logits))

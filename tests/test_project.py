@@ -1,0 +1,76 @@
+"""The files around the code: the cluster, the commands that documents name, the schema that they show."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from sweep.cli import main
+from sweep.config import load
+from sweep.plan import make_plan
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_cluster_is_one_that_ray_takes() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
+    validate_config(config)
+    started = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    assert all("RAY_AUTH_MODE=token" in command for command in started if "ray start" in command)
+    assert "--dashboard-host=127.0.0.1" in " ".join(started)
+    assert not any("nightly" in command or "3.0.0" in command for command in config["setup_commands"])
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: str(file.name))
+def test_shipped_sweeps_are_right_and_begin_with_their_command(file: Path) -> None:
+    assert file.read_text().splitlines()[0] == f"# sweep run configs/{file.name}"
+    assert make_plan(load(file)).candidates
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)|src=\"([^\"]+)\"", README)
+    assert links
+    for link in links:
+        assert (ROOT / (link[0] or link[1])).exists(), link
+
+
+def test_commands_of_the_documents_exist() -> None:
+    texts = [README, (ROOT / "CONTRIBUTING.md").read_text(), *[f.read_text() for f in (ROOT / "configs").glob("*")]]
+    lines = [line.lstrip("# $").split("  ")[0] for text in texts for line in text.splitlines()]
+    verbs = {shlex.split(line)[1] for line in lines if re.match(r"sweep [a-z]+( |$)", line)}
+    assert {"run", "plan", "show"} <= verbs
+    assert verbs <= set(main.commands)
+
+
+def test_targets_of_the_readme_are_in_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"\bmake ([a-z]+)", README)) <= targets
+
+
+def test_the_sweep_that_the_readme_shows_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.S) if "populations:" in block]
+    assert shown
+    for number, block in enumerate(shown):
+        (tmp_path / f"{number}.yaml").write_text(block)
+        outcome = CliRunner().invoke(main, ["check", f"{number}.yaml"])
+        assert outcome.exit_code == 0, outcome.stderr
+
+
+def test_the_method_that_the_readme_shows_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweep.registry import find
+
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "def trimmed_mean" in block)
+    (tmp_path / "shown_in_readme.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = find("methods", "shown_in_readme:trimmed_mean")
+    assert entry.space == "weights"
+    assert list(entry.settings.model_fields) == ["trim"]

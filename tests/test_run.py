@@ -1,0 +1,222 @@
+"""Whole runs on a real Ray: exactly once, equal bits, resumed after a kill, extended by an edit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from conftest import SMALL
+
+from sweep.store import RunFolder
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+MEASURED = ("accuracy", "cross_entropy", "brier", "ece", "status", "error", "finite", "n_examples")
+SWEEP = (sys.executable, "-m", "sweep")
+
+
+def sweep(*arguments: object, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user calls it."""
+    command = [*SWEEP, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | environment)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def rows(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What a run measured, by id and split; a repeated key fails."""
+    table = RunFolder(folder).read("candidates").to_pylist()
+    found = {(row["candidate_id"], row["split"]): {key: row[key] for key in MEASURED} for row in table}
+    assert len(found) == len(table)
+    return found
+
+
+def weights(folder: Path) -> dict[str, str]:
+    table = RunFolder(folder).read("members", ["member_id", "weights_sha256"]).to_pylist()
+    assert len({row["member_id"] for row in table}) == len(table)
+    return {row["member_id"]: row["weights_sha256"] for row in table}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run: the folder that holds its file and its storage."""
+    base = tmp_path_factory.mktemp("reference")
+    (base / "small.yaml").write_text(SMALL)
+    sweep("run", "small.yaml", cwd=base)
+    return base
+
+
+def test_a_run_has_every_planned_row_once(reference: Path) -> None:
+    plan = json.loads(sweep("plan", "small.yaml", "--json", cwd=reference).stdout)
+    found = rows(reference / "runs/small")
+    assert len(found) == plan["candidates"]["planned"] == plan["candidates"]["done"]
+    assert {row["status"] for row in found.values()} == {"ok"}
+    assert plan["candidates"]["new"] == plan["members"]["new"] == 0
+    pairs = RunFolder(reference / "runs/small").read("pairs")
+    assert len(pairs) == 2 * 3
+    assert len(RunFolder(reference / "runs/small").read("curves")) == 2 * (1 + 3 * 2)
+
+
+def test_nothing_left_to_do_starts_no_ray(reference: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (reference / "runs/small").rglob("*.parquet")}
+    again = sweep("run", "small.yaml", cwd=reference)
+    assert "Ray" not in again.stderr
+    assert again.stdout.strip() == "runs/small"
+    assert before == {path: path.stat().st_mtime_ns for path in (reference / "runs/small").rglob("*.parquet")}
+    assert "ray" not in _modules_of_second_run(reference)
+
+
+def _modules_of_second_run(reference: Path) -> set[str]:
+    """Top-level modules that the command loads when nothing is left to do."""
+    code = "import sys; from sweep.cli import main; main(['run', 'small.yaml'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=reference, capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "seed"), [(("execution.workers=1", "execution.block=3"), "1"), (("execution.workers=2",), "77")]
+)
+def test_workers_blocks_and_hash_seeds_change_no_bit(
+    reference: Path, tmp_path: Path, overrides: tuple[str, ...], seed: str
+) -> None:
+    shutil.copy(reference / "small.yaml", tmp_path)
+    sweep("run", "small.yaml", *overrides, cwd=tmp_path, PYTHONHASHSEED=seed)
+    assert rows(tmp_path / "runs/small") == rows(reference / "runs/small")
+    assert weights(tmp_path / "runs/small") == weights(reference / "runs/small")
+
+
+@pytest.mark.parametrize("moment", ["members", "candidates"])
+def test_a_killed_run_ends_equal_to_an_undisturbed_one(reference: Path, tmp_path: Path, moment: str) -> None:
+    shutil.copy(reference / "small.yaml", tmp_path)
+    with subprocess.Popen([*SWEEP, "run", "small.yaml"], cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
+        _wait_for(lambda: any((tmp_path / "runs/small/tables" / moment).rglob("*.parquet")), driver)
+        driver.send_signal(signal.SIGKILL)
+    done_before = set(rows(tmp_path / "runs/small"))
+    assert len(done_before) < len(rows(reference / "runs/small"))
+    sweep("run", "small.yaml", cwd=tmp_path)
+    assert rows(tmp_path / "runs/small") == rows(reference / "runs/small")
+    assert weights(tmp_path / "runs/small") == weights(reference / "runs/small")
+    assert sweep("doctor", "runs/small", cwd=tmp_path).returncode == 0
+
+
+def _wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
+    limit = time.monotonic() + 120
+    while not condition():
+        assert driver.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_an_edit_adds_only_what_is_new(reference: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference, tmp_path, dirs_exist_ok=True)
+    before = rows(tmp_path / "runs/small")
+    parts = {path: path.read_bytes() for path in (tmp_path / "runs/small/tables").rglob("*.parquet")}
+    plan = sweep("plan", "small.yaml", "subsets.sizes=[1, 2, 3]", "--json", cwd=tmp_path)
+    new = json.loads(plan.stdout)["candidates"]["new"]
+    assert new > 0
+    sweep("run", "small.yaml", "subsets.sizes=[1, 2, 3]", cwd=tmp_path)
+    after = rows(tmp_path / "runs/small")
+    assert len(after) == len(before) + new
+    assert {key: after[key] for key in before} == before
+    assert all(path.read_bytes() == content for path, content in parts.items())
+
+
+def test_another_split_adds_rows_beside_those_that_are_there(reference: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference, tmp_path, dirs_exist_ok=True)
+    before = rows(tmp_path / "runs/small")
+    sweep("run", "small.yaml", "splits=[test, validation]", cwd=tmp_path)
+    after = rows(tmp_path / "runs/small")
+    assert len(after) == 2 * len(before)
+    assert {key: after[key] for key in before} == before
+
+
+def test_a_training_that_diverges_is_a_row_and_the_others_go_on(reference: Path, tmp_path: Path) -> None:
+    text = SMALL.replace(
+        "populations:", "populations:\n  - {architecture: linear, start: scratch, members: 2, train: {lr: 1.0e+30}}"
+    )
+    (tmp_path / "small.yaml").write_text(text.replace("sizes: [2, 3]", "sizes: [2]"))
+    done = sweep("run", "small.yaml", cwd=tmp_path, check=False)
+    assert done.returncode == 1, done.stderr
+    members = RunFolder(tmp_path / "runs/small").read("members").to_pylist()
+    lost = [row for row in members if row["architecture"] == "linear"]
+    assert {row["status"] for row in lost} == {"failed"}
+    assert all("non-finite loss in epoch 1" in row["error"] for row in lost)
+    assert {row["status"] for row in members if row["architecture"] == "mlp"} == {"ok"}
+    found = RunFolder(tmp_path / "runs/small").read("candidates").to_pylist()
+    assert {row["status"] for row in found if row["architecture"] == "mlp"} == {"ok"}
+    assert all(
+        row["status"] == "failed" and "member 0" in row["error"]
+        for row in found
+        if row["member_indices"] == [0, 1] and row["architecture"] == "linear"
+    )
+    assert "non-finite loss" in sweep("failures", "runs/small", cwd=tmp_path).stdout
+    same = rows(reference / "runs/small")
+    assert {key: row for key, row in rows(tmp_path / "runs/small").items() if key in same} == {
+        key: same[key] for key in rows(tmp_path / "runs/small") if key in same
+    }
+
+
+def test_one_candidate_here_equals_its_row(reference: Path) -> None:
+    table = RunFolder(reference / "runs/small").read("candidates").to_pylist()
+    for method in ("greedy_soup", "feature_average"):
+        chosen = next(row for row in table if row["method"] == method)
+        here = json.loads(sweep("one", "runs/small", chosen["candidate_id"], "--json", cwd=reference).stdout)[0]
+        assert {key: here.get(key) for key in MEASURED} == {key: chosen[key] for key in MEASURED}
+
+
+def test_other_metrics_in_one_run_folder_are_refused(reference: Path) -> None:
+    done = sweep("run", "small.yaml", "metrics=accuracy", "subsets.sizes=[1]", cwd=reference, check=False)
+    assert done.returncode == 2
+    assert "holds rows with the metrics" in done.stderr
+
+
+def test_a_new_file_in_methods_is_listed_checked_and_run(tmp_path: Path) -> None:
+    """In a copy of the package: no other edit than the new file."""
+    source = Path(__file__).parent.parent / "sweep"
+    shutil.copytree(source, tmp_path / "sweep", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "sweep/methods/middle.py").write_text(NEW_METHOD)
+    (tmp_path / "sweep/metrics/hits.py").write_text(NEW_METRIC)
+    text = SMALL.replace("- uniform_soup", "- {middle: {pull: [0.25, 1]}}").replace("pools: 2", "pools: 1")
+    (tmp_path / "small.yaml").write_text(text.replace("execution:", "metrics: [accuracy, hits]\nexecution:"))
+    here = {"PYTHONPATH": str(tmp_path)}
+    assert "entrywise median" in sweep("ls", "methods", cwd=tmp_path, **here).stdout
+    wrong = sweep("check", "small.yaml", "grids=[{methods: {middle: {pull: 2}}}]", cwd=tmp_path, check=False, **here)
+    assert "middle.pull" in wrong.stderr
+    assert "less than or equal to 1" in wrong.stderr
+    sweep("run", "small.yaml", cwd=tmp_path, **here)
+    table = RunFolder(tmp_path / "runs/small").read("candidates")
+    found = [row for row in table.to_pylist() if row["method"] == "middle"]
+    assert found
+    assert {row["status"] for row in found} == {"ok"}
+    assert all(json.loads(row["other_metrics"])["hits"] == round(row["accuracy"] * row["n_examples"]) for row in found)
+    assert pa.types.is_string(table.schema.field("other_metrics").type)
+
+
+NEW_METHOD = '''"""The median: not linear in the members."""
+
+from sweep.weights import Members, Probability, Weights
+
+
+def middle(members: Members, base: Weights, *, pull: Probability = 1.0) -> Weights:
+    """The entrywise median of the members, pulled from the base by `pull`."""
+    return base + pull * (members.median(0).values - base)
+'''
+NEW_METRIC = '''"""Hits."""
+
+from torch import Tensor
+
+
+def hits(logits: Tensor, labels: Tensor) -> int:
+    """Number of examples whose class is right."""
+    return int((logits.argmax(-1) == labels).sum())
+'''
