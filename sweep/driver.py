@@ -90,6 +90,7 @@ class _Run:
             with cluster(self.sweep.execution):
                 self._train(state)
                 self._evaluate(state)
+            self.progress.end()
             self._mirror()
             if self.stopping:
                 raise KeyboardInterrupt

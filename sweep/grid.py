@@ -211,7 +211,7 @@ def models(model: type[BaseModel], settings: Any, path: KeyPath, document: Docum
             mistakes += [_at(document, path, point, explain(problem, known)) for problem in error.errors()]
     if mistakes:
         raise ConfigError(list(dict.fromkeys(mistakes)))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def instance(model: type[Model], settings: Any, path: KeyPath, document: Document) -> Model:

@@ -74,7 +74,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        self.end()
 
     def say(self, line: str) -> None:
         """One line of talk."""
@@ -88,8 +88,8 @@ class Progress:
             sys.stderr.flush()
 
     def begin(self, name: str, total: int) -> None:
-        """Begin a stage; the one before is closed."""
-        self._close()
+        """Begin a stage; the one before ends."""
+        self.end()
         self.stage, self.told = Stage(name, total), time.monotonic()
         if self.console.is_terminal:
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -111,7 +111,7 @@ class Progress:
             self.told = time.monotonic()
             self.say(str(self.stage))
 
-    def _close(self) -> None:
+    def end(self) -> None:
         """Take the panel down and leave the stage's last line."""
         if self.live:
             self.live.stop()

@@ -22,13 +22,13 @@ DOORS = {
     "jinja2": {"analysis.report"},
     "duckdb": {"sweep.query"},
     "safetensors": {"sweep.store"},
-    "yaml": {"sweep.document", "sweep.spec"},
+    "yaml": {"sweep.document"},
     "pydantic": {"sweep.registry", "sweep.grid", "sweep.config", "sweep.spec", "sweep.recipe"},
 }
 LAYERS = (
     {"sweep.population", "sweep.launch", "sweep.cluster", "sweep.tracking", "sweep.progress"},
     {"sweep.driver", "sweep.sync", "sweep.summary"},
-    {"sweep.cli", "sweep.terminal"},
+    {"sweep.cli", "sweep.terminal", "sweep.__main__"},
 )
 """From below: what carries work out, what puts it together, what people type."""
 

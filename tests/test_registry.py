@@ -195,7 +195,7 @@ def test_a_function_of_ones_own_is_found(own: Callable[[str], Entry]) -> None:
         ("own_methods:strange", "`own_methods:strange` needs `nonsense`, which nothing brings"),
         (
             "own_methods:near",
-            "`own_methods:near` needs `member`, which nothing brings (did you mean `members`?)",
+            "`own_methods:near` needs `member`, which nothing brings .did you mean `members`..",
         ),
         ("own_methods:nothing", "`own_methods:nothing` takes neither members, features nor logits"),
         ("own_methods:keywords", "takes \\*\\*settings: needs and settings are declared one by one"),

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from conftest import SMALL
 
+from sweep.identity import derive_seed
 from sweep.store import RunFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -78,7 +79,8 @@ def test_nothing_left_to_do_starts_no_ray(reference: Path) -> None:
 
 def _modules_of_second_run(reference: Path) -> set[str]:
     """Top-level modules that the command loads when nothing is left to do."""
-    code = "import sys; from sweep.cli import main; main(['run', 'small.yaml'], standalone_mode=False); print(*sys.modules)"
+    call = "main(['run', 'small.yaml'], standalone_mode=False)"
+    code = f"import sys; from sweep.cli import main; {call}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=reference, capture_output=True, text=True, check=True)
     return {name.split(".")[0] for name in done.stdout.split()}
 
@@ -141,9 +143,8 @@ def test_another_split_adds_rows_beside_those_that_are_there(reference: Path, tm
 
 
 def test_a_training_that_diverges_is_a_row_and_the_others_go_on(reference: Path, tmp_path: Path) -> None:
-    text = SMALL.replace(
-        "populations:", "populations:\n  - {architecture: linear, start: scratch, members: 2, train: {lr: 1.0e+30}}"
-    )
+    diverging = "{architecture: linear, start: scratch, members: 2, train: {lr: 1.0e+30}}"
+    text = SMALL.replace("populations:", f"populations:\n  - {diverging}")
     (tmp_path / "small.yaml").write_text(text.replace("sizes: [2, 3]", "sizes: [2]"))
     done = sweep("run", "small.yaml", cwd=tmp_path, check=False)
     assert done.returncode == 1, done.stderr
@@ -202,6 +203,45 @@ def test_a_new_file_in_methods_is_listed_checked_and_run(tmp_path: Path) -> None
     assert pa.types.is_string(table.schema.field("other_metrics").type)
 
 
+def test_candidates_that_kill_their_worker_are_isolated(tmp_path: Path) -> None:
+    """A method of one's own that ends the process for some pairs, and runs out of memory for triples."""
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    text = SMALL.replace("- uniform_soup", "- deadly:deadly").replace("members: 3", "members: 4")
+    text = text.replace("pools: 2", "pools: 1").replace("scalings:", "scalings: none\n#")
+    (tmp_path / "small.yaml").write_text(text)
+    done = sweep("run", "small.yaml", "execution.retries=1", cwd=tmp_path, check=False, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    found = RunFolder(tmp_path / "runs/small").read("candidates").to_pylist()
+    deadly = [row for row in found if row["method"] == "deadly:deadly"]
+    outcomes = {"dies": "its worker died", "memory": "MemoryError", "fine": ""}
+    seen = set()
+    for row in deadly:
+        dies = derive_seed(row["candidate_id"], "generator") % 3 == 0
+        fate = "memory" if row["n_members"] == 3 else "dies" if dies else "fine"
+        seen.add(fate)
+        assert row["status"] == ("ok" if fate == "fine" else "failed")
+        assert outcomes[fate] in (row["error"] or "")
+    assert seen == set(outcomes), "every fate is met"
+    assert {row["status"] for row in found if row["method"] != "deadly:deadly"} == {"ok"}
+
+
+DEADLY = '''"""A fault that takes the process with it."""
+
+import os
+
+from torch import Generator
+
+from sweep.weights import Members, Weights
+
+
+def deadly(members: Members, generator: Generator) -> Weights:
+    """Ends the process for every third candidate of two members, runs out of memory for three."""
+    if len(members) == 3:
+        raise MemoryError("three are too many")
+    if generator.initial_seed() % 3 == 0:
+        os._exit(1)
+    return members.mean(0)
+'''
 NEW_METHOD = '''"""The median: not linear in the members."""
 
 from sweep.weights import Members, Probability, Weights

@@ -1,0 +1,60 @@
+"""What a user waits for before anything is computed: help, a plan, a run with nothing left to do.
+
+python benchmarks/start_up.py [repetitions]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+PLAN = """
+name: large
+populations: [{architecture: linear, pools: 5, members: 50, start: scratch}]
+subsets: {sizes: [2, 3, 5, 8], per_size: 1000, seed: 0}
+methods: [uniform_soup, greedy_soup, logit_average, probability_average, {feature_average: {head: average}}]
+execution: {mlflow: false}
+"""
+NOTHING = """
+name: nothing
+dataset: {digits: {size: 8}}
+populations: [{architecture: linear, members: 3, start: scratch, train: {epochs: 1}}]
+subsets: {sizes: [2]}
+execution: {mlflow: false}
+"""
+
+
+def timed(arguments: list[str], folder: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of one call of the command in a fresh process."""
+    before, begun = os.times(), time.perf_counter()
+    command = [sys.executable, "-m", "sweep", *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    wall, after = time.perf_counter() - begun, os.times()
+    return wall, after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def main(repetitions: int) -> None:
+    """Print the median and the range of each."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "large.yaml").write_text(PLAN)
+        (folder / "nothing.yaml").write_text(NOTHING)
+        timed(["run", "nothing.yaml"], folder)
+        calls = {
+            "sweep --help": ["--help"],
+            "sweep plan, 100,250 candidates": ["plan", "large.yaml"],
+            "sweep run, nothing left to do": ["run", "nothing.yaml"],
+        }
+        for name, arguments in calls.items():
+            walls, cpus = zip(*(timed(arguments, folder) for _ in range(repetitions)), strict=True)
+            spread = f"{min(walls):.2f} to {max(walls):.2f}"
+            print(f"{name:34} wall {median(walls):6.2f} s ({spread})   CPU {median(cpus):6.2f} s")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

@@ -1,0 +1,179 @@
+"""Training: schedules, augmentation, what is kept, and the same bits from the same seed."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from engine import ROOT, trained
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from sweep.evaluate import DeviceSplit
+from sweep.models import seeded
+from sweep.recipe import Recipe
+from sweep.train import NonFiniteError, Trainer, augmented, learning_rate, train
+
+
+def splits(examples: int = 130, size: int = 8) -> dict[str, DeviceSplit]:
+    generator = torch.Generator().manual_seed(3)
+    found = {}
+    for name in ("train", "validation"):
+        labels = torch.randint(3, (examples,), generator=generator)
+        images = torch.randint(256, (examples, 1, size, size), generator=generator, dtype=torch.uint8)
+        images[:, 0, :4] = (labels * 100).to(torch.uint8)[:, None, None]
+        found[name] = DeviceSplit(images, labels, torch.full((1, 1, 1), 127.0), torch.full((1, 1, 1), 64.0))
+    return found
+
+
+def network() -> nn.Module:
+    with seeded(0):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+
+def run(seed: int = 1, epochs: int = 3, **settings: Any) -> Any:
+    recipe = Recipe(epochs=epochs, batch_size=32, **settings)
+    return train(network(), splits(), recipe, seed, classes=3, epochs=epochs)
+
+
+def states_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"mixup": 0.4}, {"crop": 1, "flip": True}, {"optimizer": "adamw", "lr": 0.01}, {"label_smoothing": 0.1}],
+)
+def test_the_seed_decides_every_bit(settings: dict[str, Any]) -> None:
+    torch.manual_seed(1)
+    first = run(**settings)
+    torch.manual_seed(2)
+    second, other = run(**settings), run(seed=2, **settings)
+    assert states_equal(first.state, second.state)
+    assert [e.train_loss for e in first.curve] == [e.train_loss for e in second.curve]
+    assert not states_equal(first.state, other.state)
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    run(mixup=0.2, flip=True)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_another_process_trains_the_same_member() -> None:
+    code = (
+        "import sys, torch; sys.path.insert(0, 'tests'); torch.set_num_threads(1)\n"
+        "from engine import trained; print(trained('{cnn: {width: 4}}').states[1]['conv1.weight'].sum().item().hex())"
+    )
+    here = trained("{cnn: {width: 4}}").states[1]["conv1.weight"].sum().item().hex()
+    for seed in ("0", "123"):
+        environment = {"PYTHONHASHSEED": seed, "PATH": "", "HOME": str(ROOT)}
+        there = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
+        assert there.stdout.strip() == here, there.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe", "progress", "expected"),
+    [
+        (Recipe(lr=0.4, schedule="constant"), 5.0, 0.4),
+        (Recipe(lr=0.4, warmup=2), 0.5, 0.1),
+        (Recipe(lr=0.4, epochs=10), 0.0, 0.4),
+        (Recipe(lr=0.4, epochs=10), 5.0, 0.2),
+        (Recipe(lr=0.4, epochs=10, warmup=2), 6.0, 0.2),
+        (Recipe(lr=0.4, epochs=10), 10.0, 0.0),
+        (Recipe(lr=1.0, schedule="multistep", milestones=(3, 6)), 2.9, 1.0),
+        (Recipe(lr=1.0, schedule="multistep", milestones=(3, 6)), 3.0, 0.1),
+        (Recipe(lr=1.0, schedule="multistep", milestones=(3, 6), gamma=0.5), 7.0, 0.25),
+    ],
+)
+def test_learning_rates_by_hand(recipe: Recipe, progress: float, expected: float) -> None:
+    assert learning_rate(recipe, progress, recipe.epochs) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_mean_learning_rate_of_a_cosine_is_half() -> None:
+    recipe = Recipe(lr=1.0, epochs=4)
+    rates = [learning_rate(recipe, (step + 0.5) / 100, 4) for step in range(400)]
+    assert math.fsum(rates) / 400 == pytest.approx(0.5)
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_crops_are_windows_of_the_padded_image() -> None:
+    images = torch.arange(1, 2 * 3 * 25 + 1).view(2, 3, 5, 5) % 251 + 1
+    recipe = Recipe(crop=2)
+    seen = set()
+    for seed in range(40):
+        cropped = augmented(images, recipe, torch.Generator().manual_seed(seed))
+        for image, window in zip(images, cropped, strict=True):
+            padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
+            fits = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 5, x : x + 5], window)]
+            assert len(fits) == 1
+            seen.add(fits[0])
+    assert len(seen) > 15
+
+
+def test_flips_mirror_about_half() -> None:
+    images = torch.arange(400 * 4, dtype=torch.int32).view(400, 1, 2, 2)
+    flipped = augmented(images, Recipe(flip=True), torch.Generator().manual_seed(0))
+    mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
+    assert (mirrored | (flipped == images).flatten(1).all(1)).all()
+    assert 150 < int(mirrored.sum()) < 250
+
+
+def test_best_keeps_the_first_of_the_best_epochs() -> None:
+    best, last = run(keep="best", lr=0.3, epochs=6), run(keep="last", lr=0.3, epochs=6)
+    accuracies = [epoch.validation_accuracy for epoch in best.curve]
+    assert best.kept.epoch == accuracies.index(max(accuracies)) + 1
+    assert last.kept.epoch == 6
+    assert [e.train_loss for e in best.curve] == [e.train_loss for e in last.curve]
+    shorter = train(network(), splits(), Recipe(epochs=6, batch_size=32, lr=0.3), 1, classes=3, epochs=6)
+    assert states_equal(shorter.state, last.state)
+
+
+def test_it_learns_what_can_be_learnt() -> None:
+    assert run(epochs=20, lr=0.02).kept.validation_accuracy > 0.8, "chance is a third"
+
+
+def test_a_loss_beyond_numbers_is_told() -> None:
+    with pytest.raises(NonFiniteError, match="non-finite loss in epoch 1"):
+        run(lr=1e30)
+
+
+def test_a_step_is_plain_sgd() -> None:
+    """One batch of everything, against the update written out."""
+    data = splits(examples=32)["train"]
+    model, recipe = (
+        network(),
+        Recipe(epochs=1, batch_size=32, lr=0.1, momentum=0.0, weight_decay=0.01, schedule="constant"),
+    )
+    before = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
+    logits = torch.func.functional_call(model, before, (data.normalised(data.images),))
+    loss = torch.nn.functional.cross_entropy(logits, data.labels)
+    gradients = torch.autograd.grad(loss, list(before.values()))
+    mean, _ = Trainer(model, data, recipe, 0).epoch(0, 1)
+    assert mean == pytest.approx(float(loss.detach()), rel=1e-5)
+    for (name, old), gradient in zip(before.items(), gradients, strict=True):
+        expected = old - 0.1 * (gradient + 0.01 * old)
+        torch.testing.assert_close(
+            dict(model.named_parameters())[name].detach(), expected.detach(), atol=1e-6, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"schedule": "multistep"}, "`milestones` and `schedule: multistep` go together"),
+        ({"milestones": (3,)}, "`milestones` and `schedule: multistep` go together"),
+        ({"warmup": 11}, "`warmup` is longer than the training"),
+        ({"lr": 0}, "greater than 0"),
+        ({"momentum": 1}, "less than 1"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Recipe(**settings)
