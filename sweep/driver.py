@@ -132,7 +132,7 @@ class _Run:
             if self.stopping:
                 raise KeyboardInterrupt
             self.stopping = True
-            self.progress.say("finishing what runs; press Ctrl-C again to stop now")
+            self.progress.say("stopping once running blocks are done; press Ctrl-C again to stop now")
 
         try:
             before = signal.signal(signal.SIGINT, stop)
@@ -159,7 +159,7 @@ class _Run:
             able = [member for member in missing if member.start_id not in lost]
             if able and not self.stopping:
                 self.progress.begin(name, len(able))
-                train_members(able, self.sweep, self.made, self.progress.advance)
+                train_members(able, self.sweep, self.made, self.progress.advance, lambda: self.stopping)
 
     def _evaluate(self, state: State) -> None:
         """The distances of all pairs, then the blocks that have candidates without a row."""

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from sweep.data import Dataset
-from sweep.models import find_head
 from sweep.registry import find
 
 
@@ -50,12 +49,11 @@ class Outputs(NamedTuple):
 
 
 @contextmanager
-def _listening(model: nn.Module, classes: int, heard: list[Tensor] | None) -> Iterator[None]:
+def _listening(head: nn.Module | None, heard: list[Tensor]) -> Iterator[None]:
     """Keep what reaches the head, so that features are right for every architecture."""
-    if heard is None:
+    if head is None:
         yield
         return
-    head = model.get_submodule(find_head(model, classes))
     handle = head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
     try:
         yield
@@ -64,13 +62,13 @@ def _listening(model: nn.Module, classes: int, heard: list[Tensor] | None) -> It
 
 
 @torch.inference_mode()
-def outputs(model: nn.Module, split: DeviceSplit, batch: int, classes: int, *, features: bool = False) -> Outputs:
-    """Logits, and features if asked for, of a model in evaluation mode over a split in its order."""
+def outputs(model: nn.Module, split: DeviceSplit, batch: int, head: nn.Module | None = None) -> Outputs:
+    """Logits of a model in evaluation mode over a split in its order, and features where its `head` is given."""
     model.eval()
-    heard: list[Tensor] | None = [] if features else None
-    with _listening(model, classes, heard):
+    heard: list[Tensor] = []
+    with _listening(head, heard):
         logits = torch.cat([model(images) for images in split.batches(batch)])
-    return Outputs(logits, None if heard is None else torch.cat(heard))
+    return Outputs(logits, torch.cat(heard) if heard else None)
 
 
 @torch.inference_mode()

@@ -37,8 +37,10 @@ class Choice:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What enters ids."""
-        return {"name": self.name, "settings": identity(self.settings)}
+        """What enters ids: settings at their defaults stay out, so that a new setting makes no new ids."""
+        fields = self.entry.settings.model_fields
+        chosen = {key: value for key, value in self.settings.items() if value != fields[key].default}
+        return {"name": self.name, "settings": identity(chosen)}
 
     @cached_property
     def settings_json(self) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,20 +18,23 @@ from sweep.identity import canonical
 from sweep.plan import Member
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
-from sweep.store import RunFolder, StoreError, now
+from sweep.store import RunFolder, StoreError, now, replace
 from sweep.train import Trained, train
 
 Row = dict[str, Any]
 
 
-def train_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder, device: str) -> None:
+def train_member(
+    member: Member, sweep: str, dataset: Dataset, folder: RunFolder, device: str, *, checkpoint_seconds: float = 30.0
+) -> None:
     """Train a member here and write it down: weights, curve, and last the row that says it is done.
 
     Any fault of the training is its row's outcome; a lack of memory or storage is raised, for it may pass.
     """
     begun, cpu, described = time.perf_counter(), time.process_time(), describe(member, sweep)
+    partial = Partial(folder.weights_file(member.id).with_suffix(".partial"), torch.device(device), checkpoint_seconds)
     try:
-        trained = _trained(member, dataset, folder, torch.device(device))
+        trained = _trained(member, dataset, folder, torch.device(device), partial)
     except (OSError, StoreError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a user's architecture may raise anything
@@ -51,9 +58,34 @@ def train_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder
     folder.append("curves", member.id, [described | asdict(epoch) for epoch in trained.curve])
     folder.append("tasks", member.id, [_cost(member, seconds, time.process_time() - cpu)])
     folder.append("members", member.id, [described | row])
+    partial.file.unlink(missing_ok=True)
 
 
-def _trained(member: Member, dataset: Dataset, folder: RunFolder, device: torch.device) -> Trained:
+class Partial:
+    """A training that is not done yet, as a file beside the weights, written anew every so many seconds."""
+
+    def __init__(self, file: Path, device: torch.device, every: float) -> None:
+        self.file, self.device, self.every = file, device, every
+        self.kept = time.monotonic()
+
+    def recall(self) -> dict[str, Any] | None:
+        """What was kept last; a damaged file counts as none, for the training then begins anew."""
+        try:
+            state: dict[str, Any] = torch.load(self.file, map_location=self.device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+            return None
+        return state
+
+    def keep(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Write the state, unless that was done a moment ago."""
+        if time.monotonic() - self.kept >= self.every:
+            content = io.BytesIO()
+            torch.save(state(), content)
+            replace(self.file, content.getvalue())
+            self.kept = time.monotonic()
+
+
+def _trained(member: Member, dataset: Dataset, folder: RunFolder, device: torch.device, partial: Partial) -> Trained:
     """The member's weights, from its pool's start where there is one."""
     model = new_model(member, dataset)
     if member.start_id:
@@ -61,7 +93,7 @@ def _trained(member: Member, dataset: Dataset, folder: RunFolder, device: torch.
     splits = {name: to_device(dataset, name, device) for name in ("train", "validation")}
     recipe = member.population.recipe
     epochs = recipe.start_epochs if member.role == "start" else recipe.epochs
-    return train(model.to(device), splits, recipe, member.order_seed, classes=len(dataset.classes), epochs=epochs)
+    return train(model.to(device), splits, recipe, member.order_seed, epochs=epochs, memory=partial)
 
 
 def fail(member: Member, sweep: str, folder: RunFolder, cause: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sweep.data import Dataset
 from sweep.evaluate import DeviceSplit, Outputs, measure, outputs, to_device
 from sweep.grid import Choice
-from sweep.models import bind, build, flatten, layout_of
+from sweep.models import bind, build, find_head, flatten, layout_of
 from sweep.weights import Blend, Layout, combine
 
 _KEPT_BYTES = 1 << 29
@@ -92,6 +92,7 @@ class Bench:
         shape = (self.classes, self.dataset.channels, self.dataset.size)
         self.model = build(self.architecture.entry.function, shape, 0, **self.architecture.settings)
         self.layout: Layout = layout_of(self.model, self.classes)
+        self.head = self.model.get_submodule(find_head(self.model, self.classes))
         self.row = bind(self.model, self.layout, self.device)
         # numpy refuses to write to shared memory and torch does not: nothing below may write to the matrix.
         self.matrix = (
@@ -116,7 +117,7 @@ class Bench:
     def speak(self, split: str, *, features: bool) -> Outputs:
         """Outputs of whatever weights are loaded."""
         self.forward_passes += len(self.split(split).labels)
-        return outputs(self.model, self.split(split), self.batch, self.classes, features=features)
+        return outputs(self.model, self.split(split), self.batch, self.head if features else None)
 
     def said(self, source: Source, merge: Blend, split: str) -> Said:
         """Outputs of a merge: kept ones where these weights were asked before, whoever asked.

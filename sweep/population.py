@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver has its own
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are in our tables: no CSV, JSON and TensorBoard copies
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -36,12 +37,16 @@ class Job:
 
 
 def train_members(
-    members: Sequence[Member], sweep: Sweep, datasets: Mapping[Choice, Dataset], told: Callable[[int], None]
+    members: Sequence[Member],
+    sweep: Sweep,
+    datasets: Mapping[Choice, Dataset],
+    told: Callable[[int], None],
+    stopping: Callable[[], bool],
 ) -> None:
     """Train members in parallel on the running Ray; `told` is called with how many have come to an end since.
 
     A member whose training fails gets a row with its cause and the others go on. Raises StoreError where rows cannot be
-    written, and KeyboardInterrupt where Tune was interrupted.
+    written, and KeyboardInterrupt once `stopping` has said so and trainings were left.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     from ray import tune
@@ -49,6 +54,7 @@ def train_members(
     execution = sweep.execution
     resources = {"cpu": execution.threads, "gpu": execution.gpus_per_member}
     job = Job(sweep.name, {member.id: member for member in members}, dict(datasets), sweep.folder, execution)
+    counter, stop = _watchers(told, stopping)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, job=job), resources),
         param_space={"member": tune.grid_search(list(job.members))},
@@ -63,34 +69,46 @@ def train_members(
             storage_path=str(sweep.folder / "tune"),
             failure_config=tune.FailureConfig(max_failures=execution.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            callbacks=[_callback(told)],
+            callbacks=[counter],
+            stop=stop,
             verbose=0,
         ),
     )
     _settle(job, tuner.fit())
 
 
-def _callback(told: Callable[[int], None]) -> Any:
-    """A Tune callback that counts; Tune aborts on an exception in a callback, so it does nothing else."""
+def _watchers(told: Callable[[int], None], stopping: Callable[[], bool]) -> tuple[Any, Any]:
+    """A Tune callback that counts, and a Tune stopper.
+
+    Both are pickled with the experiment, so without what they call, which may hold a terminal. Tune aborts on an
+    exception in a callback, so it does nothing but count.
+    """
     from ray import tune
 
-    class Counter(tune.Callback):
-        """Pickled with the experiment, so without what it tells, which may hold a terminal."""
-
+    class Watcher:
         told: Callable[[int], None]
+        stopping: Callable[[], bool]
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
 
+    class Counter(Watcher, tune.Callback):
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.told(1)
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             self.told(0)
 
-    counter = Counter()
-    counter.told = told
-    return counter
+    class Stop(Watcher, tune.Stopper):
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return self.stopping()
+
+    counter, stop = Counter(), Stop()
+    counter.told, stop.stopping = told, stopping
+    return counter, stop
 
 
 def _settle(job: Job, results: Any) -> None:
@@ -123,10 +141,18 @@ def _trial(config: dict[str, Any], *, job: Job) -> dict[str, Any]:
 
     from sweep.member import train_member
 
-    torch.set_num_threads(job.execution.threads)  # a reused worker keeps the threads of whoever had it before
+    execution = job.execution
+    torch.set_num_threads(execution.threads)  # a reused worker keeps the threads of whoever had it before
     member = job.members[config["member"]]
-    device = "cuda" if job.execution.gpus_per_member and torch.cuda.is_available() else "cpu"
-    train_member(member, job.sweep, job.datasets[member.population.dataset], RunFolder(job.folder), device)
+    device = "cuda" if execution.gpus_per_member and torch.cuda.is_available() else "cpu"
+    train_member(
+        member,
+        job.sweep,
+        job.datasets[member.population.dataset],
+        RunFolder(job.folder),
+        device,
+        checkpoint_seconds=execution.checkpoint_seconds,
+    )
     if device == "cuda":
         torch.cuda.empty_cache()
     return {"trained": 1}

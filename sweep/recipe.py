@@ -20,7 +20,7 @@ class Recipe(BaseModel):
     epochs: Count = 10
     start_epochs: Count = 1
     """Length of the common pre-training of a shared start, by the same recipe otherwise."""
-    batch_size: Count = 64
+    batch_size: Annotated[int, Ge(2)] = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Gt(0)] = 0.05
     momentum: Share = 0.9
@@ -41,6 +41,16 @@ class Recipe(BaseModel):
     """Mirror half of the images."""
     keep: Literal["last", "best"] = "last"
     """Weights of the last epoch, or of the one with the best validation accuracy (the first of equals)."""
+    clip: NotNegative = 0.0
+    """Largest norm of a gradient, all parameters together; 0 is no clipping."""
+    ema: Share = 0.0
+    """Decay per step of an exponential moving average of weights, which is then what is kept; 0 is off."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward passes in training; weights and their updates stay float32."""
+    channels_last: bool = False
+    """Memory format of convolutions: faster on many machines, other last bits."""
+    compile: bool = False
+    """Let torch.compile make the training step: a minute at first, faster after; other last bits."""
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Recipe:

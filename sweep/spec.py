@@ -51,6 +51,7 @@ class Execution(BaseModel):
     batch: Count = 256
     block: Annotated[int, Ge(1), Le(100_000)] = 64
     retries: Annotated[int, Ge(0)] = 2
+    checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
     address: str | None = None
     mlflow: bool = True
     best: Annotated[int, Ge(0), Le(100)] = 3
@@ -98,7 +99,7 @@ class Population:
             "architecture": self.architecture.content,
             "dataset": self.dataset.content,
             "start": self.start,
-            "train": self.recipe.model_dump(),
+            "train": self.recipe.model_dump(exclude_defaults=True),
         }
 
     @property

@@ -72,6 +72,7 @@ def publish(path: Path, content: bytes) -> bool:
 def replace(path: Path, content: bytes) -> None:
     """Write a file whole in the place of an older one, for what describes the run and is no record."""
     with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with open(temporary, "wb") as file:
             file.write(content)

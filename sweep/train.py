@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +18,18 @@ from sweep.evaluate import DeviceSplit, measure, outputs
 from sweep.identity import derive_seed
 from sweep.models import seeded
 from sweep.recipe import Recipe
+
+State = dict[str, Any]
+
+
+class Memory(Protocol):
+    """Where a training keeps what it needs to go on after its process was lost."""
+
+    def recall(self) -> State | None:
+        """What was kept last, if anything."""
+
+    def keep(self, state: Callable[[], State]) -> None:
+        """Keep the state, or let it be where it was kept a moment ago."""
 
 
 class NonFiniteError(ArithmeticError):
@@ -79,11 +93,15 @@ def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 class Trainer:
-    """Trains one model on one training split; all randomness comes from the seed."""
+    """Trains one model on one training split; all randomness comes from the seed and the number of the epoch."""
 
     def __init__(self, model: nn.Module, train: DeviceSplit, recipe: Recipe, seed: int) -> None:
-        self.model, self.data, self.recipe, self.seed = model, train, recipe, seed
+        format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=format_)
+        self.forward = torch.compile(model) if recipe.compile else model
+        self.data, self.recipe, self.seed = train, recipe, seed
         self.optimiser = _optimiser(model, recipe)
+        self.average = copy.deepcopy(model) if recipe.ema else model
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
 
     def epoch(self, number: int, epochs: int) -> tuple[float, float]:
@@ -119,38 +137,86 @@ class Trainer:
         images = self.data.normalised(augmented(self.data.images[chosen], self.recipe, generator))
         labels = self.data.labels[chosen]
         others = torch.randperm(len(chosen), generator=generator).to(images.device) if share < 1 else None
-        logits = self.model(images if others is None else share * images + (1 - share) * images[others])
-        smoothing = self.recipe.label_smoothing
-        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        if others is not None:
-            loss = share * loss + (1 - share) * functional.cross_entropy(
-                logits, labels[others], label_smoothing=smoothing
-            )
         self.optimiser.zero_grad()
+        loss = self._loss(images, labels, others, share)
         loss.backward()
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimiser.step()
+        self._follow()
         return loss.detach()
+
+    def _loss(self, images: Tensor, labels: Tensor, others: Tensor | None, share: float) -> Tensor:
+        """Cross-entropy, of the mixed images with both their labels where there are `others`."""
+        smoothing, low = self.recipe.label_smoothing, self.recipe.precision == "bfloat16"
+        mixed = images if others is None else share * images + (1 - share) * images[others]
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+            logits = self.forward(mixed)
+        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        if others is None:
+            return loss
+        other = functional.cross_entropy(logits.float(), labels[others], label_smoothing=smoothing)
+        return share * loss + (1 - share) * other
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average a little towards the weights; buffers, such as running statistics, are taken over."""
+        if self.average is self.model:
+            return
+        for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(value, 1 - self.recipe.ema)
+        for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(now)
+
+    def state(self) -> State:
+        """Everything that the next epoch depends on."""
+        models = {"model": self.model.state_dict(), "average": self.average.state_dict()}
+        return {**models, "optimiser": self.optimiser.state_dict()}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
 
 
 def train(
-    model: nn.Module, splits: Mapping[str, DeviceSplit], recipe: Recipe, seed: int, *, classes: int, epochs: int
+    model: nn.Module,
+    splits: Mapping[str, DeviceSplit],
+    recipe: Recipe,
+    seed: int,
+    *,
+    epochs: int,
+    memory: Memory | None = None,
 ) -> Trained:
     """Train a model on `splits["train"]` and keep the last or the best weights on `splits["validation"]`.
 
-    Same seed, same bits on a CPU with the same number of threads. Raises NonFiniteError.
+    Same seed, same bits on a CPU with the same number of threads, also when it goes on from what `memory` recalls.
+    Raises NonFiniteError.
     """
     trainer, begun = Trainer(model, splits["train"], recipe, seed), time.perf_counter()
-    validation, curve = splits["validation"], list[Epoch]()
-    best: Epoch | None = None
-    state: dict[str, Tensor] = {}
-    for number in range(epochs):
+    past = memory.recall() if memory else None
+    done = past or {"curve": [], "kept": 0, "weights": {}}
+    if past:
+        trainer.restore(past)
+    curve = [Epoch(*point) for point in done["curve"]]
+    before = curve[-1].seconds if curve else 0.0
+    for number in range(len(curve), epochs):
         loss, rate = trainer.epoch(number, epochs)
-        logits = outputs(model, validation, 256, classes).logits
-        scores = measure(logits, validation.labels, ("accuracy", "cross_entropy"))
-        seconds = time.perf_counter() - begun
-        epoch = Epoch(number + 1, rate, loss, scores["accuracy"], scores["cross_entropy"], seconds)
-        curve.append(epoch)
-        if best is None or recipe.keep == "last" or epoch.validation_accuracy > best.validation_accuracy:
-            best, state = epoch, {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    assert best is not None  # a recipe has at least one epoch
-    return Trained(state, best, tuple(curve), sum(parameter.numel() for parameter in model.parameters()))
+        scores = _validated(trainer.average, splits["validation"])
+        best = max((epoch.validation_accuracy for epoch in curve), default=-1.0)
+        curve.append(Epoch(number + 1, rate, loss, *scores, before + time.perf_counter() - begun))
+        if recipe.keep == "last" or scores[0] > best:
+            weights = {name: tensor.detach().clone() for name, tensor in trainer.average.state_dict().items()}
+            done.update(kept=number, weights=weights)
+        if memory and number + 1 < epochs:
+            done["curve"] = [astuple(epoch) for epoch in curve]
+            memory.keep(lambda: {**trainer.state(), **done})
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return Trained(done["weights"], curve[done["kept"]], tuple(curve), count)
+
+
+def _validated(model: nn.Module, split: DeviceSplit) -> tuple[float, float]:
+    """Accuracy and cross-entropy on a split."""
+    scores = measure(outputs(model, split, 256).logits, split.labels, ("accuracy", "cross_entropy"))
+    return scores["accuracy"], scores["cross_entropy"]

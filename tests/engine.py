@@ -99,7 +99,7 @@ def trained(architecture: str, start: str = "shared", members: int = 3, size: in
         model = new_model(one, dataset)
         if base:
             model.load_state_dict(base)
-        return train(model, splits, recipe, one.order_seed, classes=len(dataset.classes), epochs=1).state
+        return train(model, splits, recipe, one.order_seed, epochs=1).state
 
     base = run(-1, None) if pool.start else None
     return Trained(plan, pool, dataset, tuple(run(index, base) for index in range(members)), base)

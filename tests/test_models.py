@@ -61,9 +61,9 @@ def test_logits_are_the_head_of_the_features(model: nn.Module) -> None:
     split = DeviceSplit(
         (images() * 40 + 128).to(torch.uint8), torch.zeros(5).long(), torch.tensor(128.0), torch.tensor(64.0)
     )
-    found = outputs(model, split, 2, 7, features=True)
-    assert found.features is not None
     head = model.get_submodule(find_head(model, 7))
+    found = outputs(model, split, 2, head)
+    assert found.features is not None
     assert found.logits.shape == (5, 7)
     with torch.inference_mode():
         torch.testing.assert_close(head(found.features), found.logits)

@@ -21,7 +21,7 @@ from sweep.grid import Choice
 from sweep.identity import canonical, content_id, derive_seed
 from sweep.plan import EVALUATION_VERSION, PROTOCOL, Plan, make_plan
 from sweep.recipe import Recipe
-from sweep.spec import Subsets
+from sweep.spec import Execution, Subsets
 from sweep.subsets import draw_subsets, subsets
 
 ROOT = Path(__file__).parent.parent
@@ -94,25 +94,27 @@ def test_ids_are_the_same_in_another_process_and_order_of_keys() -> None:
         assert json.loads(found.stdout) == expected
 
 
-EXECUTION = st.fixed_dictionaries(
-    {},
-    optional={
-        "storage": st.just("/elsewhere"),
-        "workers": st.integers(1, 99),
-        "threads": st.integers(1, 99),
-        "gpus_per_member": st.floats(0, 2),
-        "gpus_per_worker": st.floats(0, 2),
-        "batch": st.integers(1, 999),
-        "block": st.integers(1, 999),
-        "retries": st.integers(0, 9),
-        "address": st.just("auto"),
-        "mlflow": st.booleans(),
-        "best": st.integers(0, 100),
-    },
-)
+EXECUTION: dict[str, st.SearchStrategy[Any]] = {
+    "storage": st.just("/elsewhere"),
+    "workers": st.integers(1, 99),
+    "threads": st.integers(1, 99),
+    "gpus_per_member": st.floats(0, 2),
+    "gpus_per_worker": st.floats(0, 2),
+    "batch": st.integers(1, 999),
+    "block": st.integers(1, 999),
+    "retries": st.integers(0, 9),
+    "checkpoint_seconds": st.floats(0, 99),
+    "address": st.just("auto"),
+    "mlflow": st.booleans(),
+    "best": st.integers(0, 100),
+}
 
 
-@given(EXECUTION)
+def test_every_setting_of_the_execution_is_tried() -> None:
+    assert set(EXECUTION) == set(Execution.model_fields)
+
+
+@given(st.fixed_dictionaries({}, optional=EXECUTION))
 @settings(max_examples=40, deadline=None)
 def test_how_it_is_carried_out_enters_no_id(execution: dict[str, Any]) -> None:
     plan, other = planned(), planned(execution=execution)
@@ -169,7 +171,8 @@ def test_more_members_rename_none(count: int, pools: int) -> None:
 OTHER_TRAINING: dict[str, Any] = {
     **{"epochs": 11, "start_epochs": 2, "batch_size": 65, "optimizer": "adamw", "lr": 0.06, "momentum": 0.8},
     **{"weight_decay": 1e-5, "warmup": 1, "schedule": "constant", "gamma": 0.2, "label_smoothing": 0.1, "mixup": 0.2},
-    **{"crop": 1, "flip": True, "keep": "best"},
+    **{"crop": 1, "flip": True, "keep": "best", "clip": 1.0, "ema": 0.9, "precision": "bfloat16"},
+    **{"channels_last": True, "compile": True},
 }
 MATTERS: dict[str, dict[str, Any]] = {
     "seed": VALUES | {"seed": 1},
@@ -194,6 +197,14 @@ def test_what_changes_the_weights_changes_the_ids(what: str) -> None:
     assert not changed & members(other)
     mine = {candidate.id for candidate in plan.candidates if candidate.pool_id in {p.id for p in plan.pools[:2]}}
     assert not mine & set(ids(other))
+
+
+def test_a_default_written_out_changes_no_id() -> None:
+    train = {key: value for key, value in Recipe().model_dump().items() if key != "milestones"}
+    written = with_population(
+        architecture={"mlp": {"hidden": [8], "bias": True}}, train=train, dataset={"digits": {"size": 8, "channels": 1}}
+    )
+    assert ids(planned(written)) == ids(planned())
 
 
 def test_what_lies_in_the_files_changes_the_ids() -> None:

@@ -97,12 +97,23 @@ def test_workers_blocks_and_hash_seeds_change_no_bit(
     assert weights(tmp_path / "runs/small") == weights(reference / "runs/small")
 
 
-@pytest.mark.parametrize("moment", ["members", "candidates"])
-def test_a_killed_run_ends_equal_to_an_undisturbed_one(reference: Path, tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize(
+    ("moment", "how", "code"),
+    [
+        ("members", signal.SIGKILL, -signal.SIGKILL),
+        ("candidates", signal.SIGKILL, -signal.SIGKILL),
+        ("candidates", signal.SIGINT, 130),
+    ],
+)
+def test_a_run_that_was_stopped_ends_equal_to_an_undisturbed_one(
+    reference: Path, tmp_path: Path, moment: str, how: signal.Signals, code: int
+) -> None:
     shutil.copy(reference / "small.yaml", tmp_path)
-    with subprocess.Popen([*SWEEP, "run", "small.yaml"], cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
+    command = [*SWEEP, "run", "small.yaml", "execution.block=1", "execution.workers=1"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
         _wait_for(lambda: any((tmp_path / "runs/small/tables" / moment).rglob("*.parquet")), driver)
-        driver.send_signal(signal.SIGKILL)
+        driver.send_signal(how)
+    assert driver.returncode == code
     done_before = set(rows(tmp_path / "runs/small"))
     assert len(done_before) < len(rows(reference / "runs/small"))
     sweep("run", "small.yaml", cwd=tmp_path)

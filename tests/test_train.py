@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,7 +40,7 @@ def network() -> nn.Module:
 
 def run(seed: int = 1, epochs: int = 3, **settings: Any) -> Any:
     recipe = Recipe(epochs=epochs, batch_size=32, **settings)
-    return train(network(), splits(), recipe, seed, classes=3, epochs=epochs)
+    return train(network(), splits(), recipe, seed, epochs=epochs)
 
 
 def states_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -76,6 +79,68 @@ def test_another_process_trains_the_same_member() -> None:
         environment = {"PYTHONHASHSEED": seed, "PATH": "", "HOME": str(ROOT)}
         there = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
         assert there.stdout.strip() == here, there.stderr
+
+
+class Kept:
+    """A memory that keeps every epoch as bytes, as a file would."""
+
+    def __init__(self, stop_after: int) -> None:
+        self.content, self.stop_after = b"", stop_after
+
+    def recall(self) -> dict[str, Any] | None:
+        return torch.load(io.BytesIO(self.content), weights_only=True) if self.content else None
+
+    def keep(self, state: Callable[[], dict[str, Any]]) -> None:
+        buffer = io.BytesIO()
+        torch.save(now := state(), buffer)
+        self.content = buffer.getvalue()
+        if len(now["curve"]) == self.stop_after:
+            raise InterruptedError
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"optimizer": "adamw", "lr": 0.01}, {"ema": 0.9, "mixup": 0.3}, {"keep": "best"}]
+)
+def test_a_training_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
+    recipe = Recipe(epochs=4, batch_size=32, **settings)
+    for stop in (1, 3):
+        kept = Kept(stop)
+        with pytest.raises(InterruptedError):
+            train(network(), splits(), recipe, 1, epochs=4, memory=kept)
+        kept.stop_after = 0
+        resumed = train(network(), splits(), recipe, 1, epochs=4, memory=kept)
+        whole = train(network(), splits(), recipe, 1, epochs=4)
+        assert states_equal(resumed.state, whole.state)
+        assert [dataclasses.replace(e, seconds=0) for e in resumed.curve] == [
+            dataclasses.replace(e, seconds=0) for e in whole.curve
+        ]
+        assert resumed.kept.epoch == whole.kept.epoch
+
+
+def test_clipping_bounds_a_step() -> None:
+    data = splits(examples=32)["train"]
+    model = network()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    recipe = Recipe(epochs=1, batch_size=32, lr=1.0, momentum=0, weight_decay=0, schedule="constant", clip=0.01)
+    Trainer(model, data, recipe, 0).epoch(0, 1)
+    moved = torch.cat([(new.detach() - old).flatten() for new, old in zip(model.parameters(), before, strict=True)])
+    assert float(moved.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_average_follows_the_weights() -> None:
+    model, recipe = network(), Recipe(epochs=1, batch_size=32, lr=0.1, ema=0.75, schedule="constant", momentum=0)
+    trainer = Trainer(model, splits(examples=32)["train"], recipe, 0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer.epoch(0, 1)
+    for name, mean in trainer.average.state_dict().items():
+        torch.testing.assert_close(mean, 0.75 * before[name] + 0.25 * model.state_dict()[name])
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"channels_last": True}])
+def test_faster_arithmetic_learns_the_same(settings: dict[str, Any]) -> None:
+    plain, fast = run(lr=0.01, epochs=3), run(lr=0.01, epochs=3, **settings)
+    assert fast.curve[-1].train_loss == pytest.approx(plain.curve[-1].train_loss, rel=0.1)
+    assert {tensor.dtype for tensor in fast.state.values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +196,7 @@ def test_best_keeps_the_first_of_the_best_epochs() -> None:
     assert best.kept.epoch == accuracies.index(max(accuracies)) + 1
     assert last.kept.epoch == 6
     assert [e.train_loss for e in best.curve] == [e.train_loss for e in last.curve]
-    shorter = train(network(), splits(), Recipe(epochs=6, batch_size=32, lr=0.3), 1, classes=3, epochs=6)
+    shorter = train(network(), splits(), Recipe(epochs=6, batch_size=32, lr=0.3), 1, epochs=6)
     assert states_equal(shorter.state, last.state)
 
 

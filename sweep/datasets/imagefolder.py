@@ -81,15 +81,17 @@ def _image(path: Path, size: int, mode: str) -> Images:
         with Image.open(path) as picture:
             if picture.width * picture.height > _LARGEST:
                 raise DataError(f"{path}: {picture.width} x {picture.height} pixels is beyond the bound of 64 million")
-            return _cropped(_eight_bits(picture).convert(mode), size)
+            return _cropped(_convertible(picture).convert(mode), size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"cannot read the image {path}: {error}", "replace it or take it out of the folder") from error
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Sixteen bits of grey as eight; Pillow's own conversion would clip all above 255 to white."""
+def _convertible(picture: Image.Image) -> Image.Image:
+    """The picture in a mode that Pillow converts as one means: it would clip sixteen bits above 255 to white."""
+    if picture.mode == "P" and "transparency" in picture.info:
+        return picture.convert("RGBA")
     if not picture.mode.startswith("I;16"):
         return picture
     return Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8))
