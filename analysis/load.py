@@ -111,4 +111,10 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     repeated = frame.duplicated(key)
     if repeated.any():
         warnings.append(f"{name}: {int(repeated.sum())} repeated rows of one {key[0]} were read once")
-    return frame[~repeated].reset_index(drop=True)
+    return _newest_names(frame[~repeated].reset_index(drop=True))
+
+
+def _newest_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Each pool under the population's name in its newest row: a sweep that grew may have renamed the population."""
+    newest = frame.sort_values("created_at", kind="stable").groupby("pool_id")["population"].last()
+    return frame.assign(population=frame["pool_id"].map(newest))

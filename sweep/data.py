@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import fcntl
+import hashlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from sweep.errors import ToldError
 
 SPLITS = ("train", "validation", "test")
+AUGMENTATIONS = frozenset({"crop", "flip"})
+IN_MEMORY = 2 * 1024**3
+"""Bytes of decoded images: a split with more of them, and with a key, is a memory-mapped file."""
+DECODING_VERSION = 1
+"""Enters the names of those files: raise it when the same settings would be decoded to other pixels."""
 
 Images = NDArray[np.uint8]  # (examples, channels, size, size)
 Labels = NDArray[np.int64]  # (examples,)
+Indices = NDArray[np.int64]  # (examples,), ascending
 Pixels = Annotated[int, Ge(1), Le(4096)]
 Channels = Annotated[int, Ge(1), Le(16)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+Share = Annotated[float, Gt(0), Lt(1)]
+Seed = Annotated[int, Ge(0)]
 Deviation = Annotated[float, Gt(0)]
 
 
@@ -29,36 +43,131 @@ class DataError(ToldError):
 
 @dataclass
 class Split:
-    """One split: labels at once, images by `decode` when first asked for."""
+    """One split: labels at once, images by `decode` when first asked for, whole or as pieces in their order.
+
+    `key` names the decoded images among all that are; without one they stay in memory, however many. It is the bytes
+    beyond `bound` that send them to a file in `cache_folder()`, decoded once per node.
+    """
 
     labels: Labels
-    decode: Callable[[], Images]
+    decode: Callable[[], Images | Iterator[Images]]
+    key: str = ""
+    bound: int = IN_MEMORY
+    file: Path | None = None
+    """Where the images are mapped from, once they are."""
 
     @cached_property
     def images(self) -> Images:
         """(examples, channels, size, size), uint8."""
-        images = self.decode()
+        if self.key:
+            here = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+            self.file = next((file for file in (self.file, here) if file and file.is_file()), None)
+        images = _mapped(self.file) if self.file else self._decoded()
         if len(images) != len(self.labels):
             raise DataError(f"{len(images)} images for {len(self.labels)} labels")
-        return np.ascontiguousarray(images)
+        return images
+
+    def _decoded(self) -> Images:
+        found = self.decode()
+        pieces = _counted(iter((found,) if isinstance(found, np.ndarray) else found), len(self))
+        first = next(pieces)
+        shape, pieces = (len(self), *first.shape[1:]), itertools.chain((first,), pieces)
+        if not self.key or math.prod(shape) <= self.bound:
+            return np.ascontiguousarray(first) if len(first) == len(self) else _gathered(pieces, shape)
+        self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+        _write_once(self.file, pieces, shape)
+        return _mapped(self.file)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as arrays, which Ray shares among the processes of a node."""
-        return _decoded, (self.labels, self.images)
+        """Pickled as arrays, which Ray shares among the processes of a node; a mapped one as where and what it is."""
+        images = self.images
+        if self.file is None:
+            return _in_memory, (self.labels, images)
+        return Split, (self.labels, self.decode, self.key, self.bound, self.file)
 
 
-def _decoded(labels: Labels, images: Images) -> Split:
+def _in_memory(labels: Labels, images: Images) -> Split:
     return Split(labels, lambda: images)
+
+
+def _counted(pieces: Iterator[Images], count: int) -> Iterator[Images]:
+    """The pieces; raises DataError where they do not hold `count` images."""
+    seen = 0
+    for piece in pieces:
+        seen += len(piece)
+        if seen <= count:
+            yield piece
+    if seen != count:
+        raise DataError(f"{seen} images for {count} labels")
+
+
+def _gathered(pieces: Iterator[Images], shape: tuple[int, ...]) -> Images:
+    images, filled = np.empty(shape, dtype=np.uint8), 0
+    for piece in pieces:
+        images[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    return images
+
+
+def _mapped(file: Path) -> Images:
+    try:
+        images: Images = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read decoded images from {file}: {error}", "remove it: it is made again") from None
+    return images
+
+
+def cache_folder() -> Path:
+    """Where decoded images are kept: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("MERGE_SWEEP_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merge-sweep"
+
+
+def _write_once(file: Path, pieces: Iterable[Images], shape: tuple[int, ...]) -> None:
+    """Write one .npy unless another process has; it has its name only when it is whole. Raises DataError."""
+    part = file.with_suffix(".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when its holder dies, so `part` has one writer
+            if not file.exists():
+                _write(part, pieces, shape)
+                part.replace(file)
+    except OSError as error:
+        what = f"cannot keep decoded images in {file.parent}: {error}"
+        raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
+
+
+def _write(part: Path, pieces: Iterable[Images], shape: tuple[int, ...]) -> None:
+    with open(part, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece).data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def digest(*parts: object) -> str:
+    """32 hex digits that stand for plain values, equal in every process."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def fingerprint_of(sizes: Mapping[str, int]) -> str:
+    """Hash of names and sizes of files: it tells one content from another without reading it."""
+    lines = (f"{name}\0{size}\n".encode() for name, size in sizes.items())
+    return hashlib.sha256(b"".join(lines)).hexdigest()[:32]
 
 
 @dataclass
 class Dataset:
     """Classes, splits and normalisation (mean and std per channel of pixels in [0, 1]).
 
-    `fingerprint` stands in ids for content that the settings do not determine, as files in a folder.
+    `fingerprint` stands in ids for content that the settings do not determine, as files in a folder. `augmentation`
+    holds what leaves the class of an image as it is: a mirrored digit is another one, or none.
     """
 
     classes: tuple[str, ...]
@@ -67,6 +176,7 @@ class Dataset:
     std: tuple[float, ...]
     size: int
     fingerprint: str = ""
+    augmentation: frozenset[str] = AUGMENTATIONS
     channels: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +193,16 @@ class Dataset:
         """Bring the images of every split into memory; raises DataError for one that cannot be read."""
         for split in self.splits.values():
             _ = split.images
+
+
+def unsuitable(dataset: Dataset, asked: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    """(key, what, hint) for each augmentation that a recipe asks for (true) and that changes what images show here."""
+    allowed = " and ".join(f"`{key}`" for key in sorted(dataset.augmentation)) or "none"
+    return [
+        (key, f"`{key}` changes what the images of this data set show", f"what leaves their class as it is: {allowed}")
+        for key in sorted(AUGMENTATIONS - dataset.augmentation)
+        if asked.get(key)
+    ]
 
 
 def stratified_split(labels: Labels, shares: Sequence[float], seed: int) -> list[NDArray[np.int64]]:

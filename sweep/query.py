@@ -38,7 +38,7 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     names = _different(found.column_names)
     rows = found.rename_columns(names).to_pylist()
     lines = aligned([names, *[[_cell(value) for value in row.values()] for row in rows]])
-    return [{key: _finite(value) for key, value in row.items()} for row in rows], lines
+    return rows, lines
 
 
 def _one_question(statements: list[Any]) -> Any:
@@ -63,11 +63,6 @@ def _different(names: list[str]) -> list[str]:
             told = f"{name}_{number}"
         seen.append(told)
     return seen
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinities as null, which is all that JSON can say."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> str:

@@ -15,7 +15,7 @@ NotNegative = Annotated[float, Ge(0)]
 class Recipe(BaseModel):
     """Settings under `train`; lengths are in epochs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     epochs: Count = 10
     start_epochs: Count = 1

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from sweep.plan import Member, Plan, Work, make_plan
 from sweep.spec import Sweep
-from sweep.store import RunFolder, replace
+from sweep.store import RunFolder, StoreError, replace
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,11 @@ def planned_blocks(folder: RunFolder) -> dict[str, str]:
     file = folder.path / "plan.parquet"
     if not file.exists():
         return {}
-    rows = pq.read_table(file, columns=["candidate_id", "block_id"])
+    try:
+        rows = pq.read_table(file, columns=["candidate_id", "block_id"])
+    except (pa.ArrowException, OSError) as error:
+        hint = "move it aside: the plan is made anew, and what is done stays done"
+        raise StoreError(f"cannot read {file}: {error}", hint) from None
     return dict(zip(rows["candidate_id"].to_pylist(), rows["block_id"].to_pylist(), strict=True))
 
 

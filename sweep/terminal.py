@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import traceback
@@ -51,7 +52,16 @@ def talk(line: str) -> None:
 
 def data(content: Any, lines: list[str], *, as_json: bool) -> None:
     """The content as JSON, or the lines."""
-    click.echo(json.dumps(content, indent=1, default=str) if as_json else "\n".join(lines))
+    click.echo(json.dumps(_finite(content), indent=1, default=str) if as_json else "\n".join(lines))
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def of_run(run: Path) -> Sweep:

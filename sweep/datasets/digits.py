@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
-from sweep.data import Channels, Dataset, Images, Pixels, stratified_split, subset
+from sweep.data import Channels, Dataset, Pixels, stratified_split, subset
+from sweep.datasets._pictures import resized
 
 
 def digits(*, size: Pixels = 16, channels: Channels = 1, seed: int = 0) -> Dataset:
@@ -17,7 +17,8 @@ def digits(*, size: Pixels = 16, channels: Channels = 1, seed: int = 0) -> Datas
 
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
-    images = np.repeat(_resized(bunch.images, size)[:, None], channels, axis=1)
+    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(resized(grey[:, None], size), channels, axis=1)
     train, validation, test = stratified_split(labels, (0.6, 0.2), seed)
     parts = {"train": train, "validation": validation, "test": test}
     return Dataset(
@@ -26,13 +27,5 @@ def digits(*, size: Pixels = 16, channels: Channels = 1, seed: int = 0) -> Datas
         mean=(0.3053,) * channels,
         std=(0.3762,) * channels,
         size=size,
+        augmentation=frozenset({"crop"}),
     )
-
-
-def _resized(images: np.ndarray, size: int) -> Images:
-    """(examples, 8, 8) with values 0 to 16 -> (examples, size, size) uint8, bilinear."""
-    grey = np.round(images * (255 / 16)).astype(np.uint8)
-    if size == grey.shape[1]:
-        return grey
-    pictures = [Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR) for image in grey]
-    return np.stack([np.asarray(picture) for picture in pictures])

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
 
-from sweep.data import DataError, Dataset, Deviation, Fraction, Images, Pixels, Split
+from sweep.data import DataError, Dataset, Deviation, Fraction, Labels, Pixels, Split, digest, fingerprint_of
+from sweep.datasets._pictures import decoded
 
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-_LARGEST = 64_000_000  # pixels: a larger header is refused before it is decoded
 
 
 def imagefolder(
@@ -34,9 +31,12 @@ def imagefolder(
     if len(mean) not in (1, 3):
         raise DataError(f"{len(mean)} means: images are grey (1) or RGB (3)")
     classes = _classes(root)
-    listing = {split: _files(root / folder, classes) for split, folder in _FOLDERS.items()}
-    mode = "L" if len(mean) == 1 else "RGB"
-    return Dataset(classes, {k: _split(v, size, mode) for k, v in listing.items()}, mean, std, size, _digest(root))
+    mode, fingerprint, splits = "L" if len(mean) == 1 else "RGB", _fingerprint(root), {}
+    for name, folder in _FOLDERS.items():
+        files, labels = _files(root / folder, classes)
+        key = digest("imagefolder", fingerprint, name, size, mode)
+        splits[name] = Split(labels, partial(decoded, files, size, mode), key)
+    return Dataset(classes, splits, mean, std, size, fingerprint)
 
 
 def _classes(root: Path) -> tuple[str, ...]:
@@ -55,66 +55,18 @@ def _classes(root: Path) -> tuple[str, ...]:
     return tuple(found["train"])
 
 
-def _files(folder: Path, classes: Sequence[str]) -> list[tuple[Path, int]]:
-    """(image, label), sorted by class and name."""
-    return [
+def _files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Labels]:
+    """Images and their labels, sorted by class and name."""
+    found = [
         (path, label)
         for label, name in enumerate(classes)
         for path in sorted((folder / name).iterdir())
         if path.suffix.lower() in _SUFFIXES
     ]
+    return [path for path, _ in found], np.array([label for _, label in found], dtype=np.int64)
 
 
-def _split(files: Sequence[tuple[Path, int]], size: int, mode: str) -> Split:
-    """Labels now, images decoded in parallel when asked for (Pillow lets go of the interpreter lock)."""
-
-    def decode() -> Images:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.stack(list(pool.map(lambda file: _image(file[0], size, mode), files)))
-
-    return Split(np.array([label for _, label in files], dtype=np.int64), decode)
-
-
-def _image(path: Path, size: int, mode: str) -> Images:
-    """(channels, size, size), uint8."""
-    try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > _LARGEST:
-                raise DataError(f"{path}: {picture.width} x {picture.height} pixels is beyond the bound of 64 million")
-            return _cropped(_convertible(picture).convert(mode), size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot read the image {path}: {error}", "replace it or take it out of the folder") from error
-
-
-def _convertible(picture: Image.Image) -> Image.Image:
-    """The picture in a mode that Pillow converts as one means: it would clip sixteen bits above 255 to white."""
-    if picture.mode == "P" and "transparency" in picture.info:
-        return picture.convert("RGBA")
-    if not picture.mode.startswith("I;16"):
-        return picture
-    return Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8))
-
-
-def _cropped(picture: Image.Image, size: int) -> Images:
-    """Shorter side to `size`, then the centre."""
-    scale = size / min(picture.size)
-    width, height = (max(size, round(side * scale)) for side in picture.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(resized.crop((left, top, left + size, top + size)))
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def _digest(root: Path) -> str:
-    """Hash of relative names and sizes: it tells one content from another without reading the images."""
-    digest = hashlib.sha256()
-    for folder in _FOLDERS.values():
-        for path in sorted((root / folder).rglob("*")):
-            if path.is_file():
-                digest.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is told by name, never filled up with grey
+def _fingerprint(root: Path) -> str:
+    """Of relative names and sizes of all files."""
+    files = (path for folder in _FOLDERS.values() for path in sorted((root / folder).rglob("*")) if path.is_file())
+    return fingerprint_of({path.relative_to(root).as_posix(): path.stat().st_size for path in files})

@@ -1,0 +1,27 @@
+"""CIFAR-10 from its Python batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.data import Dataset, Pixels, Seed, Share
+from sweep.datasets._cifar import Layout, cifar
+
+_LAYOUT = Layout(
+    name="cifar10",
+    folder="cifar-10-batches-py",
+    parts={"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]},
+    meta="batches.meta",
+    labels="labels",
+    classes="label_names",
+)
+
+
+def cifar10(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
+    """Things and animals (10 classes, 32x32 RGB) in root/cifar-10-batches-py: 50,000 to train with, 10,000 to test.
+
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for missing files.
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    """
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    return cifar(_LAYOUT, root, size, mean, std).split(split, validation)

@@ -1,0 +1,27 @@
+"""CIFAR-100 from its Python batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.data import Dataset, Pixels, Seed, Share
+from sweep.datasets._cifar import Layout, cifar
+
+_LAYOUT = Layout(
+    name="cifar100",
+    folder="cifar-100-python",
+    parts={"train": ["train"], "test": ["test"]},
+    meta="meta",
+    labels="fine_labels",
+    classes="fine_label_names",
+)
+
+
+def cifar100(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
+    """Things and animals (100 classes, 32x32 RGB) in root/cifar-100-python: 50,000 to train with, 10,000 to test.
+
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for missing files.
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    """
+    mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    return cifar(_LAYOUT, root, size, mean, std).split(split, validation)

@@ -1,0 +1,125 @@
+"""Tiny ImageNet from the folders of its zip, or from Parquet files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sweep.data import DataError, Dataset, Images, Indices, Labels, Pixels, Seed, Share
+from sweep.datasets._pictures import decoded, of_bytes
+from sweep.datasets._published import Pieces, Published, within
+
+_MEAN, _STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
+
+
+def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation: Share = 0.1) -> Dataset:
+    """ImageNet made small (200 classes, 64x64 RGB) in root/tiny-imagenet-200 or root/data/*.parquet.
+
+    Its 100,000 training images are cut into train and `validation`, stratified by `split`; its official validation of
+    10,000 is the test, as the labels of its test were never published. Raises DataError for what is missing or damaged.
+    Source: Y. Le, X. Yang, "Tiny ImageNet Visual Recognition Challenge", CS231N 2015.
+    """
+    place = root.expanduser().absolute()
+    folder = next((each for each in (place / "tiny-imagenet-200", place) if (each / "wnids.txt").is_file()), None)
+    tables = next((each for each in (place / "data", place) if any(each.glob("train-*.parquet"))), None)
+    if folder is None and tables is None:
+        raise DataError(f"no tiny-imagenet-200 in {place}", f"sweep fetch tiny_imagenet --root {root}")
+    found = _folders(folder, size) if folder else _tables(tables or place, size)
+    sizes, labels, pieces, classes = found
+    about = Published("tiny_imagenet", classes, _MEAN, _STD, size, sizes, labels, pieces)
+    return about.split(split, validation)
+
+
+class _Found(NamedTuple):
+    sizes: Mapping[str, int]
+    labels: Mapping[str, Labels]
+    pieces: Pieces
+    classes: tuple[str, ...]
+
+
+def _folders(folder: Path, size: int) -> _Found:
+    """The layout of the zip; classes in the order of their WordNet ids."""
+    ids = sorted((folder / "wnids.txt").read_text().split())
+    try:
+        listed = {"train": _trained(folder, ids), "test": _annotated(folder, ids)}
+        files = {part: [file for file, _ in pairs] for part, pairs in listed.items()}
+        sizes = {each.relative_to(folder).as_posix(): each.stat().st_size for part in files.values() for each in part}
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error}", "unpack the zip again") from error
+    labels = {part: np.array([label for _, label in pairs], dtype=np.int64) for part, pairs in listed.items()}
+    return _Found(sizes, labels, partial(_of_files, files, size), _words(folder, ids))
+
+
+def _trained(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
+    return [
+        (file, label)
+        for label, name in enumerate(ids)
+        for file in sorted((folder / "train" / name / "images").iterdir())
+        if file.suffix == ".JPEG"
+    ]
+
+
+def _annotated(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
+    """Images and labels of val/val_annotations.txt, sorted by name."""
+    numbers = {name: label for label, name in enumerate(ids)}
+    notes = folder / "val" / "val_annotations.txt"
+    pairs = []
+    for line in sorted(notes.read_text().splitlines()):
+        file, name, *_ = line.split("\t") + [""]
+        if name not in numbers:
+            raise DataError(f"{notes}: `{line}` names no class of wnids.txt")
+        pairs.append((folder / "val" / "images" / file, numbers[name]))
+    return pairs
+
+
+def _words(folder: Path, ids: Sequence[str]) -> tuple[str, ...]:
+    """The first word for each WordNet id; the id itself where there is none."""
+    file = folder / "words.txt"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    words = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return tuple(words.get(name, name).split(",")[0] for name in ids)
+
+
+def _of_files(files: Mapping[str, Sequence[Path]], size: int, part: str, indices: Indices) -> Iterator[Images]:
+    return decoded([files[part][index] for index in indices], size, "RGB")
+
+
+def _tables(folder: Path, size: int) -> _Found:
+    """Parquet files with columns `image` (bytes and path) and `label`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = {part: sorted(folder.glob(f"{name}-*.parquet")) for part, name in (("train", "train"), ("test", "valid"))}
+    if not files["test"]:
+        raise DataError(f"no file {folder}/valid-*.parquet")
+    try:
+        labels = {part: pa.concat_tables([pq.read_table(file, columns=["label"]) for file in several])["label"].to_numpy()
+                  for part, several in files.items()}
+        about = json.loads((pq.read_schema(files["train"][0]).metadata or {}).get(b"huggingface", b"{}"))
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"cannot read the Parquet files in {folder}: {error}") from error
+    count = max(int(several.max()) for several in labels.values()) + 1
+    features = about.get("info", {}).get("features", {})
+    classes = features.get("label", {}).get("names") or [str(number) for number in range(count)]
+    sizes = {file.name: file.stat().st_size for several in files.values() for file in several}
+    within_ = {part: within(several, len(classes), folder) for part, several in labels.items()}
+    return _Found(sizes, within_, partial(_of_rows, files, size), tuple(classes))
+
+
+def _of_rows(files: Mapping[str, Sequence[Path]], size: int, part: str, indices: Indices) -> Iterator[Images]:
+    """A piece per batch of rows that holds any of the examples, which are in ascending order."""
+    import pyarrow.parquet as pq
+
+    start = 0
+    for file in files[part]:
+        for batch in pq.ParquetFile(file).iter_batches(1024, columns=["image"]):
+            chosen = indices[(start <= indices) & (indices < start + len(batch))] - start
+            pictures = batch["image"].take(chosen).to_pylist()
+            start += len(batch)
+            if pictures:
+                yield np.stack([of_bytes(each["bytes"], f"{each['path']} in {file}", size, "RGB") for each in pictures])
