@@ -100,7 +100,7 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     from sweep import table
 
     try:
-        frame = table.read(folder, name).to_pandas()
+        frame = table.read_planned(folder, name).to_pandas()
     except (OSError, ValueError) as error:
         place = str(folder / "tables" / name)
         raise AnalysisError(place, f"cannot be read: {error}", "move the broken part away and run again") from None

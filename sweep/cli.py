@@ -36,7 +36,6 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
 
     \b
     sweep check configs/digits.yaml
-    sweep check configs/digits.yaml train.epochs=2
     sweep check configs/digits.yaml dataset.digits.size=8
     """
     from sweep.config import load
@@ -56,8 +55,7 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 
     \b
     sweep plan configs/digits.yaml
-    sweep plan configs/digits.yaml subsets.per_size=100
-    sweep plan configs/digits.yaml --json
+    sweep plan configs/digits.yaml subsets.per_size=100 --json
     """
     from sweep.config import load
     from sweep.state import state_of
@@ -83,20 +81,14 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
     from sweep.config import load
     from sweep.driver import run as carry_out
     from sweep.progress import Progress
-    from sweep.summary import shown, where_mlflow
+    from sweep.summary import run_text, shown
 
     sweep = load(file, overrides)
     command = f"sweep run {quoted(file, overrides)}"
     with Progress(sweep.folder / "log.txt") as progress:
         state = carry_out(sweep, progress, command=command, overrides=overrides, retry=retry)
-    folder = shown(sweep.folder)
-    failed = f", {state.failed:,} failed: sweep failures {folder}" if state.failed else ""
-    talk(
-        f"{len(state.plan.members)} members and {len(state.plan.candidates):,} candidates are done in {folder}{failed}"
-    )
-    talk(where_mlflow(sweep))
-    talk(f"next: analysis report {folder}")
-    click.echo(folder)
+    talk("\n".join(run_text(state)))
+    click.echo(shown(sweep.folder))
     if state.failed or state.failed_members:
         sys.exit(EXIT_FAILED)
 
@@ -136,7 +128,7 @@ def failures(run: Path, as_json: bool) -> None:
     causes = failure_causes(folder)
     data(causes, failure_text(causes), as_json=as_json)
     if causes:
-        talk(f"next: sweep one {run} ID, or sweep run FILE --retry")
+        talk(f"next: sweep one {run} CANDIDATE, or sweep run FILE --retry")
 
 
 @main.command()
@@ -202,8 +194,7 @@ def doctor(run: Path | None, as_json: bool) -> None:
     from sweep.store import RunFolder
 
     findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
-    lines = [f"{'ok ' if finding.good else 'BAD'} {finding.subject:13} {finding.told}" for finding in findings]
-    data([finding._asdict() for finding in findings], lines, as_json=as_json)
+    data([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
     if not all(finding.good for finding in findings):
         sys.exit(EXIT_FAILED)
 
@@ -229,16 +220,30 @@ def sql(run: Path, query: str, as_json: bool) -> None:
 def sync(run: Path) -> None:
     """Make MLflow say what the tables say, for example after its server was down.
 
-    \b
     sweep sync runs/digits
     """
     from sweep.summary import where_mlflow
-    from sweep.sync import sync as make_equal
-    from sweep.sync import tracker_of
+    from sweep.sync import sync as make_equal, tracker_of
 
     sweep = of_run(run)
     tracker = tracker_of(sweep, talk)
     tracker.open()
     make_equal(tracker, sweep)
     tracker.close("FINISHED")
+    if tracker.lost:
+        sys.exit(EXIT_FAILED)
     talk(where_mlflow(sweep))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder that it is put into.")
+def fetch(name: str, root: Path) -> None:
+    """Fetch a published data set from the network and check it.
+
+    \b
+    sweep fetch cifar10 --root data
+    """
+    from sweep.fetch import fetch as bring
+
+    click.echo("\n".join(str(place) for place in bring(name, root, tell=talk)))

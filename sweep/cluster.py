@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sweep.errors import ToldError
+from sweep.provenance import cores
 from sweep.spec import Execution
 
 _ENVIRONMENT = {
@@ -44,7 +45,8 @@ def cluster(execution: Execution) -> Iterator[None]:
             f"no Ray at {address}: {error}", "is the cluster up, and RAY_AUTH_MODE and its token set?"
         ) from None
     try:
-        _suffices(execution, ray.cluster_resources())
+        if address == "local":  # elsewhere nodes may still be on their way
+            _suffices(execution, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
@@ -52,9 +54,8 @@ def cluster(execution: Execution) -> Iterator[None]:
 
 def _cores(execution: Execution) -> int:
     """Cores for Ray on this machine: as many as the workers that were asked for need, at least."""
-    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = 1 if execution.workers == "auto" else execution.workers
-    return max(present, wanted * execution.threads)
+    return max(cores(), wanted * execution.threads)
 
 
 def _suffices(execution: Execution, resources: Mapping[str, float]) -> None:

@@ -95,6 +95,10 @@ class _Reader:
         if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
             self.mistakes.append(self.document.mistake(("grids",), "a list of mappings is due here", _GRID_EXAMPLE))
             return []
+        for key in _OF_GRID:
+            if key in values and all(key in item for item in items):
+                what = "no grid reads this: each has its own"
+                self.mistakes.append(self.document.mistake((key,), what, f"set grids.0.{key} and so on"))
         return [grid for index, item in enumerate(items) for grid in self.grid(item, index, values)]
 
     def grid(self, item: Mapping[str, Any], index: int, values: Mapping[str, Any]) -> list[Grid]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from sweep.files import StoreError
 from sweep.spec import Execution
 from sweep.state import State
-from sweep.store import RunFolder, StoreError
+from sweep.store import RunFolder
 
 Quartiles = tuple[float, float]
 Cell = tuple[str, str, str]  # architecture, data set, and method or nothing

@@ -73,7 +73,7 @@ class Split:
         first = next(pieces)
         shape, pieces = (len(self), *first.shape[1:]), itertools.chain((first,), pieces)
         if not self.key or math.prod(shape) <= self.bound:
-            return np.ascontiguousarray(first) if len(first) == len(self) else _gathered(pieces, shape)
+            return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _gathered(pieces, shape)
         self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
         _write_once(self.file, pieces, shape)
         return _mapped(self.file)

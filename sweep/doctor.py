@@ -12,8 +12,9 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.files import StoreError
 from sweep.provenance import code_version, machine, versions
-from sweep.store import RunFolder, StoreError
+from sweep.store import RunFolder
 from sweep.table import COLUMNS, part_files
 
 _KEYS = {
@@ -32,6 +33,9 @@ class Finding(NamedTuple):
     good: bool
     subject: str
     told: str
+
+    def __str__(self) -> str:
+        return f"{'ok ' if self.good else 'BAD'} {self.subject:13} {self.told}"
 
 
 def machine_findings(storage: Path) -> Iterator[Finding]:
@@ -97,5 +101,5 @@ def _repeated(folder: RunFolder, table: str, files: int) -> Iterator[Finding]:
 
 def _damage(file: Path, digest: str) -> str:
     if not file.exists():
-        return f"{file} is missing"
+        return f"{file} is missing; sweep run FILE --retry trains it anew"
     return "" if hashlib.sha256(file.read_bytes()).hexdigest() == digest else f"{file} is not what was written"

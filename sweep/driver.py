@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sweep.files import StoreError, now
 from sweep.provenance import code_version, commit, machine, versions
 from sweep.spec import Sweep
-from sweep.state import State, freeze, state_of
-from sweep.store import RunFolder, StoreError, now
+from sweep.state import State, as_begun, freeze, state_of
+from sweep.store import RunFolder
 from sweep.table import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -24,40 +24,36 @@ if TYPE_CHECKING:
 
 
 def run(
-    sweep: Sweep, progress: Progress, *, command: str = "sweep.run", overrides: Sequence[str] = (), retry: bool = False
+    sweep: Sweep,
+    progress: Progress | None = None,
+    *,
+    command: str = "sweep.run",
+    overrides: Sequence[str] = (),
+    retry: bool = False,
 ) -> State:
     """Carry out what is left of a sweep; the same call again continues it. `retry` does anew what failed.
 
     Raises ConfigError, StoreError or LaunchError before anything is computed where that is possible; KeyboardInterrupt
     after an interruption, with everything that was done written down.
     """
-    state = state_of(sweep)
-    if not retry and not state.missing and not state.new:
-        return state
+    if progress is None:
+        from sweep.progress import Progress
+
+        progress = Progress(sweep.folder / "log.txt")
     folder = RunFolder(sweep.folder)
+    state = state_of(as_begun(sweep, progress.say))
+    if not retry and not state.missing and not state.new and _is_settled(folder, sweep):
+        return state
     with folder.lock(command):
         if retry:
-            progress.say(f"{folder.retire('members') + folder.retire('candidates')} parts with failures are made anew")
-        return _Run(as_begun(sweep, progress), progress).carry_out(command, overrides)
+            progress.say(f"{folder.retire()} parts of members and candidates are made anew")
+        return _Run(state.plan.sweep, progress).carry_out(command, overrides)
 
 
-def as_begun(sweep: Sweep, progress: Progress) -> Sweep:
-    """The sweep with the batch and threads that its run folder was begun with, so that equal ids have equal bits.
-
-    Raises StoreError where the folder holds rows of other metrics.
-    """
-    folder = RunFolder(sweep.folder)
-    if not folder.exists:
-        return sweep
+def _is_settled(folder: RunFolder, sweep: Sweep) -> bool:
+    """Whether the last call on the folder came to its end, with the same sweep."""
     info = folder.info()
-    if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
-        what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
-        raise StoreError(what, "give the sweep another name to measure others")
-    begun = {key: value for key, value in info.get("evaluation", {}).items() if getattr(sweep.execution, key) != value}
-    for key, value in begun.items():
-        progress.say(f"execution.{key} stays {value}, as this run was begun with, so that its numbers stay comparable")
-    execution = sweep.execution.model_copy(update=begun)
-    return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
+    return info.get("sweep_id") == sweep.id and bool(info["invocations"][-1]["finished_at"])
 
 
 class _Run:
@@ -70,8 +66,7 @@ class _Run:
         self.tracker: Any = None
 
     def carry_out(self, command: str, overrides: Sequence[str]) -> State:
-        """Members, candidates, MLflow; the state at the end."""
-        from sweep.cluster import cluster
+        """Members, candidates, MLflow; the state at the end. Ray is started only if there is something to compute."""
         from sweep.prepare import check_networks, datasets
 
         self.made = datasets(self.sweep)
@@ -80,21 +75,24 @@ class _Run:
         self.folder.create(about)
         state = state_of(self.sweep)
         freeze(self.folder, self.sweep, state.plan)
-        with self._invocation(command, overrides), self._stoppable():
-            for dataset in self.made.values():
-                dataset.decode()  # here, once: all workers share what it gives
-            self._open_tracker()
-            self.progress.say(
-                f"starting Ray: {len(state.missing)} members to train, {state.new:,} candidates to evaluate"
-            )
-            with cluster(self.sweep.execution):
-                self._train(state)
-                self._evaluate(state)
-            self.progress.end()
-            self._mirror()
+        with self._invocation(command, overrides), self._stoppable(), self._tracked():
+            if state.missing or state.new:
+                self._compute(state)
             if self.stopping:
                 raise KeyboardInterrupt
         return state_of(self.sweep)
+
+    def _compute(self, state: State) -> None:
+        """What is missing, on Ray."""
+        from sweep.cluster import cluster
+
+        for dataset in self.made.values():
+            dataset.decode()  # here, once: all workers share what it gives
+        self.progress.say(f"starting Ray: {len(state.missing)} members to train, {state.new:,} candidates to evaluate")
+        with cluster(self.sweep.execution):
+            self._train(state)
+            self._evaluate(state)
+        self.progress.end()
 
     @contextmanager
     def _invocation(self, command: str, overrides: Sequence[str]) -> Iterator[None]:
@@ -167,27 +165,26 @@ class _Run:
         from sweep.pools import failed_members
 
         failed = failed_members(self.folder)
+        rows = self.folder.read("pairs", ["member_a", "member_b"])
+        present = set(zip(rows["member_a"].to_pylist(), rows["member_b"].to_pylist(), strict=True))
         for pool in state.plan.pools:
             if not self.stopping:
-                self._pairs(pool, failed)
+                self._pairs(pool, failed, present)
         if state.new and not self.stopping:
             self.progress.begin("candidates done", state.new)
-            Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write).run(
-                state.blocks, self.made, self._tick
-            )
+            launcher = Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write, self._tick)
+            launcher.run(state.blocks, self.made)
 
     def _weights(self, pool: Pool, failed: Mapping[str, str]) -> PoolWeights:
         from sweep.pools import pool_weights
 
         return pool_weights(self.folder, pool, self.made[pool.population.dataset], failed)
 
-    def _pairs(self, pool: Pool, failed: Mapping[str, str]) -> None:
+    def _pairs(self, pool: Pool, failed: Mapping[str, str], present: Collection[tuple[str, str]]) -> None:
         """The distances of a pool's pairs that have no row."""
         from sweep.identity import content_id
         from sweep.pairs import open_pairs, pair_rows
 
-        rows = self.folder.read("pairs", ["member_a", "member_b"])
-        present = set(zip(rows["member_a"].to_pylist(), rows["member_b"].to_pylist(), strict=True))
         pairs = open_pairs(pool, failed, present)
         if pairs:
             part = content_id("pairs", [pool.id, pairs])
@@ -195,9 +192,7 @@ class _Run:
 
     def _write(self, block: str, pool: Pool, rows: Rows, attempts: int) -> None:
         """Write a whole block, the candidates last, for they say that it is done."""
-        rows.order()
-        splits = sorted({row["split"] for row in rows.candidates})
-        part = block if len(splits) == len(self.sweep.settings.splits) else f"{block}-{'-'.join(splits)}"
+        part = rows.part(block)
         task = {
             "task_id": part,
             "kind": "block",
@@ -208,7 +203,8 @@ class _Run:
         if rows.predictions:
             self.folder.append("predictions", part, rows.predictions)
         self.folder.append("tasks", part, [task | rows.cost])
-        self.folder.append("candidates", part, rows.candidates)
+        if not self.folder.append("candidates", part, rows.candidates):
+            raise StoreError(f"{self.folder.part('candidates', part)} is there already", "sweep doctor RUN tells more")
         failed = len({row["candidate_id"] for row in rows.candidates if row["status"] == "failed"})
         self.progress.advance(len({row["candidate_id"] for row in rows.candidates}), failed)
         stage = self.progress.stage
@@ -220,22 +216,24 @@ class _Run:
         self.progress.advance(0)
         return self.stopping
 
-    def _open_tracker(self) -> None:
-        """MLflow, where it is wanted."""
-        if self.sweep.execution.mlflow:
-            from sweep.sync import tracker_of
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """MLflow, where it is wanted: told how far the run is, and at its end made to say what the tables say."""
+        if not self.sweep.execution.mlflow:
+            yield
+            return
+        from sweep.sync import sync, tracker_of
 
-            self.tracker = tracker_of(self.sweep, self.progress.say)
-            self.tracker.open()
-
-    def _mirror(self) -> None:
-        """Make MLflow say what the tables say."""
-        if self.tracker:
-            from sweep.sync import sync
-
-            self.progress.say("writing MLflow runs")
-            sync(self.tracker, self.sweep)
-            self.tracker.close("KILLED" if self.stopping else "FINISHED")
+        self.tracker = tracker_of(self.sweep, self.progress.say)
+        self.tracker.open()
+        try:
+            yield
+        except BaseException as error:
+            self.tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        self.progress.say("writing MLflow runs")
+        sync(self.tracker, self.sweep)
+        self.tracker.close("FINISHED")
 
 
 def _time() -> str:

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -71,10 +72,12 @@ class _Point(NamedTuple):
 
 
 def _plain(value: Any) -> Any:
-    """Paths as text, tuples as lists: what JSON and YAML can hold."""
+    """Paths as absolute text, tuples as lists: what JSON and YAML can hold."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+    if isinstance(value, Path):
+        return str(value.expanduser().absolute())  # a resolved configuration is read from anywhere
+    return value
 
 
 def choices(kind: str, value: Any, path: KeyPath, document: Document) -> list[Choice]:

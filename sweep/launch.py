@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sweep.cluster import LaunchError
 from sweep.plan import Work
 from sweep.task import Rows, failed_rows
 
@@ -27,16 +29,19 @@ class Worker:
     def __init__(
         self, datasets: Mapping[Choice, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution
     ) -> None:
-        import torch
+        from sweep.models import steady
 
-        torch.set_num_threads(execution.threads)
         self.datasets, self.sweep, self.metrics, self.execution = datasets, sweep, metrics, execution
-        self.device = "cuda" if execution.gpus_per_worker and torch.cuda.is_available() else "cpu"
+        self.device = steady(execution.threads, execution.gpus_per_worker)
         self.evaluator: Any = None
+
+    def ready(self) -> None:
+        """Answers once the actor has its place and its libraries."""
 
     def run(self, pool: Pool, weights: Sequence[Any], work: Work) -> Rows:
         """Evaluate a piece of a block. The weights come as a reference in a list, which Ray leaves alone."""
         import ray
+        import torch
 
         from sweep.pools import bench_of
         from sweep.provenance import worker
@@ -44,9 +49,12 @@ class Worker:
 
         if self.evaluator is None or self.evaluator.pool.id != pool.id:
             dataset = self.datasets[pool.population.dataset]
-            bench = bench_of(pool, ray.get(weights[0]), dataset, self.device, self.execution.batch)
+            bench = bench_of(pool, ray.get(weights[0]), dataset, str(self.device), self.execution.batch)
             self.evaluator = Evaluator(bench, pool, self.sweep, self.metrics)
-        rows: Rows = self.evaluator.block(work)
+        try:
+            rows: Rows = self.evaluator.block(work)
+        except torch.AcceleratorError:
+            os._exit(1)  # the device is of no use to this process any more; another one finds who is to blame
         rows.cost |= worker()
         return rows
 
@@ -75,20 +83,28 @@ class Launcher:
     """Carries blocks to actors and hands each whole block's rows to `sink`."""
 
     def __init__(
-        self, plan: Plan, weights: Callable[[Pool], PoolWeights], sink: Callable[[str, Pool, Rows, int], None]
+        self,
+        plan: Plan,
+        weights: Callable[[Pool], PoolWeights],
+        sink: Callable[[str, Pool, Rows, int], None],
+        stopping: Callable[[], bool],
     ) -> None:
-        self.plan, self.weights, self.sink = plan, weights, sink
+        self.plan, self.weights, self.sink, self.stopping = plan, weights, sink, stopping
         self.execution = plan.sweep.execution
         self.queue: deque[Piece] = deque()
         self.open: dict[str, _Open] = {}
+        self.starting: dict[Any, Any] = {}  # reference of `ready` -> actor that has no place yet
         self.actors: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
         self.flying: dict[Any, tuple[Any, Piece]] = {}  # reference -> (actor, piece)
         self.shared: dict[str, Any] = {}  # pool -> reference to its weights, while it has open blocks
-        self.new_actor: Callable[[], Any]
         self.left: Counter[str] = Counter()  # pool -> open blocks
+        self.stillborn = 0  # actors that never came to be since the last one that did
 
-    def run(self, blocks: Mapping[str, Work], datasets: Mapping[Choice, Dataset], stopping: Callable[[], bool]) -> None:
-        """Evaluate all blocks; once `stopping` says so, those that run are finished and no more begun."""
+    def run(self, blocks: Mapping[str, Work], datasets: Mapping[Choice, Dataset]) -> None:
+        """Evaluate all blocks; once `stopping` says so, those that run are finished and no more begun.
+
+        Raises LaunchError where no worker can be started.
+        """
         import ray
 
         for name, work in blocks.items():
@@ -96,31 +112,55 @@ class Launcher:
             self.queue.append(Piece(name, pool, work))
             self.open[name] = _Open(pool)
             self.left[pool.id] += 1
-        arguments = (ray.put(dict(datasets)), self.plan.sweep.name, self.plan.sweep.metrics, self.execution)
         execution = self.execution
+        arguments = (ray.put(dict(datasets)), self.plan.sweep.name, self.plan.sweep.metrics, execution)
         remote: Any = ray.remote(num_cpus=execution.threads, num_gpus=execution.gpus_per_worker)(Worker)
         self.new_actor = partial(remote.remote, *arguments)
-        for _ in range(min(self._size(ray.cluster_resources()), len(self.queue))):
-            self.actors[self.new_actor()] = []
-        while self.flying or (self.queue and not stopping()):
-            if not stopping():
-                self._fill()
-            ready, _ = ray.wait(list(self.flying), num_returns=1, timeout=1.0)
-            for reference in ready:
-                self._receive(reference)
-        for actor in self.actors:
-            ray.kill(actor)
+        for _ in range(min(size_of(execution, ray.nodes()), len(self.queue))):
+            self._start()
+        try:
+            while self.open and (self.flying or not self.stopping()):
+                self._turn()
+        finally:
+            for actor in [*self.actors, *self.starting.values()]:
+                ray.kill(actor)
 
-    def _size(self, resources: Mapping[str, float]) -> int:
-        """How many actors fit the cluster."""
-        if self.execution.workers != "auto":
-            return self.execution.workers
-        by_cpu = int(resources.get("CPU", 1) // self.execution.threads)
-        gpus = self.execution.gpus_per_worker
-        return max(1, min(by_cpu, int(resources.get("GPU", 0) / gpus) if gpus else by_cpu))
+    def _turn(self) -> None:
+        """Hand out what there is room for, and take what has come back."""
+        import ray
+
+        if not self.stopping():
+            self._fill()
+        ready, _ = ray.wait([*self.starting, *self.flying], num_returns=1, timeout=1.0)
+        for reference in ready:
+            if reference in self.starting:
+                self._welcome(reference)
+            else:
+                self._receive(reference)
+
+    def _start(self) -> None:
+        """Ask for an actor; it is given work once it has its place."""
+        actor = self.new_actor()
+        self.starting[actor.ready.remote()] = actor
+
+    def _welcome(self, reference: Any) -> None:
+        """An actor that came to be, or did not."""
+        import ray
+
+        actor = self.starting.pop(reference)
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError as error:
+            self.stillborn += 1
+            if self.stillborn > self.execution.retries and not self.actors:
+                raise LaunchError(f"no worker can be started: {_reason(error)}", "sweep doctor tells more") from None
+            self._start()
+            return
+        self.stillborn = 0
+        self.actors[actor] = []
 
     def _fill(self) -> None:
-        """Give pieces to actors that have room; a piece that lost a worker before flies alone."""
+        """Give pieces to actors that have room; a piece that failed before flies alone."""
         for actor, calls in self.actors.items():
             while self.queue and len(calls) < _WINDOW:
                 suspect = self.queue[0].attempts > 0
@@ -150,31 +190,27 @@ class Launcher:
             self.actors[actor].remove(reference)
         try:
             self._done(piece, ray.get(reference))
-        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
-            if self.actors.pop(actor, None) is not None:
-                self.actors[self.new_actor()] = []
-            self._retry(piece, f"its worker died: {_reason(error)}")
         except ray.exceptions.RayTaskError as error:
-            self._halve(piece, _reason(error))
+            self._retry(piece, _reason(error))
+        except ray.exceptions.RayError as error:  # the worker, its node, or what it gave back is lost
+            if self.actors.pop(actor, None) is not None:
+                ray.kill(actor)
+                self._start()
+            self._retry(piece, f"its worker died: {_reason(error)}")
 
     def _retry(self, piece: Piece, cause: str) -> None:
-        """Try again what lost its worker; beyond the retries, look for the candidate that is to blame."""
-        piece.attempts += 1
+        """Try again what went wrong; beyond the retries, look in halves for the candidate that is to blame."""
         self.open[piece.block].attempts += 1
-        if piece.attempts > self.execution.retries:
-            self._halve(piece, cause)
-        else:
-            self.queue.appendleft(piece)
-
-    def _halve(self, piece: Piece, cause: str) -> None:
-        """Two halves of a piece that fails as a whole; a single candidate becomes a failed row."""
+        if piece.attempts < self.execution.retries:
+            self.queue.appendleft(replace(piece, attempts=piece.attempts + 1))
+            return
         if len(piece.work) == 1:
             self._done(piece, failed_rows(piece.work, piece.pool, self.plan.sweep.name, cause))
             return
         middle = len(piece.work) // 2
         self.open[piece.block].pieces += 1
         for half in (piece.work[middle:], piece.work[:middle]):
-            self.queue.appendleft(Piece(piece.block, piece.pool, half, piece.attempts))
+            self.queue.appendleft(replace(piece, work=half, attempts=max(piece.attempts, 1)))
 
     def _done(self, piece: Piece, rows: Rows) -> None:
         """Add a piece's rows to its block, and hand over the block once it is whole."""
@@ -187,6 +223,23 @@ class Launcher:
             if not self.left[piece.pool.id]:
                 self.shared.pop(piece.pool.id, None)
             self.sink(piece.block, block.pool, block.rows, block.attempts + 1)
+
+
+def size_of(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """How many workers to ask for: the number that was given, else as many as the nodes have room for now."""
+    if execution.workers != "auto":
+        return execution.workers
+    rooms = [node["Resources"] for node in nodes if node["Alive"]]
+    return max(1, sum(_room(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms))
+
+
+def _room(execution: Execution, cpus: float, gpus: float) -> int:
+    """Workers that one node has room for: a share of a GPU lies on one GPU, so shares do not add up across them."""
+    by_cpu, share = int(cpus // execution.threads), execution.gpus_per_worker
+    if not share:
+        return by_cpu
+    per_gpu = int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)
+    return min(by_cpu, per_gpu)
 
 
 def _reason(error: Exception) -> str:

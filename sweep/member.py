@@ -14,11 +14,12 @@ import torch
 
 from sweep.data import Dataset
 from sweep.evaluate import to_device
+from sweep.files import StoreError, now, replace
 from sweep.identity import canonical
 from sweep.plan import Member
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
-from sweep.store import RunFolder, StoreError, now, replace
+from sweep.store import RunFolder
 from sweep.train import Trained, train
 
 Row = dict[str, Any]
@@ -128,5 +129,5 @@ def describe(member: Member, sweep: str) -> Row:
 
 def _cost(member: Member, seconds: float, cpu_seconds: float) -> Row:
     """What the training cost."""
-    task = {"task_id": member.id, "kind": "member", "pool_id": member.pool_id, "rows": 1, "attempts": 1}
+    task = {"task_id": member.id, "kind": "member", "pool_id": member.pool_id, "rows": 1}
     return task | {"seconds": seconds, "cpu_seconds": cpu_seconds} | worker()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -44,15 +45,20 @@ def layout_of(model: nn.Module, classes: int) -> Layout:
     return Layout(tuple(entries), tuple(counters), tuple(tied))
 
 
+_GAIN = re.compile("gamma|scale|gain|alpha|temperature|gating")
+"""Parameters that multiply activations outside of normalisation, as a layer scale does; they act as a norm's weight."""
+
+
 def _roles(model: nn.Module) -> dict[str, str]:
-    """Tensor name -> role, from the module that holds it."""
+    """Tensor name -> role, from the module that holds it; position embeddings and class tokens are weights."""
     running = {"running_mean": "mean", "running_var": "variance"}
     roles = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         dot = f"{prefix}." if prefix else ""
-        norm = "norm" in type(module).__name__.lower()
+        norm = re.search("norm|affine", type(module).__name__.lower())
         for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
-            roles[dot + name] = "norm" if norm else "bias" if tensor.ndim <= 1 else "weight"
+            gain = norm or _GAIN.search(name)
+            roles[dot + name] = "norm" if gain else "bias" if tensor.ndim <= 1 else "weight"
         for name, _ in module.named_buffers(recurse=False, remove_duplicate=False):
             roles[dot + name] = running.get(name, "buffer")
     return roles
@@ -121,3 +127,16 @@ def build(architecture: Callable[..., nn.Module], shape: tuple[int, int, int], s
     """A freshly initialised model for (classes, channels, size), the same for the same seed."""
     with seeded(seed):
         return architecture(*shape, **settings).float()
+
+
+def steady(threads: int, gpus: float) -> torch.device:
+    """The device of a worker with that many GPUs, and torch so set that it gives the same bits again.
+
+    Raises RuntimeError where GPUs were asked for and torch sees none.
+    """
+    torch.set_num_threads(threads)  # a reused process keeps the threads of whoever had it before
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    if gpus and not torch.cuda.is_available():
+        raise RuntimeError(f"{gpus:g} GPU asked for, and torch {torch.__version__} sees none: is it a CUDA build?")
+    return torch.device("cuda" if gpus else "cpu")

@@ -137,7 +137,9 @@ class Bench:
         return self.accuracy_of(self.said(source, merge, "validation").logits)
 
     def accuracy_of(self, logits: Tensor) -> float:
-        """Accuracy of outputs on the validation split."""
+        """Accuracy of outputs on the validation split; below any other where they are not finite."""
+        if not bool(torch.isfinite(logits).all()):
+            return float("-inf")
         return measure(logits, self.split("validation").labels, ("accuracy",))["accuracy"]
 
     def _head(self) -> tuple[Tensor, Tensor]:

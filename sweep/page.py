@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.identity import content_id
-from sweep.table import SCHEMA_VERSION, read
+from sweep.table import SCHEMA_VERSION, read_planned as read
 
 _MOST_PARAMS = 100
 _ORIGIN = ("population", "architecture", "dataset", "start")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.files import now
 from sweep.outputs import PoolWeights
 from sweep.plan import Pool
 from sweep.provenance import code_version
-from sweep.store import now
 from sweep.task import origin
 
 _CHUNK = 1 << 18  # columns in double precision at a time

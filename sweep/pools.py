@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from sweep.candidate import Evaluation
 from sweep.data import Dataset
+from sweep.files import StoreError
 from sweep.grid import Choice
-from sweep.models import build, to_state
+from sweep.models import build, differences, layout_of, to_state
 from sweep.outputs import Bench, PoolWeights
 from sweep.plan import Candidate, Member, Pool
 from sweep.store import RunFolder
-
-if TYPE_CHECKING:
-    pass
 
 
 @cache
@@ -45,12 +42,21 @@ def failed_members(folder: RunFolder) -> dict[str, str]:
 def pool_weights(folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mapping[str, str]) -> PoolWeights:
     """The weights of a pool from the run folder; `failed` maps members without weights to their causes.
 
-    Raises StoreError for weights that cannot be read, and ValueError for those of another architecture.
+    Raises StoreError for weights that cannot be read or are of another architecture, by its first three differences.
     """
     model = new_model(pool.members[0], dataset)
 
+    layout = layout_of(model, len(dataset.classes))
+
     def state(member: Member) -> dict[str, Tensor] | None:
-        return None if member.id in failed else folder.load_weights(member.id)
+        if member.id in failed:
+            return None
+        weights = folder.load_weights(member.id)
+        problems = differences(weights, layout)
+        if problems:
+            file = folder.weights_file(member.id)
+            raise StoreError(f"{file} does not fit {pool.population.architecture.name}: {'; '.join(problems[:3])}")
+        return weights
 
     start = state(pool.start) if pool.start else None
     weights = PoolWeights.of([state(member) for member in pool.members], start, model, len(dataset.classes))

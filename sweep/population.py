@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.store import RunFolder, StoreError, now
+from sweep.files import StoreError, now
+from sweep.store import RunFolder
 
 if TYPE_CHECKING:
     from sweep.data import Dataset
@@ -96,6 +97,9 @@ def _watchers(told: Callable[[int], None], stopping: Callable[[], bool]) -> tupl
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.told(1)
 
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.told(1)
+
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             self.told(0)
 
@@ -125,7 +129,7 @@ def _settle(job: Job, results: Any) -> None:
             raise KeyboardInterrupt
         cause = _last_line(errors[identity])
         if StoreError.__name__ in cause:
-            raise StoreError(f"a training could not write its results: {cause}")
+            raise StoreError(f"a training could not read or write the run folder: {cause}")
         fail(member, job.sweep, folder, cause)
 
 
@@ -140,19 +144,12 @@ def _trial(config: dict[str, Any], *, job: Job) -> dict[str, Any]:
     import torch
 
     from sweep.member import train_member
+    from sweep.models import steady
 
-    execution = job.execution
-    torch.set_num_threads(execution.threads)  # a reused worker keeps the threads of whoever had it before
-    member = job.members[config["member"]]
-    device = "cuda" if execution.gpus_per_member and torch.cuda.is_available() else "cpu"
-    train_member(
-        member,
-        job.sweep,
-        job.datasets[member.population.dataset],
-        RunFolder(job.folder),
-        device,
-        checkpoint_seconds=execution.checkpoint_seconds,
-    )
-    if device == "cuda":
+    execution, member = job.execution, job.members[config["member"]]
+    device = steady(execution.threads, execution.gpus_per_member)
+    dataset, every = job.datasets[member.population.dataset], execution.checkpoint_seconds
+    train_member(member, job.sweep, dataset, RunFolder(job.folder), str(device), checkpoint_seconds=every)
+    if device.type == "cuda":
         torch.cuda.empty_cache()
     return {"trained": 1}

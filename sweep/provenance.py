@@ -53,6 +53,11 @@ def versions() -> dict[str, str]:
     return installed
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine() -> dict[str, Any]:
     """Host, processor, cores, memory and accelerators of this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -60,7 +65,7 @@ def machine() -> dict[str, Any]:
         "host": socket.gethostname(),
         "system": platform.platform(),
         "cpu": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_bytes": memory,
         "accelerators": _accelerators(),
     }

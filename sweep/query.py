@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from sweep.store import RunFolder, StoreError
+from sweep.files import StoreError
+from sweep.store import RunFolder
 from sweep.table import COLUMNS, part_files
 
 _HINT = 'sweep sql RUN "describe candidates" lists the columns'

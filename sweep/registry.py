@@ -38,6 +38,13 @@ _PLAINER = {
     "model_type": "a mapping is due here",
     "path_type": "a path is due here",
 }
+_BROUGHT = {
+    "weights": ("members", "base", "score", "generator"),
+    "features": ("features", "heads", "logits", "generator"),
+    "logits": ("logits", "generator"),
+}
+"""Space -> what the engine brings to a method there."""
+
 _SPACES = {"members": "weights", "features": "features", "heads": "features", "logits": "logits"}
 
 
@@ -129,7 +136,7 @@ def explain(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | i
 
 def suggestion(word: str, known: list[str]) -> str:
     """A hint for a name that is not known: the nearest ones, else all of a short list."""
-    near = difflib.get_close_matches(word, known, n=2, cutoff=0.6)
+    near = difflib.get_close_matches(word, known, n=4, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
     return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if 0 < len(known) <= 30 else ""
@@ -179,6 +186,10 @@ def _lawful(entry: Entry) -> Entry:
         raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
     if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
         raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
+    strange = [need for need in entry.needs if entry.kind == "methods" and need not in _BROUGHT[entry.space]]
+    if strange:
+        what = f"`{entry.name}` averages {entry.space}, where there is no `{strange[0]}`"
+        raise RegistryError([((), what, f"there: {', '.join(_BROUGHT[entry.space])}")])
     _ = entry.settings
     return entry
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.files import StoreError, replace
 from sweep.plan import Member, Plan, Work, make_plan
 from sweep.spec import Sweep
-from sweep.store import RunFolder, StoreError, replace
+from sweep.store import RunFolder
 
 
 @dataclass(frozen=True)
@@ -56,35 +59,61 @@ def state_of(sweep: Sweep) -> State:
     if folder.exists:
         folder.info()
     plan = make_plan(sweep, fingerprints(sweep), planned_blocks(folder))
-    splits, done = sweep.settings.splits, folder.done()
+    done, statuses = folder.done()
+    splits = sweep.settings.splits
     blocks: dict[str, Work] = {}
     for name, candidates in plan.blocks.items():
         open_splits = ((c, tuple(split for split in splits if split not in done.get(c.id, ()))) for c in candidates)
         work = [(candidate, todo) for candidate, todo in open_splits if todo]
         if work:
             blocks[name] = work
-    return State(plan, folder.statuses("members", "member_id"), folder.statuses("candidates", "candidate_id"), blocks)
+    return State(plan, folder.statuses("members", "member_id"), statuses, blocks)
+
+
+def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
+    """The sweep with the batch and threads that its run folder was begun with, so that equal ids have equal bits.
+
+    Raises StoreError where the folder holds rows of other metrics.
+    """
+    folder = RunFolder(sweep.folder)
+    if not folder.exists:
+        return sweep
+    info = folder.info()
+    if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
+        what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
+        raise StoreError(what, "give the sweep another name to measure others")
+    begun = {key: value for key, value in info.get("evaluation", {}).items() if getattr(sweep.execution, key) != value}
+    for key, value in begun.items():
+        say(f"execution.{key} stays {value}, as this run was begun with, so that its numbers stay comparable")
+    execution = sweep.execution.model_copy(update=begun)
+    return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
 
 
 def planned_blocks(folder: RunFolder) -> dict[str, str]:
     """candidate_id -> block of everything that was ever planned here."""
+    return {candidate: block for candidate, block, _ in _earlier(folder)}
+
+
+def _earlier(folder: RunFolder) -> list[tuple[str, str, str]]:
+    """(candidate_id, block_id, pool_id) of everything that was ever planned here. Raises StoreError."""
     file = folder.path / "plan.parquet"
     if not file.exists():
-        return {}
+        return []
     try:
-        rows = pq.read_table(file, columns=["candidate_id", "block_id"])
+        rows = pq.read_table(file, columns=["candidate_id", "block_id", "pool_id"])
     except (pa.ArrowException, OSError) as error:
         hint = "move it aside: the plan is made anew, and what is done stays done"
         raise StoreError(f"cannot read {file}: {error}", hint) from None
-    return dict(zip(rows["candidate_id"].to_pylist(), rows["block_id"].to_pylist(), strict=True))
+    return list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
 def freeze(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
-    """Write the resolved sweep and the plan before the first task; what was planned before stays in it."""
+    """Write the resolved sweep and the plan before the first task; what was planned before stays in it, marked so."""
     replace(folder.path / "sweep.yaml", sweep.to_yaml().encode())
-    blocks = planned_blocks(folder) | {candidate.id: candidate.block for candidate in plan.candidates}
+    current = {candidate.id for candidate in plan.candidates}
+    before = [(*row, False) for row in _earlier(folder) if row[0] not in current]
+    rows = [(candidate.id, candidate.block, candidate.pool_id, True) for candidate in plan.candidates] + before
+    names = ("candidate_id", "block_id", "pool_id", "planned")
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        pa.table({"candidate_id": list(blocks), "block_id": list(blocks.values())}), sink, compression="zstd"
-    )
+    pq.write_table(pa.table([list(column) for column in zip(*rows, strict=True)], names), sink, compression="zstd")
     replace(folder.path / "plan.parquet", sink.getvalue().to_pybytes())

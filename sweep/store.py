@@ -9,85 +9,19 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sweep.errors import ToldError
+from sweep.files import StoreError, now, publish, replace, telling
 from sweep.table import COLUMNS, SCHEMA_VERSION, part_files, read, schema
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Row = Mapping[str, Any]
-
-
-class StoreError(ToldError):
-    """A run folder that cannot be used."""
-
-
-def now() -> datetime:
-    """The present, UTC without a zone, as tables hold it."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Failures of the file system as StoreError that names the place."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        hint = "free some space and run the same command again: nothing is lost" if error.errno == 28 else ""
-        raise StoreError(f"cannot write {path}: {error.strerror or error}", hint) from error
-
-
-def publish(path: Path, content: bytes) -> bool:
-    """Write a file whole or not at all; False where it exists already, which is left as it is.
-
-    Temporary file in the same folder, fsync, link (which never overwrites), unlink, fsync of the folder.
-    """
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(path.parent)
-    return True
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file whole in the place of an older one, for what describes the run and is no record."""
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class RunFolder:
@@ -103,7 +37,7 @@ class RunFolder:
 
     def create(self, info: Mapping[str, Any]) -> None:
         """Begin the run folder where there is none yet."""
-        with _told(self.path):
+        with telling(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.exists:
             self.write_info(info)
@@ -140,10 +74,10 @@ class RunFolder:
         """Where a part lies."""
         return self.path / "tables" / table / "parts" / f"{part}.parquet"
 
-    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows of a table."""
+    def read(self, table: str, columns: Sequence[str] | None = None, **equal: str) -> pa.Table:
+        """All rows of a table, or those whose columns equal what is given."""
         try:
-            return read(self.path, table, columns)
+            return read(self.path, table, columns, **equal)
         except (pa.ArrowException, OSError) as error:
             bad = next((f for f in part_files(self.path, table) if not _readable(f)), self.path)
             raise StoreError(
@@ -155,37 +89,60 @@ class RunFolder:
         rows = self.read(table, [key, "status"])
         return dict(zip(rows[key].to_pylist(), rows["status"].to_pylist(), strict=True))
 
-    def done(self) -> dict[str, set[str]]:
-        """candidate_id -> splits that have a row."""
-        rows = self.read("candidates", ["candidate_id", "split"])
-        done: dict[str, set[str]] = {}
-        for identity, split in zip(rows["candidate_id"].to_pylist(), rows["split"].to_pylist(), strict=True):
-            done.setdefault(identity, set()).add(split)
-        return done
+    def done(self) -> tuple[dict[str, set[str]], dict[str, str]]:
+        """candidate_id -> splits that have a row, and candidate_id -> status, failed before any other."""
+        rows = self.read("candidates", ["candidate_id", "split", "status"])
+        splits: dict[str, set[str]] = {}
+        statuses: dict[str, str] = {}
+        for identity, split, status in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+            splits.setdefault(identity, set()).add(split)
+            if statuses.get(identity) != "failed":
+                statuses[identity] = status
+        return splits, statuses
 
-    def retire(self, table: str) -> int:
-        """Move parts with failed rows aside, so that what they hold runs again; returns how many parts."""
+    def retire(self) -> int:
+        """Move parts with failed rows aside, and those of members whose weights are gone, so that they are made anew.
+
+        Returns how many parts of members and candidates.
+        """
         retired = 0
-        for file in part_files(self.path, table):
-            if pc.any(pc.equal(pq.read_table(file, columns=["status"])["status"], "failed")).as_py():
-                target = self.path / "retired" / f"{table}-{file.stem}-{os.urandom(4).hex()}.parquet"
-                with _told(target):
-                    target.parent.mkdir(exist_ok=True)
-                    file.rename(target)
-                retired += 1
+        for table, beside in (("members", ("curves", "tasks")), ("candidates", ("predictions", "tasks"))):
+            for file in part_files(self.path, table):
+                if self._is_spoilt(file, table):
+                    retired += 1
+                    for each in (*beside, table):  # the part that says that it is done goes last
+                        self._put_aside(self.part(each, file.stem), each)
         return retired
+
+    def _is_spoilt(self, file: Path, table: str) -> bool:
+        """Whether a part holds a failure, or a member whose weights are gone."""
+        columns = ["status", "member_id"] if table == "members" else ["status"]
+        rows = pq.read_table(file, columns=columns).to_pylist()
+        lost = table == "members" and any(not self.weights_file(row["member_id"]).exists() for row in rows)
+        return lost or any(row["status"] == "failed" for row in rows)
+
+    def _put_aside(self, part: Path, table: str) -> None:
+        """Move a part out of its table, if it is there."""
+        target = self.path / "retired" / f"{table}-{part.stem}-{os.urandom(4).hex()}.parquet"
+        with telling(target):
+            target.parent.mkdir(exist_ok=True)
+            if part.exists():
+                part.rename(target)
 
     def weights_file(self, member_id: str) -> Path:
         """Where a member's weights lie."""
         return self.path / "members" / f"{member_id}.safetensors"
 
     def save_weights(self, member_id: str, state: Mapping[str, Tensor]) -> tuple[str, int]:
-        """Write a member's weights, the first writer wins; hash and size of what is there then."""
+        """Write a member's weights; their hash and size.
+
+        What is there without a row in `members` was left by a process that was lost, and is replaced.
+        """
         from safetensors.torch import save
 
         file = self.weights_file(member_id)
-        publish(file, save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}))
-        content = file.read_bytes()
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+        replace(file, content)
         return hashlib.sha256(content).hexdigest(), len(content)
 
     def load_weights(self, member_id: str) -> dict[str, Tensor]:
@@ -198,13 +155,14 @@ class RunFolder:
             return load_file(file)
         except (OSError, SafetensorError) as error:
             raise StoreError(
-                f"cannot read the weights {file}: {error}", "sweep doctor RUN tells what is damaged"
+                f"cannot read the weights {file}: {error}",
+                "sweep run FILE --retry trains the members whose files are gone",
             ) from None
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         """One driver at a time; raises StoreError that says who holds the folder. A dead owner's lock is free."""
-        with _told(self.path):
+        with telling(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - it is held open as long as the lock
         with file:

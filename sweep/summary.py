@@ -7,10 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.files import StoreError
+from sweep.provenance import cores
 from sweep.query import aligned
-from sweep.registry import NEEDS, RegistryError, suggestion
-from sweep.registry import names as names_of
-from sweep.store import RunFolder, StoreError
+from sweep.registry import NEEDS, RegistryError, names as names_of, suggestion
+from sweep.store import RunFolder
 
 if TYPE_CHECKING:
     from sweep.spec import Sweep
@@ -46,7 +47,7 @@ def plan_summary(state: State) -> dict[str, Any]:
         },
         "methods": dict(by_method.most_common()),
         "blocks": len(state.blocks),
-        "estimate": estimate(state, sweep.execution, os.cpu_count() or 1),
+        "estimate": estimate(state, sweep.execution, cores()),
     }
 
 
@@ -107,10 +108,12 @@ def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
 
     Raises StoreError for an id that no planned candidate, or more than one, begins with.
     """
+    from sweep.models import steady
     from sweep.pools import bench_of, dataset_of, failed_members, pool_weights
     from sweep.state import state_of
     from sweep.task import Evaluator
 
+    steady(sweep.execution.threads, 0)
     plan, folder = state_of(sweep).plan, RunFolder(sweep.folder)
     fitting = [candidate for candidate in plan.candidates if candidate.id.startswith(prefix)]
     if len(fitting) != 1:
@@ -123,7 +126,7 @@ def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
         bench_of(pool, weights, dataset, "cpu", sweep.execution.batch), pool, sweep.name, sweep.metrics
     )
     rows = [evaluator.candidate(fitting[0], split)[0] for split in sweep.settings.splits]
-    stored = folder.read("candidates").to_pylist()
+    stored = folder.read("candidates", candidate_id=fitting[0].id).to_pylist()
     by_key = {(row["candidate_id"], row["split"]): row for row in stored}
     return [row | {"stored": by_key.get((row["candidate_id"], row["split"]))} for row in rows]
 
@@ -195,4 +198,16 @@ def where_mlflow(sweep: Sweep) -> str:
     """How to open MLflow's page."""
     from sweep.tracking import tracking_uri, ui_command
 
-    return f"MLflow: {ui_command(tracking_uri(sweep.folder.parent))}" if sweep.execution.mlflow else "MLflow is off"
+    return f"MLflow: {ui_command(tracking_uri(sweep.folder.parent))}"
+
+
+def run_text(state: State) -> list[str]:
+    """What a run ends with: what is done, what failed, where to look."""
+    sweep, folder = state.plan.sweep, shown(state.plan.sweep.folder)
+    lines = [f"{len(state.plan.members):,} members and {state.done:,} candidates are done in {folder}"]
+    if state.failed or state.failed_members:
+        failed = f"{state.failed_members} members and {state.failed:,} candidates"
+        lines.append(f"of them failed {failed}: sweep failures {folder}")
+    if sweep.execution.mlflow:
+        lines.append(where_mlflow(sweep))
+    return [*lines, f"next: analysis report {folder}"]

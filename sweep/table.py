@@ -6,17 +6,18 @@ A change of meaning needs a new major `SCHEMA_VERSION`, and folders of a newer o
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 1
-
-STATUSES = ("ok", "failed", "non_finite")
-ROLES = ("member", "start")
 
 
 class Column(NamedTuple):
@@ -130,21 +131,6 @@ _PAIRS = (
     Column("task_cosine", _FLOAT, "signed cosine between the differences to the shared start; null from scratch"),
     *_STAMP,
 )
-_LAYERS = (
-    *_ORIGIN,
-    Column("member_id", _STRING, "the member or start"),
-    Column("member_index", _INT, "position in the pool, from 0; -1 for a start"),
-    Column("tensor", _STRING, "name in the state dict"),
-    Column("depth", _INT, "position among the learnable tensors, from 0"),
-    Column("role", _STRING, "weight, bias, norm or head"),
-    Column("n_entries", _LONG, "entries of the tensor"),
-    Column("mean", _FLOAT, "mean of the entries"),
-    Column("std", _FLOAT, "standard deviation of the entries"),
-    Column("skewness", _FLOAT, "third standardised moment"),
-    Column("excess_kurtosis", _FLOAT, "fourth standardised moment minus 3"),
-    Column("l2_norm", _FLOAT, "Euclidean norm"),
-    *_STAMP,
-)
 _PREDICTIONS = (
     Column("candidate_id", _STRING, "the candidate"),
     Column("block_id", _STRING, "the block that the row came in"),
@@ -158,7 +144,7 @@ _TASKS = (
     Column("kind", _STRING, "block or member"),
     Column("pool_id", _STRING, "the pool it belongs to"),
     Column("rows", _INT, "rows written"),
-    Column("attempts", _INT, "how often it was started in this run of the command"),
+    Column("attempts", _INT, "how often a block was begun until it was done; null for members"),
     Column("host", _STRING, "name of the machine"),
     Column("process", _INT, "process id"),
     Column("threads", _INT, "threads that torch used"),
@@ -174,12 +160,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "curves": _CURVES,
     "candidates": _CANDIDATES,
     "pairs": _PAIRS,
-    "layers": _LAYERS,
     "predictions": _PREDICTIONS,
     "tasks": _TASKS,
 }
 """Table name -> its columns. Keys: members.member_id, curves (member_id, epoch), candidates and predictions
-(candidate_id, split), pairs (member_a, member_b), layers (member_id, tensor), tasks.task_id."""
+(candidate_id, split), pairs (member_a, member_b), tasks.task_id."""
 
 
 def schema(table: str) -> pa.Schema:
@@ -189,20 +174,34 @@ def schema(table: str) -> pa.Schema:
 
 
 def part_files(folder: Path, table: str) -> list[Path]:
-    """The readable files of a table in a run folder, in the order of their names.
-
-    A compacted file names the parts that it replaces in its metadata by having moved them away; temporary files do
-    not end in `.parquet` and are never listed.
-    """
+    """The files of a table in a run folder, in the order of their names; temporary ones have another ending."""
     base = folder / "tables" / table
     return [*sorted((base / "compact").glob("*.parquet")), *sorted((base / "parts").glob("*.parquet"))]
 
 
-def read(folder: Path, table: str, columns: Iterable[str] | None = None) -> pa.Table:
-    """All rows of a table of a run folder, older parts filled up with nulls; empty where nothing was written."""
+def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal: str) -> pa.Table:
+    """All rows of a table, or those whose columns equal what is given; older parts are filled up with nulls."""
     files = [str(path) for path in part_files(folder, table)]
     names = None if columns is None else list(columns)
     if not files:
         empty = schema(table).empty_table()
         return empty if names is None else empty.select(names)
-    return ds.dataset(files, schema=schema(table), format="parquet").to_table(columns=names)
+    conditions = [ds.field(name) == value for name, value in equal.items()]
+    chosen = functools.reduce(operator.and_, conditions) if conditions else None
+    return ds.dataset(files, schema=schema(table), format="parquet").to_table(columns=names, filter=chosen)
+
+
+def read_planned(folder: Path, table: str, columns: Iterable[str] | None = None) -> pa.Table:
+    """The rows that belong to the current plan: a run folder keeps what earlier plans asked for, too.
+
+    Candidates and predictions are kept by candidate, all else by pool. Everything, where there is no plan.
+    """
+    file = folder / "plan.parquet"
+    names = None if columns is None else list(columns)
+    if not file.exists():
+        return read(folder, table, names)
+    key = "candidate_id" if table in ("candidates", "predictions") else "pool_id"
+    rows = read(folder, table, None if names is None else dict.fromkeys([*names, key]))
+    plan = pq.read_table(file, columns=[key], filters=[("planned", "=", True)])
+    kept = rows.filter(pc.is_in(rows[key], value_set=pc.unique(plan[key])))
+    return kept if names is None else kept.select(names)

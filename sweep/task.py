@@ -12,11 +12,11 @@ from torch import Tensor
 
 from sweep.candidate import Evaluation
 from sweep.evaluate import measure
-from sweep.identity import canonical
+from sweep.files import now
+from sweep.identity import canonical, content_id
 from sweep.outputs import Bench
 from sweep.plan import PROTOCOL, Candidate, Pool, Work
 from sweep.provenance import code_version
-from sweep.store import now
 from sweep.table import COLUMNS
 
 Row = dict[str, Any]
@@ -32,20 +32,22 @@ class Rows:
     cost: Row = field(default_factory=dict)
 
     def extend(self, other: Rows) -> None:
-        """Put another's rows behind these, the costs added up."""
+        """Put another's rows behind these, the costs added up; rows that were never evaluated cost nothing."""
         self.candidates += other.candidates
         self.predictions += other.predictions
-        sums = {
-            key: self.cost.get(key, 0) + other.cost[key]
-            for key in ("seconds", "cpu_seconds", "forward_passes")
-            if other.cost
-        }
+        if not other.cost:
+            return
+        sums = {key: self.cost.get(key, 0) + other.cost[key] for key in ("seconds", "cpu_seconds", "forward_passes")}
         self.cost = {**other.cost, **sums}
 
-    def order(self) -> None:
-        """Sort rows by candidate and split: pieces of a block come back in any order."""
+    def part(self, block: str) -> str:
+        """The name of the part that these rows make, from the block and what they are; sorts them on the way.
+
+        Pieces of a block come back in any order, and a block that was done before may lack the rows of one more split.
+        """
         for rows in (self.candidates, self.predictions):
             rows.sort(key=lambda row: (row["candidate_id"], row["split"]))
+        return content_id("part", [block, [[row["candidate_id"], row["split"]] for row in self.candidates]])
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Evaluator:
             logits, seconds = Evaluation(self.bench, candidate).logits(split)
             labels = self.bench.split(split).labels
             row |= self._outcome(logits, labels)
-        except (MemoryError, torch.OutOfMemoryError):
+        except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
             raise
         except Exception as error:  # any fault of a method or of a user's own is this row's outcome, not the sweep's
             return row | {"status": "failed", "error": f"{type(error).__name__}: {error}"}, None
@@ -129,13 +131,18 @@ def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
         "n_members": len(candidate.subset),
         **{key: choice.name for key, choice in choices.items()},
         **{f"{key}_settings": choice.settings_json for key, choice in choices.items()},
-        "scaling_factor": float(factors.get("factor", 1.0)),
+        "scaling_factor": _number(factors.get("factor", 1.0)),
         "scaling_members": str(factors.get("members", "all")),
         "split": split,
         "protocol": PROTOCOL,
         "created_at": now(),
         "code_version": code_version(),
     }
+
+
+def _number(value: Any) -> float | None:
+    """A factor, where a scaling of one's own calls something else so."""
+    return float(value) if isinstance(value, int | float) else None
 
 
 def origin(pool: Pool) -> Row:

@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweep.page import Page, Point, artifacts, best_pages, cell_pages, member_pages, sweep_page
-from sweep.server import artifact_place, explained, is_server, patience, registry_name, silence, sole, to_stderr
-from sweep.server import tracking_uri as tracking_uri
-from sweep.server import ui_command as ui_command
+from sweep.server import (
+    artifact_place,
+    explained,
+    is_server,
+    patience,
+    registry_name,
+    silence,
+    sole,
+    to_stderr,
+    tracking_uri as tracking_uri,
+    ui_command as ui_command,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +54,7 @@ class Tracker:
     sweep_id: str
     parameters: Mapping[str, str]
     say: Callable[[str], None] = to_stderr
-    _lost: bool = field(default=False, init=False)
+    lost: bool = field(default=False, init=False)
     _client: MlflowClient | None = field(default=None, init=False)
     _experiment: str = field(default="", init=False)
     _run: str = field(default="", init=False)
@@ -80,7 +89,7 @@ class Tracker:
             self._attempt(lambda client: client.set_terminated(self._run, status), _QUICK)
 
     def _attempt(self, action: Callable[[MlflowClient], object], seconds: int) -> None:
-        if self._lost:
+        if self.lost:
             return
         try:
             with silence(), patience(self.uri, _QUICK):
@@ -88,7 +97,7 @@ class Tracker:
             with silence(), patience(self.uri, seconds):
                 action(client)
         except Exception as error:  # of MLflow, its data base, the network or the disk: none may stop the sweep
-            self._lost = True
+            self.lost = True
             hint = f"going on without it: `sweep sync {self.storage / self.sweep_name}` replays it"
             self.say(f"{explained(self.uri, error)}; {hint}")
 

@@ -204,6 +204,8 @@ def train(
     for number in range(len(curve), epochs):
         loss, rate = trainer.epoch(number, epochs)
         scores = _validated(trainer.average, splits["validation"])
+        if not math.isfinite(scores[1]):
+            raise NonFiniteError(f"non-finite outputs after epoch {number + 1}; try a smaller `train.lr`")
         best = max((epoch.validation_accuracy for epoch in curve), default=-1.0)
         curve.append(Epoch(number + 1, rate, loss, *scores, before + time.perf_counter() - begun))
         if recipe.keep == "last" or scores[0] > best:

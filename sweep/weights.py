@@ -52,7 +52,6 @@ class Heads(NamedTuple):
 
 
 LEARNABLE = ("weight", "bias", "norm", "head")
-STATISTICS = ("mean", "variance", "buffer")
 
 
 class Entry(NamedTuple):
@@ -119,9 +118,9 @@ def blend(layout: Layout, rows: Sequence[int], coefficients: Sequence[float], fa
     """
     learnable, convex = tuple(coefficients), _convex(coefficients)
     segments: list[Segment] = []
-    for column, entry in enumerate(layout.entries):
+    for entry, column in zip(layout.entries, factors.T.tolist(), strict=True):
         shares = learnable if entry.role in LEARNABLE else convex
-        weights = [share * float(factor) for share, factor in zip(shares, factors[:, column], strict=True)]
+        weights = [share * factor for share, factor in zip(shares, column, strict=True)]
         used = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
         terms = tuple(row for row, _ in used), tuple(weight for _, weight in used)
         if segments and (segments[-1].rows, segments[-1].coefficients) == terms:
@@ -144,8 +143,9 @@ _CHUNK = 1 << 16  # floats: source and target of one addition stay in the second
 def combine(matrix: Tensor, merge: Blend, out: Tensor) -> Tensor:
     """Write the merge into `out`, (entries,): in the order of the rows, so that the size of the pool changes no bit."""
     for start, stop, rows, coefficients in merge:
-        for left in range(start, stop, _CHUNK):
-            piece = slice(left, min(left + _CHUNK, stop))
+        step = _CHUNK if out.device.type == "cpu" else max(stop - start, 1)
+        for left in range(start, stop, step):
+            piece = slice(left, min(left + step, stop))
             target = out[piece]
             target.zero_()
             for row, coefficient in zip(rows, coefficients, strict=True):

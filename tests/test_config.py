@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from sweep.config import _SPREAD, check, load
 from sweep.document import ConfigError, Document, override, parse
@@ -127,9 +126,13 @@ BAD = {
         "  hint: take smaller subsets, or members: 5",
     ),
     "larger than the population in a grid's own subsets": (
-        text("grids: [{subsets: {sizes: [5]}}]"),
+        text("grids: [{subsets: {sizes: [5]}}, {}]"),
         "f.yaml:5:28: `grids[0].subsets.sizes[0]`: subsets of 5 members, but `linear-digits-shared` has 4\n"
         "  hint: take smaller subsets, or members: 5",
+    ),
+    "a key that every grid has of its own": (
+        text("grids: [{subsets: {sizes: [2]}}]"),
+        "f.yaml:4:1: `subsets`: no grid reads this: each has its own\n  hint: set grids.0.subsets and so on",
     ),
     "nothing to merge": (
         text(subsets=""),
@@ -472,7 +475,9 @@ SWEEPS = st.fixed_dictionaries(
         "seed": st.integers(0, 2**65),
         "splits": st.sampled_from([["test"], ["validation", "test"]]),
         "metrics": st.lists(st.sampled_from(names("metrics")), min_size=1, max_size=3),
-        "grids": st.lists(st.fixed_dictionaries({}, optional={**GRID, "subsets": SUBSETS}), min_size=1, max_size=3),
+        "grids": st.lists(st.fixed_dictionaries({}, optional={**GRID, "subsets": SUBSETS}), max_size=2).map(
+            lambda grids: [*grids, {}]  # which reads what stands at the top
+        ),
         "execution": st.fixed_dictionaries({}, optional={"block": st.integers(1, 9), "mlflow": st.booleans()}),
     },
 )

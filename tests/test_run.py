@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import SMALL
 
 from sweep.identity import derive_seed
 from sweep.store import RunFolder
+from sweep.table import read_planned
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -151,6 +153,51 @@ def test_another_split_adds_rows_beside_those_that_are_there(reference: Path, tm
     after = rows(tmp_path / "runs/small")
     assert len(after) == 2 * len(before)
     assert {key: after[key] for key in before} == before
+
+
+def test_a_plan_that_shrank_and_grew_again_is_finished(reference: Path, tmp_path: Path) -> None:
+    """Blocks keep their candidates, so a part of one may be done by a smaller plan."""
+    shutil.copy(reference / "small.yaml", tmp_path)
+    with subprocess.Popen([*SWEEP, "run", "small.yaml"], cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
+        _wait_for(lambda: any((tmp_path / "runs/small/tables/members").rglob("*.parquet")), driver)
+        driver.send_signal(signal.SIGKILL)
+    sweep("run", "small.yaml", "subsets.pairs=0", "subsets.sizes=[2]", "subsets.per_size=1", cwd=tmp_path)
+    sweep("run", "small.yaml", cwd=tmp_path)
+    assert rows(tmp_path / "runs/small") == rows(reference / "runs/small")
+    shown = read_planned(tmp_path / "runs/small", "candidates")
+    assert len(shown) == len(rows(reference / "runs/small"))
+
+
+def test_what_is_no_longer_planned_is_kept_and_not_shown(reference: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference, tmp_path, dirs_exist_ok=True)
+    before = rows(tmp_path / "runs/small")
+    done = sweep("run", "small.yaml", "subsets.sizes=[2]", cwd=tmp_path)
+    assert "Ray" not in done.stderr, "there is nothing to compute"
+    assert rows(tmp_path / "runs/small") == before
+    shown = read_planned(tmp_path / "runs/small", "candidates", ["n_members"])["n_members"].to_pylist()
+    assert set(shown) == {1, 2}
+    assert len(shown) < len(before)
+    assert read_planned(tmp_path / "runs/small", "members").num_rows == 2 * 4
+
+
+def test_what_failed_is_done_anew_with_its_predictions(reference: Path, tmp_path: Path) -> None:
+    """A member whose weights are gone is trained again; the same command alone says what is wrong."""
+    shutil.copytree(reference, tmp_path, dirs_exist_ok=True)
+    folder = RunFolder(tmp_path / "runs/small")
+    next((folder.path / "members").glob("*.safetensors")).unlink()
+    part = next(iter((folder.path / "tables/candidates/parts").iterdir())).stem
+    shutil.move(folder.part("candidates", part), tmp_path / "aside.parquet")
+    lost = pq.read_table(tmp_path / "aside.parquet").to_pylist()
+    folder.append("candidates", part, [row | {"status": "failed", "error": "spoilt"} for row in lost])
+    told = sweep("run", "small.yaml", "subsets.sizes=[1, 2, 3]", cwd=tmp_path, check=False)
+    assert told.returncode == 2
+    assert "cannot read the weights" in told.stderr
+    assert "--retry" in told.stderr
+    sweep("run", "small.yaml", "--retry", cwd=tmp_path)
+    assert rows(folder.path) == rows(reference / "runs/small")
+    assert weights(folder.path) == weights(reference / "runs/small")
+    assert len(folder.read("predictions")) == len(folder.read("candidates"))
+    assert sweep("doctor", "runs/small", cwd=tmp_path).returncode == 0
 
 
 def test_a_training_that_diverges_is_a_row_and_the_others_go_on(reference: Path, tmp_path: Path) -> None:

@@ -20,18 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from sweep.doctor import folder_findings
-from sweep.store import RunFolder, StoreError, publish, replace
+from sweep.files import StoreError, publish, replace
+from sweep.store import RunFolder
 from sweep.table import COLUMNS, SCHEMA_VERSION, part_files, schema
 
 
 def child(script: str, *arguments: object) -> subprocess.Popen[str]:
     """A process of its own with `folder` (a RunFolder) and `argument` (the rest)."""
     head = (
-        "import os, sys, time, pathlib\nfrom sweep.store import RunFolder, StoreError, publish\n"
+        "import os, sys, time, pathlib\nfrom sweep.files import StoreError, publish\nfrom sweep.store import RunFolder\n"
         "folder, argument = RunFolder(pathlib.Path(sys.argv[1])), sys.argv[2:]\n"
     )
     command = [sys.executable, "-c", head + script, *map(str, arguments)]
@@ -209,7 +209,8 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
     for name, tensor in state.items():
         assert torch.equal(loaded[name].nan_to_num(7), tensor.nan_to_num(7))
         assert loaded[name].dtype == tensor.dtype
-    assert folder.save_weights("m", {"a": torch.zeros(1)}) == (digest, size), "the first writer wins"
+    folder.save_weights("n", {"a": torch.zeros(1)})
+    assert folder.save_weights("n", state) == (digest, size), "what was left without a row is replaced"
     file = folder.weights_file("m")
     assert file.stat().st_size == size
     folder.append("members", "m", [{"member_id": "m", "status": "ok", "weights_sha256": digest}])
@@ -222,13 +223,14 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
         damage(file)
         with pytest.raises(StoreError, match=f"^cannot read the weights {file}: ") as raised:
             folder.load_weights("m")
-        assert raised.value.hint == "sweep doctor RUN tells what is damaged"
+        assert raised.value.hint == "sweep run FILE --retry trains the members whose files are gone"
         content = bytearray(100)
         file.write_bytes(content)
     file.unlink()
     with pytest.raises(StoreError, match=f"^cannot read the weights {file}: "):
         folder.load_weights("m")
-    assert f"{file} is missing" in [found.told for found in folder_findings(folder) if not found.good]
+    told = f"{file} is missing; sweep run FILE --retry trains it anew"
+    assert told in [found.told for found in folder_findings(folder) if not found.good]
 
 
 def test_only_parts_with_failures_retire(folder: RunFolder) -> None:
@@ -237,13 +239,27 @@ def test_only_parts_with_failures_retire(folder: RunFolder) -> None:
     folder.append("candidates", "worse", [row("e", status="failed")])
     assert folder.statuses("candidates", "candidate_id")["d"] == "failed"
     before = folder.read("candidates").num_rows
-    assert folder.retire("candidates") == 2
-    assert folder.done() == {"a": {"test"}, "b": {"test"}}
-    retired = list((folder.path / "retired").iterdir())
+    folder.append("predictions", "bad", [{"candidate_id": "c", "split": "test"}])
+    folder.append("predictions", "good", [{"candidate_id": "a", "split": "test"}])
+    assert folder.retire() == 2
+    assert folder.done()[0] == {"a": {"test"}, "b": {"test"}}
+    retired = list((folder.path / "retired").glob("candidates-*"))
     assert sum(pq.read_table(file).num_rows for file in retired) + 2 == before
-    assert folder.retire("candidates") == 0
+    assert folder.read("predictions")["candidate_id"].to_pylist() == ["a"], "they go with their candidates"
+    assert folder.retire() == 0
     assert folder.append("candidates", "bad", [row("c"), row("d")])
-    assert folder.done().keys() == {"a", "b", "c", "d"}
+    assert folder.done()[0].keys() == {"a", "b", "c", "d"}
+
+
+def test_members_whose_weights_are_gone_retire(folder: RunFolder) -> None:
+    for name in ("kept", "gone"):
+        digest, _ = folder.save_weights(name, {"a": torch.zeros(1)})
+        folder.append("members", name, [{"member_id": name, "status": "ok", "weights_sha256": digest}])
+        folder.append("curves", name, [{"member_id": name, "epoch": 1}])
+    folder.weights_file("gone").unlink()
+    assert folder.retire() == 1
+    assert list(folder.statuses("members", "member_id")) == ["kept"]
+    assert folder.read("curves")["member_id"].to_pylist() == ["kept"]
 
 
 def test_a_part_is_never_written_twice(folder: RunFolder) -> None:
@@ -251,7 +267,7 @@ def test_a_part_is_never_written_twice(folder: RunFolder) -> None:
     assert not folder.append("candidates", "p", [row("b")])
     assert folder.read("candidates")["candidate_id"].to_pylist() == ["a"]
     assert folder.append("candidates", "q", [row("a", split="validation")])
-    assert folder.done() == {"a": {"test", "validation"}}
+    assert folder.done() == ({"a": {"test", "validation"}}, {"a": "ok"})
 
 
 @pytest.mark.parametrize("table", COLUMNS)
@@ -311,7 +327,7 @@ def test_a_folder_without_rows_reads_as_empty_tables(folder: RunFolder) -> None:
     for table in COLUMNS:
         assert folder.read(table).schema.equals(schema(table))
         assert folder.read(table).num_rows == 0
-    assert folder.done() == {}
+    assert folder.done() == ({}, {})
 
 
 FILL = """

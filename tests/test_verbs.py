@@ -24,7 +24,7 @@ from sweep.store import RunFolder
 from sweep.table import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent
-VERBS = {"check", "plan", "run", "status", "failures", "one", "ls", "show", "doctor", "sql", "sync"}
+VERBS = {"check", "plan", "run", "status", "failures", "one", "ls", "show", "doctor", "sql", "sync", "fetch"}
 
 
 def ask(*arguments: object) -> Result:
@@ -220,7 +220,7 @@ def test_failures_are_told_by_cause(begun: Path) -> None:
     assert told == [("members", "failed", "ValueError: no luck", 1), ("candidates", "failed", "member failed", 1)]
     result = ask("failures", begun)
     assert all(cause["ids"][0][:8] in result.stdout for cause in causes)
-    assert result.stderr == f"next: sweep one {begun} ID, or sweep run FILE --retry\n"
+    assert result.stderr == f"next: sweep one {begun} CANDIDATE, or sweep run FILE --retry\n"
     for file in (begun / "tables").rglob("*.parquet"):
         file.unlink()
     assert right("failures", begun) == []

@@ -31,8 +31,8 @@ def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: t
     folder = root.expanduser().absolute() / layout.folder
     names = [*layout.parts["train"], *layout.parts["test"], layout.meta]
     sizes = present(layout.name, root, {name: folder / name for name in names})
-    found = _batch(folder / layout.meta).get(layout.classes)
-    if not isinstance(found, list):
+    found = _batch(folder / layout.meta).get(layout.classes, ())
+    if not _listed(found, bytes):
         raise DataError(f"{folder / layout.meta}: it holds no `{layout.classes}`")
     classes = tuple(name.decode("latin-1") for name in found)
     files = {part: [folder / name for name in names] for part, names in layout.parts.items()}
@@ -41,14 +41,25 @@ def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: t
         for part, several in files.items()
     }
     return Published(
-        layout.name, classes, mean, std, size, sizes, labels, partial(of_arrays, partial(_images, files), size, 3)
+        layout.name,
+        classes,
+        mean,
+        std,
+        size,
+        sizes,
+        labels,
+        partial(of_arrays, partial(_images, files), labels, size, 3),
     )
+
+
+def _listed(values: object, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
 
 
 def _labels(file: Path, key: str, classes: int) -> Labels:
     batch = _batch(file)
-    labels = batch.get(key)
-    if not isinstance(labels, list) or len(labels) != len(_pixels(file, batch)):
+    labels = batch.get(key, ())
+    if not _listed(labels, int) or len(labels) != len(_pixels(file, batch)):
         raise DataError(f"{file}: it does not hold `{key}` for each image")
     return within(np.array(labels), classes, file)
 
@@ -91,19 +102,20 @@ class _Array:
         self.pixels = np.frombuffer(content, np.uint8).reshape(shape, order="F" if columns_first else "C")
 
 
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Kind,
+}
+
+
 class _Batch(pickle.Unpickler):
     """Knows the names in a batch of images, each as a stand-in, and refuses all others."""
 
-    known = {
-        ("numpy.core.multiarray", "_reconstruct"): _Array,
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Kind,
-    }
-
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.known:
+        if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no batch of images does")
-        return self.known[module, name]
+        return _STAND_INS[module, name]
 
 
 def _batch(file: Path) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweep.data import (
     AUGMENTATIONS,
@@ -36,7 +37,7 @@ class Published(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int
-    sizes: Mapping[str, int]  # file -> bytes
+    contents: Mapping[str, int]  # file -> bytes, or array -> checksum
     labels: Mapping[str, Labels]  # part -> labels
     pieces: Pieces
     augmentation: frozenset[str] = AUGMENTATIONS
@@ -53,14 +54,12 @@ class Published(NamedTuple):
         """The data set whose splits are these examples of these parts."""
         # Labels are read anyway, and tell contents apart whose files have the same names and sizes.
         content = [hash_of(labels) for labels in self.labels.values()]
-        fingerprint = digest(fingerprint_of(self.sizes), content)
+        fingerprint = digest(fingerprint_of(self.contents), content)
         key = (self.name, fingerprint, self.size, len(self.mean))
-        splits = {
-            name: Split(
-                self.labels[part][indices], partial(self.pieces, part, indices), digest(*key, part, hash_of(indices))
-            )
-            for name, (part, indices) in parts.items()
-        }
+        splits = {}
+        for name, (part, indices) in parts.items():
+            decode = partial(self.pieces, part, indices)
+            splits[name] = Split(self.labels[part][indices], decode, digest(*key, part, hash_of(indices)))
         return Dataset(self.classes, splits, self.mean, self.std, self.size, fingerprint, self.augmentation)
 
 
@@ -69,9 +68,13 @@ def hash_of(values: Labels) -> str:
     return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()
 
 
-def of_arrays(read: Callable[[str], Images], size: int, channels: int, part: str, indices: Indices) -> Iterator[Images]:
+def of_arrays(
+    read: Callable[[str], Images], labels: Mapping[str, Labels], size: int, channels: int, part: str, indices: Indices
+) -> Iterator[Images]:
     """Pieces of a part that is read as one array (examples, 1 or channels, side, side), resized; grey is repeated."""
     images = read(part)
+    if len(images) != len(labels[part]):
+        raise DataError(f"{len(images)} images for {len(labels[part])} labels in {part}")
     for start in range(0, len(indices), PIECE):
         piece = resized(images[indices[start : start + PIECE]], size)
         yield piece if piece.shape[1] == channels else np.repeat(piece, channels, axis=1)
@@ -85,9 +88,10 @@ def present(name: str, root: Path, files: Mapping[str, Path]) -> dict[str, int]:
     return {key: file.stat().st_size for key, file in files.items()}
 
 
-def within(labels: Labels, classes: int, place: Path) -> Labels:
-    """The labels as int64. Raises DataError where they do not number the classes from 0."""
-    labels = labels.astype(np.int64)
+def within(labels: NDArray[Any], classes: int, place: Path) -> Labels:
+    """The labels as int64. Raises DataError where they are no whole numbers that count the classes from 0."""
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"{place}: labels are whole numbers from 0, one per image")
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise DataError(f"{place}: labels from {labels.min()} to {labels.max()} for {classes} classes")
-    return labels
+    return labels.astype(np.int64)

@@ -40,9 +40,11 @@ def arrays(
         form = _form({_shape(archive, f"{prefix}images", file) for prefix in prefixes.values()}, file)
     labels, classes = _labels(file, prefixes, checksums.keys())
     size, count = size or form.side, form.channels
-    pieces = partial(of_arrays, partial(_images, file, prefixes, form), size, count)
-    statistics = (each * count if len(each) == 1 else each for each in (mean, std))
-    about = Published("arrays", classes, *statistics, size, checksums, labels, pieces)
+    pieces = partial(of_arrays, partial(_images, file, prefixes, form), labels, size, count)
+    mean, std = (each * count if len(each) == 1 else each for each in (mean, std))
+    if len(mean) != count:
+        raise DataError(f"{len(mean)} means for {count} channels")
+    about = Published("arrays", classes, mean, std, size, checksums, labels, pieces)
     return about.split(split, held_out) if "all" not in labels else _three(about, split, held_out)
 
 
@@ -98,8 +100,8 @@ def _form(shapes: Set[tuple[int, ...]], file: Path) -> _Form:
     first, *rest = (1, *shape) if len(shape) == 2 else shape or (0,)
     fits = []
     if len(rest) == 2:
-        height, width = rest
-        fits = [_Form(c, h, last) for c, h, w, last in ((first, height, width, False), (width, first, height, True)) if h == w]
+        middle, last = rest
+        fits = [_Form(first, last, False)] * (middle == last) + [_Form(last, first, True)] * (first == middle)
     if len(fits) != 1 or len(shapes) > 1 or fits[0].channels > 16:
         told = " and ".join(str(each) for each in sorted(shapes))
         raise DataError(f"{file}: images of shape {told}", "all are square, with up to 16 channels, first or last")
@@ -108,10 +110,9 @@ def _form(shapes: Set[tuple[int, ...]], file: Path) -> _Form:
 
 def _labels(file: Path, prefixes: Mapping[str, str], names: Set[str]) -> tuple[dict[str, Labels], tuple[str, ...]]:
     """Labels of each part, and the names of the classes."""
-    found = {part: _array(file, f"{prefix}labels").reshape(-1) for part, prefix in prefixes.items()}
-    if any(labels.dtype.kind not in "iu" or not len(labels) for labels in found.values()):
-        raise DataError(f"{file}: labels are whole numbers from 0, one per image")
-    count = max(int(labels.max()) for labels in found.values()) + 1
+    found = {part: _array(file, f"{prefix}labels") for part, prefix in prefixes.items()}
+    found = {part: labels[:, 0] if labels.shape[1:] == (1,) else labels for part, labels in found.items()}
+    count = max(int(labels.max(initial=0)) for labels in found.values()) + 1
     classes = tuple(map(str, _array(file, "classes") if "classes" in names else range(count)))
     return {part: within(labels, len(classes), file) for part, labels in found.items()}, classes
 

@@ -20,7 +20,8 @@ _LAYOUT = Layout(
 def cifar10(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
     """Things and animals (10 classes, 32x32 RGB) in root/cifar-10-batches-py: 50,000 to train with, 10,000 to test.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for missing files.
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
     mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

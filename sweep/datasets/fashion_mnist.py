@@ -19,7 +19,8 @@ def fashion_mnist(
 ) -> Dataset:
     """Clothes (10 classes, 28x28 grey) in root/FashionMNIST/raw: 60,000 to train with, 10,000 to test.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for missing files.
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
     Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747.
     """
     return idx(_LAYOUT, root, size, channels).split(split, validation)

@@ -15,7 +15,8 @@ def mnist(
 ) -> Dataset:
     """Handwritten digits (10 classes, 28x28 grey) in root/MNIST/raw: 60,000 to train with, 10,000 to test.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for missing files.
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
     Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998.
     """
     return idx(_LAYOUT, root, size, channels).split(split, validation)

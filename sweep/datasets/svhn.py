@@ -19,13 +19,14 @@ _CLASSES = tuple("0123456789")
 def svhn(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
     """Digits of house numbers (10 classes, 32x32 RGB) in root/*_32x32.mat: 73,257 to train with, 26,032 to test.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for missing files.
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
     Source: Y. Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning", NIPS workshop 2011.
     """
     files = {part: root.expanduser().absolute() / f"{part}_32x32.mat" for part in ("train", "test")}
     sizes = present("svhn", root, {file.name: file for file in files.values()})
     labels = {part: _labels(file) for part, file in files.items()}
-    pieces = partial(of_arrays, partial(_images, files), size, 3)
+    pieces = partial(of_arrays, partial(_images, files), labels, size, 3)
     mean, std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
     about = Published("svhn", _CLASSES, mean, std, size, sizes, labels, pieces, frozenset({"crop"}))
     return about.split(split, validation)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sweep.data import DataError, Dataset, Images, Indices, Labels, Pixels, Seed, Share
-from sweep.datasets._pictures import decoded, of_bytes
+from sweep.datasets._pictures import PIECE, decoded, of_bytes
 from sweep.datasets._published import Pieces, Published, within
 
 _MEAN, _STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
@@ -25,18 +27,16 @@ def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation:
     Source: Y. Le, X. Yang, "Tiny ImageNet Visual Recognition Challenge", CS231N 2015.
     """
     place = root.expanduser().absolute()
-    folder = next((each for each in (place / "tiny-imagenet-200", place) if (each / "wnids.txt").is_file()), None)
-    tables = next((each for each in (place / "data", place) if any(each.glob("train-*.parquet"))), None)
-    if folder is None and tables is None:
+    folders = [each for each in (place / "tiny-imagenet-200", place) if (each / "wnids.txt").is_file()]
+    tables = [each for each in (place / "data", place) if any(each.glob("train-*.parquet"))]
+    if not folders + tables:
         raise DataError(f"no tiny-imagenet-200 in {place}", f"sweep fetch tiny_imagenet --root {root}")
-    found = _folders(folder, size) if folder else _tables(tables or place, size)
-    sizes, labels, pieces, classes = found
-    about = Published("tiny_imagenet", classes, _MEAN, _STD, size, sizes, labels, pieces)
-    return about.split(split, validation)
+    found = _folders(folders[0], size) if folders else _tables(tables[0], size)
+    return Published("tiny_imagenet", found.classes, _MEAN, _STD, size, *found[:3]).split(split, validation)
 
 
 class _Found(NamedTuple):
-    sizes: Mapping[str, int]
+    contents: Mapping[str, int]
     labels: Mapping[str, Labels]
     pieces: Pieces
     classes: tuple[str, ...]
@@ -70,7 +70,8 @@ def _annotated(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
     notes = folder / "val" / "val_annotations.txt"
     pairs = []
     for line in sorted(notes.read_text().splitlines()):
-        file, name, *_ = line.split("\t") + [""]
+        file, _, rest = line.partition("\t")
+        name = rest.split("\t")[0]
         if name not in numbers:
             raise DataError(f"{notes}: `{line}` names no class of wnids.txt")
         pairs.append((folder / "val" / "images" / file, numbers[name]))
@@ -90,7 +91,7 @@ def _of_files(files: Mapping[str, Sequence[Path]], size: int, part: str, indices
 
 
 def _tables(folder: Path, size: int) -> _Found:
-    """Parquet files with columns `image` (bytes and path) and `label`."""
+    """Parquet files with columns `image` (bytes and path) and `label`, as on the Hugging Face hub."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -98,28 +99,47 @@ def _tables(folder: Path, size: int) -> _Found:
     if not files["test"]:
         raise DataError(f"no file {folder}/valid-*.parquet")
     try:
-        labels = {part: pa.concat_tables([pq.read_table(file, columns=["label"]) for file in several])["label"].to_numpy()
-                  for part, several in files.items()}
-        about = json.loads((pq.read_schema(files["train"][0]).metadata or {}).get(b"huggingface", b"{}"))
+        labels = {part: _column([pq.read_table(file, columns=["label"]) for file in files[part]]) for part in files}
+        noted = json.loads((pq.read_schema(files["train"][0]).metadata or {}).get(b"huggingface", b"{}"))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise DataError(f"cannot read the Parquet files in {folder}: {error}") from error
-    count = max(int(several.max()) for several in labels.values()) + 1
-    features = about.get("info", {}).get("features", {})
-    classes = features.get("label", {}).get("names") or [str(number) for number in range(count)]
-    sizes = {file.name: file.stat().st_size for several in files.values() for file in several}
-    within_ = {part: within(several, len(classes), folder) for part, several in labels.items()}
-    return _Found(sizes, within_, partial(_of_rows, files, size), tuple(classes))
+    names = noted.get("info", {}).get("features", {}).get("label", {}).get("names")
+    classes = tuple(names or map(str, range(max(int(each.max()) for each in labels.values()) + 1)))
+    labels = {part: within(each, len(classes), folder) for part, each in labels.items()}
+    sizes = {file.name: file.stat().st_size for part in files.values() for file in part}
+    return _Found(sizes, labels, partial(_of_rows, files, size), classes)
+
+
+def _column(tables: Sequence[Any]) -> Labels:
+    labels: Labels = np.concatenate([table["label"].to_numpy() for table in tables])
+    if labels.dtype.kind not in "iu" or not len(labels):
+        raise ValueError(f"{len(labels)} labels of {labels.dtype}")
+    return labels
 
 
 def _of_rows(files: Mapping[str, Sequence[Path]], size: int, part: str, indices: Indices) -> Iterator[Images]:
     """A piece per batch of rows that holds any of the examples, which are in ascending order."""
+    start = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for file in files[part]:
+            for batch in _batches(file):
+                chosen = indices[(start <= indices) & (indices < start + len(batch))] - start
+                pictures = batch["image"].take(chosen).to_pylist()
+                start += len(batch)
+                if pictures:
+                    yield np.stack(list(pool.map(partial(_of_row, file, size), pictures)))
+
+
+def _batches(file: Path) -> Iterator[Any]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    start = 0
-    for file in files[part]:
-        for batch in pq.ParquetFile(file).iter_batches(1024, columns=["image"]):
-            chosen = indices[(start <= indices) & (indices < start + len(batch))] - start
-            pictures = batch["image"].take(chosen).to_pylist()
-            start += len(batch)
-            if pictures:
-                yield np.stack([of_bytes(each["bytes"], f"{each['path']} in {file}", size, "RGB") for each in pictures])
+    try:
+        with pq.ParquetFile(file) as table:
+            yield from table.iter_batches(PIECE, columns=["image"])
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+
+
+def _of_row(file: Path, size: int, row: Mapping[str, Any]) -> Images:
+    return of_bytes(row["bytes"] or b"", f"{row['path']} in {file}", size, "RGB")

@@ -1,0 +1,15 @@
+"""ResNet-101 of arXiv 1512.03385."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sweep.architectures._torchvision import Stem, residual
+from sweep.architectures._zoo import Side
+
+
+def resnet101(
+    classes: int, channels: int, size: int, *, stem: Stem = "cifar", pretrained: bool = False, upsample: Side = 0
+) -> nn.Module:
+    """ResNet-101 (1512.03385), torchvision's; the `cifar` stem is for images below about 64 pixels."""
+    return residual("resnet101", (classes, channels, size), stem=stem, pretrained=pretrained, upsample=upsample)

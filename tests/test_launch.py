@@ -1,0 +1,36 @@
+"""How many workers are asked for, and where they would fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweep.launch import size_of
+from sweep.spec import Execution
+
+
+def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "workers"),
+    [
+        ({}, [node(2)], 2),
+        ({"threads": 2}, [node(5)], 2),
+        ({"threads": 3}, [node(8), node(8)], 4),  # not 16 // 3: a worker lies on one node
+        ({"threads": 8}, [node(4), node(4)], 1),  # none fits now; a larger node may be on its way
+        ({"gpus_per_worker": 0.6}, [node(16, 2)], 2),  # not 2 / 0.6: a share lies on one GPU
+        ({"gpus_per_worker": 0.25}, [node(16, 2)], 8),
+        ({"gpus_per_worker": 0.25}, [node(3, 2)], 3),
+        ({"gpus_per_worker": 0.1}, [node(64, 1)], 10),
+        ({"gpus_per_worker": 2}, [node(64, 5), node(64, 1)], 2),
+        ({"gpus_per_worker": 1}, [node(0), node(8, 1), node(8, 1)], 2),
+        ({"workers": 7}, [node(2)], 7),
+        ({}, [node(2), node(8, alive=False)], 2),
+        ({}, [], 1),
+    ],
+)
+def test_workers_fit_their_nodes(settings: dict[str, Any], nodes: list[dict[str, Any]], workers: int) -> None:
+    assert size_of(Execution(**settings), nodes) == workers
