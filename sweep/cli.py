@@ -223,7 +223,8 @@ def sync(run: Path) -> None:
     sweep sync runs/digits
     """
     from sweep.summary import where_mlflow
-    from sweep.sync import sync as make_equal, tracker_of
+    from sweep.sync import sync as make_equal
+    from sweep.sync import tracker_of
 
     sweep = of_run(run)
     tracker = tracker_of(sweep, talk)

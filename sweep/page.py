@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.identity import content_id
-from sweep.table import SCHEMA_VERSION, read_planned as read
+from sweep.table import SCHEMA_VERSION
+from sweep.table import read_planned as read
 
 _MOST_PARAMS = 100
 _ORIGIN = ("population", "architecture", "dataset", "start")
@@ -220,16 +221,15 @@ def _title(values: Mapping[str, Any]) -> str:
 def _summary(name: str, column: list[float | None]) -> list[Point]:
     """Points <name>_mean, _std, _p50, _min and _max of the finite values; none where there are none."""
     values = np.sort([value for value in column if value is not None and math.isfinite(value)])  # in any order, one sum
-    if not len(values):
-        return []
-    told = {"mean": values.mean(), "p50": np.median(values), "min": values.min(), "max": values.max()}
+    measures = {"mean": np.mean, "p50": np.median, "min": np.min, "max": np.max} if len(values) else {}
+    told = {statistic: measure(values) for statistic, measure in measures.items()}
     told |= {"std": values.std(ddof=1)} if len(values) > 1 else {}
     return [Point(f"{name}_{statistic}", float(value)) for statistic, value in told.items()]
 
 
 def _counts(prefix: str, statuses: Sequence[str]) -> list[Point]:
     """How many there are, and how many of them failed or overflowed."""
-    lost = [Point(prefix + status, statuses.count(status)) for status in ("failed", "non_finite")]
+    lost = (Point(prefix + status, statuses.count(status)) for status in ("failed", "non_finite"))
     return [Point(f"{prefix}count", len(statuses)), *lost]
 
 
@@ -247,4 +247,4 @@ def _spread(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _milliseconds(time: datetime | None) -> int | None:
-    return None if time is None else int(time.replace(tzinfo=UTC).timestamp() * 1000)
+    return int(time.replace(tzinfo=UTC).timestamp() * 1000) if time else None

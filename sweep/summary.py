@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sweep.files import StoreError
 from sweep.provenance import cores
 from sweep.query import aligned
-from sweep.registry import NEEDS, RegistryError, names as names_of, suggestion
+from sweep.registry import NEEDS, RegistryError, suggestion
+from sweep.registry import names as names_of
 from sweep.store import RunFolder
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _described(each: dict[str, Any]) -> list[str]:
 
 def where_mlflow(sweep: Sweep) -> str:
     """How to open MLflow's page."""
-    from sweep.tracking import tracking_uri, ui_command
+    from sweep.server import tracking_uri, ui_command
 
     return f"MLflow: {ui_command(tracking_uri(sweep.folder.parent))}"
 

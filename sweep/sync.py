@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sweep.identity import canonical
+from sweep.server import tracking_uri
 from sweep.spec import Sweep
 from sweep.state import state_of
 from sweep.store import RunFolder
-from sweep.tracking import Tracker, tracking_uri
+from sweep.tracking import Tracker
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

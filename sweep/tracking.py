@@ -15,18 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweep.page import Page, Point, artifacts, best_pages, cell_pages, member_pages, sweep_page
-from sweep.server import (
-    artifact_place,
-    explained,
-    is_server,
-    patience,
-    registry_name,
-    silence,
-    sole,
-    to_stderr,
-    tracking_uri as tracking_uri,
-    ui_command as ui_command,
-)
+from sweep.server import artifact_place, explained, is_server, patience, registry_name, silence, sole, to_stderr
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import rows
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from analysis import catalogue

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sweep.doctor import folder_findings
 from sweep.files import StoreError, publish, replace
@@ -31,7 +32,8 @@ from sweep.table import COLUMNS, SCHEMA_VERSION, part_files, schema
 def child(script: str, *arguments: object) -> subprocess.Popen[str]:
     """A process of its own with `folder` (a RunFolder) and `argument` (the rest)."""
     head = (
-        "import os, sys, time, pathlib\nfrom sweep.files import StoreError, publish\nfrom sweep.store import RunFolder\n"
+        "import os, sys, time, pathlib\n"
+        "from sweep.files import StoreError, publish\nfrom sweep.store import RunFolder\n"
         "folder, argument = RunFolder(pathlib.Path(sys.argv[1])), sys.argv[2:]\n"
     )
     command = [sys.executable, "-c", head + script, *map(str, arguments)]

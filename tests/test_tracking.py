@@ -22,7 +22,8 @@ import torch
 from rows import candidate, curves, members, write
 from torch import Tensor, nn
 
-from sweep.tracking import Tracker, tracking_uri, ui_command
+from sweep.server import tracking_uri, ui_command
+from sweep.tracking import Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -350,7 +351,8 @@ def test_extended_sweep_takes_its_members_along(place: Place) -> None:
 
 def test_fresh_store_is_made_without_a_word(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from sweep.tracking import Tracker, tracking_uri\n"
+        "import sys; from pathlib import Path\n"
+        "from sweep.server import tracking_uri; from sweep.tracking import Tracker\n"
         "s = Path(sys.argv[1]); t = Tracker(tracking_uri(s), s, 'fresh', 'key', {})\n"
         "t.open(); t.progress(1, 0, 1, 1.0); t.mirror(s / 'fresh', None); t.close('FINISHED')"
     )

@@ -78,7 +78,7 @@ def resized(images: Images, size: int) -> Images:
 def _planes(planes: Images, size: int) -> Images:
     made = np.empty((len(planes), size, size), dtype=np.uint8)
     for plane, place in zip(planes, made, strict=True):
-        place[:] = Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR)
+        place[:] = np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR))
     return made
 
 

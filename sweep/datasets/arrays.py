@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from sweep.data import SPLITS, DataError, Dataset, Deviation, Fraction, Images, Labels, Pixels, Seed, stratified_split
+from sweep.data import SPLITS, DataError, Dataset, Deviation, Fraction, Images, Labels, Seed, stratified_split
 from sweep.datasets._published import Published, of_arrays, within
 
 _HINT = "numpy.savez(FILE, images=…, labels=…), or train_images=…, train_labels=…, test_images=…, test_labels=…"
@@ -21,7 +21,7 @@ _HINT = "numpy.savez(FILE, images=…, labels=…), or train_images=…, train_l
 def arrays(
     *,
     file: Path,
-    size: Pixels | None = None,
+    size: Annotated[int, Ge(0), Le(4096)] = 0,
     mean: tuple[Fraction, ...] = (0.5,),
     std: tuple[Deviation, ...] = (0.25,),
     split: Seed = 0,
@@ -30,7 +30,7 @@ def arrays(
     """Square uint8 `images` (NHWC, NCHW or NHW) and `labels` from 0 in a .npz, or with train_, validation_ and test_.
 
     What is not split in the file is split here: the share `held_out` is the test, ever the same, and as many are the
-    validation, drawn by `split`. One mean stands for all channels, no `size` for the images' own; `classes` in the file
+    validation, drawn by `split`. One mean stands for all channels, `size` 0 for the images' own; `classes` in the file
     names the labels. Raises DataError for a file that holds something else.
     """
     file = file.expanduser().absolute()
