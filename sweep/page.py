@@ -221,9 +221,9 @@ def _title(values: Mapping[str, Any]) -> str:
 def _summary(name: str, column: list[float | None]) -> list[Point]:
     """Points <name>_mean, _std, _p50, _min and _max of the finite values; none where there are none."""
     values = np.sort([value for value in column if value is not None and math.isfinite(value)])  # in any order, one sum
-    measures = {"mean": np.mean, "p50": np.median, "min": np.min, "max": np.max} if len(values) else {}
-    told = {statistic: measure(values) for statistic, measure in measures.items()}
-    told |= {"std": values.std(ddof=1)} if len(values) > 1 else {}
+    told: dict[str, float] = {"std": values.std(ddof=1)} if len(values) > 1 else {}
+    if len(values):
+        told |= {"mean": values.mean(), "p50": np.median(values), "min": values.min(), "max": values.max()}
     return [Point(f"{name}_{statistic}", float(value)) for statistic, value in told.items()]
 
 

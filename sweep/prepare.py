@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import torch
 
-from sweep.data import DataError, Dataset
+from sweep.data import DataError, Dataset, unsuitable
 from sweep.document import ConfigError, KeyPath, Mistake
 from sweep.grid import Choice
 from sweep.models import layout_of
@@ -61,11 +61,13 @@ def check_networks(sweep: Sweep, made: Mapping[Choice, Dataset]) -> None:
 
 def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[KeyPath, str, str]]:
     for population in sweep.populations:
+        for key, what, hint in unsuitable(made[population.dataset], population.recipe.model_dump()):
+            yield (*population.path, "train", key), what, hint
         try:
             layout = layout_on_paper(population, made[population.dataset])
         except Exception as error:  # a user's architecture may raise anything
             size = made[population.dataset].size
-            hint = f"images of {population.dataset.name} have size {size} here"
+            hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {size} here"
             yield (*population.path, "architecture"), f"cannot build {population.architecture.name}: {error}", hint
             continue
         for grid in sweep.grids:

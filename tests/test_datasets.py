@@ -19,7 +19,6 @@ from sklearn.datasets import load_digits
 from sweep.data import SPLITS, DataError, Dataset, Split, stratified_split
 from sweep.datasets.digits import digits
 from sweep.datasets.imagefolder import imagefolder
-from sweep.registry import RegistryError, find, names
 
 Array = NDArray[Any]
 
@@ -327,33 +326,6 @@ def test_a_pickled_data_set_is_the_same_arrays(folder: Path) -> None:
             assert np.array_equal(other.splits[name].labels, dataset.splits[name].labels)
         told = [(d.classes, d.mean, d.std, d.size, d.fingerprint, d.channels) for d in (dataset, other)]
         assert told[0] == told[1]
-
-
-def data_set(name: str, folder: Path) -> Dataset:
-    entry = find("datasets", name)
-    try:
-        settings = entry.check({})
-    except RegistryError:
-        settings = entry.check({"root": str(folder), "size": 6})
-    dataset = entry.function(**settings)
-    assert isinstance(dataset, Dataset)
-    return dataset
-
-
-@pytest.mark.parametrize("name", names("datasets"))
-def test_every_data_set_holds_what_the_rest_counts_on(name: str, folder: Path) -> None:
-    dataset = data_set(name, folder)
-    assert set(dataset.splits) == set(SPLITS)
-    assert len(dataset.mean) == len(dataset.std) == dataset.channels
-    for split in dataset.splits.values():
-        assert split.images.dtype == np.uint8
-        assert split.images.flags.c_contiguous
-        assert split.images.shape == (len(split), dataset.channels, dataset.size, dataset.size)
-        assert split.labels.dtype == np.int64
-        assert set(split.labels.tolist()) <= set(range(len(dataset.classes)))
-    again = data_set(name, folder)
-    assert again.fingerprint == dataset.fingerprint
-    assert all(np.array_equal(again.splits[key].images, dataset.splits[key].images) for key in SPLITS)
 
 
 def test_images_and_labels_must_match() -> None:

@@ -46,7 +46,7 @@ def test_commands_of_the_documents_exist() -> None:
     texts = [README, (ROOT / "CONTRIBUTING.md").read_text(), *[f.read_text() for f in (ROOT / "configs").glob("*")]]
     lines = [line.lstrip("# $").split("  ")[0] for text in texts for line in text.splitlines()]
     verbs = {shlex.split(line)[1] for line in lines if re.match(r"sweep [a-z]+( |$)", line)}
-    assert {"run", "plan", "show"} <= verbs
+    assert {"check", "plan", "run", "sql"} <= verbs
     assert verbs <= set(main.commands)
 
 

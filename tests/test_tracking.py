@@ -405,7 +405,7 @@ def server(place: Place) -> Iterator[str]:
         )
     try:
         uri = f"http://127.0.0.1:{port}"
-        _wait(lambda: _healthy(uri), 40)
+        _wait(lambda: _healthy(uri), 120)
         yield uri
     finally:
         os.killpg(process.pid, 15)
