@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from sweep.checkpoints import found_files
 from sweep.document import ConfigError, Document, KeyPath, Mistake, override, read_document
 from sweep.grid import Choice, choices, instance, models
-from sweep.identity import canonical, content_id
+from sweep.naming import named, repeated
 from sweep.recipe import Recipe
 from sweep.registry import names, suggestion
-from sweep.spec import LONGEST_NAME, Grid, Population, Settings, Size, Subsets, Sweep
+from sweep.spec import Elsewhere, Grid, Population, Settings, Size, Subsets, Sweep
 
 Item = TypeVar("Item")
 Model = TypeVar("Model", bound=BaseModel)
@@ -128,9 +127,9 @@ class _Reader:
             self.mistakes.append(self.document.mistake(("populations",), what, "- {architecture: cnn, members: 8}"))
             return []
         found = [p for index, item in enumerate(items) for p in self.population(item, index, values)]
-        for path, what in _repeated(found):
+        for path, what in repeated(found):
             self.mistakes.append(self.document.mistake(path, what))
-        return _named(found)
+        return named(found)
 
     def population(self, item: Any, index: int, values: Mapping[str, Any]) -> Iterator[Population]:
         """Every population that one item means: architectures × data sets × sizes × trainings."""
@@ -138,76 +137,45 @@ class _Reader:
         if not isinstance(item, dict):
             self.mistakes.append(self.document.mistake(path, f"a population is a mapping, not {item!r}"))
             return
-        self.unknown(item, path, [*Size.model_fields, "architecture", "dataset", "train"])
+        keys = Elsewhere if "checkpoints" in item else Size
+        own = ["train"] if keys is Size else []
+        self.unknown(item, path, [*keys.model_fields, "architecture", "dataset", *own])
         here: KeyPath = (*path, "dataset") if "dataset" in item else ("dataset",)
-        dataset = item.get("dataset", values.get("dataset", "digits"))
         if "architecture" not in item:
             known = ", ".join(names("architectures"))
             self.mistakes.append(self.document.mistake(path, "`architecture` is missing", f"known: {known}"))
         architecture = self.choices("architectures", item.get("architecture", "linear"), (*path, "architecture"))
-        size = {key: value for key, value in item.items() if key in Size.model_fields}
-        grid = itertools.product(
-            architecture,
-            self.choices("datasets", dataset, here),
-            self.models(Size, size, path),
-            self.models(Recipe, item.get("train") or {}, (*path, "train")),
-        )
-        for model, data, group, recipe in grid:
+        dataset = self.choices("datasets", item.get("dataset", values.get("dataset", "digits")), here)
+        about = {key: value for key, value in item.items() if key in keys.model_fields}
+        if keys is Elsewhere:
+            for source in self.one(Elsewhere, about, path):
+                yield from self.elsewhere(source, path, itertools.product(architecture, dataset))
+            return
+        sizes, recipes = self.models(Size, about, path), self.models(Recipe, item.get("train") or {}, (*path, "train"))
+        for model, data, group, recipe in itertools.product(architecture, dataset, sizes, recipes):
             yield Population(group.name or "", model, data, group.start, group.pools, group.members, recipe, path)
+
+    def elsewhere(
+        self, source: Elsewhere, path: KeyPath, grid: Iterable[tuple[Choice, Choice]]
+    ) -> Iterator[Population]:
+        """The populations of models that were trained elsewhere; the smallest pool tells how many members there are."""
+        try:
+            files = tuple(found_files(patterns) for patterns in source.patterns)
+        except FileNotFoundError as error:
+            self.mistakes.append(self.document.mistake((*path, "checkpoints"), f"no file {error.args[0]}"))
+            return
+        base = source.base.expanduser().absolute() if source.base else None
+        if base and not base.is_file():
+            self.mistakes.append(self.document.mistake((*path, "base"), f"no file {base}"))
+        start, smallest = "shared" if base else "unknown", min(map(len, files))
+        for model, data in grid:
+            one = Population(source.name or "", model, data, start, len(files), smallest, Recipe(), path)
+            yield replace(one, files=files, base=base, on_bad_member=source.on_bad_member)
 
     def stop(self) -> None:
         """Raise ConfigError if there was any mistake."""
         if self.mistakes:
             raise ConfigError(list(dict.fromkeys(self.mistakes)))
-
-
-def _repeated(populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str]]:
-    """Populations that are the same but for their size: their members would be, too."""
-    seen: dict[str, Population] = {}
-    for population in populations:
-        other = seen.setdefault(_key(population), population)
-        if other is not population:
-            yield population.path, f"the same population as populations[{other.path[-1]}]"
-
-
-def _named(populations: list[Population]) -> list[Population]:
-    """Populations with names of their own: what they are, and what tells those of one name apart."""
-    named = [p if p.name else replace(p, name=f"{p.architecture.name}-{p.dataset.name}-{p.start}") for p in populations]
-    groups: dict[str, list[Population]] = {}
-    for population in named:
-        groups.setdefault(population.name, []).append(population)
-    told = [_told_apart(p, groups[p.name]) for p in named]
-    counts = Counter(p.name for p in told)
-    return [_short(p) if counts[p.name] > 1 or len(p.name) > LONGEST_NAME else p for p in told]
-
-
-def _told_apart(population: Population, group: Sequence[Population]) -> Population:
-    """The population, the settings in which its namesakes differ put behind its name."""
-    all_settings = [_settings(each) for each in group]
-    own = _settings(population)
-    differing = [key for key in own if any(settings.get(key) != own[key] for settings in all_settings)]
-    suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(f"{key}={own[key]}" for key in differing))
-    return replace(population, name=f"{population.name},{suffix}") if suffix else population
-
-
-def _short(population: Population) -> Population:
-    """The population, a hash of what it is behind its name, where words are too many or too few."""
-    digits = content_id("population", _key(population))[:8]
-    return replace(population, name=f"{population.name[: LONGEST_NAME - 9]},{digits}")
-
-
-def _key(population: Population) -> str:
-    """What makes it this population, with the folders that stay out of ids."""
-    return canonical([population.content, population.architecture.settings_json, population.dataset.settings_json])
-
-
-def _settings(population: Population) -> dict[str, Any]:
-    """Every setting of a population under a short name."""
-    parts = {"architecture": population.architecture, "dataset": population.dataset}
-    flat: dict[str, Any] = {name: choice.name for name, choice in parts.items()} | {"start": population.start}
-    for choice in parts.values():
-        flat |= choice.settings
-    return flat | population.recipe.model_dump()
 
 
 def _standing(path: KeyPath, document: Document) -> KeyPath:

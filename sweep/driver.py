@@ -17,8 +17,8 @@ from sweep.table import SCHEMA_VERSION
 if TYPE_CHECKING:
     from sweep.data import Dataset
     from sweep.grid import Choice
+    from sweep.lineage import Pool
     from sweep.outputs import PoolWeights
-    from sweep.plan import Pool
     from sweep.progress import Progress
     from sweep.task import Rows
 
@@ -144,13 +144,15 @@ class _Run:
 
     def _train(self, state: State) -> None:
         """The missing starts, then the missing members of the starts that there are."""
-        from sweep.member import fail
+        from sweep.member import bring_member, fail
         from sweep.pools import failed_members
         from sweep.population import train_members
 
+        for member in (member for member in state.missing if member.file):
+            bring_member(member, self.sweep.name, self.made[member.population.dataset], self.folder)
         for name, role in (("starts trained", "start"), ("members trained", "member")):
             lost = failed_members(self.folder)
-            missing = [member for member in state.missing if member.role == role]
+            missing = [member for member in state.missing if member.role == role and not member.file]
             for member in missing:
                 if member.start_id in lost:
                     fail(member, self.sweep.name, self.folder, f"its start failed: {lost[str(member.start_id)]}")

@@ -16,8 +16,9 @@ from sweep.task import Rows, failed_rows
 if TYPE_CHECKING:
     from sweep.data import Dataset
     from sweep.grid import Choice
+    from sweep.lineage import Pool
     from sweep.outputs import PoolWeights
-    from sweep.plan import Plan, Pool
+    from sweep.plan import Plan
     from sweep.spec import Execution
 
 _WINDOW = 2  # calls in flight per actor: the next block is there before the last one is done

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
+from sweep.checkpoints import CheckpointError, read_checkpoint
 from sweep.data import Dataset
 from sweep.evaluate import to_device
 from sweep.files import StoreError, now, replace
 from sweep.identity import canonical
-from sweep.plan import Member
+from sweep.lineage import Member
+from sweep.models import differences, layout_of
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
 from sweep.store import RunFolder
@@ -60,6 +62,30 @@ def train_member(
     folder.append("tasks", member.id, [_cost(member, seconds, time.process_time() - cpu)])
     folder.append("members", member.id, [described | row])
     partial.file.unlink(missing_ok=True)
+
+
+def bring_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder) -> None:
+    """Take a model that was trained elsewhere into the run folder; what is wrong with it is its row's outcome."""
+    assert member.file is not None
+    layout = layout_of(new_model(member, dataset), len(dataset.classes))
+    try:
+        state = read_checkpoint(member.file)
+    except CheckpointError as error:
+        return fail(member, sweep, folder, str(error))
+    problems = differences(state, layout)
+    if problems:
+        name = member.population.architecture.name
+        return fail(member, sweep, folder, f"{member.file} does not fit {name}: {'; '.join(problems[:3])}")
+    digest, size = folder.save_weights(member.id, state)
+    row = {
+        "n_parameters": layout.n_parameters,
+        "weights_file": f"members/{member.id}.safetensors",
+        "weights_sha256": digest,
+        "weights_bytes": size,
+        "status": "ok",
+    }
+    folder.append("members", member.id, [describe(member, sweep) | row])
+    return None
 
 
 class Partial:

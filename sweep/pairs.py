@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.files import now
+from sweep.lineage import Pool
 from sweep.outputs import PoolWeights
-from sweep.plan import Pool
 from sweep.provenance import code_version
 from sweep.task import origin
 

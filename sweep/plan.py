@@ -6,52 +6,21 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
-from sweep.document import ConfigError
 from sweep.grid import Choice
-from sweep.identity import canonical, content_id, derive_seed
-from sweep.spec import Grid, Population, Sweep
+from sweep.identity import canonical, content_id
+from sweep.lineage import Member, Pool, pools_of
+from sweep.spec import Grid, Sweep
 from sweep.subsets import subsets
 
-TRAINING_VERSION = 1
-"""Enters member ids: raise it when the same settings would train to other weights."""
 EVALUATION_VERSION = 1
 """Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
 
 PROTOCOL = "correct"
 _UNALIGNED, _UNREPAIRED = Choice("alignments", "none", {}), Choice("repairs", "none", {})
 _SINGLE = Choice("methods", "single", {})
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model to be trained: a member of a pool (index from 0), or the start that a pool shares (index -1)."""
-
-    id: str
-    population: Population
-    pool_id: str
-    pool: int
-    index: int
-    init_seed: int
-    order_seed: int
-    start_id: str | None
-
-    @property
-    def role(self) -> str:
-        """member or start."""
-        return "start" if self.index < 0 else "member"
-
-
-@dataclass(frozen=True)
-class Pool:
-    """One replicate of a population: only its members are merged with one another."""
-
-    id: str
-    population: Population
-    index: int
-    start: Member | None
-    members: tuple[Member, ...]
 
 
 class Candidate(NamedTuple):
@@ -111,55 +80,16 @@ class Plan:
 
 
 def make_plan(
-    sweep: Sweep, fingerprints: Mapping[Choice, str] | None = None, known: Mapping[str, str] | None = None
+    sweep: Sweep, fingerprints: Mapping[Choice | Path, str] | None = None, known: Mapping[str, str] | None = None
 ) -> Plan:
     """The plan of a sweep.
 
-    `fingerprints` stands for what lies in the files of a data set; `known` maps candidates that were planned before to
-    their blocks, which they keep: so a part that exists is never made again under another name.
+    `fingerprints` stands for what lies in the files of data sets and of models from elsewhere; `known` maps candidates
+    that were planned before to their blocks, which they keep.
     """
-    pools = tuple(pool for p in sweep.populations for pool in _pools(p, sweep, (fingerprints or {}).get(p.dataset, "")))
-    _refuse_twins(pools, sweep)
+    pools = pools_of(sweep, fingerprints or {})
     candidates = [c for pool in pools for c in _assign(_unique(pool, sweep), sweep.execution.block, known or {})]
     return Plan(sweep, pools, tuple(candidates))
-
-
-def _refuse_twins(pools: Sequence[Pool], sweep: Sweep) -> None:
-    """Raise ConfigError where populations that are written differently train the same members."""
-    seen: dict[str, Pool] = {}
-    twins = [(pool, other) for pool in pools if (other := seen.setdefault(pool.id, pool)) is not pool]
-    if twins:
-        pool, other = twins[0]
-        what = f"the same population as populations[{other.population.path[-1]}]: their folders hold the same"
-        raise ConfigError([sweep.document.mistake(pool.population.path, what)])
-
-
-def _pools(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
-    """The pools of a population; their number and size do not enter ids, so that either can grow."""
-    content = {
-        **population.content,
-        "fingerprint": fingerprint,
-        "seed": sweep.settings.seed,
-        "version": TRAINING_VERSION,
-    }
-    for index in range(population.pools):
-        pool_id = content_id("pool", {**content, "pool": index})
-        start = None
-        if population.start == "shared":
-            start = _member(population, pool_id, index, -1, None)
-        members = tuple(_member(population, pool_id, index, place, start) for place in range(population.members))
-        yield Pool(pool_id, population, index, start, members)
-
-
-def _member(population: Population, pool_id: str, pool: int, index: int, start: Member | None) -> Member:
-    """One member, its seeds derived from its pool and place."""
-    name = f"member {index}" if index >= 0 else "start"
-    init = start.init_seed if start else derive_seed(pool_id, name, "init")
-    order = derive_seed(pool_id, name, "order")
-    content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}
-    return Member(
-        content_id("member", content), population, pool_id, pool, index, init, order, start.id if start else None
-    )
 
 
 def _unique(pool: Pool, sweep: Sweep) -> Iterator[Candidate]:

@@ -12,9 +12,10 @@ from sweep.candidate import Evaluation
 from sweep.data import Dataset
 from sweep.files import StoreError
 from sweep.grid import Choice
+from sweep.lineage import Member, Pool
 from sweep.models import build, differences, layout_of, to_state
 from sweep.outputs import Bench, PoolWeights
-from sweep.plan import Candidate, Member, Pool
+from sweep.plan import Candidate
 from sweep.store import RunFolder
 
 

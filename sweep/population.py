@@ -14,7 +14,7 @@ from sweep.store import RunFolder
 if TYPE_CHECKING:
     from sweep.data import Dataset
     from sweep.grid import Choice
-    from sweep.plan import Member
+    from sweep.lineage import Member
     from sweep.spec import Execution, Sweep
 
 _QUIET = {

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import torch
 
+from sweep.checkpoints import CheckpointError, file_hash, read_checkpoint
 from sweep.data import DataError, Dataset, unsuitable
 from sweep.document import ConfigError, KeyPath, Mistake
 from sweep.grid import Choice
-from sweep.models import layout_of
+from sweep.models import differences, layout_of
 from sweep.pools import dataset_of
 from sweep.spec import Population, Sweep
 from sweep.weights import Layout
 
 
-def fingerprints(sweep: Sweep) -> dict[Choice, str]:
-    """The fingerprints of data sets that lie in files. Raises ConfigError where one cannot be used."""
+def fingerprints(sweep: Sweep) -> dict[Choice | Path, str]:
+    """The fingerprints of data sets that lie in files, and the hashes of models that were trained elsewhere.
+
+    Raises ConfigError where a data set cannot be used.
+    """
     of_files = [p for p in sweep.populations if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
-    return {choice: dataset.fingerprint for choice, dataset in _datasets(sweep, of_files).items()}
+    files = {file for p in sweep.populations for pool in p.files for file in pool}
+    files |= {p.base for p in sweep.populations if p.base}
+    made = _datasets(sweep, of_files)
+    return {choice: made[choice].fingerprint for choice in made} | {file: file_hash(file) for file in files}
 
 
 def datasets(sweep: Sweep) -> dict[Choice, Dataset]:
@@ -70,6 +77,8 @@ def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[Key
             hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {size} here"
             yield (*population.path, "architecture"), f"cannot build {population.architecture.name}: {error}", hint
             continue
+        if population.on_bad_member == "stop":
+            yield from _unusable(population, layout)
         for grid in sweep.grids:
             for scaling in grid.scalings:
                 try:
@@ -77,6 +86,23 @@ def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[Key
                     scaling.entry.function(*(brought[need] for need in scaling.entry.needs), **scaling.settings)
                 except ValueError as error:
                     yield (*grid.path, "scalings"), f"{error} in {population.architecture.name}", ""
+
+
+def _unusable(population: Population, layout: Layout) -> Iterator[tuple[KeyPath, str, str]]:
+    """Models from elsewhere that cannot be read or do not fit the architecture."""
+    for file in [
+        *(file for pool in population.files for file in pool),
+        *([population.base] if population.base else []),
+    ]:
+        try:
+            problems = differences(read_checkpoint(file), layout)
+        except CheckpointError as error:
+            skip = "on_bad_member: skip goes on without it"
+            yield (*population.path, "checkpoints"), str(error), f"{error.hint}; {skip}" if error.hint else skip
+            continue
+        if problems:
+            what = f"{file} does not fit {population.architecture.name}: {'; '.join(problems[:3])}"
+            yield (*population.path, "checkpoints"), what, "on_bad_member: skip goes on without it"
 
 
 def layout_on_paper(population: Population, dataset: Dataset) -> Layout:

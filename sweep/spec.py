@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -79,9 +80,32 @@ class Size(BaseModel):
     members: Count = 10
 
 
+class Elsewhere(BaseModel):
+    """The keys of a population of models that were trained elsewhere.
+
+    `checkpoints` is a pattern of files, a list of files or patterns, or one such list per pool.
+    """
+
+    model_config = _STRICT
+
+    name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
+    checkpoints: str | tuple[str, ...] | tuple[tuple[str, ...], ...]
+    base: Path | None = None
+    on_bad_member: Literal["skip", "stop"] = "stop"
+
+    @property
+    def patterns(self) -> tuple[tuple[str, ...], ...]:
+        """The files or patterns of each pool."""
+        if isinstance(self.checkpoints, str):
+            return ((self.checkpoints,),)
+        nested = tuple(each if isinstance(each, tuple) else (each,) for each in self.checkpoints)
+        one_pool = all(isinstance(each, str) for each in self.checkpoints)
+        return (tuple(itertools.chain.from_iterable(nested)),) if one_pool else nested
+
+
 @dataclass(frozen=True)
 class Population:
-    """The models of one recipe: what may be merged is what one of its pools holds."""
+    """The models of one recipe, or of one source: what may be merged is what one of its pools holds."""
 
     name: str
     architecture: Choice
@@ -91,6 +115,9 @@ class Population:
     members: int
     recipe: Recipe
     path: KeyPath
+    files: tuple[tuple[Path, ...], ...] = ()  # of each pool, where the members were trained elsewhere
+    base: Path | None = None
+    on_bad_member: str = "stop"
 
     @property
     def content(self) -> dict[str, Any]:
@@ -106,6 +133,10 @@ class Population:
     def written(self) -> dict[str, Any]:
         """The population as a configuration writes it."""
         choice = {"architecture": self.architecture.written, "dataset": self.dataset.written}
+        if self.files:
+            base = {"base": str(self.base)} if self.base else {}
+            files = [[str(file) for file in pool] for pool in self.files]
+            return {"name": self.name, "checkpoints": files, **base, "on_bad_member": self.on_bad_member, **choice}
         size = {"start": self.start, "pools": self.pools, "members": self.members}
         return {"name": self.name, **choice, **size, "train": self.recipe.model_dump(mode="json")}
 

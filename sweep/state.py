@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.files import StoreError, replace
-from sweep.plan import Member, Plan, Work, make_plan
+from sweep.lineage import Member
+from sweep.plan import Plan, Work, make_plan
 from sweep.spec import Sweep
 from sweep.store import RunFolder
 

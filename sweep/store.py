@@ -138,26 +138,13 @@ class RunFolder:
 
         What is there without a row in `members` was left by a process that was lost, and is replaced.
         """
-        from safetensors.torch import save
-
-        file = self.weights_file(member_id)
-        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
-        replace(file, content)
+        content = save_tensors(self.weights_file(member_id), state)
         return hashlib.sha256(content).hexdigest(), len(content)
 
     def load_weights(self, member_id: str) -> dict[str, Tensor]:
         """A member's weights; raises StoreError for a file that is missing or damaged."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        file = self.weights_file(member_id)
-        try:
-            return load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise StoreError(
-                f"cannot read the weights {file}: {error}",
-                "sweep run FILE --retry trains the members whose files are gone",
-            ) from None
+        hint = "sweep run FILE --retry trains the members whose files are gone"
+        return load_tensors(self.weights_file(member_id), hint)
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
@@ -195,3 +182,23 @@ def _readable(file: Path) -> bool:
     except (pa.ArrowException, OSError):
         return False
     return True
+
+
+def load_tensors(file: Path, hint: str = "") -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises StoreError for one that is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"cannot read the weights {file}: {error}", hint) from None
+
+
+def save_tensors(file: Path, state: Mapping[str, Tensor]) -> bytes:
+    """Write tensors as safetensors, whole or not at all, in the place of what is there; what was written."""
+    from safetensors.torch import save
+
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    replace(file, content)
+    return content

@@ -14,8 +14,9 @@ from sweep.candidate import Evaluation
 from sweep.evaluate import measure
 from sweep.files import now
 from sweep.identity import canonical, content_id
+from sweep.lineage import Pool
 from sweep.outputs import Bench
-from sweep.plan import PROTOCOL, Candidate, Pool, Work
+from sweep.plan import PROTOCOL, Candidate, Work
 from sweep.provenance import code_version
 from sweep.table import COLUMNS
 

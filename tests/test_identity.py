@@ -27,7 +27,7 @@ def test_defaults_do_not_change_behind_ids() -> None:
     """Settings at their defaults stay out of ids, so a default that changes would mix old rows with new ones.
 
     A new setting or function is added to the golden file; for a changed default, raise TRAINING_VERSION or
-    EVALUATION_VERSION in sweep/plan.py as well.
+    EVALUATION_VERSION as well (sweep/lineage.py, sweep/plan.py).
     """
     defaults = {f"{kind}/{name}": _defaults(kind, name) for kind in NEEDS for name in names(kind)}
     defaults["recipe"] = json.loads(Recipe().model_dump_json())

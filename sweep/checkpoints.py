@@ -1,0 +1,98 @@
+"""Models that were trained elsewhere: checkpoints in the forms that people share, read without running their code."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.errors import ToldError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
+_PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
+
+
+class CheckpointError(ToldError):
+    """A checkpoint that cannot be used: its name and the reason."""
+
+
+def found_files(patterns: Sequence[str]) -> tuple[Path, ...]:
+    """The files that patterns and names mean, absolute; those of a pattern in natural order (2 before 10).
+
+    Raises FileNotFoundError with the pattern that means none.
+    """
+    files: list[Path] = []
+    for pattern in patterns:
+        whole = str(Path(pattern).expanduser().absolute())
+        found = sorted(glob(whole, recursive=True), key=_natural) if has_magic(whole) else [whole]  # noqa: PTH207 - absolute
+        here = [Path(name) for name in found if Path(name).is_file()]
+        if not here:
+            raise FileNotFoundError(pattern)
+        files += here
+    return tuple(files)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key by which numbers in names count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def file_hash(file: Path) -> str:
+    """sha256 of a file's content."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def read_checkpoint(file: Path) -> dict[str, Tensor]:
+    """The state dict in a .pth, .pt, .ckpt or .safetensors file, free of wrappers and prefixes.
+
+    Raises CheckpointError with the name and the reason; no code of the file is ever run.
+    """
+    content = _safetensors(file) if file.suffix == ".safetensors" else _torch(file)
+    return bare(content, file)
+
+
+def _safetensors(file: Path) -> Any:
+    from sweep.files import StoreError
+    from sweep.store import load_tensors
+
+    try:
+        return load_tensors(file)
+    except StoreError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def _torch(file: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch answers damage with errors of many kinds
+        foreign = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error).partition("trusted source")[2])
+        if foreign:
+            hint = "save its state_dict alone: torch.save(model.state_dict(), …)"
+            raise CheckpointError(f"{file} holds more than tensors and is refused: {foreign[1]}", hint) from None
+        raise CheckpointError(f"cannot read {file}: it is damaged, or no checkpoint") from None
+
+
+def bare(content: Any, file: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict, out of what training scripts wrap around it. Raises CheckpointError."""
+    import torch
+
+    for key in _INSIDE:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    tensors = dict(content) if isinstance(content, Mapping) else {}
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{file} holds no state dict", f"it may lie under one of {', '.join(_INSIDE)}")
+    prefix = next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in tensors)), "")
+    while prefix:
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        prefix = next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in tensors)), "")
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}

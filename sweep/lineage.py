@@ -1,0 +1,122 @@
+"""Where models come from: pools, their starts and members, with ids and seeds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweep.document import ConfigError
+from sweep.grid import Choice
+from sweep.identity import content_id, derive_seed
+from sweep.spec import Population, Sweep
+
+TRAINING_VERSION = 1
+"""Enters member ids: raise it when the same settings would train to other weights."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model: a member of a pool (index from 0), or the start that a pool shares (index -1)."""
+
+    id: str
+    population: Population
+    pool_id: str
+    pool: int
+    index: int
+    init_seed: int
+    order_seed: int
+    start_id: str | None
+    file: Path | None = None  # where it comes from, if it was trained elsewhere
+
+    @property
+    def role(self) -> str:
+        """member or start."""
+        return "start" if self.index < 0 else "member"
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One replicate of a population: only its members are merged with one another."""
+
+    id: str
+    population: Population
+    index: int
+    start: Member | None
+    members: tuple[Member, ...]
+
+
+def pools_of(sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> tuple[Pool, ...]:
+    """Every pool of a sweep; `fingerprints` as in `make_plan`. Raises ConfigError where two would be the same."""
+    pools: list[Pool] = []
+    for population in sweep.populations:
+        if population.files:
+            pools += _from_elsewhere(population, sweep, fingerprints)
+        else:
+            pools += _trained(population, sweep, fingerprints.get(population.dataset, ""))
+    _refuse_twins(pools, sweep)
+    return tuple(pools)
+
+
+def _refuse_twins(pools: Sequence[Pool], sweep: Sweep) -> None:
+    """Raise ConfigError where populations that are written differently train the same members."""
+    seen: dict[str, Pool] = {}
+    twins = [(pool, other) for pool in pools if (other := seen.setdefault(pool.id, pool)) is not pool]
+    if twins:
+        pool, other = twins[0]
+        what = f"the same population as populations[{other.population.path[-1]}]: their folders hold the same"
+        raise ConfigError([sweep.document.mistake(pool.population.path, what)])
+
+
+def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
+    """The pools of a population that is trained here; number and size stay out of ids, so that either can grow."""
+    content = {
+        **population.content,
+        "fingerprint": fingerprint,
+        "seed": sweep.settings.seed,
+        "version": TRAINING_VERSION,
+    }
+    for index in range(population.pools):
+        pool_id = content_id("pool", {**content, "pool": index})
+        start = None
+        if population.start == "shared":
+            start = _member(population, pool_id, index, -1, None)
+        members = tuple(_member(population, pool_id, index, place, start) for place in range(population.members))
+        yield Pool(pool_id, population, index, start, members)
+
+
+def _member(population: Population, pool_id: str, pool: int, index: int, start: Member | None) -> Member:
+    """One member, its seeds derived from its pool and place."""
+    name = f"member {index}" if index >= 0 else "start"
+    init = start.init_seed if start else derive_seed(pool_id, name, "init")
+    order = derive_seed(pool_id, name, "order")
+    content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}
+    return Member(
+        content_id("member", content), population, pool_id, pool, index, init, order, start.id if start else None
+    )
+
+
+def _from_elsewhere(population: Population, sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> Iterator[Pool]:
+    """The pools of models that were trained elsewhere, whose ids come from the content of their files.
+
+    Raises ConfigError where one pool has the same model twice.
+    """
+    content = {
+        **population.content,
+        "fingerprint": fingerprints.get(population.dataset, ""),
+        "version": TRAINING_VERSION,
+    }
+    for index, files in enumerate(population.files):
+        base = {"base": fingerprints[population.base]} if population.base else {}
+        pool_id = content_id("pool", {**content, **base, "population": population.name, "pool": index})
+
+        def model(place: int, file: Path, start: Member | None, about: tuple[str, int] = (pool_id, index)) -> Member:
+            identity = content_id("member", {**content, "weights": fingerprints[file]})
+            return Member(identity, population, *about, place, 0, 0, start.id if start else None, file)
+
+        start = model(-1, population.base, None) if population.base else None
+        members = tuple(model(place, file, start) for place, file in enumerate(files))
+        if len({member.id for member in members}) < len(members):
+            what = f"pool {index} has the same model twice"
+            raise ConfigError([sweep.document.mistake((*population.path, "checkpoints"), what)])
+        yield Pool(pool_id, population, index, start, members)
