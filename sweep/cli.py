@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from sweep.terminal import EXIT_FAILED, FILE, JSON, OVERRIDES, RUN, Verbs, data, of_run, quoted, talk
+from sweep.tools import TOOLS
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -180,71 +181,5 @@ def show(name: str, as_json: bool) -> None:
     data(*descriptions_of(name), as_json=as_json)
 
 
-@main.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
-@JSON
-def doctor(run: Path | None, as_json: bool) -> None:
-    """Is this machine ready? With RUN: is that run folder whole?
-
-    \b
-    sweep doctor
-    sweep doctor runs/digits
-    """
-    from sweep.doctor import folder_findings, machine_findings
-    from sweep.store import RunFolder
-
-    findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
-    data([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
-    if not all(finding.good for finding in findings):
-        sys.exit(EXIT_FAILED)
-
-
-@main.command()
-@RUN
-@click.argument("query")
-@JSON
-def sql(run: Path, query: str, as_json: bool) -> None:
-    """Ask a run's tables in SQL; every table is a view of its name, read-only.
-
-    \b
-    sweep sql runs/digits "select method, n_members, avg(accuracy) from candidates group by all order by 1, 2"
-    sweep sql runs/digits "describe candidates"
-    """
-    from sweep.query import query_tables
-
-    data(*query_tables(run.absolute(), query), as_json=as_json)
-
-
-@main.command()
-@RUN
-def sync(run: Path) -> None:
-    """Make MLflow say what the tables say, for example after its server was down.
-
-    sweep sync runs/digits
-    """
-    from sweep.summary import where_mlflow
-    from sweep.sync import sync as make_equal
-    from sweep.sync import tracker_of
-
-    sweep = of_run(run)
-    tracker = tracker_of(sweep, talk)
-    tracker.open()
-    make_equal(tracker, sweep)
-    tracker.close("FINISHED")
-    if tracker.lost:
-        sys.exit(EXIT_FAILED)
-    talk(where_mlflow(sweep))
-
-
-@main.command()
-@click.argument("name")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder that it is put into.")
-def fetch(name: str, root: Path) -> None:
-    """Fetch a published data set from the network and check it.
-
-    \b
-    sweep fetch cifar10 --root data
-    """
-    from sweep.fetch import fetch as bring
-
-    click.echo("\n".join(str(place) for place in bring(name, root, tell=talk)))
+for command in TOOLS:
+    main.add_command(command)

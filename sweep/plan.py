@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from sweep.errors import ToldError
 from sweep.grid import Choice
 from sweep.identity import canonical, content_id
 from sweep.lineage import Member, Pool, pools_of
@@ -43,6 +44,10 @@ class Candidate(NamedTuple):
         return 1.0 + ("score" in self.method.entry.needs) * 2 * len(self.subset)
 
 
+class PlanError(ToldError):
+    """Something that is asked of a plan and is not in it."""
+
+
 Work = Sequence[tuple[Candidate, Sequence[str]]]
 """Candidates, each with the splits that it has no row for yet."""
 
@@ -54,6 +59,14 @@ class Plan:
     sweep: Sweep
     pools: tuple[Pool, ...]
     candidates: tuple[Candidate, ...]
+
+    def candidate(self, prefix: str) -> Candidate:
+        """The candidate whose id begins so. Raises PlanError where there is none, or more than one."""
+        fitting = [candidate for candidate in self.candidates if candidate.id.startswith(prefix)]
+        if len(fitting) != 1:
+            what = f"{len(fitting)} candidates begin with {prefix!r}"
+            raise PlanError(what, 'sweep sql RUN "select candidate_id, method from candidates limit 5" shows some')
+        return fitting[0]
 
     @property
     def starts(self) -> list[Member]:

@@ -16,6 +16,7 @@ from sweep.lineage import Member, Pool
 from sweep.models import build, differences, layout_of, to_state
 from sweep.outputs import Bench, PoolWeights
 from sweep.plan import Candidate
+from sweep.spec import Sweep
 from sweep.store import RunFolder
 
 
@@ -68,6 +69,13 @@ def pool_weights(folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mappin
 def bench_of(pool: Pool, weights: PoolWeights, dataset: Dataset, device: str, batch: int) -> Bench:
     """The bench on which candidates of a pool are evaluated."""
     return Bench(weights, pool.population.architecture, dataset, torch.device(device), batch)
+
+
+def stored_bench(sweep: Sweep, pool: Pool) -> Bench:
+    """The bench of a pool of a run folder, in this process."""
+    folder, dataset = RunFolder(sweep.folder), dataset_of(pool.population.dataset)
+    weights = pool_weights(folder, pool, dataset, failed_members(folder))
+    return bench_of(pool, weights, dataset, "cpu", sweep.execution.batch)
 
 
 def model_of(bench: Bench, candidate: Candidate) -> nn.Module:

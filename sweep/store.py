@@ -138,7 +138,8 @@ class RunFolder:
 
         What is there without a row in `members` was left by a process that was lost, and is replaced.
         """
-        content = save_tensors(self.weights_file(member_id), state)
+        content = tensors_to_bytes(state)
+        replace(self.weights_file(member_id), content)
         return hashlib.sha256(content).hexdigest(), len(content)
 
     def load_weights(self, member_id: str) -> dict[str, Tensor]:
@@ -195,10 +196,8 @@ def load_tensors(file: Path, hint: str = "") -> dict[str, Tensor]:
         raise StoreError(f"cannot read the weights {file}: {error}", hint) from None
 
 
-def save_tensors(file: Path, state: Mapping[str, Tensor]) -> bytes:
-    """Write tensors as safetensors, whole or not at all, in the place of what is there; what was written."""
+def tensors_to_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """Tensors as safetensors."""
     from safetensors.torch import save
 
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
-    replace(file, content)
-    return content
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})

@@ -107,7 +107,7 @@ def failure_text(causes: list[dict[str, Any]]) -> list[str]:
 def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
     """The rows of one candidate, evaluated here, each with `stored` as the run folder has it.
 
-    Raises StoreError for an id that no planned candidate, or more than one, begins with.
+    Raises PlanError for an id that no planned candidate, or more than one, begins with.
     """
     from sweep.models import steady
     from sweep.pools import bench_of, dataset_of, failed_members, pool_weights
@@ -116,18 +116,15 @@ def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
 
     steady(sweep.execution.threads, 0)
     plan, folder = state_of(sweep).plan, RunFolder(sweep.folder)
-    fitting = [candidate for candidate in plan.candidates if candidate.id.startswith(prefix)]
-    if len(fitting) != 1:
-        what = f"{len(fitting)} candidates begin with {prefix!r}"
-        raise StoreError(what, 'sweep sql RUN "select candidate_id, method from candidates limit 5" shows some')
-    pool = plan.pool_of[fitting[0].pool_id]
+    chosen = plan.candidate(prefix)
+    pool = plan.pool_of[chosen.pool_id]
     dataset = dataset_of(pool.population.dataset)
     weights = pool_weights(folder, pool, dataset, failed_members(folder))
     evaluator = Evaluator(
         bench_of(pool, weights, dataset, "cpu", sweep.execution.batch), pool, sweep.name, sweep.metrics
     )
-    rows = [evaluator.candidate(fitting[0], split)[0] for split in sweep.settings.splits]
-    stored = folder.read("candidates", candidate_id=fitting[0].id).to_pylist()
+    rows = [evaluator.candidate(chosen, split)[0] for split in sweep.settings.splits]
+    stored = folder.read("candidates", candidate_id=chosen.id).to_pylist()
     by_key = {(row["candidate_id"], row["split"]): row for row in stored}
     return [row | {"stored": by_key.get((row["candidate_id"], row["split"]))} for row in rows]
 

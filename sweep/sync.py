@@ -10,7 +10,6 @@ from sweep.identity import canonical
 from sweep.server import tracking_uri
 from sweep.spec import Sweep
 from sweep.state import state_of
-from sweep.store import RunFolder
 from sweep.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -39,13 +38,9 @@ def sync(tracker: Tracker, sweep: Sweep) -> None:
 
 def model_of_id(sweep: Sweep, plan: Plan, candidate_id: str) -> tuple[nn.Module, Tensor]:
     """The merged model of a candidate in weight space, and a batch of the images that it takes."""
-    from sweep.pools import bench_of, dataset_of, failed_members, model_of, pool_weights
+    from sweep.pools import model_of, stored_bench
 
-    candidate = next(candidate for candidate in plan.candidates if candidate.id == candidate_id)
-    pool = plan.pool_of[candidate.pool_id]
-    dataset = dataset_of(pool.population.dataset)
-    folder = RunFolder(sweep.folder)
-    weights = pool_weights(folder, pool, dataset, failed_members(folder))
-    bench = bench_of(pool, weights, dataset, "cpu", sweep.execution.batch)
+    candidate = plan.candidate(candidate_id)
+    bench = stored_bench(sweep, plan.pool_of[candidate.pool_id])
     test = bench.split("test")
     return model_of(bench, candidate), test.normalised(test.images[:2])

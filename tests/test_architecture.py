@@ -15,7 +15,7 @@ OPEN_SETS = {"architectures", "datasets", "methods", "alignments", "scalings", "
 BOTTOM = {"sweep.registry", "sweep.weights", "sweep.permutations", "sweep.table", "sweep.data", "sweep.errors"}
 
 DOORS = {
-    "click": {"sweep.cli", "sweep.terminal", "analysis.cli"},
+    "click": {"sweep.cli", "sweep.terminal", "sweep.tools", "analysis.cli"},
     "ray": {"sweep.cluster", "sweep.launch", "sweep.population"},
     "mlflow": {"sweep.tracking"},
     "rich": {"sweep.progress"},
@@ -28,7 +28,7 @@ DOORS = {
 LAYERS = (
     {"sweep.population", "sweep.launch", "sweep.cluster", "sweep.tracking", "sweep.progress"},
     {"sweep.driver", "sweep.sync", "sweep.summary"},
-    {"sweep.cli", "sweep.terminal", "sweep.__main__"},
+    {"sweep.cli", "sweep.terminal", "sweep.tools", "sweep.__main__"},
 )
 """From below: what carries work out, what puts it together, what people type."""
 

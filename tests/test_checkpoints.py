@@ -162,6 +162,32 @@ def test_a_pool_of_files_is_merged_like_one_that_was_trained_here(tmp_path: Path
     members = table.read("members").to_pylist()
     assert sorted(row["status"] for row in members) == ["failed", "ok", "ok", "ok", "ok"]
     assert {row["start"] for row in members} == {"shared"}
+    _check_exports(tmp_path, pool, {key: row["candidate_id"] for key, row in rows.items()})
+
+
+def _check_exports(tmp_path: Path, pool: Trained, ids: dict[tuple[str, tuple[int, ...]], str]) -> None:
+    """A soup as a file is the plain mean of its members, and is never written over."""
+    place, soup = str(tmp_path / "runs/elsewhere"), ids["uniform_soup", (0, 2)]
+    mean = {name: (pool.states[0][name] + pool.states[2][name]) / 2 for name in pool.states[0]}
+    for suffix in ("safetensors", "pth"):
+        target = tmp_path / f"soup.{suffix}"
+        arguments = ["export", place, soup[:12], "--to", str(target)]
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 0, done.stderr
+        exported = read_checkpoint(target)
+        assert exported.keys() == mean.keys()
+        for name, tensor in mean.items():
+            torch.testing.assert_close(exported[name], tensor, atol=1e-7, rtol=1e-6)
+        card = target.with_suffix(".md")
+        assert f"| candidate | {soup} |" in card.read_text()
+        again = CliRunner().invoke(main, arguments)
+        assert again.exit_code == 2
+        assert f"{target} is there already" in again.stderr
+        card.unlink()
+    for key, told in ((("logit_average", (0, 2)), "averages logits"), (("uniform_soup", (0, 3)), "has no weights")):
+        refused = CliRunner().invoke(main, ["export", place, ids[key], "--to", str(tmp_path / "none.pth")])
+        assert refused.exit_code == 2
+        assert told in refused.stderr
 
 
 @pytest.mark.parametrize(
