@@ -18,7 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import SMALL
 
+from sweep.config import load
 from sweep.identity import derive_seed
+from sweep.plan import make_plan
+from sweep.state import freeze
 from sweep.store import RunFolder
 from sweep.table import read_planned
 
@@ -158,14 +161,15 @@ def test_another_split_adds_rows_beside_those_that_are_there(reference: Path, tm
 def test_a_plan_that_shrank_and_grew_again_is_finished(reference: Path, tmp_path: Path) -> None:
     """Blocks keep their candidates, so a part of one may be done by a smaller plan."""
     shutil.copy(reference / "small.yaml", tmp_path)
-    with subprocess.Popen([*SWEEP, "run", "small.yaml"], cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
-        _wait_for(lambda: any((tmp_path / "runs/small/tables/members").rglob("*.parquet")), driver)
-        driver.send_signal(signal.SIGKILL)
+    whole = load(tmp_path / "small.yaml", [f"execution.storage={tmp_path}/runs"])
+    folder = RunFolder(tmp_path / "runs/small")
+    folder.create({"schema_version": 1, "sweep": "small", "invocations": []})
+    freeze(folder, whole, make_plan(whole))
     sweep("run", "small.yaml", "subsets.pairs=0", "subsets.sizes=[2]", "subsets.per_size=1", cwd=tmp_path)
+    assert 0 < len(rows(folder.path)) < len(rows(reference / "runs/small"))
     sweep("run", "small.yaml", cwd=tmp_path)
-    assert rows(tmp_path / "runs/small") == rows(reference / "runs/small")
-    shown = read_planned(tmp_path / "runs/small", "candidates")
-    assert len(shown) == len(rows(reference / "runs/small"))
+    assert rows(folder.path) == rows(reference / "runs/small")
+    assert len(read_planned(folder.path, "candidates")) == len(rows(folder.path))
 
 
 def test_what_is_no_longer_planned_is_kept_and_not_shown(reference: Path, tmp_path: Path) -> None:
@@ -267,7 +271,15 @@ def test_candidates_that_kill_their_worker_are_isolated(tmp_path: Path) -> None:
     text = SMALL.replace("- uniform_soup", "- deadly:deadly").replace("members: 3", "members: 4")
     text = text.replace("pools: 2", "pools: 1").replace("scalings:", "scalings: none\n#")
     (tmp_path / "small.yaml").write_text(text)
-    done = sweep("run", "small.yaml", "execution.retries=1", cwd=tmp_path, check=False, PYTHONPATH=str(tmp_path))
+    done = sweep(
+        "run",
+        "small.yaml",
+        "execution.retries=1",
+        "execution.block=4",
+        cwd=tmp_path,
+        check=False,
+        PYTHONPATH=str(tmp_path),
+    )
     assert done.returncode == 1, done.stderr
     found = RunFolder(tmp_path / "runs/small").read("candidates").to_pylist()
     deadly = [row for row in found if row["method"] == "deadly:deadly"]
