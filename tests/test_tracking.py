@@ -432,7 +432,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _healthy(uri: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=2) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{uri}/health", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
