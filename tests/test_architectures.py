@@ -98,6 +98,11 @@ def images(case: Case, count: int = 4) -> Tensor:
     return torch.randint(256, (count, 3, case.size, case.size), generator=torch.Generator().manual_seed(0)).byte()
 
 
+AS_TIMM_HAS_THEM = [
+    case for case in LIGHT if case.architecture in ("timm", "vit_tiny", "deit_tiny") and "upsample" not in case.settings
+]
+
+
 def split_of(case: Case) -> DeviceSplit:
     return DeviceSplit(images(case), torch.arange(4), torch.tensor(128.0), torch.tensor(64.0))
 
@@ -112,10 +117,9 @@ def test_logits_are_the_head_of_the_features(case: Case, model: nn.Module) -> No
     assert found.features.ndim == 2
 
 
+@pytest.mark.parametrize("case", AS_TIMM_HAS_THEM, indirect=True, ids=str)
 def test_features_of_timm_are_what_it_calls_so(case: Case, model: nn.Module) -> None:
     """After the last normalisation, which skipping the head by hand leaves out."""
-    if case.architecture not in ("timm", "vit_tiny", "deit_tiny") or "upsample" in case.settings:
-        pytest.skip("not a network of timm as it is")
     split = split_of(case)
     found = outputs(model, split, 4, model.get_submodule(find_head(model, CLASSES))).features
     with torch.inference_mode():
