@@ -33,3 +33,15 @@ def find(kind: str, name: str) -> Callable[..., Any]:
 def caption(function: Callable[..., Any]) -> list[str]:
     """The paragraphs of the documentation, each as one line."""
     return [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n")]
+
+
+def tables(function: Callable[..., Any]) -> list[str]:
+    """The tables that a figure or statistic takes: its parameters without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.default is inspect.Parameter.empty]
+
+
+def settings(function: Callable[..., Any]) -> dict[str, Any]:
+    """The settings that it takes, with their defaults: its other parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import re
 from pathlib import Path
@@ -23,7 +22,7 @@ def draw(name: str, run: Run) -> style.Plot:
     """
     function = catalogue.find("figures", name)
     with style.context(name):
-        plot: style.Plot = function(**{table: getattr(run, table) for table in inspect.signature(function).parameters})
+        plot: style.Plot = function(**{table: run.table(table) for table in catalogue.tables(function)})
     return plot
 
 

@@ -14,13 +14,16 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
+DIFFERENT, EQUIVALENT, INCONCLUSIVE = "different", "equivalent", "inconclusive"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """An estimate with its 95% interval; `p` is two-sided, None where no null value was asked about.
 
-    `n_units` counts the units of replication, `se` and `df` are of Student's t; all in the unit of the values.
+    `n_units` counts the units of replication, `se` and `df` are of Student's t; all in the unit of the values, as is
+    `margin`, the smallest difference that matters. `p_adjusted` is p corrected for its family of tests (see
+    `analysis.verdict`), `verdict` one of different, equivalent and inconclusive, or empty where nothing was asked.
     """
 
     estimand: str
@@ -32,11 +35,67 @@ class Estimate:
     low: float
     high: float
     p: float | None
+    p_adjusted: float | None
+    margin: float | None
+    verdict: str
     warnings: tuple[str, ...]
 
 
+def two_sided(estimate: float, se: float, df: float, null: float = 0.0) -> float | None:
+    """Student's p against a null value; None where there is no spread to judge it by."""
+    return float(2 * stdtr(df, -abs(estimate - null) / se)) if se > 0 and df > 0 else None
+
+
+def equivalence_p(estimate: float, se: float, df: float, margin: float, null: float = 0.0) -> float | None:
+    """The larger p of the two one-sided tests that the distance to `null` is below `margin` (TOST)."""
+    return float(stdtr(df, (abs(estimate - null) - margin) / se)) if se > 0 and df > 0 else None
+
+
+def verdict_of(p: float | None, p_equivalent: float | None, alpha: float = 1 - LEVEL) -> str:
+    """What may be said: `equivalent` where the (1 - 2 alpha) interval lies inside the margin, even where it excludes
+    zero, for such a difference is too small to matter; else `different` where p < alpha; else `inconclusive`.
+    """
+    if p_equivalent is not None and p_equivalent < alpha:
+        return EQUIVALENT
+    return DIFFERENT if p is not None and p < alpha else INCONCLUSIVE
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an estimate is of, what counts as a unit, and the null value and margin that it is held against."""
+
+    estimand: str
+    unit: str = "pool"
+    null: float | None = None
+    margin: float | None = None
+
+
+def student(
+    estimate: float, se: float, df: float, n_units: int, question: Question, warnings: Sequence[str] = ()
+) -> Estimate:
+    """An estimate with Student's interval from its standard error; infinite where `df` is not above 0 or se is NaN.
+
+    Without spread (se = 0) the interval has no width, there is no p, and a warning says so.
+    """
+    unit, null, margin = question.unit, question.null, question.margin
+    half = float(stdtrit(df, 0.5 + LEVEL / 2)) * se if df > 0 and not math.isnan(se) else math.inf
+    if se == 0:
+        warnings = (*warnings, f"no spread between {unit}s: the interval has no width")
+    p = None if null is None else two_sided(estimate, se, df, null)
+    close = None if margin is None else equivalence_p(estimate, se, df, margin, null or 0.0)
+    verdict = "" if null is None else verdict_of(p, close)
+    low, high = (estimate - half, estimate + half) if math.isfinite(half) else (-math.inf, math.inf)
+    told = tuple(warnings)
+    return Estimate(question.estimand, unit, n_units, estimate, se, df, low, high, p, None, margin, verdict, told)
+
+
 def pool_mean(
-    values_per_pool: Sequence[float], *, estimand: str = "mean", null: float | None = None, warnings: Sequence[str] = ()
+    values_per_pool: Sequence[float],
+    *,
+    estimand: str = "mean",
+    null: float | None = None,
+    margin: float | None = None,
+    warnings: Sequence[str] = (),
 ) -> Estimate:
     """The mean over pools of one value per pool, with Student's t interval: it speaks of new pools of this recipe.
 
@@ -47,14 +106,10 @@ def pool_mean(
     if not np.isfinite(values).all():
         raise ValueError(f"{estimand}: {int((~np.isfinite(values)).sum())} of {values.size} pool values are not finite")
     mean = float(values.mean()) if values.size else math.nan
+    se, df = math.nan, 0.0
     if values.size < 2:
         what = "one pool: no interval can be given" if values.size else "no pool: nothing to estimate"
-        return Estimate(
-            estimand, "pool", values.size, mean, math.nan, 0.0, -math.inf, math.inf, None, (*warnings, what)
-        )
-    se, df = float(values.std(ddof=1) / math.sqrt(values.size)), values.size - 1.0
-    half = float(stdtrit(df, 0.5 + LEVEL / 2)) * se
-    if se == 0:
-        warnings = (*warnings, "no spread between pools: the interval has no width")
-    p = None if null is None or se == 0 else float(2 * stdtr(df, -abs(mean - null) / se))
-    return Estimate(estimand, "pool", values.size, mean, se, df, mean - half, mean + half, p, tuple(warnings))
+        warnings = (*warnings, what)
+    else:
+        se, df = float(values.std(ddof=1) / math.sqrt(values.size)), values.size - 1.0
+    return student(mean, se, df, values.size, Question(estimand, "pool", null, margin), warnings)

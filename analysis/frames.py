@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.estimate import pool_mean
 
 METRICS = ("accuracy", "cross_entropy", "brier", "ece")
@@ -57,12 +57,13 @@ def _hashable(kind: Iterable[Any]) -> tuple[str, ...]:
     return tuple(str(value) for value in kind)
 
 
-def comparable(candidates: pd.DataFrame) -> pd.DataFrame:
-    """Labelled rows of one split and protocol: test where there is a test split, `correct` where there is one."""
+def comparable(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Labelled rows of one split and protocol, where not grouped by them: test and `correct` where there are any."""
+    require(candidates, ("split", "protocol"))
     rows = labelled(candidates)
     for column, wanted in (("split", "test"), ("protocol", "correct")):
         present = set(rows[column].dropna())
-        if len(present) > 1:
+        if len(present) > 1 and column not in by:
             rows = rows[rows[column] == (wanted if wanted in present else min(present))]
     return rows
 
@@ -70,6 +71,19 @@ def comparable(candidates: pd.DataFrame) -> pd.DataFrame:
 def unscaled(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows without a scaling."""
     return rows[rows["scaling"].fillna("none") == "none"]
+
+
+def chosen(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows that a comparison of methods is about: comparable, and without a scaling where not grouped by one.
+
+    Raises AnalysisError for missing columns, and where there are no rows.
+    """
+    require(candidates, (*UNIT, *FIXED, "status", *(name for name in by if name not in ("label", "subset"))))
+    rows = comparable(candidates, by)
+    rows = rows if set(by) & set(SCALING) else unscaled(rows)
+    if rows.empty:
+        raise NothingToDrawError("candidates", "no rows without a scaling")
+    return rows
 
 
 def refuse_duplicates(rows: pd.DataFrame, key: Sequence[str]) -> None:
@@ -105,7 +119,13 @@ def usable(rows: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def over_pools(
-    values: pd.DataFrame, by: Sequence[str], *, estimand: str, null: float | None = None, noun: str = "row"
+    values: pd.DataFrame,
+    by: Sequence[str],
+    *,
+    estimand: str,
+    null: float | None = None,
+    margin: float | None = None,
+    noun: str = "row",
 ) -> pd.DataFrame:
     """One estimate per group from `value` (NaN where left out) and `reason`: mean in each pool, then t over pools.
 
@@ -119,7 +139,7 @@ def over_pools(
         pools = group[group["reason"] == ""].groupby("pool_id", sort=True)["value"].mean()
         lost = group["pool_id"].nunique() - len(pools)
         told += [f"{lost} pool{'s' * (lost > 1)} without a usable {noun}"] if lost and len(pools) else []
-        one = pool_mean(pools.to_list(), estimand=estimand, null=null, warnings=told)
+        one = pool_mean(pools.to_list(), estimand=estimand, null=null, margin=margin, warnings=told)
         found.append({**dict(zip(by, key, strict=True)), **asdict(one)})
     return pd.DataFrame(found)
 

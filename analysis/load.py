@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import AnalysisError
+from analysis.errors import AnalysisError, suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = {"members": ["member_id"], "curves": ["member_id", "epoch"], "candidates": ["candidate_id", "split"]}
+KEYS = {
+    "members": ["member_id"],
+    "curves": ["member_id", "epoch"],
+    "candidates": ["candidate_id", "split"],
+    "pairs": ["member_a", "member_b"],
+    "predictions": ["candidate_id", "split"],
+    "layers": ["model_id", "tensor"],
+    "templates": ["model_id", "template_class", "mean_class"],
+}
+_FIRST = ("members", "curves", "candidates")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """What a run folder holds: `info` is its `run.json`, `config` the text of its `sweep.yaml`, the rest tables.
 
-    `warnings` says what was put right in reading.
+    A table is read when it is first asked for. `warnings` says what was put right in reading.
     """
 
     folder: Path
     info: dict[str, Any]
     config: str
-    members: pd.DataFrame
-    curves: pd.DataFrame
-    candidates: pd.DataFrame
-    warnings: tuple[str, ...]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The rows of a table, one per key, in the order of the keys. Raises AnalysisError for an unknown table."""
+        if name not in KEYS:
+            raise AnalysisError(str(self.folder), f"no table `{name}`", suggestion(name, list(KEYS)))
+        if name not in self.tables:
+            self.tables[name] = _table(self.folder, name, self.warnings)
+        return self.tables[name]
+
+    @property
+    def members(self) -> pd.DataFrame:
+        """One row per member or start."""
+        return self.table("members")
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row per epoch of a member."""
+        return self.table("curves")
+
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """One row per candidate and split."""
+        return self.table("candidates")
 
 
 def load(folder: str | Path) -> Run:
@@ -41,13 +71,12 @@ def load(folder: str | Path) -> Run:
         raise AnalysisError(str(folder), "no such run folder", "`sweep ls` lists runs; a run folder is `runs/<name>`")
     info = _info(folder)
     _refuse_newer(folder, info)
-    warnings: list[str] = []
-    tables = {name: _table(folder, name, warnings) for name in KEYS}
-    if all(frame.empty for frame in tables.values()):
-        raise AnalysisError(str(folder / "tables"), "no rows yet", f"run the sweep first: `sweep run {_file(info)}`")
     config = folder / "sweep.yaml"
     text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
-    return Run(folder, info, text, tables["members"], tables["curves"], tables["candidates"], tuple(warnings))
+    run = Run(folder, info, text)
+    if all(run.table(name).empty for name in _FIRST):
+        raise AnalysisError(str(folder / "tables"), "no rows yet", f"run the sweep first: `sweep run {_file(info)}`")
+    return run
 
 
 def _file(info: dict[str, Any]) -> str:
@@ -116,5 +145,7 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
 
 def _newest_names(frame: pd.DataFrame) -> pd.DataFrame:
     """Each pool under the population's name in its newest row: a sweep that grew may have renamed the population."""
+    if "population" not in frame:
+        return frame
     newest = frame.sort_values("created_at", kind="stable").groupby("pool_id")["population"].last()
     return frame.assign(population=frame["pool_id"].map(newest))

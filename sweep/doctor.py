@@ -12,10 +12,11 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.columns import COLUMNS
 from sweep.files import StoreError
 from sweep.provenance import code_version, machine, versions
 from sweep.store import RunFolder
-from sweep.table import COLUMNS, part_files
+from sweep.table import part_files
 
 _KEYS = {
     "members": ["member_id"],

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sweep.columns import COLUMNS
 from sweep.files import StoreError
 from sweep.store import RunFolder
-from sweep.table import COLUMNS, part_files
+from sweep.table import part_files
 
 _HINT = 'sweep sql RUN "describe candidates" lists the columns'
 

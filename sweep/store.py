@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.columns import COLUMNS
 from sweep.files import StoreError, now, publish, replace, telling
-from sweep.table import COLUMNS, SCHEMA_VERSION, part_files, read, schema
+from sweep.table import SCHEMA_VERSION, part_files, read, schema
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sweep.candidate import Evaluation
+from sweep.columns import COLUMNS
 from sweep.evaluate import measure
 from sweep.files import now
 from sweep.identity import canonical, content_id
@@ -18,7 +19,6 @@ from sweep.lineage import Pool
 from sweep.outputs import Bench
 from sweep.plan import PROTOCOL, Candidate, Work
 from sweep.provenance import code_version
-from sweep.table import COLUMNS
 
 Row = dict[str, Any]
 _OWN_COLUMNS = {column.name for column in COLUMNS["candidates"]}

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep import table
+from sweep.columns import COLUMNS
 
 METHODS = [
     ("weights", "uniform_soup", {}, 0.02),
@@ -26,7 +27,7 @@ RECIPE = {"sweep": "made", "architecture": "mlp", "dataset": "digits", "start": 
 def candidate(pool: int, members: tuple[int, ...], method: str, **values: Any) -> dict[str, Any]:
     """One row of `candidates` with every column, in the population `people` unless told otherwise."""
     population = values.get("population", "people")
-    row: dict[str, Any] = dict.fromkeys(column.name for column in table.COLUMNS["candidates"])
+    row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS["candidates"])
     row |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}", "method": method}
     row |= {"space": "weights", "settings": "{}", "n_members": len(members), "member_indices": list(members)}
     row |= {"members": [f"{population}-{pool}-{index}" for index in members], "split": "test", "status": "ok"}
@@ -89,7 +90,7 @@ def curves(*, pools: int = 3, members: int = 4, epochs: int = 5, population: str
     """Epochs of every member."""
     rows = []
     for pool, member, epoch in itertools.product(range(pools), range(members), range(1, epochs + 1)):
-        row: dict[str, Any] = dict.fromkeys(column.name for column in table.COLUMNS["curves"])
+        row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS["curves"])
         row |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}", "role": "member"}
         row |= {"member_id": f"{population}-{pool}-{member}", "member_index": member, "epoch": epoch, "seconds": 1.0}
         row |= {"validation_accuracy": 0.95 - 0.4 / epoch - 0.01 * pool - 0.002 * member, "learning_rate": 0.05}
@@ -102,12 +103,105 @@ def members(*, pools: int = 3, members: int = 4, population: str = "people") -> 
     """Every member, trained without a hitch."""
     rows = []
     for pool, member in itertools.product(range(pools), range(members)):
-        row: dict[str, Any] = dict.fromkeys(column.name for column in table.COLUMNS["members"])
+        row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS["members"])
         row |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}", "role": "member"}
         row |= {"member_id": f"{population}-{pool}-{member}", "member_index": member, "status": "ok"}
-        row |= {"n_parameters": 12_345, "validation_accuracy": 0.9, "train_seconds": 2.5, "device": "cpu"}
+        row |= {
+            "n_parameters": 12_345,
+            "forward_flops": 1_000_000,
+            "validation_accuracy": 0.9,
+            "train_seconds": 2.5,
+            "device": "cpu",
+        }
         rows.append(row)
     return rows
+
+
+def pairs(*, pools: int = 3, members: int = 4, population: str = "people", seed: int = 1) -> list[dict[str, Any]]:
+    """Every pair of members of every pool."""
+    random, rows = np.random.default_rng(seed), []
+    for pool, (a, b) in itertools.product(range(pools), itertools.combinations(range(members), 2)):
+        row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS["pairs"])
+        row |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}"}
+        row |= {"member_a": f"{population}-{pool}-{a}", "member_b": f"{population}-{pool}-{b}"}
+        row |= {"index_a": a, "index_b": b, "l2_distance": 5 + random.random(), "cosine": random.uniform(0.5, 0.9)}
+        row |= {"task_cosine": random.uniform(0, 0.5), "cka": random.uniform(0.5, 1)}
+        rows.append(row)
+    return rows
+
+
+def predictions(
+    candidates: list[dict[str, Any]], *, examples: int = 40, classes: int = 3, seed: int = 2
+) -> list[dict[str, Any]]:
+    """What each candidate that is `ok` says of some examples, with its probabilities."""
+    random, found = np.random.default_rng(seed), []
+    labels = random.integers(0, classes, examples).astype(np.uint8)
+    for one in candidates:
+        if one["status"] != "ok":
+            continue
+        logits = random.standard_normal((examples, classes)) + 2 * np.eye(classes)[labels]
+        log_p = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype("<f2")
+        said = log_p.argmax(1).astype(np.uint8)
+        row = {key: one[key] for key in ("candidate_id", "block_id", "split")} | {"n_examples": examples}
+        row |= {"correct": np.packbits(said == labels).tobytes(), "classes": said.tobytes()}
+        found.append(row | {"labels": labels.tobytes(), "log_probabilities": log_p.tobytes()})
+    return found
+
+
+def _model(pool: int, members: tuple[int, ...], population: str) -> dict[str, Any]:
+    """The columns that say which model a row of `layers` or `templates` is about."""
+    one, names = len(members) == 1, [f"{population}-{pool}-{index}" for index in members]
+    about = {"model_id": "+".join(names), "kind": "member" if one else "merge", "settings": "{}"}
+    about |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}", "members": names}
+    return about | {
+        "method": "single" if one else "uniform_soup",
+        "member_indices": list(members),
+        "n_members": len(members),
+    }
+
+
+def _subsets(members: int) -> list[tuple[int, ...]]:
+    return [subset for size in range(1, members + 1) for subset in itertools.combinations(range(members), size)]
+
+
+def layers(*, pools: int = 3, members: int = 4, population: str = "people", seed: int = 3) -> list[dict[str, Any]]:
+    """Three tensors of every member and of every uniform soup."""
+    random, rows = np.random.default_rng(seed), []
+    tensors = [("conv1.weight", "weight"), ("conv1.bias", "bias"), ("fc.weight", "weight")]
+    for pool, subset in itertools.product(range(pools), _subsets(members)):
+        for depth, (tensor, role) in enumerate(tensors):
+            row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS["layers"])
+            std = (0.1 + 0.01 * pool) / np.sqrt(len(subset)) * (1 + 0.1 * random.random())
+            row |= _model(pool, subset, population) | {"tensor": tensor, "role": role, "depth": depth}
+            row |= {"n_elements": 100, "mean": 0.01 * random.standard_normal(), "std": std, "norm": 10 * std}
+            row |= {"skewness": random.normal(0, 0.1), "kurtosis": random.normal(0.3, 0.1), "qq_correlation": 0.99}
+            rows.append(row)
+    return rows
+
+
+def templates(
+    *, pools: int = 3, members: int = 4, classes: int = 5, population: str = "people", seed: int = 4
+) -> list[dict[str, Any]]:
+    """Templates against class means for every member and the soup of all."""
+    random, rows = np.random.default_rng(seed), []
+    subsets = [(index,) for index in range(members)] + [tuple(range(members))]
+    for pool, subset in itertools.product(range(pools), subsets):
+        for a, b in itertools.product(range(classes), repeat=2):
+            row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS["templates"])
+            row |= _model(pool, subset, population) | {"template_class": a, "mean_class": b}
+            row |= {"weight_decay": 0.001, "mixup": 0.0, "labels": "true"}
+            row |= {"correlation": (a == b) * 0.8 + 0.1 * random.standard_normal(), "raw_correlation": 0.5}
+            rows.append(row)
+    return rows
+
+
+def tables(**values: Any) -> dict[str, pd.DataFrame]:
+    """Every table of one small population, by name, as `analysis.load` would give them."""
+    counts = {key: value for key, value in values.items() if key in ("pools", "members", "population")}
+    made = {"candidates": candidates(**values), "curves": curves(**counts), "members": members(**counts)}
+    made |= {"pairs": pairs(**counts), "layers": layers(**counts), "templates": templates(**counts)}
+    made["predictions"] = predictions(made["candidates"])
+    return {name: frame(rows, name) for name, rows in made.items()}
 
 
 def frame(rows: list[dict[str, Any]], name: str = "candidates") -> pd.DataFrame:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analysis import catalogue, style
 from analysis.draw import draw, inline, save
 from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.load import Run, load
+from analysis.load import KEYS, Run, load
 
 FIGURES = catalogue.names("figures")
 
@@ -23,7 +23,7 @@ FIGURES = catalogue.names("figures")
 def run_of(candidates: list[dict[str, Any]], curves: list[dict[str, Any]]) -> Run:
     tables = {"members": [], "curves": curves, "candidates": candidates}
     frames = {name: rows.frame(made, name) for name, made in tables.items()}
-    return Run(Path("runs/made"), {}, "", **frames, warnings=())
+    return Run(Path("runs/made"), {}, "", frames)
 
 
 def ten() -> Run:
@@ -67,7 +67,7 @@ class TestEveryFigure:
 
     def test_it_asks_for_tables_only(self, name: str) -> None:
         function = catalogue.find("figures", name)
-        assert set(inspect.signature(function).parameters) <= {"members", "curves", "candidates"}
+        assert set(inspect.signature(function).parameters) <= set(KEYS)
 
     def test_equal_rows_give_equal_bytes(self, name: str, run: Run, tmp_path: Path) -> None:
         for suffix in ("svg", "pdf"):

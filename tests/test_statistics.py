@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import itertools
 import math
 import warnings
@@ -17,14 +19,16 @@ from scipy import stats
 
 from analysis import catalogue
 from analysis.errors import AnalysisError
-from analysis.estimate import pool_mean
-from analysis.frames import unscaled
+from analysis.estimate import Estimate, pool_mean
+from analysis.frames import METRICS, unscaled
+from analysis.load import KEYS
 from analysis.statistics.barrier import QUANTITIES, barrier
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
 STATISTICS = catalogue.names("statistics")
-FIELDS = {"estimand", "unit", "n_units", "estimate", "se", "df", "low", "high", "p", "warnings"}
+FIELDS = [field.name for field in dataclasses.fields(Estimate)]
+Frames = dict[str, pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
@@ -32,61 +36,102 @@ def plain() -> pd.DataFrame:
     return unscaled(rows.frame(rows.candidates()))
 
 
+@pytest.fixture(scope="module")
+def frames() -> Frames:
+    return rows.tables()
+
+
+def asked(name: str, frames: Frames, **instead: pd.DataFrame) -> pd.DataFrame:
+    """The statistic on the tables that it names, with its default settings."""
+    function = catalogue.find("statistics", name)
+    found: pd.DataFrame = function(*({**frames, **instead}[table] for table in catalogue.tables(function)))
+    return found
+
+
+def needs(name: str) -> list[str]:
+    return catalogue.tables(catalogue.find("statistics", name))
+
+
 @pytest.mark.parametrize("name", STATISTICS)
 class TestEveryStatistic:
-    def test_it_gives_estimates_over_pools(self, name: str, plain: pd.DataFrame) -> None:
-        found = catalogue.find("statistics", name)(plain)
-        assert set(found.columns) >= FIELDS
+    def test_it_takes_tables_and_settings_with_defaults(self, name: str) -> None:
+        function = catalogue.find("statistics", name)
+        assert set(catalogue.tables(function)) <= set(KEYS)
+        assert inspect.Parameter.empty not in catalogue.settings(function).values()
+
+    def test_it_gives_estimates_over_pools(self, name: str, frames: Frames) -> None:
+        found = asked(name, frames)
+        assert list(found.columns)[-len(FIELDS) :] == FIELDS
         assert (found["unit"] == "pool").all()
         assert (found["n_units"] == 3).all()
-        assert ((found["low"] <= found["estimate"]) & (found["estimate"] <= found["high"])).all()
+        known = found[found["estimate"].notna()]
+        assert len(known)
+        assert ((known["low"] <= known["estimate"]) & (known["estimate"] <= known["high"])).all()
 
-    def test_a_missing_column_is_named_or_not_needed(self, name: str, plain: pd.DataFrame) -> None:
-        function = catalogue.find("statistics", name)
-        whole, refused = function(plain), {}
-        for column in plain.columns:
-            try:
-                pd.testing.assert_frame_equal(function(plain.drop(columns=column)), whole)
-            except AnalysisError as error:
-                refused[column] = str(error)
-        assert len(refused) >= 10
-        assert [column for column, text in refused.items() if f"`{column}`" not in text] == []
+    def test_a_missing_column_is_named_or_not_needed(self, name: str, frames: Frames) -> None:
+        whole, refused, wrong = asked(name, frames), [], []
+        for table in needs(name):
+            for column in frames[table].columns:
+                try:
+                    found = asked(name, frames, **{table: frames[table].drop(columns=column)})
+                    pd.testing.assert_frame_equal(found, whole)
+                except AnalysisError as error:
+                    refused.append(column)
+                    wrong += [column] if f"`{column}`" not in str(error) else []
+        assert len(refused) >= 4
+        assert wrong == []
 
-    def test_duplicated_rows_are_refused(self, name: str, plain: pd.DataFrame) -> None:
-        twice = pd.concat([plain, plain])
-        with pytest.raises(AnalysisError, match="duplicated"):
-            catalogue.find("statistics", name)(twice)
+    def test_duplicated_rows_are_refused(self, name: str, frames: Frames) -> None:
+        for table in needs(name):
+            twice = pd.concat([frames[table], frames[table]])
+            with pytest.raises(AnalysisError, match="duplicated"):
+                asked(name, frames, **{table: twice})
 
-    def test_a_mixture_of_splits_is_refused(self, name: str, plain: pd.DataFrame) -> None:
-        mixed = pd.concat([plain, plain.assign(split="validation")])
-        with pytest.raises(AnalysisError, match="mixes several values of `split`"):
-            catalogue.find("statistics", name)(mixed)
+    def test_without_rows_there_is_a_clear_error(self, name: str, frames: Frames) -> None:
+        for table in needs(name):
+            with pytest.raises(AnalysisError, match="no "):
+                asked(name, frames, **{table: frames[table].iloc[:0]})
 
-    def test_rows_that_are_not_ok_are_left_out_and_counted(self, name: str, plain: pd.DataFrame) -> None:
-        function = catalogue.find("statistics", name)
-        one = (plain["pool"] == 0) & ~plain["method"].eq("single")
-        broken = plain.assign(status=plain["status"].mask(one, "non_finite"), accuracy=plain["accuracy"].mask(one))
-        found, without = function(broken), function(plain[plain["pool"] != 0])
+    def test_another_split_beside_the_first_does_not_mix_in(self, name: str, frames: Frames) -> None:
+        if "candidates" not in needs(name):
+            return
+        rows = frames["candidates"]
+        both = pd.concat([rows, rows.assign(split="validation", accuracy=0.5, cross_entropy=9.0)])
+        pd.testing.assert_frame_equal(asked(name, frames, candidates=both), asked(name, frames))
+
+    def test_rows_that_are_not_ok_are_left_out_and_counted(self, name: str, frames: Frames) -> None:
+        if "candidates" not in needs(name):
+            return
+        rows = frames["candidates"]
+        one = (rows["pool"] == 0) & ~rows["method"].eq("single")
+        metrics = {metric: rows[metric].mask(one) for metric in METRICS}
+        broken = rows.assign(status=rows["status"].mask(one, "non_finite"), **metrics)
+        found, without = asked(name, frames, candidates=broken), asked(name, frames, candidates=rows[rows["pool"] != 0])
         told = found[found["warnings"].map(bool)]
         assert not told.empty
-        assert told["warnings"].map(lambda texts: "left out: non_finite" in texts[0]).all()
+        assert told["warnings"].map(lambda texts: any("left out: non_finite" in text for text in texts)).all()
         assert told["n_units"].eq(2).all()
         np.testing.assert_allclose(told["estimate"], without.loc[told.index, "estimate"])
 
-    def test_one_pool_has_no_interval_and_says_so(self, name: str, plain: pd.DataFrame) -> None:
-        found = catalogue.find("statistics", name)(plain[plain["pool"] == 0])
-        assert np.isneginf(found["low"]).all()
-        assert np.isposinf(found["high"]).all()
-        assert found["warnings"].map(lambda texts: any("one pool" in text for text in texts)).all()
+    def test_one_pool_has_an_infinite_interval_or_speaks_of_its_members(self, name: str, frames: Frames) -> None:
+        one = {table: frame[frame["pool"] == 0] for table, frame in frames.items() if "pool" in frame}
+        found = asked(name, frames, **one)
+        member = found["unit"] == "member"
+        alone = found[~member]
+        assert np.isneginf(alone["low"]).all()
+        assert np.isposinf(alone["high"]).all()
+        assert alone["warnings"].map(lambda texts: any("one pool" in text for text in texts)).all()
+        assert found.loc[member, "warnings"].map(lambda texts: any("members of this pool" in t for t in texts)).all()
 
-    def test_the_order_of_rows_does_not_matter(self, name: str, plain: pd.DataFrame) -> None:
-        function = catalogue.find("statistics", name)
-        pd.testing.assert_frame_equal(function(plain.sample(frac=1, random_state=1)), function(plain))
+    def test_the_order_of_rows_does_not_matter(self, name: str, frames: Frames) -> None:
+        mixed = {table: frame.sample(frac=1, random_state=1) for table, frame in frames.items()}
+        pd.testing.assert_frame_equal(asked(name, mixed), asked(name, frames))
 
-    def test_it_leaves_its_input_alone(self, name: str, plain: pd.DataFrame) -> None:
-        before = plain.copy(deep=True)
-        catalogue.find("statistics", name)(plain)
-        pd.testing.assert_frame_equal(plain, before)
+    def test_it_leaves_its_input_alone(self, name: str, frames: Frames) -> None:
+        before = {table: frame.copy(deep=True) for table, frame in frames.items()}
+        asked(name, frames)
+        for table, frame in frames.items():
+            pd.testing.assert_frame_equal(frame, before[table])
 
 
 @settings(deadline=None)

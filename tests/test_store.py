@@ -23,10 +23,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sweep.columns import COLUMNS
 from sweep.doctor import folder_findings
 from sweep.files import StoreError, publish, replace
 from sweep.store import RunFolder
-from sweep.table import COLUMNS, SCHEMA_VERSION, part_files, schema
+from sweep.table import SCHEMA_VERSION, part_files, schema
 
 
 def child(script: str, *arguments: object) -> subprocess.Popen[str]:

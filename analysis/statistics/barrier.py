@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.frames import FIXED, UNIT, named, over_pools, refuse_duplicates, refuse_mixture, require, usable
+from analysis.frames import FIXED, UNIT, chosen, named, over_pools, refuse_duplicates, refuse_mixture, require, usable
 
 QUANTITIES = ("chord barrier", "signed largest interior gap", "midpoint minus mean of ends")
 LABEL = ("alignment", "alignment_settings", "repair", "repair_settings")
 
 
 def barrier(
-    rows: pd.DataFrame,
+    candidates: pd.DataFrame,
     *,
     metric: str = "cross_entropy",
     by: Sequence[str] = ("population", "alignment", "repair"),
@@ -30,8 +30,8 @@ def barrier(
     both ends, an interior point or (for the third) w = 1/2, is left out and counted in `warnings`.
     Raises AnalysisError for a missing column, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
-    require(rows, (*UNIT, *FIXED, *LABEL, "method", "settings", "members", "status", metric, *by))
-    paths = with_weight(rows)
+    require(candidates, [metric])
+    paths = with_weight(chosen(candidates, by))
     pair = [*UNIT, "subset", *LABEL, *FIXED]
     refuse_duplicates(paths, [*pair, "weight"])
     refuse_mixture(paths, by)

@@ -11,7 +11,7 @@ from analysis.frames import (
     FIXED,
     MEAN_MEMBER,
     UNIT,
-    labelled,
+    chosen,
     over_pools,
     refuse_duplicates,
     refuse_mixture,
@@ -24,7 +24,7 @@ KEY = [*UNIT, "subset", *FIXED]
 
 
 def paired_difference(
-    rows: pd.DataFrame,
+    candidates: pd.DataFrame,
     a: str = "uniform_soup",
     b: str = "logit_average",
     *,
@@ -39,8 +39,8 @@ def paired_difference(
     only one of them has. Raises AnalysisError for a missing column, duplicated rows, a label that no row has, or a
     group that mixes splits, protocols or scalings.
     """
-    require(rows, (*UNIT, *FIXED, "members", "n_members", "status", metric, *by))
-    rows = labelled(rows)
+    require(candidates, ["n_members", metric])
+    rows = chosen(candidates, by)
     refuse_duplicates(rows, [*KEY, "label"])
     if MEAN_MEMBER in (a, b):
         rows = with_mean_member(rows)
