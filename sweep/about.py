@@ -29,7 +29,7 @@ def found_as(name: str) -> list[Entry]:
 
 
 def description(entry: Entry) -> dict[str, Any]:
-    """Idea, needs and settings of a function, and how a configuration writes it."""
+    """Idea, needs and settings of a function, the recipe that it states, and how a configuration writes it."""
     settings = [
         {"name": key, "type": wording(entry.hints[key]), "default": _default(field)}
         for key, field in entry.settings.model_fields.items()
@@ -41,6 +41,7 @@ def description(entry: Entry) -> dict[str, Any]:
         "idea": entry.summary,
         "needs": list(entry.needs),
         "settings": settings,
+        "recipes": {name: stated for name in ("RECIPE", "FINE_TUNING") if (stated := entry.stated(name))},
         "example": f"{entry.name}: {{{example}}}" if settings else entry.name,
     }
 

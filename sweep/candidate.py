@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sweep.grid import Choice
-from sweep.identity import derive_seed
+from sweep.identity import canonical, derive_seed
 from sweep.outputs import Bench, Source
 from sweep.plan import Candidate
 from sweep.weights import Blend, Combination, Heads, blend
@@ -25,14 +25,14 @@ class Evaluation:
     def __init__(self, bench: Bench, candidate: Candidate) -> None:
         self.bench, self.candidate = bench, candidate
         self.method = candidate.method.entry
-        self.source = self._source()
         self.count = len(candidate.subset)
-        factors = self._call(candidate.scaling, {"count": self.count, "layout": bench.layout})
-        self.factors: Tensor = factors.as_subclass(Tensor)
+        self.perturbing = "member" in candidate.scaling.entry.needs
+        self.source = self._perturbed(self._source()) if self.perturbing else self._source()
+        self.factors = self._factors()
 
     def logits(self, split: str) -> tuple[Tensor, float]:
         """(examples, classes) and the seconds that it took to make the weights, or to average outputs."""
-        if self.method.space != "weights":
+        if self.candidate.method.space != "weights":
             return self._averaged_outputs(split)
         begun = time.perf_counter()
         if self._linear and self.candidate.repair.name == "none":
@@ -71,6 +71,35 @@ class Evaluation:
         if base is None:
             return Source((alignment, subset), aligned, rows, None)
         return Source((alignment, subset), torch.cat([aligned, matrix[base : base + 1]]), rows, len(rows))
+
+    def _factors(self) -> Tensor:
+        """A factor per member and tensor: ones where the scaling gives members with other weights."""
+        if self.perturbing:
+            return torch.ones(self.count, len(self.bench.layout.entries), dtype=torch.float64)
+        factors = self._call(self.candidate.scaling, {"count": self.count, "layout": self.bench.layout})
+        plain: Tensor = factors.as_subclass(Tensor)
+        return plain
+
+    def _perturbed(self, source: Source) -> Source:
+        """The subset's members as the scaling changes them, one by one; the base stays as it is."""
+        scaling, pool_id = self.candidate.scaling, self.candidate.pool_id
+        changed = []
+        for row, index in zip(source.rows, self.candidate.subset, strict=True):
+            seed = derive_seed(pool_id, f"member {index}", canonical(scaling.content))
+            brought = {"member": source.matrix[row], "layout": self.bench.layout}
+            generator = torch.Generator().manual_seed(seed)
+            changed.append(self._call(scaling, {**brought, "generator": generator}))
+        base = [] if source.base is None else [source.matrix[source.base]]
+        key = (scaling, *source.key, self.candidate.subset)
+        return Source(key, torch.stack([*changed, *base]), tuple(range(self.count)), self.count if base else None)
+
+    def _lone(self, place: int) -> tuple[Source, Blend]:
+        """One scaled member of the subset, by its place, as outputs of it are kept: for every subset that it is in."""
+        if not self.perturbing or self.candidate.alignment.name != "none":
+            return self.source, self._single(place)
+        key = (self.candidate.scaling, self.candidate.subset[place])
+        alone = Source(key, self.source.matrix[place : place + 1], (0,), None)
+        return alone, blend(self.bench.layout, alone.rows, [1.0], self.factors[:1])
 
     def _call(self, choice: Choice, brought: dict[str, Any]) -> Any:
         """A function of an open set with what it needs and its settings."""
@@ -136,16 +165,23 @@ class Evaluation:
         images = self.bench.split("train") if "images" in needs else None
         self._call(self.candidate.repair, {"model": self.bench.model, "images": images})
 
+    def _chosen_by(self) -> dict[str, Any]:
+        """Members, base and score as coordinates, for methods that choose by weights what outputs they average."""
+        if "members" not in self.method.needs:
+            return {}
+        members, base, score = self._coordinates()
+        return {"members": members, "base": base, "score": score}
+
     def _averaged_outputs(self, split: str) -> tuple[Tensor, float]:
         """Averaged logits, from members' outputs that are computed once per member, scaling and split."""
-        features = self.method.space == "features"
-        said = [self.bench.said(self.source, self._single(place), split) for place in range(self.count)]
+        said = [self.bench.said(*self._lone(place), split) for place in range(self.count)]
         begun = time.perf_counter()
         brought: dict[str, Any] = {
             "logits": torch.stack([each.logits for each in said]),
             "generator": self._generator(),
+            **self._chosen_by(),
         }
-        if features:
+        if "features" in self.method.needs:
             heads = [each.head for each in said if each.head]
             brought["features"] = torch.stack([each.features for each in said if each.features is not None])
             brought["heads"] = Heads(*(torch.stack(parts) for parts in zip(*heads, strict=True)))

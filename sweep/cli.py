@@ -59,10 +59,15 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     sweep plan configs/digits.yaml subsets.per_size=100 --json
     """
     from sweep.config import load
+    from sweep.facts import absent
+    from sweep.paper import on_paper
     from sweep.state import state_of
     from sweep.summary import plan_summary, plan_text
 
-    summary = plan_summary(state_of(load(file, overrides)))
+    sweep = load(file, overrides)
+    without = absent(sweep)
+    state = state_of(sweep, without)
+    summary = plan_summary(state) | on_paper(state, without)
     data(summary, plan_text(summary), as_json=as_json)
     talk(f"next: sweep run {quoted(file, overrides)}")
 

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from sweep.checkpoints import found_files
+from sweep.defaults import completed, stated
 from sweep.document import ConfigError, Document, KeyPath, Mistake, override, read_document
 from sweep.grid import Choice, choices, instance, models
 from sweep.naming import named, repeated
 from sweep.recipe import Recipe
 from sweep.registry import names, suggestion
-from sweep.spec import Elsewhere, Grid, Population, Settings, Size, Subsets, Sweep
+from sweep.spec import Crossing, Elsewhere, Grid, Population, Settings, Size, Subsets, Sweep
+from sweep.starts import astray
 
 Item = TypeVar("Item")
 Model = TypeVar("Model", bound=BaseModel)
@@ -30,7 +32,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 _OF_GRID = tuple(_DEFAULTS)
 _GRID_EXAMPLE = "- {subsets: {pairs: all}, methods: uniform_soup}"
-_OF_POPULATION = frozenset({"architecture", "dataset", "start", "pools", "members", "train"})
+_OF_POPULATION = frozenset({"architecture", "dataset", "start", "own_heads", "pools", "members", "train"})
 _SPREAD = _OF_POPULATION - {"dataset"}
 """Keys that an override such as `train.epochs=2` sets in every population."""
 
@@ -80,9 +82,11 @@ class _Reader:
         """Choices from an open set."""
         return self.attempt(lambda: choices(kind, value, path, self.document))
 
-    def models(self, model: type[BaseModel], values: Any, path: KeyPath) -> list[Any]:
+    def models(
+        self, model: type[BaseModel], values: Any, path: KeyPath, completed: Callable[..., Any] = dict
+    ) -> list[Any]:
         """The grid of a model's settings."""
-        return self.attempt(lambda: models(model, values, path, self.document))
+        return self.attempt(lambda: models(model, values, path, self.document, completed))
 
     def one(self, model: type[Model], values: Any, path: KeyPath) -> list[Model]:
         """The one instance of a model whose settings are no grid."""
@@ -129,6 +133,7 @@ class _Reader:
         found = [p for index, item in enumerate(items) for p in self.population(item, index, values)]
         for path, what in repeated(found):
             self.mistakes.append(self.document.mistake(path, what))
+        self.mistakes += [self.document.mistake(*told) for p in found if not p.files for told in astray(p)]
         return named(found)
 
     def population(self, item: Any, index: int, values: Mapping[str, Any]) -> Iterator[Population]:
@@ -151,9 +156,30 @@ class _Reader:
             for source in self.one(Elsewhere, about, path):
                 yield from self.elsewhere(source, path, itertools.product(architecture, dataset))
             return
-        sizes, recipes = self.models(Size, about, path), self.models(Recipe, item.get("train") or {}, (*path, "train"))
-        for model, data, group, recipe in itertools.product(architecture, dataset, sizes, recipes):
-            yield Population(group.name or "", model, data, group.start, group.pools, group.members, recipe, path)
+        sizes, train = self.sizes(about, path), item.get("train") or {}
+        if not architecture or not dataset:  # their own number of epochs is not known
+            self.recipes(train, {"epochs": 1_000_000}, path)
+        for model, data in itertools.product(architecture, dataset):
+            recipes = self.recipes(train, stated(model, data), path)
+            for (group, crossing), recipe in itertools.product(sizes, recipes):
+                members = crossing.init * crossing.order if crossing else group.members
+                one = Population(group.name or "", model, data, group.start, group.pools, members, recipe, path)
+                yield replace(one, own_heads=group.own_heads, crossing=crossing)
+
+    def sizes(self, about: Mapping[str, Any], path: KeyPath) -> list[tuple[Size, Crossing | None]]:
+        """The sizes that an item means; `members` may be a mapping of seeds that are crossed."""
+        members = about.get("members")
+        if not isinstance(members, dict) or "from" in members:
+            return [(size, None) for size in self.models(Size, about, path)]
+        rest = {key: value for key, value in about.items() if key != "members"}
+        crossings = self.models(Crossing, members, (*path, "members"))
+        return list(itertools.product(self.models(Size, rest, path), crossings))
+
+    def recipes(self, train: Any, defaults: Mapping[str, Any], path: KeyPath) -> list[Recipe]:
+        """The trainings that an item means for one architecture and data set, by their defaults where it is silent."""
+        if not self.one(Recipe, defaults, (*path, "architecture", "RECIPE")):
+            return []
+        return self.models(Recipe, train, (*path, "train"), lambda wanted: completed(wanted, defaults))
 
     def elsewhere(
         self, source: Elsewhere, path: KeyPath, grid: Iterable[tuple[Choice, Choice]]
@@ -197,11 +223,14 @@ def _misfits(grid: Grid, populations: Sequence[Population]) -> Iterator[tuple[Ke
         if wanted > 1 and wanted not in offered:
             hint = "add pairs: all under subsets" if wanted == 2 else f"add {wanted} to sizes under subsets"
             yield (*grid.path, "methods"), f"`{method.name}` takes exactly {wanted} members: no such subset", hint
-        if "base" in method.entry.needs and any(p.start == "scratch" for p in populations):
-            yield (
-                (*grid.path, "methods"),
-                f"`{method.name}` needs a base; members from scratch have none",
-                "start: shared",
-            )
+        yield from (((*grid.path, "methods"), *told) for told in _baseless(method, populations))
     if not offered and any(method.entry.arity != 1 for method in grid.methods):
         yield (*grid.path, "subsets"), "no subset to merge", "for example subsets: {sizes: [2, 3], per_size: 20}"
+
+
+def _baseless(method: Choice, populations: Sequence[Population]) -> Iterator[tuple[str, str]]:
+    """Whether a method needs the weights at which members began where there are none."""
+    hints = {"scratch": "start: shared or pretrained", "unknown": "base: the file of their start"}
+    for start in sorted({p.start for p in populations if not p.has_base and "base" in method.entry.needs}):
+        members = "members from scratch" if start == "scratch" else f"members of {start} start"
+        yield f"`{method.name}` needs a base; {members} have none", hints[start]

@@ -2,66 +2,153 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-
+from sweep.facts import Facts, facts_of, published
 from sweep.files import StoreError
+from sweep.grid import Choice
+from sweep.identity import canonical
+from sweep.registry import RegistryError
 from sweep.spec import Execution
 from sweep.state import State
 from sweep.store import RunFolder
 
-Quartiles = tuple[float, float]
-Cell = tuple[str, str, str]  # architecture, data set, and method or nothing
+Quartiles = tuple[float, float]  # seconds per image
+Row = Mapping[str, Any]
+Known = Mapping[tuple[str, str], Facts]  # by name and settings (JSON) of a data set
+_OF_MEMBERS = (
+    *("pool_id", "architecture", "architecture_settings", "dataset", "dataset_settings", "role", "start", "training"),
+    *("train_seconds", "device"),
+)
+_OF_CANDIDATES = ("pool_id", "method", "n_examples", "merge_seconds", "evaluate_seconds", "device")
+
+
+class Network(NamedTuple):
+    """What images are pushed through."""
+
+    architecture: str  # with its settings
+    channels: int
+    size: int
+
+
+class Cell(NamedTuple):
+    """What is done with images, and where: within it an image takes about the same time."""
+
+    network: Network
+    work: str  # a method, or nothing for training
+    on_gpu: bool
 
 
 def estimate(state: State, execution: Execution, cores: int) -> dict[str, Any] | None:
     """Seconds from `low` to `high` by the quartiles of earlier rows in the storage folder, and how many rows those are.
 
-    None where nothing like it was run.
+    Rows on other data sets count, too, where images have the same size. None where nothing like it was run.
     """
-    measured, rows = _measured(state.plan.sweep.folder.parent)
-    needed = Counter[Cell]()
-    for member in state.missing:
-        needed[member.population.architecture.name, member.population.dataset.name, ""] += 1
-    for work in state.blocks.values():
-        for candidate, splits in work:
-            population = state.plan.pool_of[candidate.pool_id].population
-            needed[population.architecture.name, population.dataset.name, candidate.method.name] += len(splits)
-    known = {cell: count for cell, count in needed.items() if cell in measured}
+    choices = {population.dataset: None for population in state.plan.sweep.populations}
+    facts = {(choice.name, choice.settings_json): facts_of(choice) for choice in choices}
+    needed, (measured, rows) = _needed(state, execution, facts), _measured(state.plan.sweep.folder.parent, facts)
+    known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
         return None
-    workers = max(1, cores // execution.threads) if execution.workers == "auto" else execution.workers
-    low, high = (sum(measured[cell][end] * count for cell, count in known.items()) / workers for end in (0, 1))
-    unknown = sorted({cell[2] or "training" for cell in needed if cell not in measured})
+    workers = _workers(execution, cores)
+    low, high = (sum(measured[cell][end] * images for cell, images in known.items()) / workers for end in (0, 1))
+    unknown = sorted({cell.work or "training" for cell in needed if cell not in measured})
     return {"low_seconds": low, "high_seconds": high, "workers": workers, "from_rows": rows, "not_estimated": unknown}
 
 
-def _measured(storage: Path) -> tuple[Mapping[Cell, Quartiles], int]:
-    """Quartiles of seconds per cell over every run folder, and the number of rows."""
+def _workers(execution: Execution, cores: int) -> int:
+    """How much is done at a time on this machine."""
+    if execution.workers != "auto":
+        return execution.workers
+    seats, share = cores // execution.threads, max(execution.gpus_per_member, execution.gpus_per_worker)
+    if share:
+        import torch
+
+        seats = min(seats, int(torch.cuda.device_count() / share))
+    return max(1, seats)
+
+
+def _needed(state: State, execution: Execution, facts: Known) -> Counter[Cell]:
+    """Images that are to be pushed through."""
+    images, networks, examples = Counter[Cell](), {}, {}
+    for pool in state.plan.pools:
+        architecture, dataset = pool.population.architecture, pool.population.dataset
+        found = facts[dataset.name, dataset.settings_json]
+        networks[pool.id], examples[pool.id] = (
+            _network(architecture.name, architecture.settings_json, found),
+            found.examples,
+        )
+    for member in state.missing:
+        if member.epochs:
+            cell = Cell(networks[member.pool_id], "", execution.gpus_per_member > 0)
+            images[cell] += member.epochs * examples[member.pool_id]["train"]
+    for candidate, splits in (each for work in state.blocks.values() for each in work):
+        cell = Cell(networks[candidate.pool_id], candidate.method.name, execution.gpus_per_worker > 0)
+        images[cell] += sum(examples[candidate.pool_id][split] for split in splits)
+    return images
+
+
+def _network(name: str, settings: str, facts: Facts) -> Network:
+    """The network of an architecture (settings in JSON) on a data set; where its weights came from costs nothing."""
+    told = {key: value for key, value in json.loads(settings).items() if key != "pretrained"}
+    return Network(canonical([name, told]), *facts.shape[1:])
+
+
+def _measured(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], int]:
+    """Quartiles of seconds per image over every run folder, and the number of rows."""
     seconds: dict[Cell, list[float]] = {}
     for folder in (RunFolder(path.parent) for path in sorted(storage.glob("*/run.json"))):
-        columns = ["architecture", "dataset", "method", "merge_seconds", "evaluate_seconds"]
         try:
-            members = folder.read("members", ["architecture", "dataset", "role", "train_seconds"])
-            candidates = folder.read("candidates", columns)
+            members, candidates = folder.read("members", _OF_MEMBERS), folder.read("candidates", _OF_CANDIDATES)
         except StoreError:  # another run's damage is no reason not to plan this one
             continue
-        _collect(seconds, members, "train_seconds", lambda row: "" if row["role"] == "member" else None)
-        _collect(seconds, candidates, "evaluate_seconds", lambda row: row["method"])
+        for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), facts):
+            seconds.setdefault(cell, []).append(value)
     return {cell: _quartiles(values) for cell, values in seconds.items()}, sum(map(len, seconds.values()))
 
 
-def _collect(seconds: dict[Cell, list[float]], table: pa.Table, column: str, label: Any) -> None:
-    for row in table.to_pylist():
-        name = label(row)
-        if name is not None and row[column] is not None:
-            cell = (row["architecture"], row["dataset"], name)
-            seconds.setdefault(cell, []).append(row[column] + (row.get("merge_seconds") or 0.0))
+def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> Iterator[tuple[Cell, float]]:
+    """Seconds per image of each row of a run whose data set is known."""
+    networks = {}
+    for row in members:
+        found = _facts(row, facts)
+        if found:
+            network = networks[row["pool_id"]] = _network(row["architecture"], row["architecture_settings"], found)
+            images = _epochs(row) * found.examples["train"]
+            if images and row["train_seconds"] is not None:
+                yield Cell(network, "", _on_gpu(row)), row["train_seconds"] / images
+    for row in candidates:
+        if row["pool_id"] in networks and row["n_examples"] and row["evaluate_seconds"] is not None:
+            spent = row["evaluate_seconds"] + (row["merge_seconds"] or 0.0)
+            yield Cell(networks[row["pool_id"]], row["method"], _on_gpu(row)), spent / row["n_examples"]
+
+
+def _facts(row: Row, known: Known) -> Facts | None:
+    """The facts of a member's data set, where they take no files."""
+    name, settings = row["dataset"], row["dataset_settings"] or "{}"
+    if (name, settings) in known:
+        return known[name, settings]
+    try:
+        return published(Choice("datasets", name, json.loads(settings)))
+    except (RegistryError, KeyError):  # one's own, of another day
+        return None
+
+
+def _epochs(row: Row) -> int:
+    """How long a member or start was trained, in epochs; 0 where that is not told."""
+    training = json.loads(row["training"] or "{}")
+    if row["role"] == "member":
+        return int(training.get("epochs", 0))
+    return int(training.get("start_epochs", 0)) if row["start"] == "shared" else 0
+
+
+def _on_gpu(row: Row) -> bool:
+    return row["device"] not in (None, "cpu")
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:

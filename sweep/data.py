@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -39,6 +39,17 @@ Deviation = Annotated[float, Gt(0)]
 
 class DataError(ToldError):
     """A data set that cannot be used."""
+
+
+class OnPaper(NamedTuple):
+    """What is known of a published data set without its files: classes, and images to train and to test with.
+
+    Its settings are `size` and `validation`, the share of what is to train with, and perhaps `channels`.
+    """
+
+    classes: int
+    train: int
+    test: int
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sweep.lineage import Pool
     from sweep.outputs import PoolWeights
     from sweep.progress import Progress
-    from sweep.task import Rows
+    from sweep.task import Items, Rows
 
 
 def run(
@@ -105,6 +105,7 @@ class _Run:
             "command": command,
             "overrides": list(overrides),
             "config": self.sweep.to_yaml(),
+            "margin": self.sweep.settings.margin,
             "code_version": code_version(),
             "commit": head,
             "dirty": dirty,
@@ -162,35 +163,25 @@ class _Run:
                 train_members(able, self.sweep, self.made, self.progress.advance, lambda: self.stopping)
 
     def _evaluate(self, state: State) -> None:
-        """The distances of all pairs, then the blocks that have candidates without a row."""
+        """Pool by pool, the pairs that have no row and the blocks that have candidates without one."""
         from sweep.launch import Launcher
+        from sweep.pairs import pair_blocks
         from sweep.pools import failed_members
 
-        failed = failed_members(self.folder)
+        failed, place = failed_members(self.folder), {pool.id: index for index, pool in enumerate(state.plan.pools)}
         rows = self.folder.read("pairs", ["member_a", "member_b"])
         present = set(zip(rows["member_a"].to_pylist(), rows["member_b"].to_pylist(), strict=True))
-        for pool in state.plan.pools:
-            if not self.stopping:
-                self._pairs(pool, failed, present)
-        if state.new and not self.stopping:
+        blocks: dict[str, Items] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
+        ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
+        if ordered and not self.stopping:
             self.progress.begin("candidates done", state.new)
             launcher = Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write, self._tick)
-            launcher.run(state.blocks, self.made)
+            launcher.run(ordered, self.made)
 
     def _weights(self, pool: Pool, failed: Mapping[str, str]) -> PoolWeights:
         from sweep.pools import pool_weights
 
         return pool_weights(self.folder, pool, self.made[pool.population.dataset], failed)
-
-    def _pairs(self, pool: Pool, failed: Mapping[str, str], present: Collection[tuple[str, str]]) -> None:
-        """The distances of a pool's pairs that have no row."""
-        from sweep.identity import content_id
-        from sweep.pairs import open_pairs, pair_rows
-
-        pairs = open_pairs(pool, failed, present)
-        if pairs:
-            part = content_id("pairs", [pool.id, pairs])
-            self.folder.append("pairs", part, pair_rows(pool, self._weights(pool, failed), pairs, self.sweep.name))
 
     def _write(self, block: str, pool: Pool, rows: Rows, attempts: int) -> None:
         """Write a whole block, the candidates last, for they say that it is done."""
@@ -199,13 +190,13 @@ class _Run:
             "task_id": part,
             "kind": "block",
             "pool_id": pool.id,
-            "rows": len(rows.candidates),
+            "rows": len(rows.candidates) + len(rows.pairs),
             "attempts": attempts,
         }
-        if rows.predictions:
-            self.folder.append("predictions", part, rows.predictions)
-        self.folder.append("tasks", part, [task | rows.cost])
-        if not self.folder.append("candidates", part, rows.candidates):
+        for table, made in (("predictions", rows.predictions), ("pairs", rows.pairs), ("tasks", [task | rows.cost])):
+            if made:
+                self.folder.append(table, part, made)
+        if rows.candidates and not self.folder.append("candidates", part, rows.candidates):
             raise StoreError(f"{self.folder.part('candidates', part)} is there already", "sweep doctor RUN tells more")
         failed = len({row["candidate_id"] for row in rows.candidates if row["status"] == "failed"})
         self.progress.advance(len({row["candidate_id"] for row in rows.candidates}), failed)

@@ -41,8 +41,8 @@ def export(sweep: Sweep, prefix: str, target: Path) -> tuple[Path, Path]:
 
 def _check(candidate: Candidate, target: Path, card: Path) -> None:
     """Raise PlanError for what cannot be exported, or not there."""
-    if candidate.method.entry.space != "weights":
-        what = f"`{candidate.method.name}` averages {candidate.method.entry.space}: it has no weights of its own"
+    if candidate.method.space != "weights":
+        what = f"`{candidate.method.name}` averages {candidate.method.space}: it has no weights of its own"
         raise PlanError(what, "export a candidate in weight space, such as a uniform_soup")
     if target.suffix not in _SUFFIXES:
         raise PlanError(f"{target} is none of {', '.join(_SUFFIXES)}", "for example --to soup.safetensors")

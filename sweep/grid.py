@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from sweep.document import ConfigError, Document, KeyPath, Mistake
 from sweep.identity import canonical
-from sweep.registry import Entry, RegistryError, explain, find, identity
+from sweep.registry import Entry, RegistryError, explain, find, identity, names
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,6 +35,11 @@ class Choice:
     def entry(self) -> Entry:
         """The function, looked up."""
         return find(self.kind, self.name)
+
+    @property
+    def space(self) -> str:
+        """Where a method averages, which a setting of that name may choose."""
+        return str(self.settings.get("space", self.entry.space))
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -129,14 +134,8 @@ def _named(kind: str, item: Any, path: KeyPath, document: Document) -> tuple[str
     if isinstance(item, dict) and len(item) == 1:
         ((name, settings),) = item.items()
         return str(name), {} if settings is None else settings
-    example = f"write a name, or one name with its settings: {{{_example(kind)}: {{…}}}}"
+    example = f"write a name, or one name with its settings: {{{names(kind)[0]}: {{…}}}}"
     raise ConfigError([document.mistake(path, f"not one of the {kind}: {item!r}", example)])
-
-
-def _example(kind: str) -> str:
-    from sweep.registry import names
-
-    return names(kind)[0]
 
 
 def _at(document: Document, here: KeyPath, point: _Point, problem: tuple[KeyPath, str, str]) -> Mistake:
@@ -203,14 +202,19 @@ def _is_sequence(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (list, tuple)
 
 
-def models(model: type[BaseModel], settings: Any, path: KeyPath, document: Document) -> list[Any]:
-    """Every instance of a model that settings with lists and ranges mean. Raises ConfigError with all mistakes."""
+def models(
+    model: type[BaseModel], settings: Any, path: KeyPath, document: Document, completed: Callable[..., Any] = dict
+) -> list[Any]:
+    """Every instance of a model that settings with lists and ranges mean, each `completed` before it is checked.
+
+    Raises ConfigError with all mistakes.
+    """
     if not isinstance(settings, dict):
         raise ConfigError([document.mistake(path, f"a mapping is due here, not {settings!r}")])
     found, mistakes = [], []
     for point in points(model, settings, path, document):
         try:
-            found.append(model(**point.values))
+            found.append(model(**completed(point.values)))
         except ValidationError as error:
             known = list(model.model_fields)
             mistakes += [_at(document, path, point, explain(problem, known)) for problem in error.errors()]

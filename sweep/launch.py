@@ -10,8 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sweep.cluster import LaunchError
-from sweep.plan import Work
-from sweep.task import Rows, failed_rows
+from sweep.task import Items, Rows, failed_rows
 
 if TYPE_CHECKING:
     from sweep.data import Dataset
@@ -39,7 +38,7 @@ class Worker:
     def ready(self) -> None:
         """Answers once the actor has its place and its libraries."""
 
-    def run(self, pool: Pool, weights: Sequence[Any], work: Work) -> Rows:
+    def run(self, pool: Pool, weights: Sequence[Any], work: Items) -> Rows:
         """Evaluate a piece of a block. The weights come as a reference in a list, which Ray leaves alone."""
         import ray
         import torch
@@ -51,7 +50,7 @@ class Worker:
         if self.evaluator is None or self.evaluator.pool.id != pool.id:
             dataset = self.datasets[pool.population.dataset]
             bench = bench_of(pool, ray.get(weights[0]), dataset, str(self.device), self.execution.batch)
-            self.evaluator = Evaluator(bench, pool, self.sweep, self.metrics)
+            self.evaluator = Evaluator(bench, pool, self.sweep, self.metrics, self.execution.probabilities)
         try:
             rows: Rows = self.evaluator.block(work)
         except torch.AcceleratorError:
@@ -66,7 +65,7 @@ class Piece:
 
     block: str
     pool: Pool
-    work: Work
+    work: Items
     attempts: int = 0
 
 
@@ -101,7 +100,7 @@ class Launcher:
         self.left: Counter[str] = Counter()  # pool -> open blocks
         self.stillborn = 0  # actors that never came to be since the last one that did
 
-    def run(self, blocks: Mapping[str, Work], datasets: Mapping[Choice, Dataset]) -> None:
+    def run(self, blocks: Mapping[str, Items], datasets: Mapping[Choice, Dataset]) -> None:
         """Evaluate all blocks; once `stopping` says so, those that run are finished and no more begun.
 
         Raises LaunchError where no worker can be started.

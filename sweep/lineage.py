@@ -34,6 +34,14 @@ class Member:
         """member or start."""
         return "start" if self.index < 0 else "member"
 
+    @property
+    def epochs(self) -> int:
+        """How long it is trained here: not at all as a pretrained start, or where it was trained elsewhere."""
+        recipe = self.population.recipe
+        if self.file or (self.role == "start" and self.population.start == "pretrained"):
+            return 0
+        return recipe.epochs if self.role == "member" else recipe.start_epochs
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -78,22 +86,30 @@ def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator
     }
     for index in range(population.pools):
         pool_id = content_id("pool", {**content, "pool": index})
-        start = None
-        if population.start == "shared":
-            start = _member(population, pool_id, index, -1, None)
+        start = _member(population, pool_id, index, -1, None) if population.has_base else None
         members = tuple(_member(population, pool_id, index, place, start) for place in range(population.members))
         yield Pool(pool_id, population, index, start, members)
 
 
 def _member(population: Population, pool_id: str, pool: int, index: int, start: Member | None) -> Member:
     """One member, its seeds derived from its pool and place."""
-    name = f"member {index}" if index >= 0 else "start"
-    init = start.init_seed if start else derive_seed(pool_id, name, "init")
-    order = derive_seed(pool_id, name, "order")
+    name, init, order = _seeds(population, pool_id, index)
+    if start and not population.own_heads:
+        init = start.init_seed
     content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}
     return Member(
         content_id("member", content), population, pool_id, pool, index, init, order, start.id if start else None
     )
+
+
+def _seeds(population: Population, pool_id: str, index: int) -> tuple[str, int, int]:
+    """Name, init seed and order seed of a place in a pool; none of them depends on how many others there are."""
+    if index >= 0 and population.crossing:
+        row, column = divmod(index, population.crossing.order)
+        init, order = f"init {row}", f"order {column}"
+        return f"{init} {order}", derive_seed(pool_id, init), derive_seed(pool_id, order)
+    name = f"member {index}" if index >= 0 else "start"
+    return name, derive_seed(pool_id, name, "init"), derive_seed(pool_id, name, "order")
 
 
 def _from_elsewhere(population: Population, sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> Iterator[Pool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -11,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from sweep.checkpoints import CheckpointError, read_checkpoint
 from sweep.data import Dataset
-from sweep.evaluate import to_device
+from sweep.evaluate import DeviceSplit, measure, outputs, to_device
 from sweep.files import StoreError, now, replace
 from sweep.identity import canonical
 from sweep.lineage import Member
-from sweep.models import differences, layout_of
+from sweep.models import differences, draw_head, forward_flops, layout_of
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
 from sweep.store import RunFolder
-from sweep.train import Trained, train
+from sweep.train import Epoch, Trained, train
 
 Row = dict[str, Any]
 
@@ -48,6 +50,7 @@ def train_member(
     name = "cpu" if device == "cpu" else torch.cuda.get_device_name()
     row = {
         "n_parameters": trained.n_parameters,
+        "forward_flops": trained.forward_flops,
         "weights_file": f"members/{member.id}.safetensors",
         "weights_sha256": digest,
         "weights_bytes": size,
@@ -58,7 +61,8 @@ def train_member(
         "device": name,
         "status": "ok",
     }
-    folder.append("curves", member.id, [described | asdict(epoch) for epoch in trained.curve])
+    if trained.curve:
+        folder.append("curves", member.id, [described | asdict(epoch) for epoch in trained.curve])
     folder.append("tasks", member.id, [_cost(member, seconds, time.process_time() - cpu)])
     folder.append("members", member.id, [described | row])
     partial.file.unlink(missing_ok=True)
@@ -67,7 +71,8 @@ def train_member(
 def bring_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder) -> None:
     """Take a model that was trained elsewhere into the run folder; what is wrong with it is its row's outcome."""
     assert member.file is not None
-    layout = layout_of(new_model(member, dataset), len(dataset.classes))
+    model = new_model(member, dataset)
+    layout = layout_of(model, len(dataset.classes))
     try:
         state = read_checkpoint(member.file)
     except CheckpointError as error:
@@ -79,6 +84,7 @@ def bring_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder
     digest, size = folder.save_weights(member.id, state)
     row = {
         "n_parameters": layout.n_parameters,
+        "forward_flops": forward_flops(model, torch.zeros(1, dataset.channels, dataset.size, dataset.size)),
         "weights_file": f"members/{member.id}.safetensors",
         "weights_sha256": digest,
         "weights_bytes": size,
@@ -114,13 +120,26 @@ class Partial:
 
 def _trained(member: Member, dataset: Dataset, folder: RunFolder, device: torch.device, partial: Partial) -> Trained:
     """The member's weights, from its pool's start where there is one."""
-    model = new_model(member, dataset)
+    model, recipe, epochs = new_model(member, dataset), member.population.recipe, member.epochs
     if member.start_id:
         model.load_state_dict(folder.load_weights(member.start_id))
-    splits = {name: to_device(dataset, name, device) for name in ("train", "validation")}
-    recipe = member.population.recipe
-    epochs = recipe.start_epochs if member.role == "start" else recipe.epochs
+        if member.population.own_heads:
+            draw_head(model, len(dataset.classes), member.init_seed)
+    names = ("train", "validation") if epochs else ("validation",)
+    splits = {name: to_device(dataset, name, device) for name in names}
+    if not epochs:
+        return _untrained(model.to(device), splits["validation"])
     return train(model.to(device), splits, recipe, member.order_seed, epochs=epochs, memory=partial)
+
+
+def _untrained(model: nn.Module, validation: DeviceSplit) -> Trained:
+    """A pretrained start as it was found, and how it does on the validation split."""
+    begun = time.perf_counter()
+    scores = measure(outputs(model, validation, 256).logits, validation.labels, ("accuracy", "cross_entropy"))
+    seconds = time.perf_counter() - begun
+    found = Epoch(0, 0.0, math.nan, scores["accuracy"], scores["cross_entropy"], seconds)
+    count, flops = sum(p.numel() for p in model.parameters()), forward_flops(model, next(validation.batches(1)))
+    return Trained(model.state_dict(), found, (), count, flops)
 
 
 def fail(member: Member, sweep: str, folder: RunFolder, cause: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -129,12 +130,51 @@ def build(architecture: Callable[..., nn.Module], shape: tuple[int, int, int], s
         return architecture(*shape, **settings).float()
 
 
+def draw_head(model: nn.Module, classes: int, seed: int) -> None:
+    """Draw the head anew, as torch draws a linear layer, whatever the architecture begins with there."""
+    head = model.get_submodule(find_head(model, classes))
+    assert isinstance(head, nn.Linear)
+    with seeded(seed):
+        head.reset_parameters()
+
+
+def forward_flops(model: nn.Module, images: Tensor) -> int | None:
+    """Floating-point operations of a forward pass over images in evaluation mode, a multiply-add as two.
+
+    Those of matrix products, convolutions and attention, as torch counts them; None where it cannot.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    training = model.training
+    try:
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # or else attention is one kernel
+            model.eval()(images)
+    except Exception:  # a user's architecture may raise anything
+        return None
+    finally:
+        model.train(training)
+    return counter.get_total_flops() or None
+
+
+def _keep_pages() -> None:
+    """Let glibc keep up to 1 GiB that was freed: each step of a training frees and asks for the same again.
+
+    Left to itself it gives large tensors back, and the kernel's zeroing of new pages takes 13 to 19% of the step.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # another C library may have none
+        libc.mallopt(trim_threshold, 1 << 30)
+        libc.mallopt(mmap_threshold, 1 << 30)
+
+
 def steady(threads: int, gpus: float) -> torch.device:
     """The device of a worker with that many GPUs, and torch so set that it gives the same bits again.
 
     Raises RuntimeError where GPUs were asked for and torch sees none.
     """
     torch.set_num_threads(threads)  # a reused process keeps the threads of whoever had it before
+    _keep_pages()
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if gpus and not torch.cuda.is_available():

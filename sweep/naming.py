@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sweep.defaults import stated
 from sweep.document import KeyPath
 from sweep.identity import canonical, content_id
+from sweep.recipe import Recipe
 from sweep.spec import LONGEST_NAME, Population
 
 
@@ -34,12 +36,24 @@ def named(populations: list[Population]) -> list[Population]:
 
 
 def _told_apart(population: Population, group: Sequence[Population]) -> Population:
-    """The population, the settings in which its namesakes differ put behind its name."""
-    all_settings = [_settings(each) for each in group]
-    own = _settings(population)
-    differing = [key for key in own if any(settings.get(key) != own[key] for settings in all_settings)]
+    """The population, the settings in which its namesakes differ put behind its name.
+
+    What follows from its architecture and data set is told by their names, unless a namesake with both differs.
+    """
+    own, of_a_kind = _settings(population), (population.architecture.name, population.dataset.name)
+    kin = [_settings(each) for each in group if (each.architecture.name, each.dataset.name) == of_a_kind]
+    rest, following = [_settings(each) for each in group], _following(population, group)
+    differing = [key for key in own if any(e.get(key) != own[key] for e in (kin if key in following else rest))]
     suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(f"{key}={own[key]}" for key in differing))
     return replace(population, name=f"{population.name},{suffix}") if suffix else population
+
+
+def _following(population: Population, group: Sequence[Population]) -> set[str]:
+    """Settings that an architecture or data set of the group states and that are what this one means by silence."""
+    stating = {key for each in group for key in stated(each.architecture, each.dataset)}
+    usual = {**Recipe().model_dump(), **stated(population.architecture, population.dataset)}
+    found = population.recipe.model_dump()
+    return {key for key in stating if found[key] == usual[key]}
 
 
 def _short(population: Population) -> Population:
@@ -57,6 +71,7 @@ def _settings(population: Population) -> dict[str, Any]:
     """Every setting of a population under a short name."""
     parts = {"architecture": population.architecture, "dataset": population.dataset}
     flat: dict[str, Any] = {name: choice.name for name, choice in parts.items()} | {"start": population.start}
+    flat |= {"own_heads": population.own_heads, "crossed": population.crossing is not None}
     for choice in parts.values():
         flat |= choice.settings
     return flat | population.recipe.model_dump()

@@ -16,7 +16,7 @@ from sweep.lineage import Member, Pool, pools_of
 from sweep.spec import Grid, Sweep
 from sweep.subsets import subsets
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 """Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
 
 PROTOCOL = "correct"
@@ -39,9 +39,8 @@ class Candidate(NamedTuple):
     @property
     def cost(self) -> float:
         """About how many passes over a split it takes; averaged outputs cost next to nothing."""
-        if self.method.entry.space != "weights":
-            return 0.02
-        return 1.0 + ("score" in self.method.entry.needs) * 2 * len(self.subset)
+        search = ("score" in self.method.entry.needs) * 2 * len(self.subset)
+        return search + (1.0 if self.method.space == "weights" else 0.02)
 
 
 class PlanError(ToldError):
@@ -134,7 +133,7 @@ def _candidates(pool: Pool, grid: Grid) -> Iterator[Candidate]:
 def _meaningful(method: Choice, alignment: Choice, repair: Choice) -> bool:
     """Whether the factors act on the method at all: outputs cannot be aligned or repaired, nor one member aligned."""
     aligned, repaired = alignment != _UNALIGNED, repair != _UNREPAIRED
-    if method.entry.space != "weights":
+    if method.space != "weights":
         return not aligned and not repaired
     return not (aligned and method.entry.arity == 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath
 
 import torch
@@ -17,16 +17,18 @@ from sweep.spec import Population, Sweep
 from sweep.weights import Layout
 
 
-def fingerprints(sweep: Sweep) -> dict[Choice | Path, str]:
+def fingerprints(sweep: Sweep, absent: Collection[Choice] = ()) -> dict[Choice | Path, str]:
     """The fingerprints of data sets that lie in files, and the hashes of models that were trained elsewhere.
 
-    Raises ConfigError where a data set cannot be used.
+    Raises ConfigError where a data set cannot be used; for those that are known to be absent their settings stand in.
     """
-    of_files = [p for p in sweep.populations if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
+    present = [p for p in sweep.populations if p.dataset not in absent]
+    of_files = [p for p in present if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
     files = {file for p in sweep.populations for pool in p.files for file in pool}
     files |= {p.base for p in sweep.populations if p.base}
     made = _datasets(sweep, of_files)
-    return {choice: made[choice].fingerprint for choice in made} | {file: file_hash(file) for file in files}
+    found: dict[Choice | Path, str] = {choice: made[choice].fingerprint for choice in made}
+    return found | {choice: choice.settings_json for choice in absent} | {file: file_hash(file) for file in files}
 
 
 def datasets(sweep: Sweep) -> dict[Choice, Dataset]:
@@ -68,13 +70,13 @@ def check_networks(sweep: Sweep, made: Mapping[Choice, Dataset]) -> None:
 
 def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[KeyPath, str, str]]:
     for population in sweep.populations:
-        for key, what, hint in unsuitable(made[population.dataset], population.recipe.model_dump()):
+        dataset = made[population.dataset]
+        for key, what, hint in unsuitable(dataset, population.recipe.model_dump()):
             yield (*population.path, "train", key), what, hint
         try:
-            layout = layout_on_paper(population, made[population.dataset])
+            layout = layout_on_paper(population.architecture, (len(dataset.classes), dataset.channels, dataset.size))
         except Exception as error:  # a user's architecture may raise anything
-            size = made[population.dataset].size
-            hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {size} here"
+            hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {dataset.size} here"
             yield (*population.path, "architecture"), f"cannot build {population.architecture.name}: {error}", hint
             continue
         if population.on_bad_member == "stop":
@@ -105,11 +107,15 @@ def _unusable(population: Population, layout: Layout) -> Iterator[tuple[KeyPath,
             yield (*population.path, "checkpoints"), what, "on_bad_member: skip goes on without it"
 
 
-def layout_on_paper(population: Population, dataset: Dataset) -> Layout:
-    """The layout of a population's networks, none of which is given memory. Raises what its architecture raises."""
-    classes = len(dataset.classes)
+def layout_on_paper(architecture: Choice, shape: tuple[int, int, int], *, pretrained: bool = True) -> Layout:
+    """The layout of networks for (classes, channels, size), none of which is given memory.
+
+    Pretrained weights must be here where they are asked for, unless `pretrained` is false. Raises what the
+    architecture raises.
+    """
+    settings = architecture.settings
+    if not pretrained and "pretrained" in settings:
+        settings = settings | {"pretrained": False}
     with torch.device("meta"):
-        model = population.architecture.entry.function(
-            classes, dataset.channels, dataset.size, **population.architecture.settings
-        )
-    return layout_of(model, classes)
+        model = architecture.entry.function(*shape, **settings)
+    return layout_of(model, shape[0])

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "datasets": frozenset(),
     "methods": frozenset({"members", "base", "score", "logits", "features", "heads", "generator"}),
     "alignments": frozenset({"members", "model"}),
-    "scalings": frozenset({"count", "layout"}),
+    "scalings": frozenset({"count", "layout", "member", "generator"}),
     "repairs": frozenset({"model", "images"}),
     "metrics": frozenset({"logits", "probabilities", "labels"}),
 }
@@ -39,9 +40,9 @@ _PLAINER = {
     "path_type": "a path is due here",
 }
 _BROUGHT = {
+    "features": ("features", "heads", "logits", "members", "base", "score", "generator"),
+    "logits": ("logits", "members", "base", "score", "generator"),
     "weights": ("members", "base", "score", "generator"),
-    "features": ("features", "heads", "logits", "generator"),
-    "logits": ("logits", "generator"),
 }
 """Space -> what the engine brings to a method there."""
 
@@ -84,9 +85,9 @@ class Entry:
 
     @cached_property
     def space(self) -> str:
-        """Where a method averages: weights, features or logits."""
+        """Where a method averages: weights, features or logits; what it averages counts before what it chooses by."""
         spaces = {_SPACES[need] for need in self.needs if need in _SPACES}
-        return "features" if "features" in spaces else min(spaces)
+        return next(space for space in _BROUGHT if space in spaces)
 
     @cached_property
     def arity(self) -> int:
@@ -110,6 +111,10 @@ class Entry:
     def summary(self) -> str:
         """The first paragraph of the documentation, as one line."""
         return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
+
+    def stated(self, constant: str) -> Any:
+        """What the function's file states beside it, such as the `RECIPE` of an architecture; None where nothing."""
+        return getattr(sys.modules.get(self.function.__module__), constant, None)
 
     def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with defaults filled in.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 from sweep.document import Document, KeyPath, dump
@@ -54,6 +54,9 @@ class Execution(BaseModel):
     retries: Annotated[int, Ge(0)] = 2
     checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
     address: str | None = None
+    probabilities: bool = (
+        False  # rows also keep log-probabilities, 2 bytes per example and class: calibration needs them
+    )
     mlflow: bool = True
     best: Annotated[int, Ge(0), Le(100)] = 3
 
@@ -66,6 +69,8 @@ class Settings(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     seed: Annotated[Number, Ge(0)] = 0
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_each_once)] = ("test",)
+    margin: Annotated[float, Gt(0), Lt(1)] = 0.005
+    """Smallest difference in accuracy that matters to the claims of `analysis`, as a fraction; no number of the run."""
     execution: Execution = Execution()
 
 
@@ -75,9 +80,20 @@ class Size(BaseModel):
     model_config = _STRICT
 
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
-    start: Literal["shared", "scratch"] = "shared"
+    start: Literal["shared", "scratch", "pretrained"] = "shared"
+    own_heads: bool = False
+    """Whether members of a pretrained start draw their heads anew, each by its own init seed."""
     pools: Count = 1
     members: Count = 10
+
+
+class Crossing(BaseModel):
+    """`members` as a mapping: every initialisation with every data order; member init × `order` + order has both."""
+
+    model_config = _STRICT
+
+    init: Count = 1
+    order: Count = 1
 
 
 class Elsewhere(BaseModel):
@@ -118,15 +134,24 @@ class Population:
     files: tuple[tuple[Path, ...], ...] = ()  # of each pool, where the members were trained elsewhere
     base: Path | None = None
     on_bad_member: str = "stop"
+    own_heads: bool = False
+    crossing: Crossing | None = None  # what its members are, where they cross seeds
+
+    @property
+    def has_base(self) -> bool:
+        """Whether its members begin at weights that are there."""
+        return self.start in ("shared", "pretrained")
 
     @property
     def content(self) -> dict[str, Any]:
-        """What makes it this population, however many pools and members it has."""
+        """What makes it this population, however many pools and members it has; what it is not stays out."""
         return {
             "architecture": self.architecture.content,
             "dataset": self.dataset.content,
             "start": self.start,
             "train": self.recipe.model_dump(exclude_defaults=True),
+            **({"own_heads": True} if self.own_heads else {}),
+            **({"members": "crossed"} if self.crossing else {}),
         }
 
     @property
@@ -137,7 +162,9 @@ class Population:
             base = {"base": str(self.base)} if self.base else {}
             files = [[str(file) for file in pool] for pool in self.files]
             return {"name": self.name, "checkpoints": files, **base, "on_bad_member": self.on_bad_member, **choice}
-        size = {"start": self.start, "pools": self.pools, "members": self.members}
+        members = self.crossing.model_dump() if self.crossing else self.members
+        heads = {"own_heads": True} if self.own_heads else {}
+        size = {"start": self.start, **heads, "pools": self.pools, "members": members}
         return {"name": self.name, **choice, **size, "train": self.recipe.model_dump(mode="json")}
 
 
@@ -192,8 +219,9 @@ class Sweep:
 
     @property
     def id(self) -> str:
-        """Content hash of everything but the execution."""
-        return content_id("sweep", {key: value for key, value in self.written.items() if key != "execution"})
+        """Content hash of everything that a number of the run may depend on."""
+        without = ("execution", "margin")
+        return content_id("sweep", {key: value for key, value in self.written.items() if key not in without})
 
     @property
     def written(self) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.files import StoreError, replace
+from sweep.grid import Choice
 from sweep.lineage import Member
 from sweep.plan import Plan, Work, make_plan
 from sweep.spec import Sweep
@@ -52,14 +53,17 @@ class State:
         return sum(self.statuses.get(candidate.id) == "failed" for candidate in self.plan.candidates)
 
 
-def state_of(sweep: Sweep) -> State:
-    """The plan against what is in the run folder. Raises ConfigError and StoreError."""
+def state_of(sweep: Sweep, absent: Collection[Choice] = ()) -> State:
+    """The plan against what is in the run folder. Raises ConfigError and StoreError.
+
+    Members of data sets that are absent have other ids here than they will have, so none of them is found done.
+    """
     from sweep.prepare import fingerprints
 
     folder = RunFolder(sweep.folder)
     if folder.exists:
         folder.info()
-    plan = make_plan(sweep, fingerprints(sweep), planned_blocks(folder))
+    plan = make_plan(sweep, fingerprints(sweep, absent), planned_blocks(folder))
     done, statuses = folder.done()
     splits = sweep.settings.splits
     blocks: dict[str, Work] = {}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sweep.state import State
 
 Told = tuple[Any, list[str]]
+_RECIPES = {"RECIPE": "train by default", "FINE_TUNING": "with pretrained weights"}
 
 
 def shown(path: Path) -> str:
@@ -64,6 +65,10 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
         f"{candidates['failed']:,} failed",
         f"  by method           {methods}",
     ]
+    if "networks" in summary:
+        from sweep.paper import paper_text
+
+        lines += paper_text(summary)
     return [*lines, "  time                " + _time_text(summary)]
 
 
@@ -187,9 +192,15 @@ def descriptions_of(name: str) -> Told:
 def _described(each: dict[str, Any]) -> list[str]:
     settings = [[s["name"], s["type"], str(s["default"])] for s in each["settings"]]
     table = aligned([["setting", "values", "default"], *settings]) if settings else ["no settings"]
+    recipes = [f"{_RECIPES[key]}: {_pairs(recipe)}" for key, recipe in each["recipes"].items()]
     return [f"{each['kind']}/{each['name']}: {each['idea']}", f"  needs: {', '.join(each['needs']) or 'nothing'}"] + [
-        f"  {line}" for line in [*table, f"write: {each['example']}"]
+        f"  {line}" for line in [*table, *recipes, f"write: {each['example']}"]
     ]
+
+
+def _pairs(recipe: dict[str, Any]) -> str:
+    """Settings as a configuration writes them."""
+    return "{" + ", ".join(f"{key}: {str(value).lower()}" for key, value in recipe.items()) + "}"
 
 
 def where_mlflow(sweep: Sweep) -> str:

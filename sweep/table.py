@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,17 +45,31 @@ def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal
     return ds.dataset(files, schema=schema(table), format="parquet").to_table(columns=names, filter=chosen)
 
 
-def read_planned(folder: Path, table: str, columns: Iterable[str] | None = None) -> pa.Table:
-    """The rows that belong to the current plan: a run folder keeps what earlier plans asked for, too.
+def batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
+    """The rows of `read`, in its order, a batch at a time: for tables that memory should not hold whole."""
+    files = [str(path) for path in part_files(folder, table)]
+    if files:
+        yield from ds.dataset(files, schema=schema(table), format="parquet").to_batches()
 
-    Candidates and predictions are kept by candidate, all else by pool. Everything, where there is no plan.
+
+def planned(folder: Path, table: str) -> tuple[str, pa.Array] | None:
+    """The column by which rows of a table belong to the current plan, and its values; None where there is no plan.
+
+    A run folder keeps what earlier plans asked for, too: candidates and predictions by candidate, all else by pool.
     """
     file = folder / "plan.parquet"
-    names = None if columns is None else list(columns)
     if not file.exists():
-        return read(folder, table, names)
+        return None
     key = "candidate_id" if table in ("candidates", "predictions") else "pool_id"
+    return key, pc.unique(pq.read_table(file, columns=[key], filters=[("planned", "=", True)])[key])
+
+
+def read_planned(folder: Path, table: str, columns: Iterable[str] | None = None) -> pa.Table:
+    """The rows that belong to the current plan; everything, where there is none."""
+    names, plan = None if columns is None else list(columns), planned(folder, table)
+    if plan is None:
+        return read(folder, table, names)
+    key, values = plan
     rows = read(folder, table, None if names is None else dict.fromkeys([*names, key]))
-    plan = pq.read_table(file, columns=[key], filters=[("planned", "=", True)])
-    kept = rows.filter(pc.is_in(rows[key], value_set=pc.unique(plan[key])))
+    kept = rows.filter(pc.is_in(rows[key], value_set=values))
     return kept if names is None else kept.select(names)

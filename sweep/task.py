@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,16 @@ from sweep.files import now
 from sweep.identity import canonical, content_id
 from sweep.lineage import Pool
 from sweep.outputs import Bench
-from sweep.plan import PROTOCOL, Candidate, Work
+from sweep.pairs import Pair, pair_rows
+from sweep.plan import PROTOCOL, Candidate
 from sweep.provenance import code_version
 
 Row = dict[str, Any]
 _OWN_COLUMNS = {column.name for column in COLUMNS["candidates"]}
+_HALF = np.finfo(np.float16)
+
+Items = Sequence[tuple[Candidate | Pair, Sequence[str]]]
+"""What a block is made of: candidates with the splits that are asked for, or pairs of members, which have none."""
 
 
 @dataclass
@@ -30,12 +36,14 @@ class Rows:
 
     candidates: list[Row] = field(default_factory=list)
     predictions: list[Row] = field(default_factory=list)
+    pairs: list[Row] = field(default_factory=list)
     cost: Row = field(default_factory=dict)
 
     def extend(self, other: Rows) -> None:
         """Put another's rows behind these, the costs added up; rows that were never evaluated cost nothing."""
         self.candidates += other.candidates
         self.predictions += other.predictions
+        self.pairs += other.pairs
         if not other.cost:
             return
         sums = {key: self.cost.get(key, 0) + other.cost[key] for key in ("seconds", "cpu_seconds", "forward_passes")}
@@ -53,24 +61,28 @@ class Rows:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates candidates of one pool."""
+    """Evaluates candidates of one pool, and compares its members."""
 
     bench: Bench
     pool: Pool
     sweep: str
     metrics: tuple[str, ...]
+    probabilities: bool = False
 
-    def block(self, work: Work) -> Rows:
-        """The rows of some candidates on their splits.
+    def block(self, work: Items) -> Rows:
+        """The rows of some candidates on their splits, and of some pairs.
 
         What is wrong with one candidate is its row's error. A lack of memory is raised: its neighbours may be to blame.
         """
         begun, cpu, passes, rows = time.perf_counter(), time.process_time(), self.bench.forward_passes, Rows()
-        for candidate, splits in work:
+        for candidate, splits in _candidates(work):
             for split in splits:
                 row, prediction = self.candidate(candidate, split)
                 rows.candidates.append(row)
                 rows.predictions += [prediction] if prediction else []
+        pairs = [pair for pair, _ in work if isinstance(pair, Pair)]
+        if pairs:
+            rows.pairs = pair_rows(self.bench, self.pool, pairs, {"sweep": self.sweep, **origin(self.pool), **_stamp()})
         rows.cost = {
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,
@@ -96,7 +108,7 @@ class Evaluator:
         row["merge_seconds"] = seconds
         row["evaluate_seconds"] = time.perf_counter() - begun - seconds
         row["forward_passes"] = self.bench.forward_passes - passes
-        return row, _prediction(row, logits, labels)
+        return row, _prediction(row, logits, labels, probabilities=self.probabilities)
 
     def _outcome(self, logits: Tensor, labels: Tensor) -> Row:
         """Metrics and status; outputs that are not finite have no metrics."""
@@ -124,7 +136,7 @@ def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
         "block_id": candidate.block,
         "sweep": sweep,
         **origin(pool),
-        "space": candidate.method.entry.space,
+        "space": candidate.method.space,
         "method": candidate.method.name,
         "settings": candidate.method.settings_json,
         "members": [pool.members[index].id for index in candidate.subset],
@@ -136,9 +148,18 @@ def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
         "scaling_members": str(factors.get("members", "all")),
         "split": split,
         "protocol": PROTOCOL,
-        "created_at": now(),
-        "code_version": code_version(),
+        **_stamp(),
     }
+
+
+def _stamp() -> Row:
+    """When and by what code a row was made."""
+    return {"created_at": now(), "code_version": code_version()}
+
+
+def _candidates(work: Items) -> list[tuple[Candidate, Sequence[str]]]:
+    """The candidates of a block."""
+    return [(each, splits) for each, splits in work if isinstance(each, Candidate)]
 
 
 def _number(value: Any) -> float | None:
@@ -159,16 +180,25 @@ def origin(pool: Pool) -> Row:
     }
 
 
-def failed_rows(work: Work, pool: Pool, sweep: str, cause: str) -> Rows:
-    """Rows of candidates that could not be evaluated at all."""
-    outcome = {"status": "failed", "error": cause}
-    return Rows([describe(candidate, pool, sweep, split) | outcome for candidate, splits in work for split in splits])
+def failed_rows(work: Items, pool: Pool, sweep: str, cause: str) -> Rows:
+    """Rows of candidates that could not be evaluated at all; pairs that could not be compared have none."""
+    outcome, todo = {"status": "failed", "error": cause}, _candidates(work)
+    return Rows([describe(candidate, pool, sweep, split) | outcome for candidate, splits in todo for split in splits])
 
 
-def _prediction(row: Row, logits: Tensor, labels: Tensor) -> Row:
-    """Which examples are right, and the predicted classes."""
+def _prediction(row: Row, logits: Tensor, labels: Tensor, *, probabilities: bool) -> Row:
+    """Which examples are right, and the predicted classes; with `probabilities`, those of finite outputs, too."""
     predicted = logits.argmax(-1).cpu()
     correct = np.packbits((predicted == labels.cpu()).numpy())
-    classes = predicted.numpy().astype(np.uint8 if logits.shape[1] <= 256 else "<u2")
+    number = np.uint8 if logits.shape[1] <= 256 else "<u2"
     same = {key: row[key] for key in ("candidate_id", "block_id", "split", "n_examples")}
-    return same | {"correct": correct.tobytes(), "classes": classes.tobytes()}
+    said = same | {"correct": correct.tobytes(), "classes": predicted.numpy().astype(number).tobytes()}
+    if not probabilities or not row["finite"]:
+        return said
+    right = labels.cpu().numpy().astype(number).tobytes()
+    return said | {"labels": right, "log_probabilities": _halves(logits.double().log_softmax(-1))}
+
+
+def _halves(log_probabilities: Tensor) -> bytes:
+    """As float16, little-endian, row by row; what is beyond its range becomes its ends."""
+    return log_probabilities.cpu().numpy().clip(_HALF.min, _HALF.max).astype("<f2").tobytes()

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweep.evaluate import DeviceSplit, measure, outputs
+from sweep.evaluate import DeviceSplit, measure, outputs, pixel_order
 from sweep.identity import derive_seed
-from sweep.models import seeded
+from sweep.models import forward_flops, seeded
 from sweep.recipe import Recipe
 
 State = dict[str, Any]
@@ -56,6 +56,7 @@ class Trained:
     kept: Epoch
     curve: tuple[Epoch, ...]
     n_parameters: int
+    forward_flops: int | None  # of one example
 
 
 def learning_rate(recipe: Recipe, progress: float, epochs: int) -> float:
@@ -74,15 +75,20 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
     count, _, size, _ = images.shape
     if recipe.crop:
         padded = functional.pad(images, (recipe.crop,) * 4)
-        corners = torch.randint(2 * recipe.crop + 1, (2, count, 1), generator=generator).to(images.device)
+        corners = _sent(torch.randint(2 * recipe.crop + 1, (2, count, 1), generator=generator), images.device)
         span = torch.arange(size, device=images.device)
         rows, columns = (corners + span)[:, :, None, :]  # each (batch, 1, size)
         index = torch.arange(count, device=images.device)[:, None, None]
         images = padded[index, :, rows.transpose(1, 2), columns].permute(0, 3, 1, 2)
     if recipe.flip:
-        mirrored = (torch.rand(count, generator=generator) < 0.5).to(images.device)
+        mirrored = _sent(torch.rand(count, generator=generator) < 0.5, images.device)
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
     return images
+
+
+def _sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on the device; nobody waits for what a GPU has yet to do."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -96,8 +102,9 @@ class Trainer:
     """Trains one model on one training split; all randomness comes from the seed and the number of the epoch."""
 
     def __init__(self, model: nn.Module, train: DeviceSplit, recipe: Recipe, seed: int) -> None:
-        format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=format_)
+        weights_order = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=weights_order)
+        self.pixel_order = torch.channels_last if recipe.channels_last else pixel_order(model)
         self.forward = torch.compile(model) if recipe.compile else model
         self.data, self.recipe, self.seed = train, recipe, seed
         self.optimiser = _optimiser(model, recipe)
@@ -133,10 +140,10 @@ class Trainer:
         """One step on the chosen examples, mixed with `1 - share` of each other; the loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        chosen = chosen.to(self.data.images.device)
-        images = self.data.normalised(augmented(self.data.images[chosen], self.recipe, generator))
-        labels = self.data.labels[chosen]
-        others = torch.randperm(len(chosen), generator=generator).to(images.device) if share < 1 else None
+        chosen = _sent(chosen, self.data.labels.device)
+        images = augmented(self.data.images[chosen], self.recipe, generator)
+        images, labels = self.data.normalised(images, self.pixel_order), self.data.labels[chosen]
+        others = _sent(torch.randperm(len(chosen), generator=generator), images.device) if share < 1 else None
         self.optimiser.zero_grad()
         loss = self._loss(images, labels, others, share)
         loss.backward()
@@ -215,7 +222,8 @@ def train(
             done["curve"] = [astuple(epoch) for epoch in curve]
             memory.keep(lambda: {**trainer.state(), **done})
     count = sum(parameter.numel() for parameter in model.parameters())
-    return Trained(done["weights"], curve[done["kept"]], tuple(curve), count)
+    flops = forward_flops(model, next(splits["validation"].batches(1)))
+    return Trained(done["weights"], curve[done["kept"]], tuple(curve), count, flops)
 
 
 def _validated(model: nn.Module, split: DeviceSplit) -> tuple[float, float]:

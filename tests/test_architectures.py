@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from pretrained import of_timm, of_torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -271,6 +272,7 @@ TOLD = [
     (Case("vit_tiny", 32, {"patch_size": 5}), "patches of 5 do not fill images of size 32"),
     (Case("resnet18", 32, {"upsample": 16}), "`upsample: 16` is below the images' size 32"),
     (Case("resnet18", 32, {"pretrained": True}), "the pretrained weights are those of the imagenet stem"),
+    (Case("vgg11", 32, {"pretrained": True}), "the pretrained weights are those of the imagenet head"),
     (Case("vit_b_16", 32, {"pretrained": True}), "the pretrained weights have patches of 16, not 4"),
     (timm("botnet50ts_256", pretrained=True), "timm has no weights for `botnet50ts_256`"),
 ]
@@ -294,25 +296,12 @@ def test_prepare_tells_the_place_and_the_nearest_names() -> None:
     assert "cannot build timm: no `resnet1` in timm (did you mean `resnet18` or" in str(caught.value)
 
 
-@pytest.fixture
-def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Empty folders of weights, and no network."""
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies of its first call, and is put back after
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
-    return tmp_path
-
-
 NOWHERE = [
     timm("test_resnet", pretrained=True),
     Case("vit_tiny", 32, {"pretrained": True}),
     torchvision("resnet18", pretrained=True),
     Case("resnet18", 32, {"stem": "imagenet", "pretrained": True}),
+    Case("vgg11", 32, {"head": "imagenet", "pretrained": True}),
 ]
 
 
@@ -328,21 +317,9 @@ def test_weights_that_cannot_be_had_are_told_in_one_line(case: Case, paper: bool
     assert caught.value.__suppress_context__
 
 
-def stored(caches: Path, name: str) -> dict[str, Tensor]:
-    """Weights of ImageNet's 1000 classes under the name that torchvision fetches, none of them fetched."""
-    from torchvision import models
-
-    arguments = {"aux_logits": True, "init_weights": True} if name == "googlenet" else {}
-    state = build(lambda *_: models.get_model(name, **arguments), (0, 0, 0), 9).state_dict()
-    place = caches / "hub" / "checkpoints" / Path(models.get_model_weights(name).DEFAULT.url).name
-    place.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, place)
-    return dict(state)
-
-
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "densenet121"])
 def test_pretrained_torchvision_gets_a_new_head_and_fitting_channels(name: str, caches: Path) -> None:
-    state = {key: tensor for key, tensor in stored(caches, name).items() if not key.startswith("aux")}
+    state = {key: tensor for key, tensor in of_torchvision(caches, name).items() if not key.startswith("aux")}
     case = torchvision(name, pretrained=True)
     model, grey = case.build().state_dict(), case.build(channels=1).state_dict()
     head = find_head(case.on_paper(), CLASSES)
@@ -355,16 +332,7 @@ def test_pretrained_torchvision_gets_a_new_head_and_fitting_channels(name: str, 
 
 
 def test_pretrained_timm_gets_a_new_head(caches: Path) -> None:
-    import timm as library
-    from safetensors.torch import save_file
-
-    state = build(lambda *_: library.create_model("test_resnet"), (0, 0, 0), 9).state_dict()
-    usual = library.get_pretrained_cfg("test_resnet")
-    folder = caches / "hub" / f"models--{usual.hf_hub_id.replace('/', '--')}"
-    (folder / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("0" * 40)
-    save_file(state, folder / "snapshots" / ("0" * 40) / "model.safetensors")
+    state = of_timm(caches, "test_resnet")
     case = timm("test_resnet", pretrained=True)
     model = case.build().state_dict()
     same = {key for key in state if torch.equal(state[key], model[key])}

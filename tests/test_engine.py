@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from engine import Trained, trained
 from torch import Tensor
 
+from sweep.evaluate import to_device
 from sweep.methods.greedy_soup import greedy_soup
 from sweep.models import differences, layout_of, to_state
 from sweep.pools import bench_of, model_of
@@ -131,6 +133,58 @@ def test_a_bias_free_relu_network_keeps_its_predictions_at_any_scale(factor: flo
         assert row(pool, method, *subset, scaling=scaling)["accuracy"] == row(pool, method, *subset)["accuracy"]
 
 
+@pytest.mark.parametrize("factor", [0.1, 3, 20])
+def test_a_homogeneous_scaling_keeps_predictions_of_a_relu_network_with_biases(factor: float) -> None:
+    pool = trained("{mlp: {hidden: [24, 24], dropout: 0}}")
+    scaling = f"{{homogeneous: {{factor: {factor}}}}}"
+    for method, subset in (("single", (0,)), ("logit_average", (0, 1)), ("uniform_soup", (0, 1, 2))):
+        assert row(pool, method, *subset, scaling=scaling)["accuracy"] == row(pool, method, *subset)["accuracy"]
+    magnified = row(pool, "single", 0, scaling=f"{{magnify: {{factor: {factor}, tensors: weights}}}}")
+    assert magnified["cross_entropy"] != row(pool, "single", 0, scaling=scaling)["cross_entropy"]
+
+
+def test_noise_is_a_members_own_in_every_subset_and_space() -> None:
+    pool = trained(CNN)
+    scaling = "{noise: {sigma: 0.3}}"
+    bench = pool.bench()
+    states = []
+    for index in range(3):
+        model_of(bench, pool.candidate("single", index, scaling=scaling))
+        states.append(to_state(bench.row.clone(), bench.layout, {}))
+        assert not torch.equal(states[-1]["conv1.weight"], pool.states[index]["conv1.weight"])
+    logits, labels = torch.stack([plain_logits(pool, state)[0] for state in states[1:]]).mean(0), pool.test_split()[1]
+    assert_scores(row(pool, "logit_average", 1, 2, scaling=scaling), logits, labels)
+    assert_scores(row(pool, "uniform_soup", 0, 1, 2, scaling=scaling), *plain_logits(pool, plain_mean(states)))
+    assert row(pool, "single", 0, scaling="{noise: {sigma: 0.3, draw: 1}}")["cross_entropy"] != pytest.approx(
+        row(pool, "single", 0, scaling=scaling)["cross_entropy"], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("space", ["logits", "features"])
+def test_a_greedy_ensemble_is_what_a_plain_loop_gives(space: str) -> None:
+    pool = trained(CNN)
+    split = to_device(pool.dataset, "validation", torch.device("cpu"))
+    images, labels = split.normalised(split.images), split.labels
+
+    def accuracy(state: dict[str, Tensor]) -> float:
+        with torch.no_grad():
+            return float((pool.model(state)(images).argmax(1) == labels).double().mean())
+
+    soup, accepted = pool.states[0], [0]
+    best = accuracy(soup)
+    for j in (1, 2):
+        trial = {name: (soup[name] * j + pool.states[j][name]) / (j + 1) for name in soup}
+        if (found := accuracy(trial)) > best:
+            soup, best, accepted = trial, found, [*accepted, j]
+    kind = "logit_average" if space == "logits" else "feature_average"
+    settings = {} if space == "logits" else {"head": "average"}
+    expected = row(pool, kind, *accepted, **settings) if len(accepted) > 1 else row(pool, "single", 0)
+    found_row = row(pool, "greedy_ensemble", 0, 1, 2, space=space)
+    assert found_row["space"] == space
+    assert found_row["accuracy"] == expected["accuracy"]
+    assert found_row["cross_entropy"] == pytest.approx(expected["cross_entropy"], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "method", ["uniform_soup", "greedy_soup", "logit_average", "probability_average", "feature_average"]
 )
@@ -211,6 +265,35 @@ def test_predictions_hold_what_the_metrics_count() -> None:
     classes = np.frombuffer(prediction["classes"], dtype=np.uint8)
     assert bits.mean() == outcome["accuracy"]
     assert np.array_equal(bits.astype(bool), classes == pool.dataset.splits["test"].labels)
+
+
+def test_probabilities_are_kept_where_they_are_asked_for() -> None:
+    pool = trained(CNN)
+    asking = dataclasses.replace(pool.evaluator(), probabilities=True)
+    candidate = pool.candidate("probability_average", 0, 1)
+    outcome, prediction = asking.candidate(candidate, "test")
+    _, without = pool.evaluator().candidate(candidate, "test")
+    assert prediction is not None
+    assert without == {key: prediction[key] for key in prediction if key not in ("labels", "log_probabilities")}
+    labels = np.frombuffer(prediction["labels"], dtype=np.uint8)
+    assert np.array_equal(labels, pool.dataset.splits["test"].labels)
+    log_p = np.frombuffer(prediction["log_probabilities"], dtype="<f2").reshape(len(labels), 10).astype(float)
+    each = [plain_logits(pool, state)[0].double().softmax(1).numpy() for state in pool.states[:2]]
+    np.testing.assert_allclose(log_p, np.log(np.mean(each, axis=0)), rtol=1e-3, atol=1e-6)
+    assert -log_p[np.arange(len(labels)), labels].mean() == pytest.approx(outcome["cross_entropy"], rel=1e-3)
+
+
+def test_probabilities_beyond_half_precision_are_its_ends_and_lost_outputs_have_none() -> None:
+    pool = trained(CNN)
+    asking = dataclasses.replace(pool.evaluator(), probabilities=True)
+    outcome, sharp = asking.candidate(pool.candidate("single", 0, scaling="{magnify: {factor: 100}}"), "test")
+    assert sharp is not None
+    log_p = np.frombuffer(sharp["log_probabilities"], dtype="<f2")
+    assert outcome["status"] == "ok"
+    assert (log_p.min(), log_p.max()) == (np.finfo(np.float16).min, 0)
+    _, lost = asking.candidate(pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), "test")
+    assert lost is not None
+    assert "log_probabilities" not in lost
 
 
 def test_a_checkpoint_of_another_architecture_is_told_by_its_first_differences() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from sweep.methods.feature_average import feature_average
+from sweep.methods.greedy_ensemble import greedy_ensemble
+from sweep.methods.greedy_halving import greedy_halving
+from sweep.methods.greedy_indexed import greedy_indexed
 from sweep.methods.greedy_soup import greedy_soup
 from sweep.methods.interpolation import interpolation
 from sweep.methods.logit_average import logit_average
@@ -81,16 +84,16 @@ def test_same_inputs_give_the_same_bits(entry: Entry) -> None:
 def test_merging_copies_of_one_model_returns_it(entry: Entry) -> None:
     for count in counts(entry):
         values = brought(entry, count, same=True)
-        alone = brought(entry, 1, same=True)
-        if entry.space == "weights":
+        alone, space = brought(entry, 1, same=True), entry.check({}).get("space", entry.space)
+        if space == "weights":
             expected = values["members"][0]
-        elif entry.space == "logits":
+        elif space == "logits":
             expected = values["logits"][0].log_softmax(-1)
         else:
             expected = values["features"][0] @ values["heads"].weight[0].T + values["heads"].bias[0]
         merged = entry.function(**values)
-        merged = merged.log_softmax(-1) if entry.space == "logits" else merged
-        torch.testing.assert_close(merged.as_subclass(Tensor), expected, atol=1e-5, rtol=1e-5)
+        merged = merged.log_softmax(-1) if space == "logits" else merged
+        torch.testing.assert_close(merged.as_subclass(Tensor).double(), expected.double(), atol=1e-5, rtol=1e-5)
         assert alone.keys() == values.keys()
 
 
@@ -160,6 +163,35 @@ def test_greedy_soup_follows_wortsman(
     soup = greedy_soup(members, told_by(table, members))
     assert set(soup.nonzero()[:, 0].tolist()) == kept
     torch.testing.assert_close(soup.as_subclass(Tensor), members[sorted(kept)].mean(0))
+
+
+def test_greedy_halving_halves_what_it_has() -> None:
+    table = {(1.0, 0.0, 0.0): 0.5, (0.0, 1.0, 0.0): 0.9, (0.0, 0.0, 1.0): 0.7}
+    table |= {(0.5, 0.5, 0.0): 0.95, (0.25, 0.75, 0.0): 0.95, (0.25, 0.25, 0.5): 0.96}
+    soup = greedy_halving(torch.eye(3), lambda weights: table[tuple(weights.tolist())])
+    # From member 1; member 0 helps, member 1 again only ties, member 2 helps.
+    assert soup.tolist() == [0.25, 0.25, 0.5]
+
+
+def test_greedy_indexed_divides_by_position_not_by_count() -> None:
+    table = {(1.0, 0.0, 0.0): 0.5, (0.5, 0.5, 0.0): 0.4, (0.67, 0.0, 0.33): 0.6}
+    soup = greedy_indexed(torch.eye(3), lambda weights: table[tuple(round(w, 2) for w in weights.tolist())])
+    # The second is rejected and still counted: 2/3 and 1/3 where a mean would have halves.
+    torch.testing.assert_close(soup.as_subclass(Tensor), torch.tensor([2 / 3, 0, 1 / 3]))
+
+
+@pytest.mark.parametrize("space", ["logits", "features"])
+def test_greedy_ensemble_averages_what_greedy_indexed_accepts(space: Literal["logits", "features"]) -> None:
+    values = brought(find("methods", "greedy_ensemble"), 3)
+    table = {(1.0, 0.0, 0.0): 0.5, (0.5, 0.5, 0.0): 0.4, (0.67, 0.0, 0.33): 0.6}
+    values |= {"members": torch.eye(3), "score": lambda row: table[tuple(round(w, 2) for w in row.tolist())]}
+    found = greedy_ensemble(**values, space=space)
+    if space == "logits":
+        expected = (values["logits"][0] + values["logits"][2]) / 2
+    else:
+        weight, bias = (part[0] / 2 + part[2] / 2 for part in values["heads"])
+        expected = (values["features"][0] + values["features"][2]) / 2 @ weight.T + bias
+    torch.testing.assert_close(found, expected)
 
 
 def test_output_averages_by_hand() -> None:

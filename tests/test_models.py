@@ -17,10 +17,12 @@ from sweep.metrics.accuracy import accuracy
 from sweep.metrics.ece import ece
 from sweep.models import bind, build, differences, find_head, flatten, layout_of, to_state
 from sweep.registry import Entry, find, names
-from sweep.weights import LEARNABLE, Layout, blend, combine
+from sweep.weights import LEARNABLE, Factors, Layout, blend, combine
 
 ARCHITECTURES = [find("architectures", name) for name in ("cnn", "linear", "mlp", "mlp_bn")]  # the zoo has its own laws
 SCALINGS = [find("scalings", name) for name in names("scalings")]
+FACTORS = [entry for entry in SCALINGS if entry.hints["return"] is Factors]
+PERTURBING = [entry for entry in SCALINGS if entry not in FACTORS]
 SHAPE = (7, 3, 16)
 
 
@@ -179,7 +181,35 @@ def test_a_larger_pool_changes_no_bit() -> None:
     assert torch.equal(small, large)
 
 
-@pytest.mark.parametrize("entry", SCALINGS, ids=lambda e: str(e.name))
+@pytest.mark.parametrize("entry", PERTURBING, ids=lambda e: str(e.name))
+def test_perturbing_scalings_change_learnable_tensors_of_a_copy(entry: Entry) -> None:
+    layout = awkward_layout()
+    member = torch.randn(layout.n_entries, generator=torch.Generator().manual_seed(1))
+    before = member.clone()
+    one, other, again = (entry.function(member, layout, torch.Generator().manual_seed(seed)) for seed in (3, 4, 3))
+    assert torch.equal(member, before)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    changed = {e.role for e in layout.entries if not torch.equal(one[e.offset : e.stop], member[e.offset : e.stop])}
+    assert changed <= set(LEARNABLE)
+    assert torch.isfinite(one).all()
+
+
+def test_noise_is_relative_to_the_spread_of_each_tensor() -> None:
+    layout = awkward_layout()
+    member = torch.randn(layout.n_entries, generator=torch.Generator().manual_seed(1))
+    noised = find("scalings", "noise").function(member, layout, torch.Generator().manual_seed(3), sigma=0.5)
+    generator = torch.Generator().manual_seed(3)
+    for entry in layout.entries:
+        if entry.role in LEARNABLE and entry.size > 1:
+            piece = member[entry.offset : entry.stop]
+            drawn = torch.empty(entry.size).normal_(generator=generator)
+            torch.testing.assert_close(
+                noised[entry.offset : entry.stop], piece + 0.5 * np.std(piece.numpy(), ddof=1) * drawn
+            )
+
+
+@pytest.mark.parametrize("entry", FACTORS, ids=lambda e: str(e.name))
 def test_scalings_give_a_factor_per_member_and_tensor(entry: Entry) -> None:
     layout = awkward_layout()
     for count in (1, 2, 5):
@@ -199,6 +229,7 @@ def test_scalings_give_a_factor_per_member_and_tensor(entry: Entry) -> None:
         ("all", {"weight", "bias", "norm", "head", "mean", "variance"}),
         ("weights", {"weight", "head"}),
         ("head", {"head"}),
+        ("layer:0", {"weight", "bias"}),
         ("norm.*", {"norm", "mean", "variance"}),
     ],
 )

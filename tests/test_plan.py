@@ -105,6 +105,7 @@ EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "retries": st.integers(0, 9),
     "checkpoint_seconds": st.floats(0, 99),
     "address": st.just("auto"),
+    "probabilities": st.booleans(),
     "mlflow": st.booleans(),
     "best": st.integers(0, 100),
 }
@@ -311,7 +312,7 @@ def test_every_candidate_is_in_one_block_and_keeps_it(
 
 def test_outputs_are_neither_aligned_nor_repaired() -> None:
     for candidate in planned().candidates:
-        if candidate.method.entry.space != "weights" or candidate.method.name == "single":
+        if candidate.method.space != "weights" or candidate.method.name == "single":
             assert candidate.alignment.name == "none"
         if candidate.method.entry.arity:
             assert len(candidate.subset) == candidate.method.entry.arity

@@ -29,9 +29,12 @@ def test_the_cluster_is_one_that_ray_takes() -> None:
     assert not any("nightly" in command or "3.0.0" in command for command in config["setup_commands"])
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: str(file.name))
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.name))
 def test_shipped_sweeps_are_right_and_begin_with_their_command(file: Path) -> None:
-    assert file.read_text().splitlines()[0] == f"# sweep run configs/{file.name}"
+    assert file.read_text().splitlines()[0] == f"# sweep run {file.relative_to(ROOT)}"
     assert make_plan(load(file)).candidates
 
 
@@ -43,7 +46,7 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 
 
 def test_commands_of_the_documents_exist() -> None:
-    texts = [README, (ROOT / "CONTRIBUTING.md").read_text(), *[f.read_text() for f in (ROOT / "configs").glob("*")]]
+    texts = [README, (ROOT / "CONTRIBUTING.md").read_text(), *[file.read_text() for file in CONFIGS]]
     lines = [line.lstrip("# $").split("  ")[0] for text in texts for line in text.splitlines()]
     verbs = {shlex.split(line)[1] for line in lines if re.match(r"sweep [a-z]+( |$)", line)}
     assert {"check", "plan", "run", "sql"} <= verbs

@@ -53,8 +53,11 @@ def begun(small: Callable[..., Path]) -> Path:
     folder, plan = RunFolder(sweep.folder), make_plan(sweep)
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": "2025-01-01T00:00:00Z"})
     freeze(folder, sweep, plan)
-    origin = {"architecture": "mlp", "dataset": "digits"}
-    trained = origin | {"role": "member", "train_seconds": 1.5}
+    origin = {"architecture": "mlp", "dataset": "digits", "pool_id": plan.pools[0].id}
+    population = sweep.populations[0]
+    of_member = {"training": json.dumps({"epochs": 2}), "role": "member", "train_seconds": 1.5}
+    of_member |= {f"{key}_settings": getattr(population, key).settings_json for key in ("architecture", "dataset")}
+    trained = origin | of_member
     first, second, *_ = plan.members
     lost = {"member_id": first.id, "status": "failed", "error": "ValueError: no luck"}
     folder.append("members", "a", [trained | lost])
@@ -65,6 +68,7 @@ def begun(small: Callable[..., Path]) -> Path:
         candidate = plan.candidates[number]
         named = {"candidate_id": candidate.id, "split": "test", "status": status, "method": candidate.method.name}
         measured = {"accuracy": 0.5, "cross_entropy": float("nan"), "evaluate_seconds": 0.1, "error": "member failed"}
+        measured |= {"n_examples": 360}
         folder.append("candidates", str(number), [origin | named | measured])
     return sweep.folder
 

@@ -34,7 +34,9 @@ from sweep.datasets.mnist import mnist
 from sweep.datasets.svhn import svhn
 from sweep.datasets.synthetic import synthetic
 from sweep.datasets.tiny_imagenet import tiny_imagenet
+from sweep.facts import published
 from sweep.fetch import PUBLISHED
+from sweep.grid import Choice
 from sweep.registry import find, names
 
 Array = NDArray[Any]
@@ -339,6 +341,16 @@ def test_what_must_not_be_mirrored_says_so(written: dict[str, Any]) -> None:
     assert unsuitable(dataset, {"crop": 2, "flip": True}) == told
     assert unsuitable(dataset, {"crop": 2, "flip": False}) == []
     assert unsuitable(made("cifar10", written["cifar10"]), {"crop": 4, "flip": True}) == []
+
+
+@EVERY
+def test_what_is_stated_of_a_data_set_is_true_of_it(case: str, written: dict[str, Any]) -> None:
+    entry, dataset = find("datasets", MAKERS[case][0]), made(case, written[case])
+    assert unsuitable(dataset, entry.stated("RECIPE") or {}) == []
+    about = published(Choice("datasets", entry.name, entry.check(written[case])))
+    if about:
+        assert about.shape[1:] == (dataset.channels, dataset.size)
+        assert about.examples.keys() == dataset.splits.keys()
 
 
 def checksum(file: Path) -> str:

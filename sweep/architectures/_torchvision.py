@@ -55,7 +55,7 @@ def residual(name: str, shape: Shape, *, stem: Stem, pretrained: bool, upsample:
             model.conv1, model.maxpool = _small(shape[1], model.conv1), nn.Identity()
         return model
 
-    _whole(stem, pretrained)
+    _whole("stem", stem, pretrained)
     return _assembled(name, fresh, shape, pretrained=pretrained, side=side_of(shape[2], upsample))
 
 
@@ -68,7 +68,7 @@ def dense(name: str, shape: Shape, *, stem: Stem, pretrained: bool, upsample: in
             model.features.conv0, model.features.pool0 = _small(shape[1], model.features.conv0), nn.Identity()
         return model
 
-    _whole(stem, pretrained)
+    _whole("stem", stem, pretrained)
     return _assembled(name, fresh, shape, pretrained=pretrained, side=side_of(shape[2], upsample))
 
 
@@ -85,10 +85,10 @@ def _small(channels: int, usual: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-def _whole(stem: Stem, pretrained: bool) -> None:
-    """Raise RegistryError where pretrained weights meet another stem."""
-    if pretrained and stem != "imagenet":
-        raise told("pretrained", "the pretrained weights are those of the imagenet stem", "add `stem: imagenet`")
+def _whole(part: str, kind: Stem, pretrained: bool) -> None:
+    """Raise RegistryError where pretrained weights meet another stem or head."""
+    if pretrained and kind != "imagenet":
+        raise told("pretrained", f"the pretrained weights are those of the imagenet {part}", f"add `{part}: imagenet`")
 
 
 class SmallVGG(nn.Module):
@@ -115,13 +115,14 @@ class SmallVGG(nn.Module):
         return logits
 
 
-def vgg(depth: int, shape: Shape, *, batch_norm: bool, head: Stem, upsample: int) -> nn.Module:
+def vgg(depth: int, shape: Shape, *, batch_norm: bool, head: Stem, pretrained: bool, upsample: int) -> nn.Module:
     """VGG of 11, 13, 16 or 19 layers; the `imagenet` head has 4096 hidden units twice, 120 million weights."""
     from torchvision.models.vgg import cfgs, make_layers
 
     name = f"vgg{depth}_bn" if batch_norm else f"vgg{depth}"
+    _whole("head", head, pretrained)
     if head == "imagenet":
-        return classifier(name, shape, pretrained=False, upsample=upsample)
+        return classifier(name, shape, pretrained=pretrained, upsample=upsample)
     letter = {11: "A", 13: "B", 16: "D", 19: "E"}[depth]
 
     def fresh() -> nn.Module:

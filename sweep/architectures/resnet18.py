@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from sweep.architectures._recipes import CONVOLUTIONAL, TUNED
 from sweep.architectures._torchvision import Stem, residual
 from sweep.architectures._zoo import Side
+
+RECIPE = CONVOLUTIONAL
+FINE_TUNING = TUNED | {"lr": 0.01}
 
 
 def resnet18(

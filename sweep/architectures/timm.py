@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from sweep.architectures._recipes import EITHER, TUNED
 from sweep.architectures._timm import classifier
 from sweep.architectures._zoo import Side
+
+RECIPE = EITHER
+FINE_TUNING = TUNED | {"lr": 1e-4}
 
 
 def timm(

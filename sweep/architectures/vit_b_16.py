@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
+from sweep.architectures._recipes import TRANSFORMER, TUNED
 from sweep.architectures._torchvision import transformer
 from sweep.architectures._zoo import Side
+
+RECIPE = TRANSFORMER | {"lr": 5e-4, "batch_size": 512}
+FINE_TUNING = TUNED | {"lr": 1e-4, "batch_size": 128}
 
 
 def vit_b_16(

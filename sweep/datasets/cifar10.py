@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.data import Dataset, Pixels, Seed, Share
+from sweep.data import Dataset, OnPaper, Pixels, Seed, Share
 from sweep.datasets._cifar import Layout, cifar
+
+RECIPE = {"crop": 4, "flip": True}
+ON_PAPER = OnPaper(classes=10, train=50_000, test=10_000)
 
 _LAYOUT = Layout(
     name="cifar10",

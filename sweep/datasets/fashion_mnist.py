@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.data import AUGMENTATIONS, Channels, Dataset, Pixels, Seed, Share
+from sweep.data import AUGMENTATIONS, Channels, Dataset, OnPaper, Pixels, Seed, Share
 from sweep.datasets._idx import Layout, idx
+
+RECIPE = {"crop": 2, "flip": True}
+ON_PAPER = OnPaper(classes=10, train=60_000, test=10_000)
 
 _CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.data import Channels, Dataset, Pixels, Seed, Share
+from sweep.data import Channels, Dataset, OnPaper, Pixels, Seed, Share
 from sweep.datasets._idx import Layout, idx
+
+RECIPE = {"crop": 2}
+ON_PAPER = OnPaper(classes=10, train=60_000, test=10_000)
 
 _LAYOUT = Layout("mnist", "MNIST", tuple("0123456789"), 0.1307, 0.3081, frozenset({"crop"}))
 

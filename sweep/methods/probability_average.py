@@ -8,5 +8,8 @@ from torch import Tensor
 
 
 def probability_average(logits: Tensor) -> Tensor:
-    """The mean of the members' softmax outputs, as logs: (members, examples, classes) -> (examples, classes)."""
-    return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
+    """The mean of the members' softmax outputs, as logs: (members, examples, classes) -> (examples, classes).
+
+    In double precision: members that are sure of different classes would tie in single.
+    """
+    return logits.double().log_softmax(-1).logsumexp(0) - math.log(len(logits))

@@ -1,1 +1,1 @@
-"""Scalings: one file each, a function from the number of members and the layout to a factor per member and tensor."""
+"""Scalings: one file each, a function that gives a factor per member and tensor, or a member with other weights."""

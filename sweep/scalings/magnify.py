@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Literal
 
 import torch
 
+from sweep.scalings._which import Which, scaled
 from sweep.weights import LEARNABLE, Entry, Factors, Layout, Positive
-
-Which = Literal["all", "first", "last", "all_but_first", "all_but_last"]
 
 
 def magnify(
@@ -18,27 +16,16 @@ def magnify(
     """Multiply tensors of some members by `factor` before they are merged (arXiv 2411.09263).
 
     `tensors`: parameters (learnable ones), all (running statistics too, as the published script does), weights (those
-    with two or more axes), head, or a glob of tensor names such as `conv1.*`. Raises ValueError where none matches.
+    with two or more axes), head, `layer:k` (the k-th layer from 0: its weight of two or more axes and its bias), or a
+    glob of tensor names such as `conv1.*`. Raises ValueError where none matches.
     """
-    columns = torch.tensor([_chosen(entry, tensors) for entry in layout.entries])
+    columns = torch.tensor(_layer(layout, tensors) or [_chosen(entry, tensors) for entry in layout.entries])
     if not columns.any():
         raise ValueError(f"magnify: no tensor matches `{tensors}`")
     factors = torch.ones(count, len(layout.entries), dtype=torch.float64)
-    for member in _scaled(count, members):
+    for member in scaled(count, members):
         factors[member, columns] = factor
     return factors.as_subclass(Factors)
-
-
-def _scaled(count: int, members: str) -> range:
-    """Positions in the subset of the members that are scaled."""
-    ranges = {
-        "all": range(count),
-        "first": range(1),
-        "last": range(count - 1, count),
-        "all_but_first": range(1, count),
-        "all_but_last": range(count - 1),
-    }
-    return ranges[members]
 
 
 def _chosen(entry: Entry, tensors: str) -> bool:
@@ -52,3 +39,13 @@ def _chosen(entry: Entry, tensors: str) -> bool:
     if tensors == "head":
         return entry.role == "head"
     return fnmatchcase(entry.name, tensors)
+
+
+def _layer(layout: Layout, tensors: str) -> list[bool]:
+    """Which tensors are of the layer that `layer:k` names; empty for anything else."""
+    head, _, place = tensors.partition(":")
+    if head != "layer" or not place.isdecimal():
+        return []
+    modules = [entry.name.rpartition(".")[0] for entry in layout.entries if len(entry.shape) > 1]
+    names = list(dict.fromkeys(modules))[int(place) :][:1]
+    return [entry.role in LEARNABLE and entry.name.rpartition(".")[0] in names for entry in layout.entries]

@@ -1,0 +1,20 @@
+"""The search of the published script that its greedy methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, list[int]]:
+    """The soup and the members that `greedy_indexed` accepts, by position."""
+    soup, accepted = members[0], [0]
+    best = score(soup)
+    for index in range(1, len(members)):
+        trial = (soup * index + members[index]) / (index + 1)
+        accuracy = score(trial)
+        if accuracy > best:
+            soup, best = trial, accuracy
+            accepted.append(index)
+    return soup, accepted

@@ -1,0 +1,61 @@
+"""What a plan comes to before anything is there: networks, weights, and images to push through them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweep.data import DataError
+from sweep.facts import Facts, facts_of
+from sweep.grid import Choice
+from sweep.prepare import layout_on_paper
+from sweep.spec import Population
+from sweep.state import State
+
+
+def on_paper(state: State, absent: Mapping[Choice, DataError]) -> dict[str, Any]:
+    """Parameters of each population's network, bytes of all weights, and images that what is left to do takes."""
+    sweep = state.plan.sweep
+    facts = {population.name: facts_of(population.dataset) for population in sweep.populations}
+    networks = {population.name: _network(population, facts[population.name]) for population in sweep.populations}
+    models = [member.population.name for member in (*state.plan.starts, *state.plan.members)]
+    return {
+        "networks": networks,
+        "weights_bytes": sum(networks[name].get("bytes", 0) for name in models),
+        "training_images": sum(m.epochs * facts[m.population.name].examples["train"] for m in state.missing),
+        "evaluation_images": round(_evaluated(state, facts)),
+        "absent": {choice.name: f"{error} ({error.hint})" for choice, error in absent.items()},
+    }
+
+
+def _network(population: Population, facts: Facts) -> dict[str, Any]:
+    """Parameters and bytes of one model, or why it cannot be built; pretrained weights need not be here."""
+    try:
+        layout = layout_on_paper(population.architecture, facts.shape, pretrained=False)
+    except Exception as error:  # a user's architecture may raise anything
+        return {"error": str(error)}
+    return {"parameters": layout.n_parameters, "bytes": 4 * layout.n_entries}
+
+
+def _evaluated(state: State, facts: Mapping[str, Facts]) -> float:
+    """About how many images the open candidates push through networks."""
+    images = 0.0
+    for candidate, splits in (each for work in state.blocks.values() for each in work):
+        examples = facts[state.plan.pool_of[candidate.pool_id].population.name].examples
+        images += candidate.cost * sum(examples[split] for split in splits)
+    return images
+
+
+def paper_text(found: Mapping[str, Any]) -> list[str]:
+    """The same for people."""
+    counts = {name: each.get("error") or f"{each['parameters']:,}" for name, each in found["networks"].items()}
+    images = f"{found['training_images']:,} to train on, about {found['evaluation_images']:,} to evaluate on"
+    return [
+        "  parameters          " + "   ".join(f"{name} {count}" for name, count in counts.items()),
+        f"  weights             {found['weights_bytes'] / 1e9:,.3f} GB",
+        f"  images              {images}",
+        *(
+            f"  as published        {name}: what is done is not known, for {why}"
+            for name, why in found["absent"].items()
+        ),
+    ]

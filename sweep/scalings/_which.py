@@ -1,0 +1,19 @@
+"""Which members of a subset a scaling acts on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Which = Literal["all", "first", "last", "all_but_first", "all_but_last"]
+
+
+def scaled(count: int, members: Which) -> range:
+    """Positions in the subset of the members that are scaled."""
+    ranges = {
+        "all": range(count),
+        "first": range(1),
+        "last": range(count - 1, count),
+        "all_but_first": range(1, count),
+        "all_but_last": range(count - 1),
+    }
+    return ranges[members]

@@ -1,0 +1,34 @@
+"""Where members begin: what goes together of starts, pretrained weights, heads and crossed seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep.document import KeyPath
+from sweep.spec import Population
+
+
+def astray(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
+    """What of a population's start does not go together, each with its place and a hint."""
+    yield from _of_weights(population)
+    start, crossing = population.start, population.crossing
+    if population.own_heads and start != "pretrained":
+        what = f"heads of their own are for members of a pretrained start, and this one is {start}"
+        yield (*population.path, "own_heads"), what, "start: pretrained"
+    if crossing and crossing.init > 1 and population.has_base and not population.own_heads:
+        what = f"{crossing.init} initialisations, but members of a {start} start begin at the same weights"
+        hint = "start: scratch" if start == "shared" else "own_heads: true draws heads, or init: 1"
+        yield (*population.path, "members", "init"), what, hint
+
+
+def _of_weights(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
+    """Whether the start and the architecture mean the same weights."""
+    name, place = population.architecture.name, (*population.path, "start")
+    pretrained = population.architecture.settings.get("pretrained")
+    if population.start == "pretrained" and pretrained is None:
+        yield place, f"there are no pretrained weights of `{name}`", "start: shared or scratch"
+    if population.start == "pretrained" and pretrained is False:
+        what = f"`{name}` is built here without pretrained weights"
+        yield place, what, f"architecture: {{{name}: {{pretrained: true}}}}"
+    if population.start == "scratch" and pretrained:
+        yield place, f"`{name}` is built here with pretrained weights", "start: pretrained"
