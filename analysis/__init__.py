@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
-# Bound here and not on demand: importing the module of the same name later would put the module in its place.
-from analysis.load import load
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["load"]
+from analysis import catalogue
+
+# Bound here and not on demand: importing the module of the same name later would put the module in its place.
+from analysis.load import Run, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["Run", "load", "plot", "statistic"]
+
+
+def statistic(run: Run, name: str, **settings: Any) -> pd.DataFrame:
+    """The estimates of a statistic of the folder on the tables of a run that it names.
+
+    Raises AnalysisError for an unknown name, and where the rows do not serve it.
+    """
+    function = catalogue.find("statistics", name)
+    found: pd.DataFrame = function(*(run.table(table) for table in catalogue.tables(function)), **settings)
+    return found
+
+
+def plot(run: Run, figure: str) -> Figure:
+    """A figure of the folder as matplotlib's, to be saved or changed.
+
+    Raises AnalysisError for an unknown name, and where the run has no rows for it.
+    """
+    from analysis.draw import draw
+
+    return draw(figure, run).figure

@@ -10,7 +10,7 @@ from typing import Any
 
 from analysis.errors import AnalysisError, suggestion
 
-KINDS = ("figures", "statistics")
+KINDS = ("claims", "figures", "statistics")
 
 
 def names(kind: str) -> list[str]:

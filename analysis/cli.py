@@ -24,25 +24,33 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except AnalysisError as error:
+            _clear()
             click.echo(f"error: {error}", err=True)
         except OSError as error:
+            _clear()
             place = error.filename or "file"
             click.echo(f"error: {place}: {error.strerror or error}\nhint: is the folder there and writable?", err=True)
         sys.exit(2)
 
 
-def _teller() -> tuple[Callable[[str], None], Callable[[], None]]:
-    """A progress line on stderr, and what clears it: rewritten on a terminal, else a plain line every two seconds."""
-    terminal, last = sys.stderr.isatty(), [time.monotonic()]
+def _teller() -> Callable[[str], None]:
+    """A progress line on stderr: rewritten on a terminal, else a plain line every two seconds."""
+    last = [time.monotonic()]
 
     def tell(step: str) -> None:
-        if terminal:
+        if sys.stderr.isatty():
             click.echo(f"\r\x1b[K{step} …", nl=False, err=True)
         elif time.monotonic() - last[0] >= PATIENCE:
             click.echo(f"{step} …", err=True)
             last[0] = time.monotonic()
 
-    return tell, lambda: click.echo("\r\x1b[K", nl=False, err=True) if terminal else None
+    return tell
+
+
+def _clear() -> None:
+    """Wipes the progress line off a terminal."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,23 +64,31 @@ def main() -> None:
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path), help="Where to write; RUN/report.html by default.")
-def report(run: Path, output: Path | None) -> None:
-    """Write one self-contained HTML page about RUN, a run folder.
+@click.option(
+    "--format", "form", type=click.Choice(["html", "md", "pdf"]), help="By default as the file ends, or html."
+)
+def report(run: Path, output: Path | None, form: str | None) -> None:
+    """Write a report about RUN, a run folder; its path is printed.
 
-    The page opens offline: figures, tables and data are inside. Its path is printed.
+    html is one page that opens offline: figures, tables and data are inside. md has its figures and their rows as files
+    beside it. pdf is the page as a Chromium or Chrome on PATH prints it.
 
+    \b
     Example: analysis report runs/digits
+    Example: analysis report runs/digits --format md -o paper/digits.md
     """
-    tell, clear = _teller()
+    tell = _teller()
     tell(f"reading {run}")
     from analysis.load import load
 
     loaded = load(run)
-    from analysis.report import write
+    from analysis.report import FORMS, write
 
-    path = output or run / "report.html"
-    write(loaded, path, tell)
-    clear()
+    ending = output.suffix[1:].lower() if output else ""
+    form = form or (ending if ending in FORMS else FORMS[0])
+    path = output or run / f"report.{form}"
+    write(loaded, path, tell, form)
+    _clear()
     click.echo(path)
     click.echo(f"open it in a browser: {path.resolve().as_uri()}", err=True)
 
@@ -86,7 +102,7 @@ def figure(name: str, run: Path, output: Path | None) -> None:
 
     Example: analysis figure spaces runs/digits -o spaces.pdf
     """
-    tell, clear = _teller()
+    tell = _teller()
     tell(f"drawing {name}")
     from analysis import catalogue
 
@@ -96,10 +112,96 @@ def figure(name: str, run: Path, output: Path | None) -> None:
 
     path = output or Path(f"{name}.svg")
     save(draw(name, load(run)), name, path)
-    clear()
+    _clear()
     click.echo(path)
     if path.suffix.lower() != ".csv":
         click.echo(f"its data: analysis figure {name} {run} -o {path.with_suffix('.csv')}", err=True)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--json", "form", flag_value="json", help="Records; a number without a value (NaN, infinite) is null.")
+@click.option("--csv", "form", flag_value="csv", help="Every column as comma-separated values.")
+@click.option("--tex", "form", flag_value="tex", help="A booktabs table.")
+@click.option("-o", "output", type=click.Path(path_type=Path), help="A .txt, .json, .csv or .tex to write it into.")
+def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | None, output: Path | None) -> None:
+    """Ask the statistic NAME of RUN; `analysis ls` lists them. Without RUN: what it takes and what it gives.
+
+    Settings are written KEY=VALUE, lists with commas. Each p stands beside its 95% interval; n counts the units of
+    replication; notes tell what was left out.
+
+    \b
+    Example: analysis stats paired_difference runs/digits b=mean_member margin=0.005
+    Example: analysis stats pool_means runs/digits metric=brier by=population,label --csv -o brier.csv
+    """
+    from analysis.settings import about, answer, parsed
+
+    if run is None:
+        click.echo("\n".join(about(name)))
+        return
+    chosen = parsed(name, settings)
+    tell = _teller()
+    tell(f"asking {name}")
+    from analysis.load import load
+    from analysis.tabular import form_of, render
+
+    form = form or form_of(output)
+    found = render(answer(load(run), name, chosen), form)
+    _clear()
+    if output is None:
+        click.echo(found, nl=False)
+    else:
+        output.write_text(found, encoding="utf-8")
+        click.echo(output)
+
+
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--assert-equal", "strict", is_flag=True, help="End with 1 where rows, statuses or numbers differ.")
+@click.option("--tolerance", default=0.0, show_default=True, help="Largest difference of a number that counts as none.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def compare(a: Path, b: Path, strict: bool, tolerance: float, as_json: bool) -> None:
+    """Hold the rows of the run folders A and B side by side, by candidate and split.
+
+    \b
+    Example: analysis compare runs/digits runs/again
+    Example: analysis compare runs/digits runs/again --assert-equal --tolerance 1e-6
+    """
+    tell = _teller()
+    tell("comparing")
+    from analysis.compare import compare as held
+    from analysis.compare import lines
+    from analysis.load import load
+    from analysis.tabular import as_json as told
+
+    found = held(load(a), load(b), tolerance)
+    _clear()
+    click.echo(told(found) if as_json else "\n".join([*lines(found), ""]), nl=False)
+    if strict and not found["equal"]:
+        click.echo("error: the runs differ", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def cite(run: Path) -> None:
+    """Print BibTeX of what the rows of RUN rest on: methods, metrics, networks, data, statistics and this system.
+
+    Example: analysis cite runs/digits > digits.bib
+    """
+    tell = _teller()
+    tell(f"reading {run}")
+    from analysis.citations import cite as gather
+    from analysis.load import load
+
+    found, unknown = gather(load(run))
+    _clear()
+    click.echo(found, nl=False)
+    if unknown:
+        click.echo(f"no work is known for {', '.join(unknown)}: cite it yourself", err=True)
 
 
 @main.command("ls")
@@ -113,7 +215,7 @@ def list_names() -> None:
     for kind in catalogue.KINDS:
         click.echo(kind)
         for name in catalogue.names(kind):
-            click.echo(f"  {name:<20}{catalogue.caption(catalogue.find(kind, name))[0]}")
+            click.echo(f"  {name:<24}{catalogue.caption(catalogue.find(kind, name))[0]}")
     click.echo("draw one: analysis figure NAME runs/NAME -o NAME.pdf", err=True)
 
 

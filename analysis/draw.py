@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from analysis import catalogue, style
+from analysis import catalogue, style, tabular
 from analysis.errors import AnalysisError
 from analysis.load import Run
 
@@ -43,10 +43,7 @@ def save(plot: style.Plot, name: str, path: Path) -> None:
 
 def csv(plot: style.Plot) -> str:
     """The rows that the figure shows."""
-    data = plot.data
-    if "warnings" in data:
-        data = data.assign(warnings=["; ".join(texts) for texts in data["warnings"]])
-    return str(data.to_csv(index=False, lineterminator="\n"))
+    return tabular.csv(plot.data)
 
 
 def inline(plot: style.Plot, name: str, description: str) -> str:

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from analysis.errors import AnalysisError
+
 LEVEL = 0.95
+ROUNDING = 1e-12
+"""Share of a value below which a difference is rounding: equal accuracies of several pools differ in their last bit."""
 DIFFERENT, EQUIVALENT, INCONCLUSIVE = "different", "equivalent", "inconclusive"
 
 
@@ -62,12 +66,20 @@ def verdict_of(p: float | None, p_equivalent: float | None, alpha: float = 1 - L
 
 @dataclass(frozen=True)
 class Question:
-    """What an estimate is of, what counts as a unit, and the null value and margin that it is held against."""
+    """What an estimate is of, what counts as a unit, and the null value and margin that it is held against.
+
+    Raises AnalysisError for a margin that is not above 0.
+    """
 
     estimand: str
     unit: str = "pool"
     null: float | None = None
     margin: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and not self.margin > 0:
+            hint = "it is the smallest difference that matters, in the unit of the values"
+            raise AnalysisError("margin", f"{self.margin} is not above 0", hint)
 
 
 def student(
@@ -89,6 +101,28 @@ def student(
     return Estimate(question.estimand, unit, n_units, estimate, se, df, low, high, p, None, margin, verdict, told)
 
 
+def spread(values: np.ndarray) -> float:
+    """Standard deviation of two or more values; 0 where they differ by rounding alone: no spread to judge by."""
+    found = float(values.std(ddof=1))
+    return found if found > ROUNDING * np.abs(values).max() else 0.0
+
+
+def unit_mean(values: np.ndarray, question: Question, warnings: Sequence[str] = ()) -> Estimate:
+    """The mean of one value per unit, with Student's t interval: it speaks of new units of this kind.
+
+    One unit has an infinite interval, no unit the estimate NaN, each with a warning. Raises ValueError for a value
+    that is not finite: leave it out, and say so in `warnings`.
+    """
+    n, lost = values.size, int((~np.isfinite(values)).sum())
+    if lost:
+        raise ValueError(f"{question.estimand}: {lost} of {n} {question.unit} values are not finite")
+    mean = float(values.mean()) if n else math.nan
+    if n < 2:
+        what = f"one {question.unit}: no interval can be given" if n else f"no {question.unit}: nothing to estimate"
+        return student(mean, math.nan, 0.0, n, question, (*warnings, what))
+    return student(mean, spread(values) / math.sqrt(n), n - 1.0, n, question, warnings)
+
+
 def pool_mean(
     values_per_pool: Sequence[float],
     *,
@@ -97,19 +131,6 @@ def pool_mean(
     margin: float | None = None,
     warnings: Sequence[str] = (),
 ) -> Estimate:
-    """The mean over pools of one value per pool, with Student's t interval: it speaks of new pools of this recipe.
-
-    One pool has an infinite interval, no pool the estimate NaN, each with a warning. Raises ValueError for a value
-    that is not finite: leave it out, and say so in `warnings`.
-    """
-    values = np.asarray(values_per_pool, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{estimand}: {int((~np.isfinite(values)).sum())} of {values.size} pool values are not finite")
-    mean = float(values.mean()) if values.size else math.nan
-    se, df = math.nan, 0.0
-    if values.size < 2:
-        what = "one pool: no interval can be given" if values.size else "no pool: nothing to estimate"
-        warnings = (*warnings, what)
-    else:
-        se, df = float(values.std(ddof=1) / math.sqrt(values.size)), values.size - 1.0
-    return student(mean, se, df, values.size, Question(estimand, "pool", null, margin), warnings)
+    """The mean over pools of one value per pool, with Student's t interval, as `unit_mean` of the unit pool."""
+    question = Question(estimand, "pool", null, margin)
+    return unit_mean(np.asarray(values_per_pool, dtype=np.float64), question, warnings)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.estimate import pool_mean
+from analysis.groups import Numbers, numbered, numbers_of, stacked, texted
 
 METRICS = ("accuracy", "cross_entropy", "brier", "ece")
 UNIT = ("population", "pool_id")
@@ -43,34 +44,41 @@ def _label(method: Any, settings: Any, *steps: Any) -> str:
 
 
 def labelled(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with `label` (method with settings, alignment and repair) and `subset` (the members as one text)."""
+    """The rows with `label` (method with settings, alignment and repair) and `subset` (the members as one text).
+
+    A `subset` that is there already, as `load` gives it, stays.
+    """
     require(rows, (*LABEL, "members"))
-    kinds = rows[list(LABEL)].drop_duplicates()
-    labels = {_hashable(kind): _label(*kind) for kind in kinds.itertuples(index=False)}
-    label = [labels[_hashable(kind)] for kind in rows[list(LABEL)].itertuples(index=False)]
-    subset = ["|".join(members) for members in rows["members"]]
-    return rows.assign(label=pd.Series(label, rows.index, dtype=str), subset=pd.Series(subset, rows.index, dtype=str))
+    rows = rows.assign(label=texted(rows, LABEL, _label))
+    if "subset" in rows:
+        return rows
+    return rows.assign(subset=pd.Series(["|".join(members) for members in rows["members"]], rows.index, dtype=str))
 
 
-def _hashable(kind: Iterable[Any]) -> tuple[str, ...]:
-    """A key in which missing values equal each other."""
-    return tuple(str(value) for value in kind)
+def _of_one_kind(candidates: pd.DataFrame, by: Sequence[str]) -> pd.Series:
+    """Which rows are of the split and of the protocol that count, where not grouped by them."""
+    kept = pd.Series(True, candidates.index)
+    for column, wanted in (("split", "test"), ("protocol", "correct")):
+        present = set(candidates.loc[kept, column].dropna().unique())
+        if len(present) > 1 and column not in by:
+            kept &= candidates[column] == (wanted if wanted in present else min(present))
+    return kept
 
 
 def comparable(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Labelled rows of one split and protocol, where not grouped by them: test and `correct` where there are any."""
-    require(candidates, ("split", "protocol"))
-    rows = labelled(candidates)
-    for column, wanted in (("split", "test"), ("protocol", "correct")):
-        present = set(rows[column].dropna())
-        if len(present) > 1 and column not in by:
-            rows = rows[rows[column] == (wanted if wanted in present else min(present))]
-    return rows
+    require(candidates, ("split", "protocol", *LABEL, "members"))
+    return labelled(candidates[_of_one_kind(candidates, by)])
+
+
+def _without_scaling(rows: pd.DataFrame) -> pd.Series:
+    """Which rows have no scaling."""
+    return rows["scaling"].isna() | (rows["scaling"] == "none")
 
 
 def unscaled(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows without a scaling."""
-    return rows[rows["scaling"].fillna("none") == "none"]
+    return rows[_without_scaling(rows)]
 
 
 def chosen(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -78,31 +86,32 @@ def chosen(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
     Raises AnalysisError for missing columns, and where there are no rows.
     """
-    require(candidates, (*UNIT, *FIXED, "status", *(name for name in by if name not in ("label", "subset"))))
-    rows = comparable(candidates, by)
-    rows = rows if set(by) & set(SCALING) else unscaled(rows)
-    if rows.empty:
+    own = [name for name in by if name not in ("label", "subset")]
+    require(candidates, dict.fromkeys((*UNIT, *FIXED, "status", *own, *LABEL, "members")))
+    kept = _of_one_kind(candidates, by)
+    kept = kept if set(by) & set(SCALING) else kept & _without_scaling(candidates)
+    if not kept.any():
         raise NothingToDrawError("candidates", "no rows without a scaling")
-    return rows
+    return labelled(candidates[kept])
 
 
 def refuse_duplicates(rows: pd.DataFrame, key: Sequence[str]) -> None:
     """Raises AnalysisError where two rows say what one candidate gave: they would count twice."""
-    repeated = rows.duplicated(list(key))
-    if repeated.any():
-        first = rows.loc[repeated, list(key)].iloc[0]
-        where = ", ".join(f"{name}={value}" for name, value in first.items())
-        raise AnalysisError("rows", f"{int(repeated.sum())} duplicated rows, the first at {where}", "keep one of each")
+    _, first = numbered(rows, key)
+    if len(first) < len(rows):
+        repeated = np.delete(np.arange(len(rows)), first)
+        where = ", ".join(f"{name}={value}" for name, value in rows[list(key)].iloc[repeated[0]].items())
+        raise AnalysisError("rows", f"{len(repeated)} duplicated rows, the first at {where}", "keep one of each")
 
 
-def refuse_mixture(rows: pd.DataFrame, by: Sequence[str]) -> None:
+def refuse_mixture(rows: pd.DataFrame, by: Sequence[str], fixed: Sequence[str] = FIXED) -> None:
     """Raises AnalysisError where a group mixes splits, protocols or scalings, whose mean would mean nothing."""
-    free = [name for name in FIXED if name not in by]
-    counts = rows.groupby(list(by), dropna=False)[free].nunique(dropna=False)
-    mixed = [name for name in free if counts[name].gt(1).any()]
-    if mixed:
-        hint = f"filter the rows, or group by `{mixed[0]}`"
-        raise AnalysisError("rows", f"a group mixes several values of `{mixed[0]}`", hint)
+    group, first = numbered(rows, by)
+    for name in fixed:
+        own, _ = numbers_of(rows[name])
+        if name not in by and (own != own[first][group]).any():
+            hint = f"filter the rows, or group by `{name}`"
+            raise AnalysisError("rows", f"a group mixes several values of `{name}`", hint)
 
 
 def usable(rows: pd.DataFrame, metric: str) -> pd.Series:
@@ -110,12 +119,13 @@ def usable(rows: pd.DataFrame, metric: str) -> pd.Series:
 
     Raises AnalysisError where no row has the metric at all.
     """
-    ok = rows["status"] == "ok"
+    ok = (rows["status"] == "ok").to_numpy(bool)
     if ok.any() and rows.loc[ok, metric].isna().all():
         raise AnalysisError("rows", f"`{metric}` was not evaluated", "name it under `metrics` and run the sweep again")
     finite = np.isfinite(rows[metric].to_numpy(dtype=np.float64, na_value=np.nan))
-    reason = rows["status"].astype(object).where(~ok, "")
-    return reason.mask(ok & ~finite, f"no {metric}")
+    reason = np.where(ok, "", rows["status"].to_numpy(object))
+    reason[ok & ~finite] = f"no {metric}"
+    return pd.Series(reason, rows.index, dtype=object)
 
 
 def over_pools(
@@ -131,36 +141,73 @@ def over_pools(
 
     Rows of one pool weigh equally; what is left out is counted in `warnings`. Columns: `by`, then Estimate's fields.
     """
+    group, first = numbered(values, by)
+    own, count = numbers_of(values["pool_id"])
+    value = values["value"].to_numpy(np.float64, na_value=np.nan)
+    rows = pd.DataFrame({"group": group, "pool": group * count + own, "value": value})
+    rows = rows.assign(reason=values["reason"].to_numpy(object))
+    told, (pools, means) = _left_out(rows, len(first), noun), _means(rows)
+    ends = np.searchsorted(pools, np.arange(len(first) + 1) * count)
+    keys = values[list(by)].iloc[first].astype(object).to_dict("records")
     found = []
-    keys = values.groupby(list(by), dropna=False, sort=True)
-    for key, group in keys:
-        counts = group.loc[group["reason"] != "", "reason"].value_counts().sort_index()
-        told = [f"{n} {noun}{'s' * (n > 1)} left out: {reason}" for reason, n in counts.items()]
-        pools = group[group["reason"] == ""].groupby("pool_id", sort=True)["value"].mean()
-        lost = group["pool_id"].nunique() - len(pools)
-        told += [f"{lost} pool{'s' * (lost > 1)} without a usable {noun}"] if lost and len(pools) else []
-        one = pool_mean(pools.to_list(), estimand=estimand, null=null, margin=margin, warnings=told)
-        found.append({**dict(zip(by, key, strict=True)), **asdict(one)})
+    for index, key in enumerate(keys):
+        mine = means[ends[index] : ends[index + 1]].tolist()
+        one = pool_mean(mine, estimand=estimand, null=null, margin=margin, warnings=told[index])
+        found.append({**key, **vars(one)})
     return pd.DataFrame(found)
+
+
+def _means(rows: pd.DataFrame) -> tuple[Numbers, np.ndarray]:
+    """The number of each pool with a usable row, in order, and the mean of its values."""
+    kept = (rows["reason"] == "").to_numpy(bool) & rows["value"].notna().to_numpy()
+    pool, value = rows["pool"].to_numpy()[kept], rows["value"].to_numpy()[kept]
+    # Sorted before they are added up, for the last bit of a sum depends on the order.
+    order = np.lexsort((value, pool))
+    pools, starts, counts = np.unique(pool[order], return_index=True, return_counts=True)
+    return pools, (np.add.reduceat(value[order], starts) / counts if len(pools) else np.zeros(0))
+
+
+def _left_out(rows: pd.DataFrame, groups: int, noun: str) -> list[list[str]]:
+    """What each `group` (its number) tells of rows with a `reason`, each a `noun`, and of pools without others."""
+    told: list[list[str]] = [[] for _ in range(groups)]
+    lost, used = rows[rows["reason"] != ""], rows[rows["reason"] == ""]
+    for (group, reason), n in lost.groupby(["group", "reason"], sort=True).size().items():
+        told[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
+    pools, kept = (np.bincount(part.drop_duplicates("pool")["group"], minlength=groups) for part in (rows, used))
+    for group in np.flatnonzero((kept > 0) & (pools > kept)):
+        missing = int(pools[group] - kept[group])
+        told[group].append(f"{missing} pool{'s' * (missing > 1)} without a usable {noun}")
+    return told
 
 
 def with_mean_member(rows: pd.DataFrame) -> pd.DataFrame:
     """The labelled rows and, per subset, one row `mean_member`: the mean of its members' own metrics.
 
-    A subset with a member whose `single` row is missing or not `ok` gets the status `failed`.
+    A subset with a member whose `single` row is missing or not `ok` gets the status `failed`. Rows that have mean
+    members are given back as they are.
     """
     plain = unscaled(rows)
     place = ["population", "pool_id", "split", "protocol"]
-    key = [*place, "subset"]
-    subsets = plain[plain["n_members"] > 1].drop_duplicates(key)
-    if subsets.empty:
+    merges = plain[plain["n_members"] > 1]
+    if merges.empty or (rows["label"] == MEAN_MEMBER).any():
         return rows
-    single = plain[(plain["method"] == "single") & (plain["status"] == "ok")].rename(columns={"subset": "member"})
-    each = subsets[[*key, "members"]].explode("members").rename(columns={"members": "member"})
-    each = each.merge(single[[*place, "member", *METRICS]].assign(known=1.0), "left", on=[*place, "member"])
-    means = each.groupby(key, dropna=False)[[*METRICS, "known"]].mean(skipna=False).reset_index()
-    made = subsets.drop(columns=[*METRICS, "status"]).merge(means, "left", on=key)
+    subsets = merges.iloc[np.sort(numbered(merges, [*place, "subset"])[1])]
+    means = _mean_members(subsets, plain[(plain["label"] == "single") & (plain["status"] == "ok")], place)
     fill = {"space": "members", "method": MEAN_MEMBER, "settings": "{}", "label": MEAN_MEMBER}
     fill |= {"alignment": "none", "alignment_settings": "{}", "repair": "none", "repair_settings": "{}"}
-    made = made.assign(**fill, status=np.where(made["known"] == 1, "ok", "failed"))
-    return pd.concat([rows, made[rows.columns]], ignore_index=True)
+    status = np.where(means["known"] == 1, "ok", "failed")
+    return stacked(rows, subsets.assign(**fill, status=status, **{name: means[name] for name in METRICS}))
+
+
+def _mean_members(subsets: pd.DataFrame, single: pd.DataFrame, place: list[str]) -> pd.DataFrame:
+    """Mean metrics of the members of each subset, and `known`: 1 where every member has a row, NaN where not."""
+    counts = subsets["members"].map(len).to_numpy()
+    each = subsets[place].iloc[np.repeat(np.arange(len(subsets)), counts)]
+    each = each.assign(subset=list(itertools.chain.from_iterable(subsets["members"])))
+    both = pd.concat([single[[*place, "subset"]].astype({"subset": object}), each], ignore_index=True)
+    number, first = numbered(both, [*place, "subset"])
+    at, own = first[number[len(single) :]], single[list(METRICS)].astype(np.float64).assign(known=1.0).to_numpy()
+    lost = np.full((1, own.shape[1]), np.nan)
+    found = np.concatenate([own, lost])[np.minimum(at, len(own))]
+    starts = np.cumsum(counts) - counts
+    return pd.DataFrame(np.add.reduceat(found, starts) / counts[:, None], subsets.index, [*METRICS, "known"])

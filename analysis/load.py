@@ -21,6 +21,7 @@ KEYS = {
     "layers": ["model_id", "tensor"],
     "templates": ["model_id", "template_class", "mean_class"],
 }
+MARGIN = 0.005
 _FIRST = ("members", "curves", "candidates")
 
 
@@ -44,6 +45,20 @@ class Run:
         if name not in self.tables:
             self.tables[name] = _table(self.folder, name, self.warnings)
         return self.tables[name]
+
+    @property
+    def margin(self) -> float:
+        """The smallest difference in accuracy that matters, as the first invocation fixed it; 0.005 where none did."""
+        stated = [
+            one["margin"] for one in self.info.get("invocations", []) if isinstance(one, dict) and "margin" in one
+        ]
+        return float(stated[0]) if stated else MARGIN
+
+    def has(self, name: str) -> bool:
+        """Whether a table has rows, without reading them."""
+        from sweep.table import part_files
+
+        return bool(len(self.tables[name]) if name in self.tables else part_files(self.folder, name))
 
     @property
     def members(self) -> pd.DataFrame:
@@ -126,26 +141,14 @@ def _schema(path: Path) -> Any:
 
 def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     """One table with one row per key, in the order of its keys whatever the order of the parts."""
-    from sweep import table
+    from analysis.reader import frame
 
+    key = KEYS[name]
     try:
-        frame = table.read_planned(folder, name).to_pandas()
+        rows, repeated = frame(folder, name, key)
     except (OSError, ValueError) as error:
         place = str(folder / "tables" / name)
         raise AnalysisError(place, f"cannot be read: {error}", "move the broken part away and run again") from None
-    key = KEYS[name]
-    # A retry leaves a failed row behind, and a compaction in progress shows rows twice: the `ok` one counts.
-    rank = (frame["status"] != "ok") if "status" in frame else False
-    frame = frame.assign(rank=rank).sort_values([*key, "rank"], kind="stable").drop(columns="rank")
-    repeated = frame.duplicated(key)
-    if repeated.any():
-        warnings.append(f"{name}: {int(repeated.sum())} repeated rows of one {key[0]} were read once")
-    return _newest_names(frame[~repeated].reset_index(drop=True))
-
-
-def _newest_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each pool under the population's name in its newest row: a sweep that grew may have renamed the population."""
-    if "population" not in frame:
-        return frame
-    newest = frame.sort_values("created_at", kind="stable").groupby("pool_id")["population"].last()
-    return frame.assign(population=frame["pool_id"].map(newest))
+    if repeated:
+        warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
+    return rows

@@ -35,6 +35,13 @@ def interval(low: float, high: float, digits: int) -> str:
     return f"[{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
+def p_value(p: float | None) -> str:
+    """A p with two digits that carry; a dash where there is none."""
+    if p is None or not math.isfinite(p):
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
 def whole(value: float) -> str:
     """A count with thousands apart."""
     return f"{int(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")

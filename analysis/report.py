@@ -1,64 +1,155 @@
-"""A run as one page that stands alone: figures, tables, failures and provenance in a single HTML file."""
+"""A run as one report: an HTML page that stands alone, Markdown with files beside it, or a PDF of the page."""
 
 from __future__ import annotations
 
 import base64
 import math
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 
-from analysis import catalogue, draw, numbers, summary
-from analysis.errors import NothingToDrawError
+from analysis import catalogue, draw, numbers, printing, style, summary
+from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.load import Run
 
+FORMS = ("html", "md", "pdf")
 SHOWN_ROWS = 200
 EMBEDDED_BYTES = 300_000
 SECTIONS = {
     "spaces": "Weights, features or logits",
-    "paths": "Between two members",
+    "number": "How many models",
     "scale": "Sensitivity to magnitude",
+    "paths": "Between two members",
+    "kinship": "What predicts the gain",
+    "layers": "Inside: layers",
+    "patterns": "Inside: patterns in weights",
+    "diversity": "Inside: diversity",
+    "calibration": "Inside: calibration",
+    "variance": "Where the variance comes from",
+    "pareto": "What it costs",
+    "audit": "Under the published protocol's defects",
     "training": "Training of the members",
 }
 HIDDEN = ("estimand", "unit", "p")
 
+Tell = Callable[[str], None]
+Place = Callable[[str, style.Plot], dict[str, str]]
+"""Puts a figure where a reader of the report finds it: its picture (`svg`) and its rows (`csv`, empty where too large),
+inside the report or as links to files."""
 
-def write(run: Run, path: Path, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Writes the report of a run; the same rows give the same bytes. `tell` hears each step."""
-    figures, missing = _figures(run, tell)
-    tell("writing tables")
+
+def write(run: Run, path: Path, tell: Tell = lambda _: None, form: str = "html") -> None:
+    """Writes the report of a run in one of `FORMS`; the same rows give the same bytes. `tell` hears each step.
+
+    Markdown has its figures and their rows as files in a folder `<stem>_files` beside it. Raises AnalysisError for
+    another form, and for a PDF where no browser is found.
+    """
+    if form not in FORMS:
+        raise AnalysisError(str(path), f"no report in `{form}`", f"one of {', '.join(FORMS)}")
+    if form == "pdf":
+        _write_pdf(run, path, tell)
+        return
+    found = context(run, _beside(path) if form == "md" else _inside, tell)
+    tell("writing")
+    path.write_text(_template(form).render(found), encoding="utf-8")
+
+
+def _write_pdf(run: Run, path: Path, tell: Tell) -> None:
+    """The page as a browser prints it; the browser is looked for before anything is drawn."""
+    browser = printing.browser()
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        write(run, page, tell)
+        tell("printing")
+        printing.print_pdf(browser, page, path)
+
+
+def context(run: Run, place: Place, tell: Tell = lambda _: None) -> dict[str, Any]:
+    """Everything that a report shows, by the names that the templates use."""
+    figures, missing = _figures(run, place, tell)
+    tell("making tables")
     rows = run.candidates
-    page = _template().render(
-        name=str(run.info.get("sweep") or run.folder.resolve().name),
-        run=run,
-        invocations=[_invocation(one) for one in run.info.get("invocations", []) if isinstance(one, dict)],
-        counts=summary.counts(rows),
-        trained=int(((run.members["role"] == "member") & (run.members["status"] == "ok")).sum()),
-        pools=int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
-        populations=summary.populations(run.members, rows),
-        versus=summary.versus(rows, only="uniform_soup"),
-        everything=summary.versus(rows),
-        barriers=summary.barriers(rows),
-        best=summary.best(rows),
-        failures=summary.failures(rows, run.members),
-        figures=figures,
-        missing=missing,
-    )
-    path.write_text(page, encoding="utf-8")
+    return {
+        "name": str(run.info.get("sweep") or run.folder.resolve().name),
+        "run": run,
+        "invocations": [_invocation(one) for one in run.info.get("invocations", []) if isinstance(one, dict)],
+        "counts": summary.counts(rows),
+        "trained": int(((run.members["role"] == "member") & (run.members["status"] == "ok")).sum()),
+        "pools": int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
+        "claims": summary.claims(run),
+        "populations": summary.populations(run.members, rows),
+        "versus": summary.versus(rows, only="uniform_soup"),
+        "everything": summary.versus(rows),
+        "barriers": summary.barriers(rows),
+        "best": summary.best(rows),
+        "failures": summary.failures(rows, run.members),
+        "margin": numbers.fixed(100 * run.margin, 2),
+        "fixed_at": next((numbers.when(str(one["started_at"])) for one in _margins(run)), ""),
+        "drawn": [figure["name"] for figure in figures],
+        "methods": [
+            {"name": one, "caption": catalogue.caption(catalogue.find("statistics", one))}
+            for one in catalogue.names("statistics")
+        ],
+        "figures": figures,
+        "missing": missing,
+    }
 
 
-def _template() -> jinja2.Template:
-    """The page, with every name from a configuration escaped."""
+def _margins(run: Run) -> list[dict[str, Any]]:
+    """The invocations that stated a margin, in order."""
+    return [one for one in run.info.get("invocations", []) if isinstance(one, dict) and "margin" in one]
+
+
+def _template(form: str) -> jinja2.Template:
+    """The page or the Markdown, with every name from a configuration escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    environment = jinja2.Environment(loader=loader, autoescape=True, **options)  # type: ignore[arg-type]
-    environment.filters["whole"] = numbers.whole
-    return environment.get_template("report.html")
+    environment = jinja2.Environment(loader=loader, autoescape=form == "html", **options)  # type: ignore[arg-type]
+    filters: dict[str, Callable[[Any], str]] = {"whole": numbers.whole, "cell": markdown, "prose": prose}
+    environment.filters |= filters
+    return environment.get_template(f"report.{form}")
 
 
-def _figures(run: Run, tell: Callable[[str], None]) -> tuple[list[dict[str, Any]], list[str]]:
+def prose(text: str) -> markupsafe.Markup:
+    """A text of the documentation for the page: what stands in backticks as code."""
+    return markupsafe.Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+
+
+def markdown(value: Any) -> str:
+    """A text that Markdown shows as it is, also inside a table."""
+    text = " ".join(str(value).split())
+    for sign in "\\`*_[]<>|~$":
+        text = text.replace(sign, f"\\{sign}")
+    return text
+
+
+def _inside(name: str, plot: style.Plot) -> dict[str, str]:
+    """A figure and its rows inside the page; rows that are too many stay out."""
+    caption = catalogue.caption(catalogue.find("figures", name))
+    csv = draw.csv(plot)
+    embedded = base64.b64encode(csv.encode()).decode() if len(csv) <= EMBEDDED_BYTES else ""
+    return {"svg": draw.inline(plot, name, str(jinja2.filters.do_forceescape(caption[0]))), "csv": embedded}
+
+
+def _beside(path: Path) -> Place:
+    """Figures and their rows as files in a folder beside the report; gives links to them."""
+    folder = path.with_name(f"{path.stem}_files")
+
+    def save(name: str, plot: style.Plot) -> dict[str, str]:
+        folder.mkdir(exist_ok=True)
+        for suffix in ("svg", "csv"):
+            draw.save(plot, name, folder / f"{name}.{suffix}")
+        return {suffix: f"<{folder.name}/{name}.{suffix}>" for suffix in ("svg", "csv")}
+
+    return save
+
+
+def _figures(run: Run, place: Place, tell: Tell) -> tuple[list[dict[str, Any]], list[str]]:
     """Every figure of the folder that has rows, known sections first, and why the others are missing."""
     known = [name for name in SECTIONS if name in catalogue.names("figures")]
     others = [name for name in catalogue.names("figures") if name not in SECTIONS]
@@ -66,30 +157,26 @@ def _figures(run: Run, tell: Callable[[str], None]) -> tuple[list[dict[str, Any]
     for name in known + others:
         tell(f"drawing {name}")
         try:
-            found.append(_figure(run, name))
+            plot = draw.draw(name, run)
         except NothingToDrawError as error:
             missing.append(f"{name}: {error.what}")
+        else:
+            found.append(_figure(name, plot) | place(name, plot))
     return found, missing
 
 
-def _figure(run: Run, name: str) -> dict[str, Any]:
-    """What the page needs of one figure."""
-    plot = draw.draw(name, run)
-    caption = catalogue.caption(catalogue.find("figures", name))
-    csv = draw.csv(plot)
-    embedded = base64.b64encode(csv.encode()).decode() if len(csv) <= EMBEDDED_BYTES else ""
+def _figure(name: str, plot: style.Plot) -> dict[str, Any]:
+    """What a report says of one figure, and its first rows."""
     columns = [column for column in plot.data.columns if column not in HIDDEN]
     table = [[_text(value) for value in row] for row in plot.data[columns].head(SHOWN_ROWS).itertuples(index=False)]
     return {
         "name": name,
         "title": SECTIONS.get(name, name.replace("_", " ").capitalize()),
-        "svg": draw.inline(plot, name, str(jinja2.filters.do_forceescape(caption[0]))),
-        "caption": caption,
+        "caption": catalogue.caption(catalogue.find("figures", name)),
         "replication": plot.replication,
         "columns": columns,
         "table": table,
         "rows": len(plot.data),
-        "csv": embedded,
     }
 
 

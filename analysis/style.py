@@ -35,6 +35,8 @@ _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (4, 1.5, 1,
 _LINES = dict(zip(SPACES, _DASHES, strict=True))
 _FILLS = ("full", "none", "left", "bottom", "right", "top")
 WIDTH = 9.6
+CROWDED = 25.0
+"""Points of gain beyond which its axis turns logarithmic: one collapse must not flatten the rest."""
 
 _SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -90,7 +92,9 @@ def looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Line properties of each label, weights first: colour and dash by space, mark by method, filling by variant."""
     pairs = rows[["label", "space"]].drop_duplicates()
     order = {space: place for place, space in enumerate(SPACES)}
-    pairs = pairs.assign(order=pairs["space"].map(order).fillna(len(order))).sort_values(["order", "space", "label"])
+    pairs = pairs.assign(order=pairs["space"].astype(object).map(order).fillna(len(order))).sort_values(
+        ["order", "space", "label"]
+    )
     variants = sorted({_variant(label) for label in pairs["label"]})
     named = zip(pairs["label"], pairs["space"], strict=True)
     return {label: _look(label, space, variants.index(_variant(label))) for label, space in named}
@@ -151,6 +155,20 @@ def whiskers(axes: Axes, x: Any, rows: pd.DataFrame, scale: float, look: dict[st
     middle = rows["estimate"].to_numpy(float) * scale
     half = np.where(np.isfinite(rows["high"]), (rows["high"] - rows["estimate"]) * scale, np.nan)
     axes.errorbar(x, middle, yerr=half, capsize=2, elinewidth=1, **look)
+
+
+def gain_axis(axes: Axes, gains: pd.Series) -> None:
+    """Points of gain, told as fractions, with a line at zero; logarithmic beyond 5 points where a method collapses."""
+    axes.axhline(0, color=MUTED, linewidth=1)
+    axes.set_ylabel("gain over mean member (points)")
+    if gains.abs().max() * 100 > CROWDED:
+        axes.set_yscale("symlog", linthresh=5)
+        axes.set_ylim(*(end * 1.3 for end in axes.get_ylim()))
+        low, high = axes.get_ylim()
+        ticks = [tick for tick in (-80, -40, -20, -10, -5, 0, 5, 10, 20, 40) if low <= tick <= high]
+        axes.set_yticks(ticks, [f"{tick:+d}".replace("-", "\N{MINUS SIGN}") if tick else "0" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_ylabel("gain over mean member\n(points, log beyond ±5)")
 
 
 def recipe(rows: pd.DataFrame) -> str:

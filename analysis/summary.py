@@ -7,23 +7,29 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import numbers
+from analysis import numbers, style
+from analysis.claim import Answer, answers
 from analysis.errors import AnalysisError
 from analysis.frames import MEAN_MEMBER, comparable, labelled, named, unscaled
-from analysis.statistics.barrier import QUANTITIES, barrier
+from analysis.load import Run
 from analysis.statistics.paired_difference import paired_difference
+from analysis.statistics.path import QUANTITIES, path
 
 BEST = 20
+NOT_ASKED = "not asked"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One estimate of a table: its texts, and where its whisker lies (0 to 100 along the cell; None without one)."""
+    """One estimate of a table: its texts, and where its whisker lies (0 to 100 along the cell; None without one).
+
+    `n` counts pools, or says what else it counts.
+    """
 
     value: float
     text: str
     interval: str
-    n: int
+    n: str
     pairs: str
     clear: bool
     whisker: tuple[float, float, float, float] | None
@@ -91,17 +97,42 @@ def _cell(row: Any, span: float) -> Cell | None:
     places = [round(50 + 48 * end / span, 2) for end in ends]
     whisker = (places[0], places[1], places[2], 50.0) if value == value else None
     told = "; ".join(row.warnings)
-    text = numbers.signed(value, 2)
-    return Cell(value, text, numbers.interval(low, high, 2), row.n_units, told, clear, whisker)
+    n = f"{row.n_units}" if row.unit == "pool" else f"{row.n_units} {row.unit}s"
+    return Cell(value, numbers.signed(value, 2), numbers.interval(low, high, 2), n, told, clear, whisker)
+
+
+def claims(run: Run) -> list[dict[str, Any]]:
+    """Every claim with its verdict, effect and what would decide it; those without rows last."""
+    found = [_claim(one) for one in answers(run)]
+    return sorted(found, key=lambda row: row["verdict"] == NOT_ASKED)
+
+
+def _claim(answer: Answer) -> dict[str, Any]:
+    """One claim as texts."""
+    about: dict[str, Any] = {
+        "name": answer.name,
+        "question": answer.question,
+        "quantity": answer.quantity,
+        "more": answer.needs,
+    }
+    about |= {"survives": answer.survives, "missing": answer.missing, "verdict": answer.verdict or NOT_ASKED}
+    if answer.finding is None:
+        return about
+    finding, estimate = answer.finding, answer.finding.estimate
+    value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
+    about |= {"effect": numbers.signed(value, 2), "interval": numbers.interval(low, high, 2), "unit": finding.unit}
+    about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
+    about |= {"p": numbers.p_value(estimate.p_adjusted), "told": "; ".join(estimate.warnings)}
+    return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}
 
 
 def barriers(candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """The three measures of the paths between members, in nats and in points of error; empty without interpolations."""
+    """The four measures of the paths between members, in nats and in points of error; empty without interpolations."""
     rows = unscaled(comparable(candidates))
     table = []
     for metric, unit, scale, digits in (("cross_entropy", "nats", 1, 4), ("accuracy", "points of error", 100, 2)):
         try:
-            found = barrier(rows, metric=metric)
+            found = path(rows, metric=metric)
         except AnalysisError:
             continue
         for row in found.itertuples():

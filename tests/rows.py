@@ -148,6 +148,12 @@ def predictions(
     return found
 
 
+def both_splits(candidates: list[dict[str, Any]], *, examples: int = 40) -> list[dict[str, Any]]:
+    """Predictions on the test and on the validation split."""
+    validation = [row | {"split": "validation"} for row in candidates]
+    return predictions(candidates, examples=examples) + predictions(validation, examples=examples, seed=5)
+
+
 def _model(pool: int, members: tuple[int, ...], population: str) -> dict[str, Any]:
     """The columns that say which model a row of `layers` or `templates` is about."""
     one, names = len(members) == 1, [f"{population}-{pool}-{index}" for index in members]
@@ -200,7 +206,10 @@ def tables(**values: Any) -> dict[str, pd.DataFrame]:
     counts = {key: value for key, value in values.items() if key in ("pools", "members", "population")}
     made = {"candidates": candidates(**values), "curves": curves(**counts), "members": members(**counts)}
     made |= {"pairs": pairs(**counts), "layers": layers(**counts), "templates": templates(**counts)}
-    made["predictions"] = predictions(made["candidates"])
+    averaged = [row for row in made["candidates"] if row["method"] == "logit_average"]
+    told = {"method": "probability_average", "candidate_id": None, "brier": 0.09}
+    made["candidates"] += [candidate(**{**row, **told, "members": tuple(row["member_indices"])}) for row in averaged]
+    made["predictions"] = both_splits(made["candidates"], examples=200)
     return {name: frame(rows, name) for name, rows in made.items()}
 
 
@@ -225,4 +234,6 @@ def run_folder(folder: Path, info: dict[str, Any] | None = None, **values: Any) 
     """A whole small run of one population."""
     counts = {key: value for key, value in values.items() if key in ("pools", "members", "population")}
     tables = {"candidates": candidates(**values), "curves": curves(**counts), "members": members(**counts)}
+    tables |= {"pairs": pairs(**counts), "layers": layers(**counts), "templates": templates(**counts)}
+    tables["predictions"] = both_splits(tables["candidates"])
     return write(folder, tables, {"schema_version": 1, "sweep": "made"} if info is None else info)

@@ -20,8 +20,9 @@ from analysis.load import KEYS, Run, load
 FIGURES = catalogue.names("figures")
 
 
-def run_of(candidates: list[dict[str, Any]], curves: list[dict[str, Any]]) -> Run:
-    tables = {"members": [], "curves": curves, "candidates": candidates}
+def run_of(candidates: list[dict[str, Any]], curves: list[dict[str, Any]], **others: list[dict[str, Any]]) -> Run:
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in KEYS}
+    tables |= {"curves": curves, "candidates": candidates} | others
     frames = {name: rows.frame(made, name) for name, made in tables.items()}
     return Run(Path("runs/made"), {}, "", frames)
 
@@ -38,7 +39,11 @@ def ten() -> Run:
         made += [rows.candidate(0, (0, 1), "uniform_soup", **told)]
     made += [rows.candidate(0, (0, 1), "interpolation", settings=f'{{"weight": {w}}}') for w in (0, 0.5, 1)]
     assert len(made) == 10
-    return run_of(made, rows.curves(pools=1, members=2, epochs=5))
+    small: dict[str, Any] = {"pools": 1, "members": 2}
+    others = {"members": rows.members(**small), "pairs": rows.pairs(**small)}
+    others |= {"layers": rows.layers(**small), "templates": rows.templates(**small)}
+    others["predictions"] = rows.both_splits(made)
+    return run_of(made, rows.curves(**small, epochs=5), **others)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,12 @@ class TestEveryFigure:
 
     def test_names_with_markup_and_dollars_are_plain_text(self, name: str) -> None:
         odd = "<b>&$x_$"
-        made = run_of(rows.candidates(pools=2, members=3, sizes=(2,), population=odd), rows.curves(population=odd))
+        small: dict[str, Any] = {"pools": 2, "members": 3, "population": odd}
+        others = {"members": rows.members(**small), "pairs": rows.pairs(**small)}
+        others |= {"layers": rows.layers(**small), "templates": rows.templates(**small)}
+        candidates = rows.candidates(**small, sizes=(2,))
+        others["predictions"] = rows.both_splits(candidates)
+        made = run_of(candidates, rows.curves(population=odd), **others)
         text = inline(draw(name, made), name, "x")
         assert "<b>" not in text
         assert "&lt;b&gt;&amp;$x_$" in text

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import rows
 import yaml
 from click.testing import CliRunner
 
@@ -77,3 +78,14 @@ def test_the_method_that_the_readme_shows_is_a_method(tmp_path: Path, monkeypatc
     entry = find("methods", "shown_in_readme:trimmed_mean")
     assert entry.space == "weights"
     assert list(entry.settings.model_fields) == ["trim"]
+
+
+def test_the_walk_that_the_readme_shows_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "import analysis" in block)
+    rows.run_folder(tmp_path / "runs" / "digits")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+    assert "different" in capsys.readouterr().out
+    assert (tmp_path / "spaces.pdf").stat().st_size > 1000

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -17,7 +19,7 @@ import rows
 from click.testing import CliRunner, Result
 
 import analysis
-from analysis import catalogue, numbers, report
+from analysis import catalogue, numbers, printing, report
 from analysis.cli import main
 from analysis.errors import AnalysisError
 from analysis.load import load
@@ -34,6 +36,16 @@ INVOCATION = {
     "versions": {"python": "3.11.9", "torch": "2.9.0"},
     "machine": MACHINE,
 }
+BROWSER = next((path for path in map(shutil.which, printing.BROWSERS) if path), None)
+in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH to open the page in")
+FACTS = """<script>addEventListener("load", () => {
+  const wide = [...document.body.querySelectorAll("*")].filter(one => one.getBoundingClientRect().right > innerWidth);
+  const page = document.documentElement, tables = [...document.querySelectorAll("#summary table")];
+  parent.postMessage({width: innerWidth, scroll: page.scrollWidth, wide: wide.slice(0, 9).map(one => one.outerHTML),
+    tables: tables.map(one => one.innerText), figures: document.querySelectorAll("figure svg").length}, "*");
+});</script>"""
+FRAME = """<!doctype html><iframe src="page.html" width="{width}" height="900" style="border: 0"></iframe><script>
+addEventListener("message", event => document.documentElement.dataset.facts = JSON.stringify(event.data));</script>"""
 VOID = {"meta", "line", "circle", "br", "path", "use", "rect"}
 
 
@@ -140,7 +152,51 @@ def test_the_same_rows_give_the_same_page(folder: Path, page: str, tmp_path: Pat
 
 
 def test_a_normal_page_is_small(page: str) -> None:
-    assert len(page.encode()) < 1_000_000
+    assert len(page.encode()) <= 3_000_000
+
+
+def opened(page: str, width: int, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """What a browser finds in the page at some width, and what it wrote to its console.
+
+    The page is a frame of that width in another: a window is never narrower than 500 pixels.
+    """
+    assert BROWSER is not None
+    (folder / "page.html").write_text(page.replace("</body>", f"{FACTS}</body>"), encoding="utf-8")
+    (folder / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    options += ["--enable-logging=stderr", "--virtual-time-budget=5000", "--window-size=1400,1000", "--dump-dom"]
+    command = [BROWSER, *options, (folder / "frame.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    found = re.search(r'data-facts="([^"]*)"', done.stdout)
+    assert found, done.stderr
+    return json.loads(html.unescape(found[1])), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@in_a_browser
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_browser_shows_the_page_without_errors_or_overflow(page: str, width: int, tmp_path: Path) -> None:
+    facts, console = opened(page, width, tmp_path)
+    assert console == []
+    assert facts["width"] == width
+    assert facts["scroll"] <= width, facts["wide"]
+    assert facts["figures"] == len(catalogue.names("figures"))
+    assert any("people" in text and "uniform_soup" in page for text in facts["tables"])
+
+
+@in_a_browser
+def test_what_is_wrong_with_a_page_is_seen(tmp_path: Path) -> None:
+    broken = '<section id="summary"><p style="width: 900px">x</p></section><script>nothing()</script></body>'
+    facts, console = opened(broken, 390, tmp_path)
+    assert facts["scroll"] > facts["width"] == 390
+    assert any("nothing is not defined" in line for line in console)
+
+
+@in_a_browser
+def test_a_pdf_is_the_page_as_printed(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.pdf"
+    assert verb("report", folder, "-o", path).exit_code == 0
+    assert path.read_bytes().startswith(b"%PDF")
+    assert path.stat().st_size > 50_000
 
 
 def test_names_are_escaped_everywhere(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_a_run_has_every_planned_row_once(reference: Path) -> None:
     assert plan["candidates"]["new"] == plan["members"]["new"] == 0
     pairs = RunFolder(reference / "runs/small").read("pairs")
     assert len(pairs) == 2 * 3
+    assert all(0 < similarity < 1 for similarity in pairs["cka"].to_pylist())
     assert len(RunFolder(reference / "runs/small").read("curves")) == 2 * (1 + 3 * 2)
 
 
@@ -152,10 +153,13 @@ def test_an_edit_adds_only_what_is_new(reference: Path, tmp_path: Path) -> None:
 def test_another_split_adds_rows_beside_those_that_are_there(reference: Path, tmp_path: Path) -> None:
     shutil.copytree(reference, tmp_path, dirs_exist_ok=True)
     before = rows(tmp_path / "runs/small")
-    sweep("run", "small.yaml", "splits=[test, validation]", cwd=tmp_path)
+    sweep("run", "small.yaml", "splits=[test, validation]", "execution.probabilities=true", cwd=tmp_path)
     after = rows(tmp_path / "runs/small")
     assert len(after) == 2 * len(before)
     assert {key: after[key] for key in before} == before
+    said = RunFolder(tmp_path / "runs/small").read("predictions").to_pylist()
+    assert {(row["split"], row["log_probabilities"] is None) for row in said} == {("test", True), ("validation", False)}
+    assert {len(row["log_probabilities"] or b"") for row in said} == {0, 2 * 10 * said[-1]["n_examples"]}
 
 
 def test_a_plan_that_shrank_and_grew_again_is_finished(reference: Path, tmp_path: Path) -> None:

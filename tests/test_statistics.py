@@ -1,29 +1,20 @@
-"""Statistics: laws over every file of the folder, exact values, and the coverage of the intervals."""
+"""Statistics: laws over every file of the folder, and the means over pools."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
-import math
-import warnings
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import rows
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 from analysis import catalogue
 from analysis.errors import AnalysisError
-from analysis.estimate import Estimate, pool_mean
+from analysis.estimate import Estimate
 from analysis.frames import METRICS, unscaled
 from analysis.load import KEYS
-from analysis.statistics.barrier import QUANTITIES, barrier
-from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
 STATISTICS = catalogue.names("statistics")
@@ -134,134 +125,12 @@ class TestEveryStatistic:
             pd.testing.assert_frame_equal(frame, before[table])
 
 
-@settings(deadline=None)
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-6))
-def test_the_interval_is_students(values: list[float]) -> None:
-    found = pool_mean(values, null=0.25)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        reference = stats.ttest_1samp(values, 0.25)
-    interval = reference.confidence_interval(0.95)
-    np.testing.assert_allclose([found.low, found.high], [interval.low, interval.high], rtol=1e-9, atol=1e-9)
-    assert found.p == pytest.approx(reference.pvalue, rel=1e-6, abs=1e-12)
-    assert (found.n_units, found.df) == (len(values), len(values) - 1)
-
-
-def test_a_pool_value_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 of 3 pool values are not finite"):
-        pool_mean([1.0, math.nan, 2.0])
-
-
-def test_pools_without_spread_are_told() -> None:
-    found = pool_mean([1.0, 1.0, 1.0], null=0.0)
-    assert (found.low, found.high, found.p) == (1.0, 1.0, None)
-    assert "no spread" in found.warnings[0]
-
-
-def test_no_pool_gives_no_number() -> None:
-    found = pool_mean([])
-    assert math.isnan(found.estimate)
-    assert "no pool" in found.warnings[0]
-
-
 def test_pools_weigh_the_same_however_many_subsets_they_have() -> None:
     made = [rows.candidate(0, (0, 1), "uniform_soup", accuracy=0.8)]
     made += [rows.candidate(1, (0, index), "uniform_soup", accuracy=0.9) for index in range(1, 8)]
     assert pool_means(rows.frame(made))["estimate"].item() == pytest.approx(0.85)
 
 
-def test_pairs_are_taken_on_identical_subsets() -> None:
-    made = []
-    for pool, (easy, hard) in enumerate([(0.9, 0.5), (0.8, 0.4)]):
-        for members, level in (((0, 1), easy), ((0, 2), hard)):
-            made.append(rows.candidate(pool, members, "uniform_soup", accuracy=level + 0.01 * (pool + 1)))
-            made.append(rows.candidate(pool, members, "logit_average", space="logits", accuracy=level))
-    found = paired_difference(rows.frame(made)).iloc[0]
-    interval = stats.ttest_1samp([0.01, 0.02], 0).confidence_interval()
-    np.testing.assert_allclose(
-        [found["estimate"], found["low"], found["high"]], [0.015, interval.low, interval.high], rtol=1e-9
-    )
-    alone = rows.candidate(0, (1, 2), "uniform_soup", accuracy=0.1)
-    found = paired_difference(rows.frame([*made, alone])).iloc[0]
-    assert found["estimate"] == pytest.approx(0.015)
-    assert found["warnings"] == ("1 pair left out: only one of the two methods has the subset",)
-
-
-def test_the_mean_member_is_the_mean_of_its_single_members() -> None:
-    made = [rows.candidate(0, (index,), "single", accuracy=level) for index, level in enumerate([0.5, 0.7, 0.9])]
-    made += [rows.candidate(0, (0, 1), "uniform_soup", accuracy=0.8)]
-    made += [rows.candidate(0, (0, 1, 2), "uniform_soup", accuracy=0.8)]
-    found = paired_difference(rows.frame(made), "uniform_soup", "mean_member")
-    np.testing.assert_allclose(found["estimate"], [0.2, 0.1])
-    found = paired_difference(rows.frame(made[1:]), "uniform_soup", "mean_member")
-    assert found["n_units"].tolist() == [0, 0]
-    assert "1 pair left out: failed" in found["warnings"][0]
-
-
-def test_an_unknown_label_is_answered_with_the_nearest(plain: pd.DataFrame) -> None:
-    with pytest.raises(AnalysisError, match=r"did you mean .*`uniform_soup`"):
-        paired_difference(plain, "uniform_sup")
-
-
-def test_settings_alignments_and_repairs_are_methods_of_their_own(plain: pd.DataFrame) -> None:
-    labels = set(pool_means(plain)["label"])
-    assert {"feature_average (head=first)", "feature_average (head=average)"} <= labels
-    repaired = plain.assign(repair="reset_bn", alignment="weight_matching")
-    label = "uniform_soup + weight_matching + reset_bn"
-    found = paired_difference(pd.concat([plain, repaired]), label, "uniform_soup")
-    np.testing.assert_allclose(found["estimate"], 0, atol=1e-15)
-
-
-def path(losses: dict[float, float], pool: int = 0, **values: Any) -> list[dict[str, Any]]:
-    return [
-        rows.candidate(pool, (0, 1), "interpolation", settings=f'{{"weight": {w}}}', cross_entropy=loss, **values)
-        for w, loss in losses.items()
-    ]
-
-
-def measures(losses: dict[float, float]) -> list[float]:
-    found = barrier(rows.frame(path(losses))).set_index("quantity")["estimate"]
-    return [float(found[name]) for name in QUANTITIES]
-
-
-def test_barriers_by_hand() -> None:
-    # The chord runs from 1 to 2: 1.25, 1.5 and 1.75 at the interior weights.
-    np.testing.assert_allclose(measures({0: 1, 0.25: 1.75, 0.5: 1.7, 0.75: 1.5, 1: 2}), [0.5, 0.5, 0.2])
-    # A valley: no barrier, and the signed gap is the least negative of -0.25, -0.8 and -0.35.
-    np.testing.assert_allclose(measures({0: 1, 0.25: 1.0, 0.5: 0.7, 0.75: 1.4, 1: 2}), [0.0, -0.25, -0.8])
-
-
-def test_the_barrier_of_accuracy_is_in_error() -> None:
-    made = path({0: 1, 0.5: 1, 1: 1})
-    for row, accuracy in zip(made, (0.9, 0.6, 0.8), strict=True):
-        row["accuracy"] = accuracy
-    np.testing.assert_allclose(barrier(rows.frame(made), metric="accuracy")["estimate"], [0.25, 0.25, 0.25])
-
-
-def test_a_path_that_cannot_be_measured_is_counted() -> None:
-    whole, endless = path({0: 1, 0.5: 3, 1: 1}), path({0.25: 1, 0.5: 3}, pool=1)
-    found = barrier(rows.frame(whole + endless)).iloc[0]
-    assert (found["estimate"], found["n_units"]) == (2.0, 1)
-    assert found["warnings"][0] == "1 pair left out: no ends"
-    off = barrier(rows.frame(path({0: 1, 0.4: 3, 1: 1}))).set_index("quantity")
-    assert off["n_units"].tolist() == [1, 1, 0]
-
-
 def test_a_metric_that_was_not_evaluated_is_told(plain: pd.DataFrame) -> None:
     with pytest.raises(AnalysisError, match="`brier` was not evaluated"):
         pool_means(plain.assign(brier=np.nan), metric="brier")
-
-
-def test_intervals_over_pools_cover_and_intervals_over_rows_do_not() -> None:
-    random, truth, times = np.random.default_rng(0), 0.3, 1500
-    subsets = np.array(list(itertools.combinations(range(6), 3)))
-    over_pools, over_rows = 0, 0
-    for _ in range(times):
-        member = random.normal(truth, 1, (6, 1)) + random.normal(0, 1, (6, 6))
-        values = member[:, subsets].mean(axis=2) + random.normal(0, 0.2, (6, len(subsets)))
-        found = pool_mean(values.mean(axis=1).tolist())
-        over_pools += found.low <= truth <= found.high
-        naive = values.std(ddof=1) / math.sqrt(values.size) * stats.t.ppf(0.975, values.size - 1)
-        over_rows += abs(values.mean() - truth) <= naive
-    assert 0.93 <= over_pools / times <= 0.97
-    assert over_rows / times < 0.6

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -462,3 +463,27 @@ def test_real_server_takes_everything(place: Place, server: str, capfd: pytest.C
     assert place.runs("sweep")[0].info.status == "FINISHED"
     images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(place.champion()(images), Model("soup-1").eval()(images))
+
+
+def test_the_questions_that_the_readme_asks_have_the_answers_that_it_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    soup = candidate(0, (0, 1), "uniform_soup", accuracy=0.93, candidate_id="soup")
+    place.mirror(run_folder(place.storage / NAME, more=[soup]))
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "search_runs" in block)
+    filters = re.findall(r'filter_string="([^"]+)"', block)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.uri)
+    mlflow.set_tracking_uri(place.uri)
+    try:
+        found = [mlflow.search_runs(search_all_experiments=True, filter_string=text) for text in filters]
+        exec(compile(block, "README.md", "exec"), {})
+    finally:
+        mlflow.set_tracking_uri("")
+    members_, cells, best = found
+    assert sorted(members_["metrics.test/accuracy"]) == [0.8, 0.81]
+    assert "metrics.train/loss" in members_
+    assert cells["metrics.test/accuracy_mean"].tolist() == [0.93]
+    assert best["metrics.test/accuracy"].max() == 0.95

@@ -9,7 +9,8 @@ from matplotlib.lines import Line2D
 from analysis import style
 from analysis.errors import NothingToDrawError
 from analysis.frames import comparable, over_pools, unscaled, usable
-from analysis.statistics.barrier import QUANTITIES, barrier, with_weight
+from analysis.interpolation import with_weight
+from analysis.statistics.path import QUANTITIES, path
 
 QUANTITY = {"cross_entropy": ("cross-entropy (nats)", 1), "accuracy": ("accuracy (%)", 100)}
 
@@ -68,7 +69,7 @@ def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, va
 
 def _write_barrier(axes: Axes, rows: pd.DataFrame, metric: str, variants: list[str]) -> None:
     """The chord barrier above the panel, at its right, one line per variant."""
-    found = barrier(rows, metric=metric)
+    found = path(rows, metric=metric)
     found = found[found["quantity"] == QUANTITIES[0]]
     unit = "nats" if metric == "cross_entropy" else "points of error"
     scale = 1 if metric == "cross_entropy" else 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis import style
-from analysis.errors import NothingToDrawError
 from analysis.frames import comparable
+from analysis.magnified import magnified
 from analysis.statistics.pool_means import pool_means
 
 WORDS = {
@@ -37,7 +36,7 @@ def scale(candidates: pd.DataFrame) -> style.Plot:
     A cross at the foot marks a factor at which outputs overflowed in some rows: those are no accuracies, and the line
     there, if any, is the mean of the finite rows alone. Grey: single members, unmerged.
     """
-    rows = _magnified(comparable(candidates))
+    rows = magnified(comparable(candidates))
     data = pool_means(rows, by=["population", "n_members", "arm", "scaling_factor", "space", "label"])
     lost = rows[rows["status"] == "non_finite"].groupby(list(data.columns[:6])).size().rename("non_finite")
     data = data.merge(lost.reset_index(), "left").fillna({"non_finite": 0}).astype({"non_finite": int})
@@ -58,33 +57,6 @@ def scale(candidates: pd.DataFrame) -> style.Plot:
         panel.set_xlabel("factor on the weights")
     style.key(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()])
     return style.Plot(figure, data, style.pools(rows))
-
-
-def _magnified(rows: pd.DataFrame) -> pd.DataFrame:
-    """The magnified rows with `arm` (which members; other settings too), and the unscaled ones as factor 1 of each."""
-    scaled = rows[rows["scaling"] == "magnify"]
-    if scaled.empty:
-        raise NothingToDrawError("candidates", "no rows with the scaling `magnify`")
-    scaled = scaled.assign(arm=_arms(scaled))
-    # A single member is its own first and last: it is shown once, where all members are multiplied.
-    scaled = scaled[(scaled["n_members"] > 1) | ~scaled["scaling_members"].isin(["first", "last"])]
-    plain = rows[rows["scaling"].fillna("none") == "none"]
-    joint = ["population", "pool_id", "label", "subset", "arm"]
-    plain = plain.merge(scaled[joint].drop_duplicates(), on=joint[:-1]).assign(scaling="magnify", scaling_factor=1.0)
-    measured = scaled[scaled["scaling_factor"] == 1][joint].drop_duplicates()
-    fresh = plain.merge(measured, "left", on=joint, indicator=True)["_merge"] == "left_only"
-    joined = pd.concat([scaled, plain[fresh.to_numpy()]], ignore_index=True)
-    # The arm says all that the settings say but the factor, and they differ between a row and its unscaled twin.
-    return joined.assign(scaling_settings="", scaling_members=joined["arm"])
-
-
-def _arms(scaled: pd.DataFrame) -> list[str]:
-    """Which members are multiplied and, where it differs from row to row, which tensors."""
-    settings = [json.loads(text or "{}") for text in scaled["scaling_settings"]]
-    tensors = [str(one.get("tensors", "parameters")) for one in settings]
-    several = len(set(tensors)) > 1
-    pairs = zip(scaled["scaling_members"], tensors, strict=True)
-    return [f"{which}, {tensor}" if several and tensor != "parameters" else which for which, tensor in pairs]
 
 
 def _sizes(data: pd.DataFrame, population: str) -> list[tuple[str, int]]:

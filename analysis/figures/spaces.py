@@ -14,9 +14,6 @@ from analysis.frames import MEAN_MEMBER, comparable, unscaled, with_mean_member
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
-CROWDED = 25.0
-"""Points of gain beyond which its axis turns logarithmic: one collapse must not flatten the rest."""
-
 
 def spaces(candidates: pd.DataFrame) -> style.Plot:
     """Averaging weights, features or logits: accuracy of each merge, and its gain over the mean member, by subset size.
@@ -24,7 +21,8 @@ def spaces(candidates: pd.DataFrame) -> style.Plot:
     Left: test accuracy, averaged over the subsets of a pool and then over pools; the grey line is the mean of the
     subsets' single members. Right: the paired difference to that mean on the same subsets, in percentage points; above
     the line, merging pays. Bars are 95% Student-t intervals over pools, which are the unit of replication; subsets of
-    one pool share members and are not counted as independent. Marks of one size are set side by side to be told apart.
+    one pool share members and are not counted as independent. The gain in a single pool is held against its members
+    instead, each left out in turn. Marks of one size are set side by side to be told apart.
     """
     rows = with_mean_member(unscaled(comparable(candidates)))
     rows = rows[(rows["n_members"] > 1) & (rows["method"] != "interpolation")]
@@ -40,12 +38,13 @@ def spaces(candidates: pd.DataFrame) -> style.Plot:
         _panel(right, own[own["quantity"] == "gain"], looks)
         style.title(left, name, style.recipe(rows[rows["population"] == name]))
         left.set_ylabel("accuracy (%)")
-        _gain_axis(right, own)
+        style.gain_axis(right, own.loc[own["quantity"] == "gain", "estimate"])
     for panel in axes[-1]:
         panel.set_xlabel("members in the subset")
     handles = [Line2D([], [], label=label, **look) for label, look in looks.items()]
     style.key(figure, handles)
-    return style.Plot(figure, data, style.pools(rows))
+    alone = " Its gain has one over members, for members of this pool." if (data["unit"] == "member").any() else ""
+    return style.Plot(figure, data, style.pools(rows) + alone)
 
 
 def _estimates(rows: pd.DataFrame) -> pd.DataFrame:
@@ -70,23 +69,3 @@ def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
         style.whiskers(axes, own["n_members"].map(place) + shift, own, 100, looks[label])
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     axes.set_xlim(-0.5, len(sizes) - 0.5)
-
-
-def _gain_axis(axes: Axes, data: pd.DataFrame) -> None:
-    """Points of gain with a line at zero; logarithmic beyond 5 points where one method collapses."""
-    axes.axhline(0, color=style.MUTED, linewidth=1)
-    axes.set_ylabel("gain over mean member (points)")
-    gains = data.loc[data["quantity"] == "gain", "estimate"].abs()
-    if gains.max() * 100 > CROWDED:
-        axes.set_yscale("symlog", linthresh=5)
-        axes.set_ylim(*(end * 1.3 for end in axes.get_ylim()))
-        ticks = [tick for tick in (-80, -40, -20, -10, -5, 0, 5, 10, 20, 40) if _within(axes, tick)]
-        axes.set_yticks(ticks, [f"{tick:+d}".replace("-", "\N{MINUS SIGN}") if tick else "0" for tick in ticks])
-        axes.minorticks_off()
-        axes.set_ylabel("gain over mean member\n(points, log beyond ±5)")
-
-
-def _within(axes: Axes, value: float) -> bool:
-    """Whether a value lies on the vertical axis."""
-    low, high = axes.get_ylim()
-    return low <= value <= high

@@ -2,73 +2,87 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Literal, get_args
 
 import pandas as pd
 
+from analysis.cells import these_cells
 from analysis.errors import AnalysisError, suggestion
-from analysis.frames import (
-    FIXED,
-    MEAN_MEMBER,
-    UNIT,
-    chosen,
-    over_pools,
-    refuse_duplicates,
-    refuse_mixture,
-    require,
-    usable,
-    with_mean_member,
-)
+from analysis.estimate import Estimate, Question, student, unit_mean
+from analysis.pairing import Group, compared, differences, grouped
+from analysis.resampling import leave_one_member_out, sign_flip_p
 
-KEY = [*UNIT, "subset", *FIXED]
+Over = Literal["pools", "these cells", "new cells"]
+SPEAKS = {"pools": "for new pools", "these cells": "for new pools of these cells", "new cells": "for new cells"}
 
 
-def paired_difference(
+def paired_difference(  # noqa: PLR0913 - each is a setting of its own
     candidates: pd.DataFrame,
     a: str = "uniform_soup",
     b: str = "logit_average",
     *,
     metric: str = "accuracy",
     by: Sequence[str] = ("population", "n_members"),
+    over: Over = "pools",
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """Metric of `a` minus metric of `b` on identical subsets: mean in each pool, then t over pools, per group.
 
     `a` and `b` are labels (method with settings, alignment, repair, as `feature_average (head=first) + reset_bn`);
-    `mean_member` stands for the mean of the subset's single members. In the unit of the metric, `p` against zero.
+    `mean_member` stands for the mean of the subset's single members. In the unit of the metric, as is `margin`; `p`
+    against zero. A group with one pool leaves out each of its members instead: t over members, which speaks of members
+    of this pool (too wide for subsets of more than half of them, infinite where one member is in all subsets).
+
+    `over` says what the interval is for. With `these cells` or `new cells` each population is a cell and leaves the
+    groups, and cells weigh the same: `these cells` are fixed (stratified t, Satterthwaite's df), `new cells` takes t
+    over the cells' means. `improved` is the share of pools with a difference above 0; `sign_flip_p` the exact p over
+    flips of signs of the pools (of the cells, for `new cells`), NaN for fewer than 6 or more than 32 of them, and for
+    `these cells`.
+
     A pair with a side that is not `ok` or lacks the metric is left out and counted in `warnings`; so is a subset that
-    only one of them has. Raises AnalysisError for a missing column, duplicated rows, a label that no row has, or a
-    group that mixes splits, protocols or scalings.
+    only one of them has. Raises AnalysisError for a missing column, duplicated rows, a label that no row has, a margin
+    that is not above 0, or a group that mixes splits, protocols or scalings.
     """
-    require(candidates, ["n_members", metric])
-    rows = chosen(candidates, by)
-    refuse_duplicates(rows, [*KEY, "label"])
-    if MEAN_MEMBER in (a, b):
-        rows = with_mean_member(rows)
-    pairs = _side(rows, a, metric, by).merge(
-        _side(rows, b, metric, []), "outer", on=KEY, suffixes=("_a", "_b"), indicator="sides"
-    )
-    pairs = pairs[pairs["sides"] != "right_only"] if b == MEAN_MEMBER else pairs
-    pairs = _grouped(pairs, rows, by)
-    refuse_mixture(pairs, by)
-    reason = pairs["reason_a"].where(pairs["reason_a"].fillna("") != "", pairs["reason_b"])
-    reason = reason.mask(pairs["sides"] != "both", "only one of the two methods has the subset")
-    values = pairs.assign(value=pairs["value_a"] - pairs["value_b"], reason=reason)
-    return over_pools(values, by, estimand=f"{metric}: {a} minus {b}", null=0.0, noun="pair")
+    if over not in get_args(Over):
+        raise AnalysisError("over", f"no `{over}`", suggestion(str(over), get_args(Over)))
+    question = Question(f"{metric}: {a} minus {b}, {SPEAKS[over]}", "pool", 0.0, margin)
+    by = [name for name in by if over == "pools" or name != "population"]
+    pairs = differences(compared(candidates, a, b, metric, by), a, b, metric, by)
+    return pd.DataFrame([_row(group, over, question) for group in grouped(pairs, by)])
 
 
-def _side(rows: pd.DataFrame, label: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
-    """The rows of one label: key, groups, value and reason."""
-    side = rows[rows["label"] == label]
-    if side.empty:
-        known = sorted(set(rows["label"]) | {MEAN_MEMBER})
-        raise AnalysisError("rows", f"no rows of `{label}`", suggestion(label, known))
-    side = side.assign(value=side[metric], reason=usable(side, metric))
-    return side[[*KEY, *(name for name in by if name not in KEY), "value", "reason"]]
+def _row(group: Group, over: Over, question: Question) -> dict[str, object]:
+    """The columns of one group."""
+    one, signs = _estimate(group, over, question)
+    improved = float((group.values > 0).mean()) if len(group.values) else math.nan
+    return {**group.key, "sign_flip_p": signs, "improved": improved, **asdict(one)}
 
 
-def _grouped(pairs: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The pairs with their groups filled in where only the second method has the subset."""
-    own = [name for name in by if name not in KEY]
-    groups = rows.drop_duplicates(["subset"]).set_index("subset")
-    filled = {name: pairs[name].fillna(pairs["subset"].map(groups[name])) for name in own}
-    return pairs.assign(**{name: column.astype(rows[name].dtype) for name, column in filled.items()})
+def _estimate(group: Group, over: Over, question: Question) -> tuple[Estimate, float]:
+    """The estimate of one group, and its p over flips of signs."""
+    if over == "these cells":
+        return these_cells(group.values, group.populations, question, group.told), math.nan
+    if over == "new cells":
+        means = pd.Series(group.values).groupby(group.populations, sort=True).mean().to_numpy()
+        return unit_mean(means, replace(question, unit="cell"), group.told), sign_flip_p(means)
+    if len(group.values) == 1:
+        return _one_pool(group, question), math.nan
+    return unit_mean(group.values, question, group.told), sign_flip_p(group.values)
+
+
+def _one_pool(group: Group, question: Question) -> Estimate:
+    """The estimate of a single pool, by leaving out each of its members."""
+    subsets = [str(subset).split("|") for subset in group.subsets]
+    se, members = leave_one_member_out(group.differences, subsets)
+    estimate = float(group.values[0])
+    if math.isnan(se):
+        told = (*group.told, "one pool: a member is in every subset, no interval can be given")
+        return student(estimate, se, 0.0, 1, question, told)
+    told = (*group.told, "one pool: the interval speaks of the members of this pool")
+    if 2 * max(map(len, subsets)) > members:
+        told = (*told, "subsets of more than half of the members: the interval is conservative")
+    about = replace(question, unit="member", estimand=question.estimand.replace("new pools", "members of this pool"))
+    return student(estimate, se, members - 1.0, members, about, told)

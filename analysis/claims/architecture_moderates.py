@@ -1,0 +1,35 @@
+"""Whether what merging gives depends on the kind of network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.cells import per_pool, these_cells
+from analysis.claim import Finding
+from analysis.errors import NothingToDrawError
+from analysis.estimate import Question
+
+TRANSFORMERS = ("vit", "deit", "swin", "beit", "eva")
+
+
+def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Do transformers lose less than other networks when weights are averaged in the place of logits?
+
+    Accuracy of `uniform_soup` minus that of `logit_average`, mean over populations of transformers minus mean over
+    the others; t over pools, populations as fixed. Where all are of one kind, but of two architectures, the first
+    in the order of the alphabet minus the second.
+    """
+    pools, told = per_pool(candidates, "uniform_soup", "logit_average")
+    kinds = pools.drop_duplicates("population").sort_values("population")
+    first = kinds["architecture"].map(lambda name: any(word in str(name) for word in TRANSFORMERS)).to_numpy(bool)
+    words = "transformers minus the others"
+    if first.all() or not first.any():
+        names = sorted(set(kinds["architecture"]))
+        if len(names) != 2:
+            raise NothingToDrawError("candidates", "no transformers beside other networks, nor two architectures")
+        first, words = (kinds["architecture"] == names[0]).to_numpy(bool), f"{names[0]} minus {names[1]}"
+    shares = np.where(first, 1 / first.sum(), -1 / (~first).sum())
+    question = Question(f"accuracy: uniform_soup minus logit_average, {words}", "pool", 0.0, margin)
+    values, populations = pools["value"].to_numpy(float), pools["population"].to_numpy(object)
+    return Finding(these_cells(values, populations, question, told, shares), "above", "spaces")

@@ -1,0 +1,24 @@
+"""The last models add nothing that matters."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.cells import over_cells
+from analysis.claim import Finding
+from analysis.estimate import Question
+from analysis.growth import by_size
+
+
+def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Does one more model at the largest size add less than what matters?
+
+    Gain of `uniform_soup` at the largest size minus gain at the one before, per model more; equivalent to zero by two
+    one-sided tests at the margin, over pools.
+    """
+    sizes, told = by_size(candidates, "uniform_soup")
+    groups = sizes.groupby(["population", "pool_id"], sort=True)
+    steps = groups["value"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
+    pools = steps / groups["n_members"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
+    question = Question("gain of uniform_soup per model more at the largest size", "pool", 0.0, margin)
+    return Finding(over_cells(pools.rename("value").reset_index(), question, told), "zero", "number")

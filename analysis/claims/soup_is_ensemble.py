@@ -1,0 +1,21 @@
+"""The first-order equality of soup and ensemble."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.cells import contrast
+from analysis.claim import Finding
+from analysis.errors import NothingToDrawError
+
+
+def soup_is_ensemble(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Is a soup of models from one start as accurate as their ensemble, as it is to first order in their distance?
+
+    Accuracy of `uniform_soup` minus that of `logit_average` on the same subsets, in populations with a shared or
+    pretrained start; equivalent by two one-sided tests at the margin, over pools.
+    """
+    rows = candidates[candidates["start"].isin(["shared", "pretrained"])]
+    if rows.empty:
+        raise NothingToDrawError("candidates", "no population has a shared or pretrained start")
+    return Finding(contrast(rows, "uniform_soup", "logit_average", margin=margin), "zero", "spaces")

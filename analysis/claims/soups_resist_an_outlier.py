@@ -1,0 +1,22 @@
+"""One magnified member in a soup and in an ensemble."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.cells import over_cells
+from analysis.claim import Finding
+from analysis.estimate import Question
+from analysis.statistics.scale_sensitivity import area_per_pool
+
+
+def soups_resist_an_outlier(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Does a soup lose less accuracy than the ensemble of logits when the first member alone is multiplied?
+
+    Mean accuracy lost over log factor, both sides of 1, of `uniform_soup` minus that of `logit_average` on the same
+    subsets; t over pools, populations as fixed. A member times c has the share c/(c+N-1) in a soup and about
+    c^L/(c^L+N-1) in the logits of L layers: dominance, not regularisation.
+    """
+    pools, told = area_per_pool(candidates, "uniform_soup", "logit_average", arm="first")
+    question = Question("accuracy lost over log factor: uniform_soup minus logit_average", "pool", 0.0, margin)
+    return Finding(over_cells(pools, question, told), "below", "scale")

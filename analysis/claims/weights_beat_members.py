@@ -1,0 +1,17 @@
+"""Merging against not merging."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.cells import contrast
+from analysis.claim import Finding
+from analysis.frames import MEAN_MEMBER
+
+
+def weights_beat_members(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Is a uniform soup more accurate than the mean of the models in it?
+
+    Accuracy of `uniform_soup` minus that of its mean member on the same subsets; t over pools, populations as fixed.
+    """
+    return Finding(contrast(candidates, "uniform_soup", MEAN_MEMBER, margin=margin), "above", "spaces")

@@ -1,0 +1,19 @@
+"""The soup against the average of features."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.cells import contrast
+from analysis.claim import Finding
+
+FEATURES = "feature_average (head=average)"
+
+
+def weights_or_features(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Is averaging features more accurate than averaging weights?
+
+    Accuracy of `uniform_soup` minus that of `feature_average` with the mean head on the same subsets; t over pools,
+    populations as fixed.
+    """
+    return Finding(contrast(candidates, "uniform_soup", FEATURES, margin=margin), "below", "spaces")

@@ -1,0 +1,16 @@
+"""The soup against the ensemble of logits."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.cells import contrast
+from analysis.claim import Finding
+
+
+def weights_or_logits(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Is averaging logits more accurate than averaging weights?
+
+    Accuracy of `uniform_soup` minus that of `logit_average` on the same subsets; t over pools, populations as fixed.
+    """
+    return Finding(contrast(candidates, "uniform_soup", "logit_average", margin=margin), "below", "spaces")

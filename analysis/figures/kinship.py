@@ -1,0 +1,139 @@
+"""Does the distance of two members tell the gain of merging them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis import numbers, style
+from analysis.errors import NothingToDrawError
+from analysis.frames import comparable
+from analysis.qap import qap
+from analysis.statistics.predict_gain import PERMUTATIONS, PREDICTORS, pair_gains, pools_of, predict_gain
+
+WORDS = {
+    "l2_distance": "distance",
+    "cosine": "cosine of weights",
+    "task_cosine": "cosine of task vectors",
+    "cka": "CKA of features",
+}
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
+MERGE, METRIC = "uniform_soup", "accuracy"
+
+
+def kinship(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
+    """What tells the gain of merging two members: their distance, cosines, or the likeness of their features.
+
+    Above, each mark is a pair of members of one pool: the gain of its uniform soup, in points of accuracy over the mean
+    of the two (never over the better one, for then chance alone lets distance predict). Colours, marks and lines, which
+    are least squares, tell pools apart: only what holds within pools counts, for pools differ in both for many reasons.
+    Written in is Spearman's rank correlation within pools, averaged over pools, the unit of replication, with its 95%
+    Student-t interval. Below, grey, is how large it comes out by chance: members relabelled inside their pools 2,000
+    times, with the middle 95% between the dotted lines; the mark with its interval is what was found. The p beside it
+    is of the same relabelling, studentised: it speaks of these pools, the interval of new ones. Pairs that share a
+    member are not independent, so no count of pairs enters.
+    """
+    rows = pair_gains(candidates, pairs, label=MERGE, predictors=PREDICTORS, metric=METRIC)
+    names = [name for name in PREDICTORS if rows.loc[rows["gain"].notna(), name].notna().any()]
+    if not names:
+        raise NothingToDrawError("pairs", f"no pairs with a gain of `{MERGE}` and a predictor")
+    found = predict_gain(candidates, pairs, label=MERGE, predictors=names, metric=METRIC)
+    found = found[found["quantity"] == "rank correlation"]
+    about = comparable(candidates)
+    populations = sorted(set(rows.loc[rows["gain"].notna(), "population"]))
+    figure, axes = style.grid(2 * len(populations), len(names), height=1.9, share="row")
+    axes[0, 0].get_gridspec().set_height_ratios([2.2, 1] * len(populations))
+    shown = []
+    for k, population in enumerate(populations):
+        own = rows[rows["population"] == population]
+        for column, name in enumerate(names):
+            one = found[(found["population"] == population) & (found["predictor"] == name)].iloc[0]
+            above, below = axes[2 * k, column], axes[2 * k + 1, column]
+            points = own[own["gain"].notna() & own[name].notna()]
+            _scatter(above, points, name)
+            null = _null(below, own, name, one)
+            head = population if column == 0 else ""
+            style.title(above, f"{head}\n{WORDS[name]}", _told(one))
+            shown.append(_data(points, name, one, null))
+        recipe = style.recipe(about[about["population"] == population])
+        axes[2 * k, 0].set_ylabel("gain over the mean\nmember (points)")
+        axes[2 * k + 1, 0].set_ylabel("by chance")
+        axes[2 * k, -1].annotate(recipe, (1, 1), (0, 29), **_ABOVE)
+    _key(figure, rows)
+    return style.Plot(figure, pd.concat(shown, ignore_index=True), style.pools(rows[rows["gain"].notna()]))
+
+
+_ABOVE: Any = {
+    "xycoords": "axes fraction",
+    "textcoords": "offset points",
+    "ha": "right",
+    "color": style.MUTED,
+    "fontsize": 8,
+}
+
+
+def _scatter(axes: Axes, points: pd.DataFrame, name: str) -> None:
+    """The pairs of each pool, and the line of least squares through them."""
+    for k, (_, pool) in enumerate(points.groupby("pool_id", sort=True)):
+        look = style.series(k)
+        x, y = pool[name].to_numpy(np.float64), pool["gain"].to_numpy(np.float64) * 100
+        axes.plot(x, y, MARKS[k % len(MARKS)], color=look["color"], markersize=4, alpha=0.8)
+        if len(x) > 2 and np.ptp(x) > 0:
+            slope, height = np.polyfit(x - x.mean(), y, 1)
+            ends = np.array([x.min(), x.max()])
+            axes.plot(ends, height + slope * (ends - x.mean()), linewidth=1, **look)
+    axes.axhline(0, color=style.MUTED, linewidth=0.8)
+    axes.set_xlabel(WORDS[name])
+
+
+def _null(axes: Axes, rows: pd.DataFrame, name: str, one: pd.Series) -> tuple[float, float]:
+    """The correlations under relabelled members as a histogram, and the one found; gives the middle 95%."""
+    axes.set_xlabel("rank correlation")
+    axes.set_xlim(-1.04, 1.04)
+    axes.set_yticks([])
+    axes.grid(False)
+    pools, _ = pools_of(rows, [name])
+    if not pools:
+        return np.nan, np.nan
+    null = qap([pool.ranked() for pool in pools], 0, permutations=PERMUTATIONS, seed=0)[0][1:]
+    counts, edges = np.histogram(null, np.linspace(-1, 1, 41))
+    axes.stairs(counts / counts.max(), edges, fill=True, color=style.GRID)
+    low, high = np.quantile(null, [0.025, 0.975])
+    for end in (low, high):
+        axes.axvline(end, color=style.MUTED, linewidth=1, linestyle=":")
+    if np.isfinite(one["high"]):
+        axes.plot([one["low"], one["high"]], [1.25, 1.25], color=style.INK, linewidth=1.4)
+    axes.plot([one["estimate"]], [1.25], "o", color=style.INK, markersize=5)
+    axes.set_ylim(0, 1.5)
+    return float(low), float(high)
+
+
+def _told(one: pd.Series) -> str:
+    """The correlation with its interval, the p of relabelled members and the number of pools."""
+    if not one["n_units"]:
+        return "too few pairs for a correlation"
+    text = f"ρ {numbers.signed(one['estimate'], 2)} {numbers.interval(one['low'], one['high'], 2)}"
+    return f"{text}, p {one['qap_p']:.2g}, n = {one['n_units']}"
+
+
+def _data(points: pd.DataFrame, name: str, one: pd.Series, null: tuple[float, float]) -> pd.DataFrame:
+    """The pairs with a predictor, and what was found over all pairs of their population."""
+    kept = points[["population", "pool_id", "member_a", "member_b", "gain"]].assign(predictor=name, value=points[name])
+    found = one[["estimate", "low", "high", "n_units", "qap_p"]].to_dict()
+    return kept.assign(**found, null_low=null[0], null_high=null[1])
+
+
+def _key(figure: Any, rows: pd.DataFrame) -> None:
+    """Pools by position, and what is drawn below."""
+    most = int(rows[rows["gain"].notna()].groupby("population")["pool_id"].nunique().max())
+    handles: list[Any] = [
+        Line2D([], [], label=f"pool {k}", marker=MARKS[k % len(MARKS)], linewidth=1, **style.series(k))
+        for k in range(min(most, len(MARKS)))
+    ]
+    handles.append(Patch(color=style.GRID, label="by chance (relabelled members)"))
+    style.key(figure, handles, columns=9)

@@ -1,0 +1,100 @@
+"""What accuracy costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from analysis import numbers, style
+from analysis.errors import NothingToDrawError
+from analysis.frames import comparable, unscaled
+from analysis.statistics.pareto import pareto as costs
+
+SPREAD = 0.32
+"""Doublings over which the merges of one cost are set side by side, where the next cost leaves room."""
+
+
+def pareto(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
+    """What accuracy costs: test accuracy of each merge against the networks that one example must pass through.
+
+    Merged weights are one network whatever the number of members; averaged features or logits are one network for each
+    of them, in forward FLOPs and in storage. Numbers beside the marks count the members; merges of one cost are set
+    side by side. The line is the front: nothing as cheap is better, nothing as good is cheaper, in means over pools.
+    Bars are 95% Student-t intervals over pools, the unit of replication. Rings are on the front, and the table
+    tells the share of resamples of the pools in which each merge is: a description of how firmly, not a test. Time for
+    training, merging and searching is in the table, not on the axis.
+    """
+    rows = unscaled(comparable(candidates))
+    rows = rows[rows["method"] != "interpolation"]
+    if rows.empty:
+        raise NothingToDrawError("candidates", "no rows without a scaling")
+    data = costs(rows, members)
+    looks = style.looks(data)
+    populations = sorted(set(data["population"]))
+    figure, axes = style.grid(len(populations), 1, height=3.2)
+    for name, (panel,) in zip(populations, axes, strict=True):
+        own = data[data["population"] == name]
+        _panel(panel, own, looks)
+        style.title(panel, name, f"{style.recipe(rows[rows['population'] == name])}{_one_network(own)}")
+        panel.set_ylabel("accuracy (%)")
+    axes[-1, 0].set_xlabel("networks per example (log)")
+    handles = [Line2D([], [], label=label, **look) for label, look in looks.items()]
+    style.key(figure, [*handles, Line2D([], [], label="front", color=style.INK, linewidth=1)])
+    return style.Plot(figure, data, style.pools(rows))
+
+
+def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
+    """One mark with its bar per merge, and the front behind them."""
+    known = data[data["estimate"].notna()].sort_values(["networks", "space", "label", "n_members"])
+    place = _places(known)
+    labels = [label for label in looks if label in set(known["label"])]
+    for label in labels:
+        own = known[known["label"] == label]
+        look = {**looks[label], "linestyle": "none"}
+        style.whiskers(axes, place[own.index], own, 100, look)
+    for row in known[known["n_members"] > 1].itertuples():
+        where = (place[row.Index], row.estimate * 100)
+        axes.annotate(str(row.n_members), where, (6, 4), textcoords="offset points", fontsize=7, color=style.MUTED)
+    _front(axes, known[known["on_front"]], place)
+    ticks = sorted(set(known["networks"])) or [1]
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(ticks[0] / 1.4, ticks[-1] * 1.4)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _places(data: pd.DataFrame) -> pd.Series:
+    """Where each row stands: merges of one cost side by side, closer than the next cost."""
+    rank, count = data.groupby("networks").cumcount(), data.groupby("networks")["networks"].transform("size")
+    shift = np.where(count > 1, rank / np.maximum(count - 1, 1) - 0.5, 0.0)
+    gaps = np.diff(np.log2(sorted(set(data["networks"]))))
+    return data["networks"] * 2.0 ** (shift * min(SPREAD, 0.6 * gaps.min(initial=np.inf)))
+
+
+def _front(axes: Axes, front: pd.DataFrame, place: pd.Series) -> None:
+    """A line of steps through the front, and rings around what lies on it."""
+    front = front.sort_values("networks")
+    x, y = place[front.index], front["estimate"] * 100
+    axes.plot(x, y, color=style.INK, linewidth=1, drawstyle="steps-post", zorder=1)
+    axes.plot(x, y, "o", color=style.INK, fillstyle="none", markersize=11, markeredgewidth=0.9)
+
+
+def _one_network(data: pd.DataFrame) -> str:
+    """The size and cost of one network, where they are known."""
+    networks = data["networks"]
+    size, flops = ((data[name] / networks).dropna() for name in ("stored_parameters", "forward_flops"))
+    texts = [f"{numbers.whole(size.iloc[0])} parameters"] if len(size) else []
+    texts += [f"{_short(flops.iloc[0])}FLOP per example"] if len(flops) else []
+    return f" · one network: {', '.join(texts)}" if texts else ""
+
+
+def _short(value: float) -> str:
+    """A number in thousands, millions and so on: `1.2 G`."""
+    power = int(np.clip(np.log10(max(value, 1.0)) // 3, 0, 4))
+    return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T')[power]}"

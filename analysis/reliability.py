@@ -1,0 +1,131 @@
+"""How far probabilities are from what happens: cross-entropy, calibration error and its null, and a temperature.
+
+Own code: no kept library debiases the squared error, keeps ties in one bin and resamples under calibration.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_softmax
+
+BINS = 15
+COLDEST, HOTTEST = 0.01, 100.0
+_DRAWN_AT_ONCE = 1 << 22
+
+
+def normalised(log_probabilities: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Log-probabilities (examples, classes) at a temperature, each row made to sum to one in double precision.
+
+    They are logits up to a constant per example, so that a temperature acts on them as it would on the logits.
+    """
+    rows: np.ndarray = log_softmax(log_probabilities.astype(np.float64) / temperature, axis=1)
+    return rows
+
+
+def cross_entropy(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean negative log-probability of the right class, in nats."""
+    return -float(np.take_along_axis(log_probabilities, labels[:, None].astype(int), 1).mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What the predicted classes promise and keep, in the order of their confidence and in bins of equal mass."""
+
+    confidence: np.ndarray  # (examples,), ascending
+    right: np.ndarray  # (examples,), whether the predicted class is the right one
+    starts: np.ndarray  # (bins,), the first example of each
+
+    @classmethod
+    def of(cls, log_probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
+        """From normalised log-probabilities (examples, classes); equal confidences share a bin."""
+        predicted, top = log_probabilities.argmax(axis=1), log_probabilities.max(axis=1)
+        order = np.argsort(top, kind="stable")
+        confidence = np.exp(top[order])
+        less_confident = np.searchsorted(confidence, confidence)
+        _, starts = np.unique(less_confident * BINS // len(confidence), return_index=True)
+        return cls(confidence, (predicted == labels)[order], starts)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Examples in each bin."""
+        return np.diff(self.starts, append=len(self.confidence))
+
+    @property
+    def promised(self) -> np.ndarray:
+        """Sum of the confidences in each bin: the right answers that calibration would give."""
+        sums: np.ndarray = np.add.reduceat(self.confidence, self.starts)
+        return sums
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Right answers in each bin."""
+        sums: np.ndarray = np.add.reduceat(self.right, self.starts, dtype=np.int64)
+        return sums
+
+
+def ece(found: Reliability) -> float:
+    """Expected calibration error of the predicted class, 15 bins, a fraction.
+
+    It is far above 0 for calibrated probabilities, too: about 4, 2 and 1 points at 500, 2,000 and 10,000 examples.
+    """
+    return float(np.abs(found.kept - found.promised).sum()) / len(found.confidence)
+
+
+def debiased_squared_error(found: Reliability) -> float:
+    """Mean over examples of (accuracy - confidence)² in their bin, less what chance adds: around 0 where calibrated.
+
+    Chance adds accuracy (1 - accuracy) / (n - 1); a bin of one example cannot tell and adds nothing. Can be negative.
+    Source: arXiv 1909.10155.
+    """
+    n = found.sizes
+    accuracy, confidence = found.kept / n, found.promised / n
+    each = (accuracy - confidence) ** 2 - accuracy * (1 - accuracy) / np.maximum(n - 1, 1)
+    return float((n * np.where(n > 1, each, 0.0)).sum()) / len(found.confidence)
+
+
+def consistency_p(found: Reliability, generator: np.random.Generator, resamples: int) -> float:
+    """Share of label draws from the confidences themselves, this one counted in, whose ECE is at least as large.
+
+    The test of calibration by consistency resampling (Bröcker and Smith 2007). A bootstrap of the examples is none: the
+    error of every resample is above 0, so that its interval excludes 0 whatever the model.
+    """
+    n, reached = len(found.confidence), ece(found) - 1e-12
+    chance, promised = found.confidence.astype(np.float32), found.promised
+    step, above = max(1, _DRAWN_AT_ONCE // n), 1
+    for start in range(0, resamples, step):
+        drawn = generator.random((min(step, resamples - start), n), dtype=np.float32) < chance
+        kept = np.add.reduceat(drawn.view(np.uint8), found.starts, axis=1, dtype=np.int32)
+        above += int((np.abs(kept - promised).sum(axis=1) / n >= reached).sum())
+    return above / (resamples + 1)
+
+
+def jointly(p_values: np.ndarray) -> float:
+    """One p of several that depend on each other in any way: about twice their median (Rüger 1978, arXiv 1212.4966)."""
+    count = len(p_values)
+    middle = (count + 1) // 2
+    return min(1.0, count / middle * float(np.sort(p_values)[middle - 1])) if count else math.nan
+
+
+def temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature whose probabilities have the least cross-entropy (arXiv 1706.04599); above 1 they are softened.
+
+    NaN where none between 0.01 and 100 is best: every example is right, or a uniform guess does better.
+    """
+    from scipy.optimize import brentq
+
+    scores = log_probabilities.astype(np.float64)
+    scores -= scores.max(axis=1, keepdims=True)
+    right = float(np.take_along_axis(scores, labels[:, None].astype(int), 1).mean())
+
+    def slope(log_coldness: float) -> float:
+        """Of the cross-entropy against the inverse temperature, in which it is convex."""
+        shares = np.exp(math.exp(log_coldness) * scores)
+        return float(((shares * scores).sum(axis=1) / shares.sum(axis=1)).mean()) - right
+
+    low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)
+    if not slope(low) < 0 < slope(high):
+        return math.nan
+    return math.exp(-float(brentq(slope, low, high, xtol=1e-7)))

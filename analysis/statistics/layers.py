@@ -1,0 +1,94 @@
+"""The weights inside: how each tensor's entries are distributed, in members and in what is merged of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.errors import NothingToDrawError
+from analysis.frames import UNIT, over_pools, refuse_duplicates, refuse_mixture, require
+from analysis.groups import numbered
+
+SHAPES = {
+    "std": "std",
+    "skewness": "skewness",
+    "kurtosis": "excess kurtosis",
+    "qq_correlation": "QQ correlation",
+    "norm": "norm",
+}
+VARIANCE, SCOPE = "variance ratio", "scope mismatch"
+QUANTITIES = (*SHAPES.values(), VARIANCE, SCOPE)
+KIND = ("method", "settings", "n_members", "tensor")
+
+
+def layers(
+    layers: pd.DataFrame,
+    *,
+    by: Sequence[str] = ("population", "method", "settings", "n_members", "depth", "tensor", "role"),
+) -> pd.DataFrame:
+    """Seven measures of each tensor, from the input on: per model or pair, then mean in each pool, then t over pools.
+
+    Of every model: standard deviation, skewness, excess kurtosis, QQ correlation (against a Gaussian) and Euclidean
+    norm of the tensor's entries. No p value of a test for a Gaussian: with 100,000 entries it rejects always.
+    Variance ratio, of merges: the variance of the merged entries over the mean of its members' variances. For a mean of
+    N members whose entries correlate by rho it is (1 + (N - 1) rho) / N by arithmetic alone: shrinkage is no finding.
+    Scope mismatch (2408.12237), of members: the mean over pairs of one pool of the Kullback-Leibler divergence between
+    the Gaussians of their means and standard deviations, averaged over both directions, in nats.
+    One row per group and `quantity`. What is not finite, a merge with a member that has no row, and tensors without
+    spread are left out and counted in `warnings`. Raises AnalysisError for a missing column, duplicated rows, or a
+    group that mixes methods, numbers of members or tensors.
+    """
+    columns = {"population", "pool_id", "model_id", "kind", "members", "mean", *KIND, *SHAPES, *by}
+    require(layers, sorted(columns))
+    if layers.empty:
+        raise NothingToDrawError("layers", "no rows of tensors")
+    refuse_duplicates(layers, ["model_id", "tensor"])
+    refuse_mixture(layers, by, KIND)
+    rows = layers.sort_values(["model_id", "tensor"], ignore_index=True)
+    keep, groups = list(dict.fromkeys([*by, "pool_id"])), [*by, "quantity"]
+    parts = {"model": _shapes(rows, keep), "merge": _ratios(rows, keep), "pair": _mismatches(rows, keep)}
+    estimand = "distribution of weights"
+    found = [over_pools(part, groups, estimand=estimand, noun=noun) for noun, part in parts.items() if len(part)]
+    estimates = pd.concat(found)
+    estimates["quantity"] = pd.Categorical(estimates["quantity"], QUANTITIES, ordered=True)
+    return estimates.sort_values(groups, kind="stable", ignore_index=True).astype({"quantity": str})
+
+
+def _finite(values: pd.DataFrame, otherwise: str) -> pd.DataFrame:
+    """The values with the reason for which they are left out: `otherwise` where they are not finite."""
+    finite = np.isfinite(values["value"].to_numpy(np.float64, na_value=np.nan))
+    return values.assign(reason=np.where(finite, "", otherwise))
+
+
+def _shapes(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
+    """One value per model, tensor and measure of shape."""
+    parts = [rows[keep].assign(quantity=name, value=rows[column]) for column, name in SHAPES.items()]
+    return _finite(pd.concat(parts, ignore_index=True), "not finite")
+
+
+def _ratios(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
+    """The variance of each merged tensor over the mean variance of its members' tensors."""
+    merged = rows[rows["kind"] == "merge"]
+    single = rows[rows["kind"] == "member"].astype({"model_id": object, "tensor": object})
+    known = single.set_index(["model_id", "tensor"])["std"] ** 2
+    each = merged[["members", "tensor"]].astype({"tensor": object}).explode("members")
+    own = pd.Series(known.reindex(pd.MultiIndex.from_frame(each)).to_numpy(), each.index).groupby(level=0)
+    # A missing member makes the mean NaN, not a mean of the others.
+    mean = own.mean().where(own.count() == own.size())
+    ratio = merged["std"] ** 2 / mean.where(mean > 0)
+    return _finite(merged[keep].assign(quantity=VARIANCE, value=ratio), "no spread, or a member without a row")
+
+
+def _mismatches(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
+    """The divergence of each pair of members of a pool, tensor by tensor."""
+    key = [*UNIT, "tensor"]
+    rows = rows.assign(model=numbered(rows, ["model_id"])[0])
+    first = rows.loc[rows["kind"] == "member", list(dict.fromkeys([*key, *keep, "model", "mean", "std"]))]
+    pairs = first.merge(first[[*key, "model", "mean", "std"]], on=key, suffixes=("", "_b"))
+    pairs = pairs[pairs["model"] < pairs["model_b"]]
+    # Both directions together: the logarithms cancel.
+    one, other, apart = pairs["std"] ** 2, pairs["std_b"] ** 2, (pairs["mean"] - pairs["mean_b"]) ** 2
+    value = ((one + apart) / other.where(other > 0) + (other + apart) / one.where(one > 0)) / 4 - 0.5
+    return _finite(pairs[keep].assign(quantity=SCOPE, value=value), "no spread")

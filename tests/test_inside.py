@@ -1,0 +1,226 @@
+"""Inside the weights: shapes of tensors against plain computations, templates against permuted classes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import rows
+from scipy import stats
+
+from analysis.errors import AnalysisError
+from analysis.load import load
+from analysis.statistics.layers import SCOPE, VARIANCE, layers
+from analysis.statistics.patterns import patterns
+
+Weights = dict[tuple[int, int], np.ndarray]
+
+
+def entries(pools: int = 3, members: int = 4, size: int = 500) -> Weights:
+    """One tensor per member of each pool, whose members resemble each other."""
+    random, made = np.random.default_rng(2), {}
+    for pool in range(pools):
+        shared = random.normal(0.1, 1 + 0.1 * pool, size)
+        for member in range(members):
+            made[pool, member] = shared + (1 + 0.2 * member) * random.standard_t(6, size) + 0.05 * member
+    return made
+
+
+def described(tensor: np.ndarray, pool: int, members: tuple[int, ...]) -> dict[str, Any]:
+    row = rows.layers(pools=pool + 1, members=max(members) + 1)[0] | rows._model(pool, members, "people")
+    shapes = {"mean": tensor.mean(), "std": tensor.std(), "skewness": stats.skew(tensor)}
+    return row | shapes | {"kurtosis": stats.kurtosis(tensor), "norm": float(np.linalg.norm(tensor))}
+
+
+def tensors(made: Weights, size: int = 2) -> pd.DataFrame:
+    """Rows of every member and of the uniform soup of every subset of one size."""
+    told = [described(tensor, pool, (member,)) for (pool, member), tensor in made.items()]
+    for pool in sorted({pool for pool, _ in made}):
+        own = [member for where, member in made if where == pool]
+        for subset in itertools.combinations(own, size):
+            soup = np.mean([made[pool, member] for member in subset], axis=0)
+            told.append(described(soup, pool, subset))
+    return rows.frame(told, "layers")
+
+
+def test_shapes_are_means_over_pools_of_the_mean_over_models() -> None:
+    made = entries()
+    found = layers(tensors(made)).set_index(["n_members", "quantity"])
+    for name, of in (("std", np.std), ("skewness", stats.skew), ("excess kurtosis", stats.kurtosis)):
+        pools = [np.mean([of(tensor) for (pool, _), tensor in made.items() if pool == which]) for which in range(3)]
+        interval = stats.ttest_1samp(pools, 0).confidence_interval(0.95)
+        told = found.loc[(1, name), ["estimate", "low", "high"]].to_numpy(float)
+        np.testing.assert_allclose(told, [np.mean(pools), interval.low, interval.high], rtol=1e-9)
+    assert found["p"].isna().all()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_variance_ratio_is_the_identity_of_correlated_entries(size: int) -> None:
+    made, expected = entries(), []
+    for pool in range(3):
+        own = np.stack([made[pool, member] for member in range(4)])
+        ratios = []
+        for subset in itertools.combinations(range(4), size):
+            covariance = np.cov(own[list(subset)], bias=True)
+            ratios.append(covariance.mean() / np.trace(covariance) * size)
+        expected.append(np.mean(ratios))
+    found = layers(tensors(made, size)).set_index(["quantity", "n_members"])
+    assert found.loc[(VARIANCE, size), "estimate"] == pytest.approx(np.mean(expected))
+    assert VARIANCE not in found.loc[found.index.get_level_values("n_members") == 1].index
+
+
+def test_members_of_equal_variance_shrink_as_arithmetic_says() -> None:
+    rho, n, size = 0.3, 3, 200_000
+    random = np.random.default_rng(0)
+    shared = random.standard_normal(size)
+    each = math.sqrt(rho) * shared + math.sqrt(1 - rho) * random.standard_normal((2, n, size))
+    made = {(pool, member): each[pool, member] for pool in range(2) for member in range(n)}
+    found = layers(tensors(made, n)).set_index("quantity")
+    assert found.loc[VARIANCE, "estimate"] == pytest.approx((1 + (n - 1) * rho) / n, rel=0.01)
+
+
+def test_the_mismatch_is_the_divergence_of_two_gaussians_both_ways() -> None:
+    made = entries(pools=1, members=2)
+    first, second = (stats.norm(tensor.mean(), tensor.std()) for tensor in made.values())
+    x = np.linspace(-40, 40, 400_001)
+    both = [np.trapezoid(p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), x) for p, q in ((first, second), (second, first))]
+    found = layers(tensors(made)).set_index("quantity").loc[SCOPE]
+    assert found["estimate"] == pytest.approx(np.mean(both), rel=1e-6)
+    assert found["n_members"] == 1
+
+
+def test_equal_members_do_not_mismatch() -> None:
+    made = entries(members=1)
+    twins = {(pool, member): made[pool, 0] for pool in range(3) for member in range(2)}
+    found = layers(tensors(twins)).set_index("quantity")
+    assert found.loc[SCOPE, "estimate"] == pytest.approx(0, abs=1e-12)
+    assert found.loc[VARIANCE, "estimate"] == pytest.approx(1)
+
+
+def test_tensors_that_cannot_be_described_are_counted() -> None:
+    frame = tensors(entries())
+    first = frame["model_id"] == "people-0-0"
+    still = layers(frame.assign(std=frame["std"].mask(first, 0.0))).set_index(["quantity", "n_members"])
+    assert still.loc[(SCOPE, 1), "warnings"] == ("3 pairs left out: no spread",)
+    assert still.loc[(SCOPE, 1), "n_units"] == 3
+    lost = layers(frame[~first]).set_index(["quantity", "n_members"])
+    assert lost.loc[(VARIANCE, 2), "warnings"] == ("3 merges left out: no spread, or a member without a row",)
+    wild = layers(frame.assign(kurtosis=frame["kurtosis"].mask(first, np.inf))).set_index(["quantity", "n_members"])
+    assert wild.loc[("excess kurtosis", 1), "warnings"] == ("1 model left out: not finite",)
+
+
+def test_members_alone_have_no_variance_ratio() -> None:
+    frame = tensors(entries())
+    found = layers(frame[frame["kind"] == "member"])
+    assert set(found["quantity"]) == {"std", "skewness", "excess kurtosis", "QQ correlation", "norm", SCOPE}
+
+
+def test_unlike_models_are_never_mixed() -> None:
+    with pytest.raises(AnalysisError, match="mixes several values of `n_members`"):
+        layers(rows.frame(rows.layers(), "layers"), by=["population", "method", "settings", "tensor"])
+    made = rows.frame(rows.templates(), "templates")
+    shuffled = made.assign(model_id="s" + made["model_id"], labels="shuffled")
+    with pytest.raises(AnalysisError, match="mixes several values of `labels`"):
+        patterns(pd.concat([made, shuffled]), by=["population", "method", "settings", "n_members"])
+
+
+def resemblances(matrices: dict[tuple[int, int], np.ndarray], **values: Any) -> pd.DataFrame:
+    """Templates of members (pool, index), from their matrix of correlations."""
+    made = []
+    for (pool, member), matrix in matrices.items():
+        row = rows.templates(pools=1, members=1, classes=1)[0] | rows._model(pool, (member,), "people") | values
+        places = itertools.product(range(len(matrix)), repeat=2)
+        made += [row | {"template_class": a, "mean_class": b, "correlation": float(matrix[a, b])} for a, b in places]
+    return rows.frame(made, "templates")
+
+
+def test_a_pattern_by_hand() -> None:
+    one = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.1], [0.0, 0.2, 0.7]])
+    found = patterns(resemblances({(0, 0): one, (0, 1): 0 * one, (1, 0): one})).iloc[0]
+    whole = 0.8 - 0.1
+    assert found["estimate"] == pytest.approx((whole / 2 + whole) / 2)
+    assert found["permutation_p"] == 1 / 6
+    assert (found["n_units"], found["verdict"]) == (2, "inconclusive")
+
+
+def score(matrix: np.ndarray) -> float:
+    """T, as the definition says it."""
+    c = len(matrix)
+    return float(np.trace(matrix) / c - (matrix.sum() - np.trace(matrix)) / (c * (c - 1)))
+
+
+def test_exact_permutations_are_those_of_scipy() -> None:
+    random = np.random.default_rng(4)
+    matrices = {(pool, member): random.normal(0.1 * np.eye(5)) for pool in range(3) for member in range(2)}
+    mean = np.mean(list(matrices.values()), axis=0)
+
+    def permuted(order: np.ndarray) -> float:
+        return score(mean[:, order.astype(int)])
+
+    kind = {"permutation_type": "pairings", "alternative": "greater", "n_resamples": np.inf}
+    reference = stats.permutation_test((np.arange(5),), permuted, vectorized=False, **kind)
+    found = patterns(resemblances(matrices)).iloc[0]
+    assert found["estimate"] == pytest.approx(permuted(np.arange(5)))
+    assert found["permutation_p"] == pytest.approx(reference.pvalue)
+    assert 0.01 < found["permutation_p"] < 0.99
+    pools = [np.mean([score(matrices[pool, member]) for member in range(2)]) for pool in range(3)]
+    against = stats.ttest_1samp(pools, 0)
+    interval = against.confidence_interval()
+    np.testing.assert_allclose([found["low"], found["high"]], [interval.low, interval.high])
+    assert found["p"] == pytest.approx(against.pvalue)
+
+
+def test_drawn_permutations_are_near_the_exact_share_and_follow_their_seed() -> None:
+    # Diagonals of 1 and a rest of 0: T is as large only if no class moves, 1 / 8! of all permutations.
+    sharp = resemblances({(pool, 0): np.eye(8) for pool in range(2)})
+    assert patterns(sharp)["permutation_p"].item() == 1 / 10_001
+    # Two templates alike: any order with at least the one fixed point that counts, so the share is 1 / 8.
+    loose = np.zeros((8, 8))
+    loose[0, 0] = 1.0
+    made = resemblances({(pool, 0): loose for pool in range(2)})
+    first, again, other = (patterns(made, seed=seed)["permutation_p"].item() for seed in (0, 0, 1))
+    assert first == again != other
+    assert first == pytest.approx(1 / 8, abs=0.015)
+
+
+def test_templates_without_a_pair_or_a_number_are_left_out_and_counted() -> None:
+    made = resemblances({(pool, member): np.eye(3) for pool in range(2) for member in range(2)})
+    hole = (made["model_id"] == "people-0-0") & (made["template_class"] == 0) & (made["mean_class"] == 1)
+    found = patterns(made[~hole]).iloc[0]
+    assert (found["estimate"], found["warnings"][0]) == (1.0, "1 model left out: not every pair of classes")
+    found = patterns(made.assign(correlation=made["correlation"].mask(hole))).iloc[0]
+    assert (found["n_units"], found["warnings"][0]) == (2, "1 model left out: a correlation is not finite")
+    none = patterns(made[made["template_class"] != made["mean_class"]]).iloc[0]
+    assert (none["n_units"], math.isnan(none["permutation_p"])) == (0, True)
+
+
+def test_models_of_different_classes_are_never_one_pattern() -> None:
+    few, many = (resemblances({(pool, 0): np.eye(count)}) for pool, count in enumerate((3, 4)))
+    with pytest.raises(AnalysisError, match="different classes"):
+        patterns(pd.concat([few, many]))
+    assert len(patterns(pd.concat([few, many.assign(population="others")]))) == 2
+
+
+def test_shuffled_labels_and_trainings_are_rows_of_their_own() -> None:
+    matrices = {(pool, 0): np.eye(4) for pool in range(2)}
+    parts = [resemblances(matrices, weight_decay=wd, labels=kind) for wd in (0.1, 1.0) for kind in ("true", "shuffled")]
+    whole = pd.concat([part.assign(model_id=f"{i}" + part["model_id"]) for i, part in enumerate(parts)])
+    found = patterns(whole)
+    assert list(zip(found["weight_decay"], found["labels"], strict=True)) == [
+        (0.1, "shuffled"),
+        (0.1, "true"),
+        (1.0, "shuffled"),
+        (1.0, "true"),
+    ]
+
+
+def test_a_run_folder_gives_what_its_rows_give(tmp_path: Path) -> None:
+    run = load(rows.run_folder(tmp_path / "run"))
+    plain = rows.tables()
+    pd.testing.assert_frame_equal(layers(run.table("layers")), layers(plain["layers"]), check_exact=True)
+    pd.testing.assert_frame_equal(patterns(run.table("templates")), patterns(plain["templates"]), check_exact=True)

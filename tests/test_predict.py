@@ -1,0 +1,459 @@
+"""Kinship and gain, components of variance, and costs: exact values against other computations of the same."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from analysis.components import crossed, estimates, moments, stacked
+from analysis.errors import AnalysisError
+from analysis.load import load
+from analysis.pairwise import Pairs, left_out_r2, partial_slopes, rank_correlation
+from analysis.qap import qap, qap_p
+from analysis.statistics.pareto import front, pareto
+from analysis.statistics.predict_gain import predict_gain
+from analysis.statistics.variance import variance
+
+Array = NDArray[np.float64]
+
+
+def merged(gains: dict[int, dict[tuple[int, int], float]], level: float = 0.9) -> pd.DataFrame:
+    """Members of unequal accuracy, and pairs of each pool whose soups gain what is given."""
+    made = []
+    for pool, of in gains.items():
+        own = {index: level + 0.01 * (index - pool) for index in sorted({index for pair in of for index in pair})}
+        made += [rows.candidate(pool, (index,), "single", accuracy=value) for index, value in own.items()]
+        for (a, b), gain in of.items():
+            made.append(rows.candidate(pool, (a, b), "uniform_soup", accuracy=(own[a] + own[b]) / 2 + gain))
+    return rows.frame(made)
+
+
+def drawn(pools: int = 4, members: int = 5, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, list[Pairs]]:
+    """Candidates, pairs, and the same as dyads with two predictors."""
+    random = np.random.default_rng(seed)
+    gains: dict[int, dict[tuple[int, int], float]] = {}
+    made, dyads = rows.pairs(pools=pools, members=members, seed=seed), []
+    ends = list(itertools.combinations(range(members), 2))
+    for pool in range(pools):
+        own = [row for row in made if row["pool"] == pool]
+        features = np.array([[row["l2_distance"], row["cosine"]] for row in own])
+        gain = 0.01 * pool + 0.02 * features[:, 0] - 0.03 * features[:, 1] + 0.005 * random.standard_normal(len(own))
+        gains[pool] = dict(zip(ends, gain.tolist(), strict=True))
+        dyads.append(Pairs(f"people-{pool}", np.array(ends), features, gain))
+    return merged(gains), rows.frame(made, "pairs"), dyads
+
+
+def asked(candidates: pd.DataFrame, pairs: pd.DataFrame, *predictors: str, **values: Any) -> pd.DataFrame:
+    found = predict_gain(candidates, pairs, predictors=predictors or ("l2_distance", "cosine"), **values)
+    return found.set_index(["predictor", "quantity"])
+
+
+def test_rank_correlations_are_spearmans_averaged_as_fishers_z() -> None:
+    candidates, pairs, dyads = drawn()
+    found = asked(candidates, pairs).loc["cosine", "rank correlation"]
+    each = [stats.spearmanr(pool.features[:, 1], pool.target).statistic for pool in dyads]
+    reference = stats.ttest_1samp(np.arctanh(each), 0)
+    interval = reference.confidence_interval()
+    ends = np.tanh([np.arctanh(each).mean(), interval.low, interval.high])
+    np.testing.assert_allclose(found[["estimate", "low", "high"]].astype(float), ends, rtol=1e-9)
+    assert found["p"] == pytest.approx(reference.pvalue)
+    assert (found["n_units"], found["n_pairs"], found["unit"]) == (4, 40, "pool")
+
+
+def test_the_left_out_r2_is_of_lines_that_were_fitted_elsewhere() -> None:
+    candidates, pairs, dyads = drawn()
+    each = []
+    for left in dyads:
+        others = [pool for pool in dyads if pool is not left]
+        x = np.concatenate([pool.features[:, 0] - pool.features[:, 0].mean() for pool in others])
+        y = np.concatenate([pool.target - pool.target.mean() for pool in others])
+        slope = (x @ y) / (x @ x)
+        error = left.target - left.target.mean() - slope * (left.features[:, 0] - left.features[:, 0].mean())
+        each.append(1 - error.var() / left.target.var())
+    found = asked(candidates, pairs).loc["l2_distance", "leave-pool-out R²"]
+    assert found["estimate"] == pytest.approx(np.mean(each))
+    assert found["se"] == pytest.approx(np.std(each, ddof=1) / 2)
+    assert found["p"] is None or math.isnan(found["p"])
+
+
+def standardised(pools: list[Pairs]) -> tuple[Array, Array]:
+    x = np.concatenate([stats.zscore(pool.features) / math.sqrt(len(pool.target)) for pool in pools])
+    y = np.concatenate([stats.zscore(pool.target) / math.sqrt(len(pool.target)) for pool in pools])
+    return x, y
+
+
+def test_partial_slopes_are_of_one_regression_in_standardised_pools() -> None:
+    candidates, pairs, dyads = drawn()
+    found = asked(candidates, pairs)
+    slopes = np.linalg.lstsq(*standardised(dyads), rcond=None)[0]
+    np.testing.assert_allclose(found.xs("partial slope", level=1)["estimate"], slopes)
+    without = [np.linalg.lstsq(*standardised([*dyads[:k], *dyads[k + 1 :]]), rcond=None)[0] for k in range(4)]
+    errors = np.sqrt(3 / 4 * ((without - np.mean(without, axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_allclose(found.xs("partial slope", level=1)["se"], errors)
+    together = found.loc["jointly", "leave-pool-out R²"]
+    assert together["estimate"] == pytest.approx(np.mean(left_out_r2(dyads)))
+    assert together["estimate"] > found.loc["cosine", "leave-pool-out R²"]["estimate"]
+
+
+def naive_studentised(pools: list[Pairs], orders: list[tuple[int, ...]], column: int = 0) -> tuple[float, float]:
+    """Slope and studentised slope of a relabelled feature, by loops over pairs and members."""
+    tables, begin = [], 0
+    x, y = standardised(pools)
+    others = np.delete(x, column, 1)
+    left = x[:, column] - others @ np.linalg.pinv(others) @ x[:, column]
+    for pool in pools:
+        tables.append({frozenset(pair): left[begin + k] for k, pair in enumerate(pool.ends.tolist())})
+        begin += len(pool.ends)
+    names, feature = [], []
+    for number, (pool, order, table) in enumerate(zip(pools, orders, tables, strict=True)):
+        values = np.array([table[frozenset((order[a], order[b]))] for a, b in pool.ends.tolist()])
+        feature.append(values)
+        names += [((number, a), (number, b)) for a, b in pool.ends.tolist()]
+    design = np.column_stack([np.concatenate(feature), others])
+    slopes = np.linalg.lstsq(design, y, rcond=None)[0]
+    error = y - design @ slopes
+    part = design[:, 0] - others @ np.linalg.pinv(others) @ design[:, 0]
+    scores: dict[Any, float] = {}
+    for ends, one in zip(names, part * error, strict=True):
+        for end in ends:
+            scores[end] = scores.get(end, 0.0) + one
+    spread = math.sqrt(sum(score**2 for score in scores.values())) / (part @ part)
+    return float(slopes[0]), float(slopes[0] / spread)
+
+
+def test_slopes_and_their_errors_are_those_of_loops_over_pairs() -> None:
+    _, _, dyads = drawn()
+    slopes, studentised = qap(dyads, 1, permutations=0, seed=0)
+    same = [tuple(range(5))] * 4
+    np.testing.assert_allclose([slopes[0], studentised[0]], naive_studentised(dyads, same, 1))
+    assert slopes[0] == pytest.approx(partial_slopes(dyads)[0][1])  # type: ignore[index]
+    alone = [Pairs(pool.pool_id, pool.ends, pool.features[:, :1], pool.target).ranked() for pool in dyads]
+    mean = np.mean([rank_correlation(pool) for pool in alone])
+    assert qap(alone, 0, permutations=0, seed=0)[0][0] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("n_features", [1, 2])
+def test_relabelled_members_give_what_all_relabellings_give(n_features: int) -> None:
+    _, _, dyads = drawn(pools=2, members=4)
+    noise = np.random.default_rng(1).standard_normal((2, 6))
+    pools = [Pairs(p.pool_id, p.ends, p.features[:, :n_features], y) for p, y in zip(dyads, noise, strict=True)]
+    orders = itertools.product(itertools.permutations(range(4)), repeat=2)
+    every = np.array([naive_studentised(pools, list(order)) for order in orders])
+    slopes, studentised = qap(pools, 0, permutations=4000, seed=1)
+    assert np.isin(slopes.round(9), every[:, 0].round(9)).all()
+    exact = (np.abs(every[:, 1]) >= abs(every[0, 1]) * (1 - 1e-9)).mean()
+    assert 0.02 < exact < 0.98
+    assert qap_p(studentised) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 4000))
+
+
+def test_the_p_of_relabelling_depends_on_the_seed_alone() -> None:
+    candidates, pairs, _ = drawn()
+    first, again, other = (asked(candidates, pairs, seed=seed)["qap_p"].dropna() for seed in (0, 0, 1))
+    pd.testing.assert_series_equal(first, again)
+    assert (first != other).any()
+    np.testing.assert_allclose(first, other, atol=0.06)
+
+
+def test_a_perfect_order_stays_finite() -> None:
+    gains = {pool: {pair: 0.01 * k for k, pair in enumerate(itertools.combinations(range(4), 2))} for pool in range(2)}
+    told = rows.pairs(pools=2)
+    for k, row in enumerate(told):
+        row["l2_distance"] = float(k)
+    found = asked(merged(gains), rows.frame(told, "pairs"), "l2_distance").loc["l2_distance", "rank correlation"]
+    assert found["estimate"] == pytest.approx(1 - 6 / (6**3 - 6))
+    assert "no spread between pools" in found["warnings"][-1]
+
+
+def test_what_is_left_out_is_told() -> None:
+    candidates, pairs, dyads = drawn(pools=3)
+    pairs["task_cosine"], pairs.loc[0, "cosine"] = np.nan, np.nan
+    pool, row = pairs["pool"] == 2, pairs["index_b"] > 2
+    names = ("l2_distance", "cosine", "task_cosine")
+    found = asked(candidates, pairs[~(pool & row)], *names)
+    slope = found.loc["cosine", "partial slope"]
+    assert slope["warnings"] == (
+        "`task_cosine` skipped: no values",
+        "1 pair left out: no cosine",
+        "7 pairs left out: no row in `pairs`",
+        "1 pool left out: fewer than 4 members with usable pairs",
+    )
+    assert (slope["n_units"], slope["n_pairs"]) == (2, 19)
+    assert found.loc["l2_distance", "rank correlation"]["n_pairs"] == 20
+    each = [stats.spearmanr(p.features[k:, 1], p.target[k:]).statistic for p, k in zip(dyads[:2], (1, 0), strict=True)]
+    expected = np.tanh(np.arctanh(each).mean())
+    assert found.loc["cosine", "rank correlation"]["estimate"] == pytest.approx(expected)
+    assert set(found.index.get_level_values(0)) == {"l2_distance", "cosine", "jointly"}
+
+
+def test_pools_without_spread_and_members_without_a_row_are_told() -> None:
+    candidates, pairs, _ = drawn(pools=3)
+    flat = candidates["accuracy"].mask(candidates["pool"] == 0, 0.5)
+    first = candidates["members"].map(lambda members: list(members) == ["people-1-0"])
+    found = asked(candidates.assign(accuracy=flat)[~first], pairs, "cosine").loc["cosine", "rank correlation"]
+    assert found["warnings"] == (
+        "4 pairs left out: no `single` of a member",
+        "1 pool left out: all gains are equal",
+    )
+    assert found["n_units"] == 2
+
+
+def test_pairs_that_were_not_merged_are_no_loss() -> None:
+    candidates, pairs, dyads = drawn()
+    some = candidates[(candidates["method"] == "single") | (np.arange(len(candidates)) % 3 > 0)]
+    found = asked(some, pairs, "cosine").loc["cosine", "rank correlation"]
+    assert found["warnings"] == ()
+    assert 0 < found["n_pairs"] < sum(len(pool.target) for pool in dyads)
+
+
+def test_whoever_comes_first_in_a_pair_changes_nothing() -> None:
+    candidates, pairs, _ = drawn()
+    turned = pairs.rename(columns={"member_a": "member_b", "member_b": "member_a"})
+    pd.testing.assert_frame_equal(asked(candidates, turned), asked(candidates, pairs))
+
+
+def test_one_pool_has_a_p_of_its_members_but_no_interval() -> None:
+    candidates, pairs, _ = drawn(pools=1)
+    found = asked(candidates, pairs)
+    assert np.isinf(found["high"]).all()
+    assert found["qap_p"].notna().tolist() == [True, False, True, False, True, True, False]
+
+
+def test_predictors_that_repeat_each_other_have_no_slopes() -> None:
+    candidates, pairs, _ = drawn()
+    found = asked(candidates, pairs.assign(cosine=2 * pairs["l2_distance"]))
+    slopes = found.xs("partial slope", level=1)
+    assert slopes[["estimate", "qap_p"]].isna().all(axis=None)
+    assert "repeat each other" in slopes["warnings"].iloc[0][-1]
+
+
+def test_a_merge_that_no_pair_had_is_told() -> None:
+    candidates, pairs, _ = drawn()
+    with pytest.raises(AnalysisError, match=r"no pairs merged by `uniform_sup`\nhint: did you mean `uniform_soup`"):
+        predict_gain(candidates, pairs, label="uniform_sup")
+    with pytest.raises(AnalysisError, match="no values of `cka`"):
+        predict_gain(candidates, pairs.assign(cka=np.nan), predictors=["cka"])
+
+
+def design(members: int, sizes: tuple[int, ...]) -> tuple[Array, NDArray[np.intp]]:
+    """(subsets, members) shares of all subsets of these sizes, and the position of each one's size."""
+    subsets = [subset for size in sizes for subset in itertools.combinations(range(members), size)]
+    shares = np.array([[(k in subset) / len(subset) for k in range(members)] for subset in subsets])
+    return shares, np.array([sizes.index(len(subset)) for subset in subsets])
+
+
+def test_moments_are_rao_s() -> None:
+    random = np.random.default_rng(3)
+    shares, size = design(5, (2, 3, 4))
+    picks = [np.sort(random.choice(len(size), n, replace=False)) for n in (12, 9, 20, 7)]
+    values = [random.standard_normal(len(pick)) for pick in picks]
+    parts = [moments(shares[pick], size[pick], y, 3) for pick, y in zip(picks, values, strict=True)]
+    x, y = np.eye(3)[np.concatenate([size[pick] for pick in picks])], np.concatenate(values)
+    pool = np.repeat(np.arange(4), [len(pick) for pick in picks])
+    together, a = (pool[:, None] == pool).astype(float), np.concatenate([shares[pick] for pick in picks])
+    kernels = [together, together * (a @ a.T), np.eye(len(y))]
+    residual = np.eye(len(y)) - x @ np.linalg.pinv(x)
+    # Least squares of all products of residuals on their expectations.
+    expected = np.column_stack([(residual @ kernel @ residual).ravel() for kernel in kernels])
+    products = np.outer(residual @ y, residual @ y).ravel()
+    reference = np.linalg.lstsq(expected, products, rcond=None)[0]
+    np.testing.assert_allclose(estimates(stacked(parts).total()), reference, rtol=1e-8)
+    three = stacked(parts[1:]).total()
+    np.testing.assert_allclose(estimates(stacked(parts).without())[0], estimates(three), rtol=1e-8)
+
+
+def test_moments_of_a_balanced_design_are_those_of_restricted_likelihood() -> None:
+    random = np.random.default_rng(1)
+    shares, size = design(6, (2,))
+    pools = [
+        random.normal(0, 3) + shares @ random.normal(0, 2, 6) + random.normal(0, 0.5, len(size)) for _ in range(10)
+    ]
+    found = estimates(stacked([moments(shares, size, y, 1) for y in pools]).total())
+    n = len(size)
+
+    def loss(logs: Array) -> float:
+        pool, member, subset = np.exp(logs)
+        cov = pool * np.ones((n, n)) + member * shares @ shares.T + subset * np.eye(n)
+        inverse, logdet = np.linalg.inv(cov), np.linalg.slogdet(cov)[1]
+        weight = 10 * inverse.sum()
+        mean = sum(inverse.sum(axis=0) @ y for y in pools) / weight
+        squares = sum((y - mean) @ inverse @ (y - mean) for y in pools)
+        return float(10 * logdet + math.log(weight) + squares)
+
+    best = optimize.minimize(loss, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11})
+    assert (found > 0).all()
+    np.testing.assert_allclose(found, np.exp(best.x), rtol=1e-4)
+
+
+def spread(values: dict[int, list[float]], size: int = 1) -> pd.DataFrame:
+    """Single members, or subsets of one size, with these accuracies in points."""
+    made = []
+    for pool, of in values.items():
+        subsets = itertools.combinations(range(len(of) if size == 1 else 4), size)
+        method = "single" if size == 1 else "uniform_soup"
+        made += [rows.candidate(pool, s, method, accuracy=y / 100) for s, y in zip(subsets, of, strict=True)]
+    return rows.frame(made)
+
+
+def members(inits: int = 0, orders: int = 1, pools: int = 3) -> pd.DataFrame:
+    """Members whose seeds are crossed, or not known."""
+    made = rows.members(pools=pools, members=max(inits, 1) * orders if inits else 4)
+    for row in made:
+        if inits:
+            row["init_seed"], row["order_seed"] = divmod(row["member_index"], orders)
+    return rows.frame(made, "members")
+
+
+def test_singles_have_the_components_of_a_balanced_one_way_layout() -> None:
+    found = variance(spread({0: [90, 92, 94, 96], 1: [81, 83, 80, 80], 2: [70, 78, 74, 74]}), members())
+    assert found["quantity"].tolist() == ["pool", "member"]
+    inside = np.mean([np.var(of, ddof=1) for of in ([90, 92, 94, 96], [81, 83, 80, 80], [70, 78, 74, 74])])
+    between = np.var([93, 81, 74], ddof=1) - inside / 4
+    np.testing.assert_allclose(found["estimate"], [between, inside])
+    np.testing.assert_allclose(found["share"], [between / (between + inside), inside / (between + inside)])
+    assert found["estimand"].eq("variance of accuracy in points²").all()
+
+
+def test_intervals_of_components_are_those_of_the_jackknife_over_pools() -> None:
+    frame = rows.frame(rows.candidates(pools=4))
+    frame = frame[frame["method"] == "uniform_soup"]
+    found, own = variance(frame, members(pools=4)), members(pools=4)
+    without = np.array([variance(frame[frame["pool"] != pool], own)["estimate"] for pool in range(4)])
+    errors = np.sqrt(3 / 4 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_allclose(found["se"], errors)
+    half = stats.t.ppf(0.975, 3) * errors
+    np.testing.assert_allclose(found["high"] - found["estimate"], half)
+    assert found["share"].sum() == pytest.approx(1)
+    shares = np.array([variance(frame[frame["pool"] != pool], own)["share"] for pool in range(4)])
+    wide = stats.t.ppf(0.975, 3) * np.sqrt(3 / 4 * ((shares - shares.mean(axis=0)) ** 2).sum(axis=0))
+    np.testing.assert_allclose(found["share_high"] - found["share"], wide)
+
+
+@pytest.mark.parametrize("size", [3, 4])
+def test_what_subsets_of_one_size_cannot_tell_is_no_number(size: int) -> None:
+    count = math.comb(4, size)
+    found = variance(
+        spread({pool: [90.0 + pool + 0.1 * k**2 for k in range(count)] for pool in range(3)}, size), members()
+    )
+    assert found["estimate"].isna().all()
+    assert found["warnings"].map(lambda told: "cannot tell this component" in told[-1]).all()
+
+
+def test_a_component_below_zero_is_told() -> None:
+    found = variance(spread({0: [90, 94, 90, 94], 1: [94, 90, 94, 90], 2: [92, 92, 90, 94]}), members())
+    below = found.set_index("quantity").loc["pool"]
+    assert below["estimate"] < 0
+    assert "below zero" in below["warnings"][-1]
+
+
+def test_crossed_seeds_tell_init_from_order() -> None:
+    tables = [np.array([[90.0, 91, 95], [80, 82, 84]]), np.array([[70.0, 71, 72], [75, 79, 80]])]
+    values = {pool: table.ravel().tolist() for pool, table in enumerate(tables)}
+    found = variance(spread(values), members(2, 3, pools=2)).set_index("quantity")
+    inside = []
+    for table in tables:
+        rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+        square = (rest**2).sum() / 2
+        rows_, columns = 3 * table.mean(1).var(ddof=1), 2 * table.mean(0).var(ddof=1)
+        inside.append([(rows_ - square) / 3, (columns - square) / 2, square])
+    noise = np.mean([a / 2 + b / 3 + c / 6 for a, b, c in inside])
+    pool = np.var([table.mean() for table in tables], ddof=1) - noise
+    np.testing.assert_allclose(found["estimate"], [pool, *np.mean(inside, axis=0)])
+    assert found.index.tolist() == ["pool", "init", "order", "residual"]
+    assert found["low"].tolist()[1] > -math.inf
+    assert found.loc["pool", "warnings"][-1].startswith(("too few pools", "below zero"))
+
+
+def test_crossed_components_are_right_on_average() -> None:
+    random, found = np.random.default_rng(5), []
+    for _ in range(3000):
+        pools = []
+        for _ in range(3):
+            init, order = random.normal(0, 2, (3, 1)), random.normal(0, 1, (1, 4))
+            pools.append(random.normal(0, 3) + init + order + random.normal(0, 0.5, (3, 4)))
+        found.append(crossed(pools))
+    error = np.std(found, axis=0) / math.sqrt(len(found))
+    assert (np.abs(np.mean(found, axis=0) - [9, 4, 1, 0.25]) < 4 * error).all()
+
+
+def test_pools_whose_seeds_are_not_crossed_are_left_out() -> None:
+    values = {pool: [90.0 + pool, 91, 94, 92] for pool in range(3)}
+    own = members(2, 2)
+    own.loc[own["member_id"] == "people-2-3", "order_seed"] = 7
+    found = variance(spread(values), own)
+    assert found["n_units"].eq(2).all()
+    assert found["warnings"].map(lambda told: told[0] == "1 pool left out: seeds not fully crossed").all()
+    nobody = variance(spread(values), own.assign(order_seed=own["member_index"]))
+    assert nobody["quantity"].tolist() == ["pool", "member"]
+
+
+def priced(**values: Any) -> pd.DataFrame:
+    return rows.frame(rows.members(), "members").assign(**{"forward_flops": 1_000_000, **values})
+
+
+def test_costs_count_the_networks() -> None:
+    made = rows.candidates()
+    for k, row in enumerate(made):
+        row["merge_seconds"], row["evaluate_seconds"] = 1.0, float(k % 3)
+        if row["method"] == "logit_average":
+            row |= {"repair": "reset_bn", "repair_settings": '{"examples": 512}'}
+    found = pareto(rows.frame(made), priced()).set_index(["label", "n_members"])
+    soup, logits = found.loc["uniform_soup", 3], found.loc["logit_average + reset_bn (examples=512)", 3]
+    assert (soup["networks"], soup["forward_flops"], soup["stored_parameters"]) == (1, 1_000_000, 12_345)
+    assert (logits["networks"], logits["forward_flops"], logits["stored_parameters"]) == (3, 3_000_000, 37_035)
+    assert math.isnan(soup["data_used"])
+    assert logits["data_used"] == 512
+    assert found["seconds"].between(1, 3).all()
+    unknown = pareto(rows.frame(made), priced(forward_flops=None))
+    assert unknown["forward_flops"].isna().all()
+    assert unknown["on_front"].tolist() == found["on_front"].tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5)), min_size=1, max_size=12))
+def test_the_front_is_what_nothing_dominates(points: list[tuple[int, int]]) -> None:
+    costs, values = np.array(points).T
+    found = front(values[None].astype(float), costs)[0]
+    for k, (cost, value) in enumerate(points):
+        beaten = any(c <= cost and v >= value and (c < cost or v > value) for c, v in points)
+        assert found[k] == (not beaten)
+
+
+def test_the_share_on_the_front_is_that_of_resampled_pools() -> None:
+    made = []
+    for pool, (soup, single) in enumerate([(0.9, 0.8), (0.7, 0.75)]):
+        made.append(rows.candidate(pool, (0, 1), "uniform_soup", accuracy=soup))
+        made.append(rows.candidate(pool, (0,), "single", accuracy=single))
+    found = pareto(rows.frame(made), priced()).set_index("label")
+    # Both pools in every order but twice the second: three of four.
+    assert found["on_front"].to_dict() == {"uniform_soup": True, "single": False}
+    assert found.loc["uniform_soup", "on_front_share"] == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 2000))
+    assert found["on_front_share"].sum() == pytest.approx(1)
+
+
+def test_a_lower_loss_is_better_and_what_failed_is_not_on_the_front() -> None:
+    made = [rows.candidate(0, (0, 1), "uniform_soup", cross_entropy=0.2, accuracy=0.1)]
+    made += [rows.candidate(0, (0,), "single", cross_entropy=0.4, accuracy=0.9)]
+    made += [rows.candidate(0, (0, 1), "greedy_soup", status="failed", cross_entropy=None, accuracy=None)]
+    found = pareto(rows.frame(made), priced(), metric="cross_entropy").set_index("label")["on_front"]
+    assert found.to_dict() == {"uniform_soup": True, "single": False, "greedy_soup": False}
+    assert pareto(rows.frame(made), priced()).set_index("label")["on_front"]["single"]
+
+
+def test_a_run_as_it_is_loaded_gives_what_plain_rows_give(tmp_path: Path) -> None:
+    made = {"candidates": rows.candidates(), "members": rows.members(), "pairs": rows.pairs()}
+    plain = {name: rows.frame(own, name) for name, own in made.items()}
+    run = load(rows.write(tmp_path / "run", made))
+    for function, other in ((predict_gain, "pairs"), (variance, "members"), (pareto, "members")):
+        loaded = function(run.candidates, run.table(other))
+        pd.testing.assert_frame_equal(loaded, function(plain["candidates"], plain[other]))

@@ -1,0 +1,114 @@
+"""What paths and patterns say where there is nothing: a thousand made populations each, through the statistics."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.statistics.path import path
+from analysis.statistics.path_split_half import path_split_half
+from analysis.statistics.patterns import patterns
+from analysis.statistics.stages import BREAKS, stages
+
+pytestmark = pytest.mark.slow
+
+POPULATIONS, POOLS = 1000, 5
+
+
+def points(populations: int, weights: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Candidates along one path in each of five pools of every population, and the weight of each."""
+    grid = np.linspace(0, 1, weights).round(9)
+    series = np.repeat(np.arange(populations * POOLS), weights)
+    weight = np.tile(grid, populations * POOLS)
+    told = {value: json.dumps({"weight": value}) for value in grid.tolist()}
+    made = pd.DataFrame({"population": [f"p{one // POOLS:04}" for one in series], "pool_id": series.astype(str)})
+    made["settings"] = pd.Series(weight).map(told)
+    made["candidate_id"] = [f"{one}-{w}" for one, w in zip(made["pool_id"], weight, strict=True)]
+    made["members"] = [("a", "b")] * len(made)
+    made = made.assign(method="interpolation", split="test", protocol="correct", status="ok", scaling="none")
+    fixed = {"scaling_settings": "{}", "scaling_factor": 1.0, "scaling_members": "all", "alignment": "none"}
+    return made.assign(**fixed, alignment_settings="{}", repair="none", repair_settings="{}"), weight
+
+
+def flat(seed: int, weights: int, examples: int, wrong: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Paths that are flat but for the luck of their examples, drawn anew at each point, and their predictions."""
+    made, _ = points(POPULATIONS, weights)
+    right = np.random.default_rng(seed).random((len(made), examples)) > wrong
+    packed = np.packbits(right, axis=1)
+    said = made[["candidate_id", "split"]].assign(n_examples=examples, correct=[row.tobytes() for row in packed])
+    return made.assign(accuracy=right.mean(axis=1)), said
+
+
+def test_by_halves_the_barrier_of_a_flat_noisy_path_is_zero() -> None:
+    examples, wrong = 200, 0.1
+    candidates, predictions = flat(1, 21, examples, wrong)
+    noise = math.sqrt(wrong * (1 - wrong) / examples)
+    naive, honest = path(candidates, metric="accuracy"), path_split_half(candidates, predictions)
+    naive = naive[naive["quantity"] == "chord barrier"]
+    bias, left = naive["estimate"].mean() / noise, honest["estimate"].mean() / noise
+    assert 1.6 < bias < 2.2
+    assert abs(left) < 0.2 * bias
+    covered = ((honest["low"] <= 0) & (honest["high"] >= 0)).mean()
+    missed = (naive["low"] > 0).mean()
+    assert 0.93 <= covered <= 0.975
+    assert missed > 0.9
+
+
+def won(shape: Callable[[np.ndarray], np.ndarray], noise: float, weights: int, seed: int) -> pd.DataFrame:
+    """The stages of noisy paths of one shape; the share of populations with breakpoints is that of non-missing ones."""
+    made, weight = points(POPULATIONS, weights)
+    loss = shape(weight) + noise * np.random.default_rng(seed).standard_normal(len(weight))
+    found = stages(made.assign(cross_entropy=loss))
+    return found[found["quantity"].isin(BREAKS)]
+
+
+@pytest.mark.parametrize("weights", [11, 21])
+@pytest.mark.parametrize("shape", ["flat", "line", "quadratic"])
+def test_stages_are_rarely_found_where_there_are_none(shape: str, weights: int) -> None:
+    shapes = {"flat": np.zeros_like, "line": lambda w: 1 + w, "quadratic": lambda w: 1 + 4 * w * (1 - w)}
+    found = won(shapes[shape], 0.05, weights, seed=2)
+    share = found["estimate"].notna().mean()
+    assert share <= 0.10
+
+
+@pytest.mark.parametrize(("weights", "noise"), [(11, 0.02), (21, 0.05)])
+def test_stages_are_mostly_found_where_they_are_and_their_intervals_cover(weights: int, noise: float) -> None:
+    def broken(w: np.ndarray) -> np.ndarray:
+        return np.asarray(np.interp(w, [0, 0.42, 0.63, 1], [1.0, 1.1, 2.0, 2.1]))
+
+    found = won(broken, noise, weights, seed=3)
+    assert found["estimate"].notna().mean() > 0.9
+    for name, truth in zip(BREAKS, (0.42, 0.63), strict=True):
+        own = found[(found["quantity"] == name) & found["estimate"].notna()]
+        covered = ((own["low"] <= truth) & (truth <= own["high"])).mean()
+        assert 0.92 <= covered <= 0.98
+
+
+def smooth(random: np.random.Generator, shape: tuple[int, ...], pixels: int = 64) -> np.ndarray:
+    """Images of smooth noise along a row of pixels, centred over the last axis of `shape` and standardised."""
+    kernel = np.exp(-0.5 * (np.arange(-12, 13) / 4) ** 2)
+    noise = random.standard_normal((*shape, pixels + len(kernel) - 1))
+    windows = np.lib.stride_tricks.sliding_window_view(noise, len(kernel), axis=-1)
+    images = windows @ kernel
+    images -= images.mean(axis=-2, keepdims=True)
+    images -= images.mean(axis=-1, keepdims=True)
+    return np.asarray(images / np.linalg.norm(images, axis=-1, keepdims=True))
+
+
+@pytest.mark.parametrize("classes", [6, 10])
+def test_permuted_classes_are_rarely_rejected_on_smooth_noise(classes: int) -> None:
+    random = np.random.default_rng(classes)
+    images, templates = smooth(random, (POPULATIONS, 1, classes)), smooth(random, (POPULATIONS, POOLS, classes))
+    correlation = templates @ np.swapaxes(images, -1, -2)
+    places = np.indices(correlation.shape).reshape(4, -1)
+    made = pd.DataFrame(dict(zip(("population", "pool", "template_class", "mean_class"), places, strict=True)))
+    made["pool_id"] = made["population"] * POOLS + made["pool"]
+    kind = {"method": "single", "settings": "{}", "n_members": 1, "weight_decay": 0.0, "mixup": 0.0, "labels": "true"}
+    found = patterns(made.assign(model_id=made["pool_id"], correlation=correlation.ravel(), **kind))
+    rejected = (found["permutation_p"] <= 0.05).mean()
+    assert 0.03 <= rejected <= 0.07
