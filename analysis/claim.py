@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis import catalogue
+from analysis import catalogue, numbers
 from analysis.errors import AnalysisError
 from analysis.estimate import DIFFERENT, EQUIVALENT, Estimate
 from analysis.load import Run
@@ -145,8 +145,8 @@ def _more_pools(estimate: Estimate) -> int | None:
     return max(pools_wanted(deviation, estimate.margin) - estimate.n_units, 1)
 
 
-def table(found: Sequence[Answer]) -> pd.DataFrame:
-    """The answers as rows: the claim's columns, then those of the estimate."""
+def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The answers as records: the claim's fields, then those of the estimate."""
     rows = []
     for one in found:
         about: dict[str, Any] = {
@@ -157,4 +157,23 @@ def table(found: Sequence[Answer]) -> pd.DataFrame:
         about |= {"pools_more": one.needs, "survives_audit": one.survives, "missing": one.missing}
         estimate = asdict(one.finding.estimate) if one.finding else {}
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate})
-    return pd.DataFrame(rows).astype({"pools_more": "Int64"})
+    return rows
+
+
+def lines(found: Sequence[Answer]) -> list[str]:
+    """The answers as text: verdict and question, then the effect with its interval, unit and count."""
+    told = []
+    for one in found:
+        told += [f"{one.verdict or 'not asked':<13} {one.question}"]
+        if one.finding is None:
+            told += [f"{'':<13} {one.missing}"]
+            continue
+        estimate, scale = one.finding.estimate, one.finding.scale
+        value = numbers.signed(scale * estimate.estimate, 2)
+        interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
+        parts = [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
+        parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+        parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
+        parts += [f"survives the audit: {one.survives}"] if one.audit else []
+        told += [f"{'':<13} {'; '.join(parts)}"]
+    return told

@@ -204,6 +204,25 @@ def cite(run: Path) -> None:
         click.echo(f"no work is known for {', '.join(unknown)}: cite it yourself", err=True)
 
 
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+def claims(run: Path, as_json: bool) -> None:
+    """Hold every claim of the folder `analysis/claims` against RUN: its verdict, and what would decide it.
+
+    Example: analysis claims runs/digits
+    """
+    tell = _teller()
+    tell(f"reading {run}")
+    from analysis.claim import answers, lines, table
+    from analysis.load import load
+    from analysis.tabular import as_json as told
+
+    found = answers(load(run))
+    _clear()
+    click.echo(told(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
+
+
 @main.command("ls")
 def list_names() -> None:
     """List the figures and statistics, each with its first sentence.

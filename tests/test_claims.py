@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import rows
+from click.testing import CliRunner
 
 from analysis import catalogue
 from analysis.cells import contrast, these_cells
 from analysis.claim import VERDICTS, Finding, answers, claim_verdict, table
+from analysis.cli import main
 from analysis.errors import AnalysisError
 from analysis.estimate import Question, pool_mean
 from analysis.load import Run
@@ -100,7 +103,7 @@ def test_a_claim_that_cannot_be_decided_says_how_many_pools_would_do() -> None:
 def test_the_family_is_corrected_and_told_as_a_table() -> None:
     gaps = [0.02, 0.024, 0.019, 0.022, 0.021]
     found = answers(run_of([row for p, gap in enumerate(gaps) for row in merges(p, gap)]))
-    frame = table(found)
+    frame = pd.DataFrame(table(found))
     told = frame.set_index("claim").loc["weights_or_logits"]
     assert told["verdict_of_claim"] == "supported"
     assert told["p_adjusted"] >= told["p"] > 0
@@ -195,3 +198,15 @@ def test_sizes_weigh_the_same_however_many_subsets_they_have() -> None:
             made.append(rows.candidate(pool, subset, "uniform_soup", accuracy=accuracy))
     found = contrast(pd.DataFrame(rows.frame(made)), "uniform_soup", "mean_member", margin=0.005)
     assert found.estimate == pytest.approx(0.2)
+
+
+def test_the_verb_prints_every_claim(tmp_path: Path) -> None:
+    folder = rows.run_folder(tmp_path / "run")
+    said = CliRunner().invoke(main, ["claims", str(folder)])
+    assert said.exit_code == 0, said.stderr
+    told = json.loads(CliRunner().invoke(main, ["claims", str(folder), "--json"]).stdout)
+    assert [one["claim"] for one in told] == CLAIMS
+    for one in told:
+        assert one["question"] in said.stdout
+        assert one["verdict_of_claim"] in (*VERDICTS, "not asked")
+        assert one["missing"] or one["low"] <= one["estimate"] <= one["high"]
