@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis import catalogue, numbers
+from analysis.audited import CORRECT, protocols, under
 from analysis.errors import AnalysisError
 from analysis.estimate import DIFFERENT, EQUIVALENT, Estimate
 from analysis.load import Run
@@ -40,7 +41,7 @@ class Answer:
     """A claim with its verdict.
 
     `needs` is how many pools more would decide it, None where it is decided or cannot be told; `missing` says why
-    there is no verdict; `audit` has the verdict under every other protocol of the run.
+    there is no verdict; `audit` has the verdict under every other protocol whose rows speak to it.
     """
 
     name: str
@@ -66,29 +67,13 @@ def answers(run: Run) -> list[Answer]:
 
     The margin is that of the run's configuration. Claims that the rows cannot speak to say what is missing.
     """
-    found = _asked(run, run.candidates)
-    others = sorted(set(run.candidates["protocol"].dropna()) - {"correct"})
-    audited = {name: _asked(run, audited_rows(run.candidates, name)) for name in others}
+    found = _asked(run, under(run.candidates, CORRECT))
+    others = [name for name in protocols(run.candidates) if name != CORRECT]
+    audited = {name: _asked(run, under(run.candidates, name)) for name in others}
     return [
-        replace(one, audit={name: rows[place].verdict for name, rows in audited.items()})
+        replace(one, audit={name: rows[place].verdict for name, rows in audited.items() if rows[place].verdict})
         for place, one in enumerate(found)
     ]
-
-
-def audited_rows(candidates: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """The rows as they would be under one protocol: its own, and the correct ones where the switch does not act."""
-    key = ["candidate_key", "split"]
-    rows = candidates.assign(candidate_key=_keys(candidates))
-    own = rows[rows["protocol"] == protocol]
-    rest = rows[(rows["protocol"] == "correct") & rows["population"].isin(set(own["population"]))]
-    rest = rest[~rest.set_index(key).index.isin(own.set_index(key).index)]
-    return pd.concat([own, rest]).assign(protocol=protocol).drop(columns="candidate_key")
-
-
-def _keys(rows: pd.DataFrame) -> pd.Series:
-    """What tells candidates of one protocol apart."""
-    names = ["pool_id", "member_indices", "method", "settings", "alignment_settings", "scaling", "scaling_settings"]
-    return rows[[*names, "alignment", "repair", "repair_settings"]].astype(str).agg("|".join, axis=1)
 
 
 def _asked(run: Run, candidates: pd.DataFrame) -> list[Answer]:

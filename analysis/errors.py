@@ -14,6 +14,10 @@ class AnalysisError(ValueError):
         self.place, self.what, self.hint = place, what, hint
         super().__init__(f"{place}: {what}" + (f"\nhint: {hint}" if hint else ""))
 
+    def __reduce__(self) -> tuple[type[AnalysisError], tuple[str, str, str]]:
+        """An error made of the same parts, where it is sent from process to process."""
+        return type(self), (self.place, self.what, self.hint)
+
 
 class NothingToDrawError(AnalysisError):
     """A figure or statistic whose rows this run does not have; a report tells it and goes on."""

@@ -61,7 +61,7 @@ def texted(rows: pd.DataFrame, columns: Sequence[str], text: Callable[..., str])
         return pd.Series(np.array(texts, dtype=object)[number], rows.index, dtype=str)
     known = {one: place for place, one in enumerate(sorted(set(texts)))}
     places = np.array([known[one] for one in texts], dtype=np.int64)
-    return pd.Series(pd.Categorical.from_codes(places[number], pd.Index(list(known), dtype=str)), rows.index)
+    return pd.Series(pd.Categorical.from_codes(places[number], pd.Index(list(known), dtype=object)), rows.index)
 
 
 def stacked(rows: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:

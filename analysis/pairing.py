@@ -23,6 +23,7 @@ from analysis.frames import (
     usable,
     with_mean_member,
 )
+from analysis.groups import numbered
 
 KEY = (*UNIT, "subset", *FIXED)
 OF_METHOD = ("label", "space", *LABEL)
@@ -48,6 +49,8 @@ def compared(candidates: pd.DataFrame, a: str, b: str, metric: str, by: Sequence
     """The labelled rows that a comparison of `a` and `b` may use, with the mean members' where they are asked for."""
     require(candidates, ["n_members", metric])
     rows = chosen(candidates, by)
+    if {a, b} - {MEAN_MEMBER} <= set(rows["label"].unique()):
+        rows = rows[rows["label"].isin({a, b, MEAN_MEMBER, "single"})]
     refuse_duplicates(rows, [*KEY, "label"])
     made = (rows["label"] == MEAN_MEMBER).any()
     rows = with_mean_member(rows) if MEAN_MEMBER in (a, b) and not made else rows
@@ -62,9 +65,9 @@ def differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[st
     """
     first, second = _side(rows, a, metric), _side(rows, b, metric)
     second = second.assign(**{name: first[name].iloc[0] for name in by if name in OF_METHOD})
-    both = pd.concat([first, second])[list(dict.fromkeys([*KEY, *by]))]
-    pair = both.groupby(list(KEY), dropna=False, sort=True).ngroup().to_numpy()
-    _, places = np.unique(pair, return_index=True)
+    columns = list(dict.fromkeys([*KEY, *by]))
+    both = pd.concat([first[columns], second[columns]])
+    pair, places = numbered(both, KEY)
     at_a, at_b = _positions(pair[: len(first)], len(places)), _positions(pair[len(first) :], len(places))
     value, reason_a = _taken(first["value"], at_a) - _taken(second["value"], at_b), _taken(first["reason"], at_a)
     reason = np.where(reason_a == "", _taken(second["reason"], at_b), reason_a)

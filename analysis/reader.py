@@ -27,13 +27,16 @@ def frame(folder: Path, name: str, key: Sequence[str]) -> tuple[pd.DataFrame, in
     `members` has `subset`, too: the members as one text. Raises OSError or ValueError for parts that cannot be read.
     """
     lists: Lists = {}
-    chunks = [_narrow(chunk, key, lists) for chunk in _chunks(folder, name)]
-    rows = pa.concat_tables(chunks).unify_dictionaries() if chunks else _narrow(_empty(name), key, lists)
+    chunks = [_narrow(chunk, key, lists) for chunk in _chunks(folder, name)] or [_narrow(_empty(name), key, lists)]
+    rows = pa.concat_tables(chunks).unify_dictionaries()
     plan = table.planned(folder, name)
     if plan is not None:
         rows = rows.filter(pc.is_in(rows[plan[0]], value_set=plan[1]))
     order, repeated = _order(rows, key)
-    found = rows.combine_chunks().take(order).to_pandas(split_blocks=True, self_destruct=True)
+    del chunks  # each name that holds rows would hold them a second time
+    rows = rows.combine_chunks()
+    rows = rows.take(order)
+    found = rows.to_pandas(split_blocks=True, self_destruct=True)
     return _newest_names(_widened(found, lists)), repeated
 
 
@@ -45,11 +48,13 @@ def _empty(name: str) -> pa.Table:
 def _chunks(folder: Path, name: str) -> Iterator[pa.Table]:
     """The rows, many at a time: parts may be small."""
     held: list[pa.RecordBatch] = []
+    count = 0
     for batch in table.batches(folder, name):
         held.append(batch)
-        if sum(one.num_rows for one in held) >= CHUNK:
-            yield pa.Table.from_batches(held)
-            held = []
+        count += batch.num_rows
+        if count >= CHUNK:
+            whole, held, count = pa.Table.from_batches(held), [], 0
+            yield whole
     if held:
         yield pa.Table.from_batches(held)
 
@@ -125,7 +130,8 @@ def _listed(column: pd.Series, lists: dict[str, np.ndarray]) -> pd.Series:
 def _sorted(column: pd.Series) -> pd.Series:
     """Texts as categories in sorted order, which is then the order of groups."""
     used = column.astype("category").cat.remove_unused_categories()
-    return used.cat.reorder_categories(used.cat.categories.sort_values())
+    # Objects: Arrow's strings would be made into Python's wherever a category is looked at.
+    return used.cat.set_categories(pd.Index(sorted(used.cat.categories), dtype=object))
 
 
 def _newest_names(rows: pd.DataFrame) -> pd.DataFrame:

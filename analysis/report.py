@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import math
 import re
 import tempfile
@@ -16,10 +17,13 @@ import markupsafe
 from analysis import catalogue, draw, numbers, printing, style, summary
 from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.load import Run
+from analysis.together import possible, together
 
 FORMS = ("html", "md", "pdf")
 SHOWN_ROWS = 200
 EMBEDDED_BYTES = 300_000
+MANY_ROWS = 100_000
+"""Candidates from which a second process helps to draw."""
 SECTIONS = {
     "spaces": "Weights, features or logits",
     "number": "How many models",
@@ -74,6 +78,7 @@ def context(run: Run, place: Place, tell: Tell = lambda _: None) -> dict[str, An
     figures, missing = _figures(run, place, tell)
     tell("making tables")
     rows = run.candidates
+    pairs = summary.differences(rows)
     return {
         "name": str(run.info.get("sweep") or run.folder.resolve().name),
         "run": run,
@@ -83,8 +88,8 @@ def context(run: Run, place: Place, tell: Tell = lambda _: None) -> dict[str, An
         "pools": int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
         "claims": summary.claims(run),
         "populations": summary.populations(run.members, rows),
-        "versus": summary.versus(rows, only="uniform_soup"),
-        "everything": summary.versus(rows),
+        "versus": summary.versus(pairs, only="uniform_soup"),
+        "everything": summary.versus(pairs),
         "barriers": summary.barriers(rows),
         "best": summary.best(rows),
         "failures": summary.failures(rows, run.members),
@@ -152,17 +157,25 @@ def _beside(path: Path) -> Place:
 def _figures(run: Run, place: Place, tell: Tell) -> tuple[list[dict[str, Any]], list[str]]:
     """Every figure of the folder that has rows, known sections first, and why the others are missing."""
     known = [name for name in SECTIONS if name in catalogue.names("figures")]
-    others = [name for name in catalogue.names("figures") if name not in SECTIONS]
-    found, missing = [], []
-    for name in known + others:
-        tell(f"drawing {name}")
-        try:
-            plot = draw.draw(name, run)
-        except NothingToDrawError as error:
-            missing.append(f"{name}: {error.what}")
-        else:
-            found.append(_figure(name, plot) | place(name, plot))
-    return found, missing
+    names = known + [name for name in catalogue.names("figures") if name not in SECTIONS]
+    pieces = [functools.partial(_drawn, run, name, place, tell) for name in names]
+    if len(run.candidates) >= MANY_ROWS and possible():
+        for table in {table for name in names for table in catalogue.tables(catalogue.find("figures", name))}:
+            run.table(table)
+        answers = together(pieces)
+    else:
+        answers = [piece() for piece in pieces]
+    return [one for one in answers if isinstance(one, dict)], [one for one in answers if isinstance(one, str)]
+
+
+def _drawn(run: Run, name: str, place: Place, tell: Tell) -> dict[str, Any] | str:
+    """One figure, or why it is missing."""
+    tell(f"drawing {name}")
+    try:
+        plot = draw.draw(name, run)
+    except NothingToDrawError as error:
+        return f"{name}: {error.what}"
+    return _figure(name, plot) | place(name, plot)
 
 
 def _figure(name: str, plot: style.Plot) -> dict[str, Any]:

@@ -41,32 +41,51 @@ def counts(candidates: pd.DataFrame) -> dict[str, int]:
     return {status: int(found.get(status, 0)) for status in ("ok", "failed", "non_finite")}
 
 
-def versus(candidates: pd.DataFrame, *, only: str = "") -> dict[str, Any]:
-    """Each merge in weight space against the averages in the other spaces and the mean member, by subset size.
+@dataclass(frozen=True)
+class Differences:
+    """Merges in weight space against others: `found` has, by both labels, the rows of estimates by group.
 
-    `only` keeps the merges whose label begins so. `columns` are the labels compared with, `rows` have `population`,
-    `n_members`, `label` and one Cell (or None) per column; differences are in points of accuracy.
+    `merges` are the population, n_members and label of each merge, `columns` the labels that they are held against.
     """
+
+    merges: pd.DataFrame
+    columns: list[str]
+    found: dict[tuple[str, str], dict[tuple[str, int], Any]]
+
+
+def differences(candidates: pd.DataFrame) -> Differences:
+    """Each merge in weight space against the averages in the other spaces and the mean member, by subset size."""
     rows = unscaled(comparable(candidates))
     merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & (rows["method"] != "interpolation")]
-    labels = [label for label in sorted(set(merges["label"])) if label.startswith(only)]
-    others = rows[rows["space"].isin(["logits", "features"]) & ~rows["label"].str.contains(" + ", regex=False)]
-    columns = sorted(set(others["label"]), key=lambda label: (not label.startswith("logit_average"), label))
+    others = rows.loc[rows["space"].isin(["logits", "features"]), "label"].unique()
+    columns = [label for label in others if " + " not in label]
+    columns = sorted(columns, key=lambda label: (not label.startswith("logit_average"), label))
     columns = [*columns, *([MEAN_MEMBER] if len(merges) else [])]
-    found = {(a, b): _by_size(rows, a, b) for a in labels for b in columns}
     place = ["population", "n_members", "label"]
-    keys = merges.loc[merges["label"].isin(labels), place].drop_duplicates().sort_values(place)
-    spans = {name: _span(list(found.values()), name) for name in set(keys["population"])}
+    keys = merges[place].drop_duplicates().sort_values(place)
+    return Differences(keys, columns, {(a, b): _by_size(rows, a, b) for a in keys["label"].unique() for b in columns})
+
+
+def versus(pairs: Differences, *, only: str = "") -> dict[str, Any]:
+    """The differences as a table: `columns` are the labels compared with, `rows` have `population`, `n_members`,
+    `label` and one Cell (or None) per column, in points of accuracy.
+
+    `only` keeps the merges whose label begins so.
+    """
+    merges = pairs.merges[pairs.merges["label"].astype(str).str.startswith(only)]
+    labels = set(merges["label"])
+    found = [one for (label, _), one in pairs.found.items() if label in labels]
+    spans = {name: _span(found, name) for name in set(merges["population"])}
     table = [
         {
             "population": name,
             "n_members": int(size),
             "label": label,
-            "cells": [_cell(found[label, b].get((name, size)), spans[name]) for b in columns],
+            "cells": [_cell(pairs.found[label, b].get((name, size)), spans[name]) for b in pairs.columns],
         }
-        for name, size, label in keys.itertuples(index=False)
+        for name, size, label in merges.itertuples(index=False)
     ]
-    return {"columns": columns, "rows": table, "variants": len(labels)}
+    return {"columns": pairs.columns, "rows": table, "variants": len(labels)}
 
 
 def _by_size(rows: pd.DataFrame, a: str, b: str) -> dict[tuple[str, int], Any]:
@@ -148,6 +167,7 @@ def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
     """The candidates of the highest accuracy, ties in the order of their ids."""
     rows = comparable(candidates)
     rows = rows[(rows["status"] == "ok") & rows["accuracy"].notna()]
+    rows = rows[rows["accuracy"] >= rows["accuracy"].nlargest(BEST).min()]
     rows = rows.sort_values(["accuracy", "candidate_id"], ascending=[False, True]).head(BEST)
     return [
         {

@@ -155,15 +155,15 @@ def _pairs(members: list[str], random: np.random.Generator, origin: dict[str, An
     return rows.assign(**origin, **made, **ids)
 
 
-def timed(arguments: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak resident gigabytes of one call of the command in a fresh process."""
+def timed(arguments: list[str]) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and peak resident gibibytes of one call of the command in a fresh process."""
     begun = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "analysis.cli", *arguments], stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"analysis {' '.join(arguments)} ended with {process.returncode}")
-    return time.perf_counter() - begun, usage.ru_maxrss / 2**20
+    return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def main(count: int, repetitions: int) -> None:
@@ -173,18 +173,20 @@ def main(count: int, repetitions: int) -> None:
         calls = {
             "analysis report": ["report", str(folder)],
             "analysis stats paired_difference": ["stats", "paired_difference", str(folder)],
-            "analysis compare (with itself)": ["compare", str(folder), str(folder)],
+            "analysis compare, with itself": ["compare", str(folder), str(folder)],
+            "analysis cite": ["cite", str(folder)],
         }
         for name, arguments in calls.items():
-            walls, peaks = zip(*(timed(arguments) for _ in range(repetitions)), strict=True)
+            walls, cpus, peaks = zip(*(timed(arguments) for _ in range(repetitions)), strict=True)
             spread = f"{min(walls):.1f} to {max(walls):.1f}"
-            print(f"{name:34} wall {median(walls):6.1f} s ({spread})   peak {max(peaks):5.2f} GiB")
-        size = (folder / "report.html").stat().st_size / 2**20
-        print(f"{'report.html':34} {size:.2f} MiB")
+            print(
+                f"{name:34} wall {median(walls):6.1f} s ({spread})   CPU {median(cpus):6.1f} s   {max(peaks):.2f} GiB"
+            )
+        print(f"{'report.html':34} {(folder / 'report.html').stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["make"]:
         make(Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 1_000_000)
     else:
-        main(*(int(text) for text in [*sys.argv[1:], "1000000", "3"][:2]))
+        main(*(int(text) for text in [*sys.argv[1:], *("1000000", "3")[len(sys.argv) - 1 :]]))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sweep.conditions import Conditions
 from sweep.grid import Choice
 from sweep.identity import canonical, derive_seed
 from sweep.outputs import Bench, Source
@@ -20,13 +21,17 @@ Brought = tuple[Tensor, Tensor | None, Callable[[Tensor], float]]
 
 
 class Evaluation:
-    """One candidate on one pool."""
+    """One candidate on one pool, with the method and scaling that its protocol carries out."""
 
     def __init__(self, bench: Bench, candidate: Candidate) -> None:
-        self.bench, self.candidate = bench, candidate
-        self.method = candidate.method.entry
+        protocol = candidate.protocol
+        method, scaling = protocol.method(candidate.method), protocol.scaling(candidate.scaling)
+        self.bench, self.candidate = bench, candidate._replace(method=method, scaling=scaling)
+        self.reporting = Conditions(protocol.reporting(method.space), candidate.pool_id)
+        self.searching = Conditions(protocol.searching, candidate.pool_id)
+        self.method = method.entry
         self.count = len(candidate.subset)
-        self.perturbing = "member" in candidate.scaling.entry.needs
+        self.perturbing = "member" in scaling.entry.needs
         self.source = self._perturbed(self._source()) if self.perturbing else self._source()
         self.factors = self._factors()
 
@@ -38,10 +43,11 @@ class Evaluation:
         if self._linear and self.candidate.repair.name == "none":
             merge = self._blend()
             seconds = time.perf_counter() - begun
-            return self.bench.said(self.source, merge, split).logits, seconds
+            return self.bench.said(self.source, merge, split, self.reporting).logits, seconds
         self.load()
         seconds = time.perf_counter() - begun
-        return self.bench.speak(split, features=False).logits, seconds
+        seed = derive_seed(self.candidate.id, split)
+        return self.bench.speak(split, features=False, under=self.reporting, seed=seed).logits, seconds
 
     def load(self) -> None:
         """Load the merged and repaired weights of a method in weight space into the bench's model."""
@@ -120,7 +126,7 @@ class Evaluation:
         basis = torch.eye(self.count + 1, dtype=torch.float64)
 
         def score(coordinates: Tensor) -> float:
-            return self.bench.accuracy(self.source, self._merge(coordinates))
+            return self.bench.accuracy(self.source, self._merge(coordinates), self.searching)
 
         return basis[: self.count], basis[-1] if self.source.base is not None else None, score
 
@@ -148,7 +154,8 @@ class Evaluation:
 
         def score(weights: Tensor) -> float:
             self._load_weights(weights)
-            return bench.accuracy_of(bench.speak("validation", features=False).logits)
+            spoken = bench.speak("validation", features=False, under=self.searching)
+            return bench.accuracy_of(spoken.logits, self.searching)
 
         return torch.stack(rows), base, score
 
@@ -174,7 +181,7 @@ class Evaluation:
 
     def _averaged_outputs(self, split: str) -> tuple[Tensor, float]:
         """Averaged logits, from members' outputs that are computed once per member, scaling and split."""
-        said = [self.bench.said(*self._lone(place), split) for place in range(self.count)]
+        said = [self.bench.said(*self._lone(place), split, self.reporting) for place in range(self.count)]
         begun = time.perf_counter()
         brought: dict[str, Any] = {
             "logits": torch.stack([each.logits for each in said]),

@@ -108,7 +108,7 @@ _CANDIDATES = (
     Column("merge_seconds", _FLOAT, "wall time to make the weights or averaged outputs", "s"),
     Column("evaluate_seconds", _FLOAT, "wall time to evaluate them", "s"),
     Column("device", _STRING, "where it was evaluated: cpu or the name of the accelerator"),
-    Column("protocol", _STRING, "correct, or the names of the audit's switches"),
+    Column("protocol", _STRING, "correct, or the names of the switches that are on, joined by +"),
     *_STAMP,
 )
 _PAIRS = (

@@ -15,8 +15,10 @@ from sweep.defaults import completed, stated
 from sweep.document import ConfigError, Document, KeyPath, Mistake, override, read_document
 from sweep.grid import Choice, choices, instance, models
 from sweep.naming import named, repeated
+from sweep.protocol import CORRECT, protocols
 from sweep.recipe import Recipe
 from sweep.registry import names, suggestion
+from sweep.retrained import retrained
 from sweep.spec import Crossing, Elsewhere, Grid, Population, Settings, Size, Subsets, Sweep
 from sweep.starts import astray
 
@@ -29,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
     "alignments": "none",
     "scalings": "none",
     "repairs": "none",
+    "protocols": CORRECT,
 }
 _OF_GRID = tuple(_DEFAULTS)
 _GRID_EXAMPLE = "- {subsets: {pairs: all}, methods: uniform_soup}"
@@ -56,7 +59,8 @@ def check(document: Document) -> Sweep:
     metrics = reader.choices("metrics", values.get("metrics", names("metrics")), ("metrics",))
     populations, grids = reader.populations(values), reader.grids(values)
     reader.stop()
-    sweep = Sweep(settings[0], tuple(populations), tuple(grids), tuple(metric.name for metric in metrics), document)
+    every = tuple(retrained(populations, grids))
+    sweep = Sweep(settings[0], every, tuple(grids), tuple(metric.name for metric in metrics), document)
     misfits = [misfit for grid in grids for misfit in _misfits(grid, populations)]
     reader.mistakes += [document.mistake(_standing(path, document), *told) for path, *told in misfits]
     reader.stop()
@@ -113,9 +117,11 @@ class _Reader:
             found[key] = (item if own else values).get(key, _DEFAULTS[key]), ("grids", index, key) if own else (key,)
         before = len(self.mistakes)
         subsets = self.one(Subsets, *found.pop("subsets"))
+        audit, here = found.pop("protocols")
+        told = self.attempt(lambda: protocols(audit, here, self.document))
         sets = {key: tuple(self.choices(key, *where)) for key, where in found.items()}
         path: KeyPath = ("grids", index) if item else ()
-        return [Grid(subsets[0], **sets, path=path)] if len(self.mistakes) == before else []
+        return [Grid(subsets[0], **sets, protocols=tuple(told), path=path)] if len(self.mistakes) == before else []
 
     def unknown(self, values: Mapping[str, Any], path: KeyPath, known: list[str]) -> None:
         """Keys that mean nothing here."""

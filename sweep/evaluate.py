@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sweep.data import Dataset, Images
+from sweep.passes import Pass
 from sweep.registry import find
 
 
@@ -42,14 +43,21 @@ class DeviceSplit:
     mean: Tensor  # (channels, 1, 1), in units of pixel values
     std: Tensor
 
-    def batches(self, size: int, order: torch.memory_format = torch.contiguous_format) -> Iterator[Tensor]:
+    def batches(self, size: int) -> Iterator[Tensor]:
         """Normalised images in their order, `size` at a time."""
         for start in range(0, len(self.labels), size):
-            yield self.normalised(self.images[start : start + size], order)
+            yield self.normalised(self.images[start : start + size])
 
-    def normalised(self, images: Tensor, order: torch.memory_format = torch.contiguous_format) -> Tensor:
-        """uint8 pixels to what the networks see, with pixels in that order in memory."""
-        return (images.to(torch.float32, memory_format=order) - self.mean) / self.std
+    def batched(self, told: Pass, batch: int) -> Iterator[Tensor]:
+        """Normalised images as a pass asks for them, `batch` at a time where it does not say."""
+        size, count = told.batch or batch, min(told.examples or len(self.labels), len(self.labels))
+        starts = [start for start in range(0, count, size) if not start or count - start >= told.smallest]
+        for start, stop in zip(starts, [*starts[1:], count], strict=True):
+            yield self.normalised(self.images[start:stop])
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 pixels to what the networks see."""
+        return (images.float() - self.mean) / self.std
 
 
 def to_device(dataset: Dataset, split: str, device: torch.device) -> DeviceSplit:
@@ -59,17 +67,6 @@ def to_device(dataset: Dataset, split: str, device: torch.device) -> DeviceSplit
     stays = device.type == "cpu" and not part.images.flags.writeable
     images = Shared(part.images) if stays else torch.tensor(part.images, device=device)
     return DeviceSplit(images, torch.tensor(part.labels, device=device), *scale)
-
-
-def pixel_order(model: nn.Module) -> torch.memory_format:
-    """The order of pixels in memory in which a network reads images fastest, by its kind alone.
-
-    On a CPU a network that convolves takes channels last: torch pools them 2 to 8 times as fast, and flattening them
-    costs others a copy.
-    """
-    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
-    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    return torch.channels_last if on_cpu and convolves else torch.contiguous_format
 
 
 class Outputs(NamedTuple):
@@ -92,14 +89,22 @@ def _listening(head: nn.Module | None, heard: list[Tensor]) -> Iterator[None]:
         handle.remove()
 
 
-@torch.inference_mode()
-def outputs(model: nn.Module, split: DeviceSplit, batch: int, head: nn.Module | None = None) -> Outputs:
-    """Logits of a model in evaluation mode over a split in its order, and features where its `head` is given."""
+def outputs(
+    model: nn.Module,
+    split: DeviceSplit,
+    batch: int,
+    head: nn.Module | None = None,
+    around: AbstractContextManager[Pass] | None = None,
+) -> Outputs:
+    """Logits of a model in evaluation mode over a split in its order, and features where its `head` is given.
+
+    `around` may change the network for this pass, its mode too.
+    """
     model.eval()
     heard: list[Tensor] = []
-    with _listening(head, heard):
-        logits = torch.cat([model(images) for images in split.batches(batch, pixel_order(model))])
-    return Outputs(logits, torch.cat(heard) if heard else None)
+    with around or nullcontext(Pass()) as told, _listening(head, heard), torch.inference_mode():
+        logits = torch.cat([model(images) for images in split.batched(told, batch)])
+        return Outputs(logits, torch.cat(heard) if heard else None)
 
 
 @torch.inference_mode()

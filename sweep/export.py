@@ -74,6 +74,7 @@ def _card(sweep: Sweep, plan: Plan, candidate: Candidate, target: Path) -> str:
         "alignment": _written(candidate.alignment),
         "scaling": _written(candidate.scaling),
         "repair": _written(candidate.repair),
+        **({"protocol": candidate.protocol.name} if candidate.protocol.switches else {}),
         "architecture": _written(population.architecture),
         "data set": _written(population.dataset),
         "start": population.start,

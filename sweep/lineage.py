@@ -78,22 +78,21 @@ def _refuse_twins(pools: Sequence[Pool], sweep: Sweep) -> None:
 
 def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
     """The pools of a population that is trained here; number and size stay out of ids, so that either can grow."""
-    content = {
-        **population.content,
-        "fingerprint": fingerprint,
-        "seed": sweep.settings.seed,
-        "version": TRAINING_VERSION,
-    }
+    about = {"fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
+    correct = population.correct or population
     for index in range(population.pools):
-        pool_id = content_id("pool", {**content, "pool": index})
-        start = _member(population, pool_id, index, -1, None) if population.has_base else None
-        members = tuple(_member(population, pool_id, index, place, start) for place in range(population.members))
+        pool_id = content_id("pool", {**population.content, **about, "pool": index})
+        root = content_id("pool", {**correct.content, **about, "pool": index})
+        start = _member(population, (pool_id, root), index, -1, None) if population.has_base else None
+        places = range(population.members)
+        members = tuple(_member(population, (pool_id, root), index, place, start) for place in places)
         yield Pool(pool_id, population, index, start, members)
 
 
-def _member(population: Population, pool_id: str, pool: int, index: int, start: Member | None) -> Member:
-    """One member, its seeds derived from its pool and place."""
-    name, init, order = _seeds(population, pool_id, index)
+def _member(population: Population, pool_ids: tuple[str, str], pool: int, index: int, start: Member | None) -> Member:
+    """One member, its seeds derived from its place and the second of two pools: the correct one, or its own."""
+    pool_id, root = pool_ids
+    name, init, order = _seeds(population, root, index)
     if start and not population.own_heads:
         init = start.init_seed
     content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}

@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sweep.conditions import PLAIN, Conditions, audited, of_split, passing
 from sweep.data import Dataset
 from sweep.evaluate import DeviceSplit, Outputs, measure, outputs, to_device
 from sweep.grid import Choice
+from sweep.identity import canonical, derive_seed
 from sweep.models import bind, build, find_head, flatten, layout_of
 from sweep.weights import Blend, Layout, combine
 
@@ -83,7 +85,7 @@ class Bench:
     device: torch.device
     batch: int
     forward_passes: int = 0
-    _splits: dict[str, DeviceSplit] = field(default_factory=dict)
+    _splits: dict[tuple[object, ...], DeviceSplit] = field(default_factory=dict)
     _kept: OrderedDict[tuple[object, ...], Said] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
 
@@ -104,46 +106,56 @@ class Bench:
         """Row of the shared start in the matrix."""
         return len(self.matrix) - 1 if self.pool.has_start else None
 
-    def split(self, name: str) -> DeviceSplit:
-        """A split on the device, brought there once."""
-        if name not in self._splits:
-            self._splits[name] = to_device(self.dataset, name, self.device)
-        return self._splits[name]
+    def split(self, name: str, under: Conditions = PLAIN) -> DeviceSplit:
+        """A split on the device, brought there once; under conditions, as they make it."""
+        key = (name, of_split(under))
+        if key not in self._splits:
+            own = audited(self.split(name), self.dataset, under) if of_split(under) else None
+            self._splits[key] = own or to_device(self.dataset, name, self.device)
+        return self._splits[key]
 
     def load(self, source: Source, merge: Blend) -> None:
         """Load a merge into the model."""
         combine(source.matrix, merge, self.row)
 
-    def speak(self, split: str, *, features: bool) -> Outputs:
-        """Outputs of whatever weights are loaded."""
-        self.forward_passes += len(self.split(split).labels)
-        return outputs(self.model, self.split(split), self.batch, self.head if features else None)
+    def speak(self, split: str, *, features: bool, under: Conditions = PLAIN, seed: int = 0) -> Outputs:
+        """Outputs of whatever weights are loaded; the seed is for what is random under conditions."""
+        around = passing(self.model, under.switches, seed) if under.switches else None
+        head = self.head if features else None
+        spoken = outputs(self.model, self.split(split, under), self.batch, head, around)
+        self.forward_passes += len(spoken.logits)
+        return spoken
 
-    def said(self, source: Source, merge: Blend, split: str) -> Said:
+    def said(self, source: Source, merge: Blend, split: str, under: Conditions = PLAIN) -> Said:
         """Outputs of a merge: kept ones where these weights were asked before, whoever asked.
 
-        Features come with those of one member, scaled or not, for ensembles will ask for them.
+        Features come with those of one member, scaled or not, for ensembles will ask for them. What is random is
+        so by these weights alone.
         """
-        key, features = (source.key, merge, split), all(len(segment.rows) == 1 for segment in merge)
+        key = (source.key, merge, split, under.switches)
+        features = all(len(segment.rows) == 1 for segment in merge)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         self.load(source, merge)
-        spoken = self.speak(split, features=features)
-        return self._keep(key, Said(spoken.logits, spoken.features, self._head() if features else None))
+        seed = derive_seed(under.pool_id, split, canonical([_written(source.key), merge])) if under.switches else 0
+        spoken = self.speak(split, features=features, under=under, seed=seed)
+        head = self._head(spoken.logits.dtype) if features else None
+        return self._keep(key, Said(spoken.logits, spoken.features, head))
 
-    def accuracy(self, source: Source, merge: Blend) -> float:
+    def accuracy(self, source: Source, merge: Blend, under: Conditions = PLAIN) -> float:
         """Validation accuracy of a merge, for searches."""
-        return self.accuracy_of(self.said(source, merge, "validation").logits)
+        return self.accuracy_of(self.said(source, merge, "validation", under).logits, under)
 
-    def accuracy_of(self, logits: Tensor) -> float:
+    def accuracy_of(self, logits: Tensor, under: Conditions = PLAIN) -> float:
         """Accuracy of outputs on the validation split; below any other where they are not finite."""
         if not bool(torch.isfinite(logits).all()):
             return float("-inf")
-        return measure(logits, self.split("validation").labels, ("accuracy",))["accuracy"]
+        labels = self.split("validation", under).labels[: len(logits)]
+        return measure(logits, labels, ("accuracy",))["accuracy"]
 
-    def _head(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the head as loaded; a head without bias has zeros."""
+    def _head(self, kind: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the head as loaded, in a precision; a head without bias has zeros."""
         weight, bias = self.layout.head
         loaded = self.row[weight.offset : weight.stop].view(weight.shape).clone()
         shift = (
@@ -151,7 +163,7 @@ class Bench:
             if bias is None
             else self.row[bias.offset : bias.stop].clone()
         )
-        return loaded, shift
+        return loaded.to(kind), shift.to(kind)
 
     def _keep(self, key: tuple[object, ...], said: Said) -> Said:
         """Keep outputs, the longest unasked dropped beyond a bound."""
@@ -160,6 +172,11 @@ class Bench:
         while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
             self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
         return said
+
+
+def _written(key: tuple[object, ...]) -> list[object]:
+    """What tells a matrix from others, as it stands in ids."""
+    return [each.content if isinstance(each, Choice) else each for each in key]
 
 
 def _size(said: Said) -> int:

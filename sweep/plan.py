@@ -13,19 +13,20 @@ from sweep.errors import ToldError
 from sweep.grid import Choice
 from sweep.identity import canonical, content_id
 from sweep.lineage import Member, Pool, pools_of
-from sweep.spec import Grid, Sweep
+from sweep.protocol import CORRECT_PROTOCOL, Protocol
+from sweep.retrained import is_of
+from sweep.spec import Grid, Population, Sweep
 from sweep.subsets import subsets
 
 EVALUATION_VERSION = 2
 """Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
 
-PROTOCOL = "correct"
 _UNALIGNED, _UNREPAIRED = Choice("alignments", "none", {}), Choice("repairs", "none", {})
 _SINGLE = Choice("methods", "single", {})
 
 
 class Candidate(NamedTuple):
-    """One thing to evaluate: subset × alignment × method × scaling × repair. Many of them, hence a tuple."""
+    """One thing to evaluate: subset × alignment × method × scaling × repair × protocol. Many, hence a tuple."""
 
     id: str
     pool_id: str
@@ -35,6 +36,7 @@ class Candidate(NamedTuple):
     scaling: Choice
     repair: Choice
     block: str = ""
+    protocol: Protocol = CORRECT_PROTOCOL
 
     @property
     def cost(self) -> float:
@@ -118,16 +120,20 @@ def _candidates(pool: Pool, grid: Grid) -> Iterator[Candidate]:
     ids = [canonical(member.id) for member in pool.members]
     groups = subsets(grid.subsets, pool.index, len(ids))
     methods = dict.fromkeys([_SINGLE, *grid.methods])
-    for scaling, alignment, repair, method in itertools.product(grid.scalings, grid.alignments, grid.repairs, methods):
-        if not _meaningful(method, alignment, repair):
+    population = pool.population
+    audit = ((each, canonical(each.content)) for each in grid.protocols if is_of(population, each))
+    factors = itertools.product(audit, grid.scalings, grid.alignments, grid.repairs, methods)
+    for (protocol, told), scaling, alignment, repair, method in factors:
+        if not _meaningful(method, alignment, repair) or not _acting(protocol, population, method, scaling):
             continue
         arity = method.entry.arity
         chosen = [(index,) for index in range(len(ids))] if arity == 1 else groups
-        factors = [canonical(choice.content) for choice in (alignment, method, repair, scaling)]
+        pieces = [canonical(choice.content) for choice in (alignment, method, repair, scaling)]
         for subset in chosen:
             if not arity or len(subset) == arity:
                 members = ",".join(ids[index] for index in subset)
-                yield Candidate(_candidate_id(members, *factors), pool.id, subset, method, alignment, scaling, repair)
+                name = _candidate_id(members, told, *pieces)
+                yield Candidate(name, pool.id, subset, method, alignment, scaling, repair, protocol=protocol)
 
 
 def _meaningful(method: Choice, alignment: Choice, repair: Choice) -> bool:
@@ -138,9 +144,14 @@ def _meaningful(method: Choice, alignment: Choice, repair: Choice) -> bool:
     return not (aligned and method.entry.arity == 1)
 
 
-def _candidate_id(members: str, alignment: str, method: str, repair: str, scaling: str) -> str:
+def _acting(protocol: Protocol, population: Population, method: Choice, scaling: Choice) -> bool:
+    """Whether a protocol has an outcome of its own; where no switch acts, it is that of the correct one."""
+    return protocol == CORRECT_PROTOCOL or population.correct is not None or protocol.acts(method, scaling)
+
+
+def _candidate_id(members: str, protocol: str, alignment: str, method: str, repair: str, scaling: str) -> str:
     """The id over canonical JSON, whose pieces are given as text: there are many candidates of few pieces."""
-    head = f'"alignment":{alignment},"members":[{members}],"method":{method},"protocol":"{PROTOCOL}","repair":{repair}'
+    head = f'"alignment":{alignment},"members":[{members}],"method":{method},"protocol":{protocol},"repair":{repair}'
     return content_id("candidate", f'{{{head},"scaling":{scaling},"version":{EVALUATION_VERSION}}}')
 
 

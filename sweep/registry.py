@@ -31,6 +31,8 @@ NEEDS: dict[str, frozenset[str]] = {
     "scalings": frozenset({"count", "layout", "member", "generator"}),
     "repairs": frozenset({"model", "images"}),
     "metrics": frozenset({"logits", "probabilities", "labels"}),
+    "protocols": frozenset({"model", "reported", "extractor", "mean", "std", "train", "validation", "generator"})
+    | {"method", "scaling", "recipe"},
 }
 """Open set -> the positional names its functions may use; the engine brings exactly these."""
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 from sweep.document import Document, KeyPath, dump
 from sweep.grid import Choice
 from sweep.identity import content_id
+from sweep.protocol import CORRECT_PROTOCOL, Protocol
 from sweep.recipe import Recipe
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -136,6 +137,8 @@ class Population:
     on_bad_member: str = "stop"
     own_heads: bool = False
     crossing: Crossing | None = None  # what its members are, where they cross seeds
+    audit: Protocol = CORRECT_PROTOCOL  # what trains it otherwise than the correct population
+    correct: Population | None = None  # which that is
 
     @property
     def has_base(self) -> bool:
@@ -152,6 +155,7 @@ class Population:
             "train": self.recipe.model_dump(exclude_defaults=True),
             **({"own_heads": True} if self.own_heads else {}),
             **({"members": "crossed"} if self.crossing else {}),
+            **({"protocol": self.audit.content} if self.correct else {}),
         }
 
     @property
@@ -170,13 +174,14 @@ class Population:
 
 @dataclass(frozen=True)
 class Grid:
-    """One factorial: every subset × alignment × method × scaling × repair."""
+    """One factorial: every subset × alignment × method × scaling × repair × protocol."""
 
     subsets: Subsets
     methods: tuple[Choice, ...]
     alignments: tuple[Choice, ...]
     scalings: tuple[Choice, ...]
     repairs: tuple[Choice, ...]
+    protocols: tuple[Protocol, ...] = (CORRECT_PROTOCOL,)
     path: KeyPath = ()
 
     @property
@@ -189,7 +194,9 @@ class Grid:
             "repairs": self.repairs,
         }
         chosen = {key: [choice.written for choice in choices] for key, choices in sets.items()}
-        return {"subsets": self.subsets.model_dump(mode="json"), **chosen}
+        audited = self.protocols != (CORRECT_PROTOCOL,)
+        audit = {"protocols": [protocol.written for protocol in self.protocols]} if audited else {}
+        return {"subsets": self.subsets.model_dump(mode="json"), **chosen, **audit}
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,7 @@ class Sweep:
         settings = self.settings.model_dump(mode="json")
         return {
             **{key: value for key, value in settings.items() if key != "execution"},
-            "populations": [population.written for population in self.populations],
+            "populations": [population.written for population in self.populations if not population.correct],
             "grids": [grid.written for grid in self.grids],
             "metrics": list(self.metrics),
             "execution": settings["execution"],

@@ -19,7 +19,7 @@ from sweep.identity import canonical, content_id
 from sweep.lineage import Pool
 from sweep.outputs import Bench
 from sweep.pairs import Pair, pair_rows
-from sweep.plan import PROTOCOL, Candidate
+from sweep.plan import Candidate
 from sweep.provenance import code_version
 
 Row = dict[str, Any]
@@ -99,7 +99,7 @@ class Evaluator:
         begun, passes = time.perf_counter(), self.bench.forward_passes
         try:
             logits, seconds = Evaluation(self.bench, candidate).logits(split)
-            labels = self.bench.split(split).labels
+            labels = self.bench.split(split).labels[: len(logits)]  # a protocol may ask for the first ones alone
             row |= self._outcome(logits, labels)
         except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
             raise
@@ -147,7 +147,7 @@ def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
         "scaling_factor": _number(factors.get("factor", 1.0)),
         "scaling_members": str(factors.get("members", "all")),
         "split": split,
-        "protocol": PROTOCOL,
+        "protocol": candidate.protocol.name,
         **_stamp(),
     }
 

@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweep.evaluate import DeviceSplit, measure, outputs, pixel_order
+from sweep.evaluate import DeviceSplit, measure, outputs
 from sweep.identity import derive_seed
 from sweep.models import forward_flops, seeded
 from sweep.recipe import Recipe
@@ -102,9 +103,8 @@ class Trainer:
     """Trains one model on one training split; all randomness comes from the seed and the number of the epoch."""
 
     def __init__(self, model: nn.Module, train: DeviceSplit, recipe: Recipe, seed: int) -> None:
-        weights_order = torch.channels_last if recipe.channels_last else torch.contiguous_format
-        self.model = model.to(memory_format=weights_order)
-        self.pixel_order = torch.channels_last if recipe.channels_last else pixel_order(model)
+        format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=format_)
         self.forward = torch.compile(model) if recipe.compile else model
         self.data, self.recipe, self.seed = train, recipe, seed
         self.optimiser = _optimiser(model, recipe)
@@ -141,8 +141,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         chosen = _sent(chosen, self.data.labels.device)
-        images = augmented(self.data.images[chosen], self.recipe, generator)
-        images, labels = self.data.normalised(images, self.pixel_order), self.data.labels[chosen]
+        images = self.data.normalised(augmented(self.data.images[chosen], self.recipe, generator))
+        labels = self.data.labels[chosen]
         others = _sent(torch.randperm(len(chosen), generator=generator), images.device) if share < 1 else None
         self.optimiser.zero_grad()
         loss = self._loss(images, labels, others, share)
@@ -157,7 +157,7 @@ class Trainer:
         """Cross-entropy, of the mixed images with both their labels where there are `others`."""
         smoothing, low = self.recipe.label_smoothing, self.recipe.precision == "bfloat16"
         mixed = images if others is None else share * images + (1 - share) * images[others]
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=low):
+        with torch.autocast(images.device.type, torch.bfloat16) if low else nullcontext():
             logits = self.forward(mixed)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
         if others is None:
@@ -202,10 +202,10 @@ def train(
     Raises NonFiniteError.
     """
     trainer, begun = Trainer(model, splits["train"], recipe, seed), time.perf_counter()
-    past = memory.recall() if memory else None
-    done = past or {"curve": [], "kept": 0, "weights": {}}
-    if past:
+    done: State = {"curve": [], "kept": 0, "weights": {}}
+    if past := memory.recall() if memory else None:
         trainer.restore(past)
+        done = {name: past[name] for name in done}
     curve = [Epoch(*point) for point in done["curve"]]
     before = curve[-1].seconds if curve else 0.0
     for number in range(len(curve), epochs):

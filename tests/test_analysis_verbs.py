@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +25,7 @@ import pytest
 import rows
 from click.testing import CliRunner, Result
 
-from analysis import catalogue, citations, load, tabular
+from analysis import catalogue, citations, load, report, tabular
 from analysis.cli import main
 from analysis.errors import AnalysisError
 from analysis.frames import comparable, labelled, over_pools, with_mean_member
@@ -30,6 +34,7 @@ from analysis.load import KEYS, Run
 from analysis.reader import frame
 from analysis.settings import kind, parsed, value, written
 from analysis.statistics.paired_difference import paired_difference
+from analysis.together import possible, together
 
 ROOT = Path(__file__).parent.parent
 STATISTICS = catalogue.names("statistics")
@@ -424,25 +429,37 @@ def plainly(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(categories, "str")).drop(columns="subset", errors="ignore")
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with one figure to draw."""
+    made = {"curves": rows.curves(pools=1), "members": rows.members(pools=1)}
+    return rows.write(tmp_path_factory.mktemp("runs") / "small", made, {"sweep": "small"})
+
+
+@pytest.fixture(scope="module")
+def written_down(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run in Markdown."""
+    path = tmp_path_factory.mktemp("reports") / "my report.md"
+    right("report", folder, "-o", path)
+    return path
+
+
 class TestReport:
-    def test_the_format_follows_the_ending_and_the_ending_the_format(self, folder: Path, tmp_path: Path) -> None:
-        assert right("report", folder, "-o", tmp_path / "x.md") == f"{tmp_path / 'x.md'}\n"
-        assert (tmp_path / "x.md").read_text(encoding="utf-8").startswith("# made\n")
-        assert right("report", folder, "--format", "md") == f"{folder / 'report.md'}\n"
-        assert right("report", folder, "-o", tmp_path / "x.htm") == f"{tmp_path / 'x.htm'}\n"
+    def test_the_format_follows_the_ending_and_the_ending_the_format(self, small: Path, tmp_path: Path) -> None:
+        assert right("report", small, "-o", tmp_path / "x.md") == f"{tmp_path / 'x.md'}\n"
+        assert (tmp_path / "x.md").read_text(encoding="utf-8").startswith("# small\n")
+        assert right("report", small, "--format", "md") == f"{small / 'report.md'}\n"
+        assert right("report", small, "-o", tmp_path / "x.htm") == f"{tmp_path / 'x.htm'}\n"
         assert (tmp_path / "x.htm").read_text(encoding="utf-8").startswith("<!doctype html>")
 
-    def test_markdown_links_to_files_that_are_there(self, folder: Path, tmp_path: Path) -> None:
-        path = tmp_path / "my report.md"
-        right("report", folder, "-o", path)
-        links = re.findall(r"\]\(<([^>]+)>\)", path.read_text(encoding="utf-8"))
+    def test_markdown_links_to_files_that_are_there(self, written_down: Path) -> None:
+        links = re.findall(r"\]\(<([^>]+)>\)", written_down.read_text(encoding="utf-8"))
         assert {Path(link).stem for link in links} == set(catalogue.names("figures"))
         assert {Path(link).suffix for link in links} == {".svg", ".csv"}
-        assert all((tmp_path / link).stat().st_size for link in links)
+        assert all((written_down.parent / link).stat().st_size for link in links)
 
-    def test_markdown_tables_have_as_many_cells_as_heads(self, folder: Path, tmp_path: Path) -> None:
-        right("report", folder, "-o", tmp_path / "x.md")
-        text = (tmp_path / "x.md").read_text(encoding="utf-8")
+    def test_markdown_tables_have_as_many_cells_as_heads(self, written_down: Path) -> None:
+        text = written_down.read_text(encoding="utf-8")
         blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
         assert len(blocks) >= 4
         for head, rule, *body in blocks:
@@ -460,29 +477,64 @@ class TestReport:
         assert "<i>" not in text
         assert "\n# g" not in text
 
-    def test_markdown_says_the_same_twice(self, folder: Path, tmp_path: Path) -> None:
-        for place in ("a", "b"):
-            (tmp_path / place).mkdir()
-            right("report", folder, "-o", tmp_path / place / "x.md")
-        files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*")]
-        assert files
-        assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
+    def test_markdown_says_the_same_twice(self, folder: Path, written_down: Path, tmp_path: Path) -> None:
+        right("report", folder, "-o", tmp_path / written_down.name)
+        files = [path.relative_to(written_down.parent) for path in written_down.parent.rglob("*.*")]
+        assert len(files) > 2
+        assert all((written_down.parent / file).read_bytes() == (tmp_path / file).read_bytes() for file in files)
 
     def test_without_a_browser_a_pdf_is_refused(
-        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        told = wrong("report", folder, "--format", "pdf")
+        told = wrong("report", small, "--format", "pdf")
         assert "no browser that prints" in told
         assert "print it from there" in told
 
-    def test_a_browser_that_fails_is_told(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_browser_that_fails_is_told(self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         program = tmp_path / "chromium"
         program.write_text("#!/bin/sh\necho 'no display' >&2\nexit 1\n", encoding="utf-8")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        assert "printed nothing: no display" in wrong("report", folder, "-o", tmp_path / "x.pdf")
+        assert "printed nothing: no display" in wrong("report", small, "-o", tmp_path / "x.pdf")
         assert not (tmp_path / "x.pdf").exists()
+
+
+@pytest.mark.skipif(not possible(), reason="one core, or a system that does not copy processes")
+class TestTogether:
+    def test_a_report_that_two_processes_draw_is_the_same(
+        self, folder: Path, written_down: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(report, "MANY_ROWS", 0)
+        right("report", folder, "-o", tmp_path / written_down.name)
+        files = [path.relative_to(written_down.parent) for path in written_down.parent.rglob("*.*")]
+        assert all((written_down.parent / file).read_bytes() == (tmp_path / file).read_bytes() for file in files)
+
+    def test_answers_come_in_the_order_of_the_pieces(self) -> None:
+        assert together([functools.partial(pow, place, 2) for place in range(50)]) == [n * n for n in range(50)]
+        assert together([]) == []
+
+    def test_what_goes_wrong_in_the_copy_is_raised_here(self) -> None:
+        here = os.getpid()
+
+        def piece() -> None:
+            if os.getpid() != here:
+                raise AnalysisError("rows", "no such thing", "look elsewhere")
+            time.sleep(0.5)
+
+        with pytest.raises(AnalysisError, match="no such thing\nhint: look elsewhere"):
+            together([piece] * 20)
+
+    def test_a_copy_that_is_killed_is_told(self) -> None:
+        here = os.getpid()
+
+        def piece() -> None:
+            if os.getpid() != here:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.5)
+
+        with pytest.raises(RuntimeError, match="too little memory"):
+            together([piece] * 20)
 
 
 def test_the_module_is_the_command(folder: Path) -> None:
@@ -492,7 +544,5 @@ def test_the_module_is_the_command(folder: Path) -> None:
 
 
 def test_an_unknown_form_is_refused(run: Run, tmp_path: Path) -> None:
-    from analysis import report
-
     with pytest.raises(AnalysisError, match="no report in `docx`"):
         report.write(run, tmp_path / "x.docx", form="docx")

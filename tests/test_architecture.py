@@ -11,8 +11,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for package in ("sweep", "analysis") for path in (ROOT / package).rglob("*.py"))
-OPEN_SETS = {"architectures", "datasets", "methods", "alignments", "scalings", "repairs", "metrics"}
-BOTTOM = {"sweep.registry", "sweep.weights", "sweep.permutations", "sweep.table", "sweep.data", "sweep.errors"}
+OPEN_SETS = {"architectures", "datasets", "methods", "alignments", "scalings", "repairs", "metrics", "protocols"}
+BOTTOM = {
+    "sweep.registry",
+    "sweep.weights",
+    "sweep.permutations",
+    "sweep.table",
+    "sweep.data",
+    "sweep.errors",
+    "sweep.passes",
+}
 
 DOORS = {
     "click": {"sweep.cli", "sweep.terminal", "sweep.tools", "analysis.cli"},

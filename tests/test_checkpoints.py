@@ -162,6 +162,7 @@ def test_a_pool_of_files_is_merged_like_one_that_was_trained_here(tmp_path: Path
     members = table.read("members").to_pylist()
     assert sorted(row["status"] for row in members) == ["failed", "ok", "ok", "ok", "ok"]
     assert {row["start"] for row in members} == {"shared"}
+    assert {row["forward_flops"] for row in members} == {None, 24_704}
     _check_exports(tmp_path, pool, {key: row["candidate_id"] for key, row in rows.items()})
 
 

@@ -38,7 +38,7 @@ WEIGHT = "f.yaml:5:27: `methods.interpolation.weight`: "
 A_NAME = "write a name, or one name with its settings: "
 KNOWN = (
     "known: `alignments`, `dataset`, `execution`, `grids`, `margin`, `methods`, `metrics`, `name`, `populations`, "
-    "`repairs`, `scalings`, `seed`, `splits`, `subsets`"
+    "`protocols`, `repairs`, `scalings`, `seed`, `splits`, `subsets`"
 )
 BAD = {
     "unknown key": (

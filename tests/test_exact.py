@@ -25,7 +25,7 @@ ARCHITECTURES = {
     "resnet18": "{resnet18: {stem: imagenet}}",
     "vit": "{timm: {name: test_vit}}",
 }
-MEMBERS = 5
+MEMBERS = 4
 GRIDS = """
 methods:
   - uniform_soup
@@ -37,12 +37,12 @@ methods:
   - probability_average
   - {feature_average: {head: [first, average]}}
 grids:
-  - subsets: {prefixes: [2, 5], sizes: [3], per_size: 1}
+  - subsets: {prefixes: [2, 4], sizes: [3], per_size: 1}
     scalings:
       - none
-      - magnify: {factor: [0.5, 10], members: [all, first, last, all_but_first, all_but_last]}
+      - magnify: {factor: 10, members: [all, first, last, all_but_first, all_but_last]}
   - subsets: {prefixes: [3]}
-    scalings: {magnify: {factor: 100, members: [all, first, last]}}
+    scalings: {magnify: {factor: [0.5, 100], members: [all, first, last]}}
 """
 
 
@@ -135,6 +135,6 @@ def test_every_row_is_what_a_plain_loop_gives(name: str, rows: dict[str, list[di
         worst = max(worst, abs(row["cross_entropy"] - loss) / max(1.0, abs(loss)))
         wrong += [row] if round(row["accuracy"] * len(labels)) != right else []
     kinds = {(row["method"], row["settings"], row["scaling_members"], row["scaling_factor"]) for row in own}
-    assert len(kinds) >= 9 * 13
+    assert len(kinds) >= 9 * 12
     assert [(row["method"], row["scaling_settings"], row["member_indices"]) for row in wrong] == []
     assert worst <= 1e-5

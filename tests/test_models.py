@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sweep.evaluate import DeviceSplit, measure, outputs
 from sweep.metrics.accuracy import accuracy
 from sweep.metrics.ece import ece
-from sweep.models import bind, build, differences, find_head, flatten, layout_of, to_state
+from sweep.models import bind, build, differences, find_head, flatten, forward_flops, layout_of, to_state
 from sweep.registry import Entry, find, names
 from sweep.weights import LEARNABLE, Factors, Layout, blend, combine
 
@@ -140,6 +141,53 @@ def test_the_papers_networks_have_its_names_and_sizes() -> None:
 
 def awkward_layout() -> Layout:
     return layout_of(dict(models())["awkward"], 7)
+
+
+def test_forward_flops_by_hand() -> None:
+    linear, cnn, vit = (find("architectures", name).function for name in ("linear", "cnn", "vit_tiny"))
+    assert forward_flops(build(linear, (10, 1, 8), 0), torch.zeros(1, 1, 8, 8)) == 2 * 64 * 10
+    pixels = torch.zeros(1, 3, 32, 32)
+    convolutions = 2 * 9 * (3 * 32 * 32**2 + 32 * 64 * 16**2 + 64 * 128 * 8**2)
+    assert forward_flops(build(cnn, (10, 3, 32), 0), pixels) == convolutions + 2 * (2048 * 256 + 256 * 10)
+    tokens, width = 65, 192
+    block = tokens * 12 * width**2 + 2 * tokens**2 * width  # query to value, output and hidden layer; attention
+    patches = 64 * 3 * 4**2 * width
+    assert forward_flops(build(vit, (10, 3, 32), 0), pixels) == 2 * (12 * block + patches + width * 10)
+
+
+def test_counting_operations_leaves_a_network_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    assert forward_flops(model.train(), torch.ones(1, 1, 3, 3)) == 2 * 9 * 2
+    assert torch.equal(torch.rand(3), expected)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_operations_that_cannot_be_counted_are_none() -> None:
+    assert forward_flops(nn.Flatten(), torch.zeros(1, 1, 4, 4)) is None
+    assert forward_flops(nn.Linear(3, 2), torch.zeros(1, 1, 4, 4)) is None, "it takes no such image"
+
+
+@pytest.mark.parametrize("size", [8, 17, 32])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_the_cnn_pools_after_its_relu_to_the_last_bit(size: int, order: torch.memory_format) -> None:
+    model = build(find("architectures", "cnn").function, (7, 3, size), 0, width=4, dropout=0)
+    pixels = torch.randn(6, 3, size, size, generator=torch.Generator().manual_seed(1)).to(memory_format=order)
+
+    def as_published(images: Tensor) -> Tensor:
+        for layer in (model.conv1, model.conv2, model.conv3):
+            images = functional.max_pool2d(functional.relu(layer(images)), 2)
+        return model.fc2(functional.relu(model.fc1(images.flatten(1))))
+
+    found = []
+    for forward in (model, as_published):
+        logits = forward(pixels)
+        found.append((logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_statistics_take_convex_shares_and_stay_positive() -> None:

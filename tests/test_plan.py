@@ -19,7 +19,7 @@ from sweep.config import check
 from sweep.document import ConfigError, Document
 from sweep.grid import Choice
 from sweep.identity import canonical, content_id, derive_seed
-from sweep.plan import EVALUATION_VERSION, PROTOCOL, Plan, make_plan
+from sweep.plan import EVALUATION_VERSION, Plan, make_plan
 from sweep.recipe import Recipe
 from sweep.spec import Execution, Subsets
 from sweep.subsets import draw_subsets, subsets
@@ -147,6 +147,7 @@ GROWN = {
     "all pairs": VALUES | {"subsets": SUBSETS | {"pairs": "all"}},
     "methods": VALUES | {"methods": ["greedy_soup", *VALUES["methods"]]},
     "scalings": VALUES | {"scalings": [{"magnify": {"factor": [0.5, 2]}}, "none"]},
+    "protocols": VALUES | {"protocols": ["train_mode", "correct", {"together": ["train_mode", "scale_buffers"]}]},
     "grids": VALUES | {"grids": [{"methods": "greedy_soup"}, {}]},
 }
 
@@ -263,7 +264,7 @@ def test_an_id_is_the_hash_of_what_the_candidate_is() -> None:
             "alignment": candidate.alignment.content,
             "members": [pool.members[index].id for index in candidate.subset],
             "method": candidate.method.content,
-            "protocol": PROTOCOL,
+            "protocol": "correct",
             "repair": candidate.repair.content,
             "scaling": candidate.scaling.content,
             "version": EVALUATION_VERSION,

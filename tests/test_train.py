@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -103,10 +103,11 @@ class Kept:
 )
 def test_a_training_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
     recipe = Recipe(epochs=4, batch_size=32, **settings)
-    for stop in (1, 3):
-        kept = Kept(stop)
-        with pytest.raises(InterruptedError):
-            train(network(), splits(), recipe, 1, epochs=4, memory=kept)
+    for stops in ((1,), (3,), (1, 2), (1, 3)):
+        kept = Kept(0)
+        for kept.stop_after in stops:
+            with pytest.raises(InterruptedError):
+                train(network(), splits(), recipe, 1, epochs=4, memory=kept)
         kept.stop_after = 0
         resumed = train(network(), splits(), recipe, 1, epochs=4, memory=kept)
         whole = train(network(), splits(), recipe, 1, epochs=4)
@@ -134,6 +135,19 @@ def test_the_average_follows_the_weights() -> None:
     trainer.epoch(0, 1)
     for name, mean in trainer.average.state_dict().items():
         torch.testing.assert_close(mean, 0.75 * before[name] + 0.25 * model.state_dict()[name])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_no_step_waits_for_the_device(optimizer: Literal["sgd", "adamw"]) -> None:
+    """On the meta device whoever asks what a number is gets an error: only the end of the epoch may."""
+    model, device, steps = network().to("meta"), torch.device("meta"), []
+    data = DeviceSplit(*(getattr(splits()["train"], name).to(device) for name in ("images", "labels", "mean", "std")))
+    settings: dict[str, Any] = {"crop": 1, "flip": True, "mixup": 0.3, "ema": 0.9, "clip": 1.0}
+    trainer = Trainer(model, data, Recipe(batch_size=32, optimizer=optimizer, **settings), 0)
+    trainer.optimiser.register_step_post_hook(lambda *_: steps.append(1))
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+        trainer.epoch(0, 1)
+    assert len(steps) == trainer.steps == 5
 
 
 @pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"channels_last": True}])

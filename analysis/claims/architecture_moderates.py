@@ -18,14 +18,17 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
 
     Accuracy of `uniform_soup` minus that of `logit_average`, mean over populations of transformers minus mean over
     the others; t over pools, populations as fixed. Where all are of one kind, but of two architectures, the first
-    in the order of the alphabet minus the second.
+    in the order of the alphabet minus the second. Start and normalisation move with the architecture unless the sweep
+    crosses them.
     """
     pools, told = per_pool(candidates, "uniform_soup", "logit_average")
     kinds = pools.drop_duplicates("population").sort_values("population")
-    first = kinds["architecture"].map(lambda name: any(word in str(name) for word in TRANSFORMERS)).to_numpy(bool)
+    # `timm` and `torchvision` are architectures by any name: then the population's tells the kind.
+    names = [f"{one.architecture} {one.population}".lower() for one in kinds.itertuples()]
+    first = np.array([any(word in name for word in TRANSFORMERS) for name in names])
     words = "transformers minus the others"
     if first.all() or not first.any():
-        names = sorted(set(kinds["architecture"]))
+        names = sorted(set(kinds["architecture"].astype(str)))
         if len(names) != 2:
             raise NothingToDrawError("candidates", "no transformers beside other networks, nor two architectures")
         first, words = (kinds["architecture"] == names[0]).to_numpy(bool), f"{names[0]} minus {names[1]}"

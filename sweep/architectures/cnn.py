@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,10 +28,17 @@ class SimpleCNN(nn.Module):
         """(examples, channels, size, size) -> (examples, classes)."""
         maps = images
         for layer in (self.conv1, self.conv2, self.conv3):
-            maps = functional.max_pool2d(functional.relu(layer(maps)), 2)
+            maps = functional.relu(_pooled(layer(maps)))  # as if pooled after, on a quarter of the entries
         features = self.dropout(functional.relu(self.fc1(maps.flatten(1))))
         logits: Tensor = self.fc2(features)
         return logits
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    """2x2 max pooling, on a CPU channels last in between: torch's kernel for the other order takes 8 times as long."""
+    if maps.is_cpu and not maps.is_contiguous(memory_format=torch.channels_last):
+        return functional.max_pool2d(maps.contiguous(memory_format=torch.channels_last), 2).contiguous()
+    return functional.max_pool2d(maps, 2)
 
 
 def cnn(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ def new_model(name: str) -> nn.Module:
     return {"cnn": CNN, "mlp": MLP, "resnet18": lambda: models.resnet18(num_classes=CLASSES)}[name]()
 
 
+@cache
+def built(name: str) -> nn.Module:
+    """One model for all state dicts, each of which has every tensor: drawing weights anew would take the longest."""
+    return new_model(name).eval()
+
+
 def head_of(name: str, model: nn.Module) -> nn.Linear:
     return model.get_submodule({"cnn": "fc2", "mlp": "layers.11", "resnet18": "fc", "vit": "head"}[name])
 
@@ -83,7 +90,7 @@ def mixture(states: list[State], shares: list[float]) -> State:
         if not first.is_floating_point():
             merged[key] = first.clone()
             continue
-        merged[key] = sum(share * state[key].double() for share, state in zip(shares, states, strict=True)).float()
+        merged[key] = sum(share * state[key] for share, state in zip(shares, states, strict=True))
     return merged
 
 
@@ -94,13 +101,13 @@ def mean(states: list[State]) -> State:
 @torch.no_grad()
 def outputs(name: str, state: State, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Logits, features, and weight and bias of the head."""
-    model = new_model(name)
+    model = built(name)
     model.load_state_dict(state)
-    model.eval()
     head, seen = head_of(name, model), []
-    head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    handle = head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     logits = torch.cat([model(images[start : start + 16]) for start in range(0, len(images), 16)])
-    return logits, torch.cat(seen), head.weight.detach(), head.bias.detach()
+    handle.remove()
+    return logits, torch.cat(seen), head.weight.detach().clone(), head.bias.detach().clone()
 
 
 def accuracy(name: str, state: State, data: tuple[Tensor, Tensor]) -> float:
@@ -165,7 +172,11 @@ def logits_of(
     if method == "logit_average" or settings.get("space") == "logits":
         return sum(one[0] for one in each) / len(each)
     if method == "probability_average":
-        return torch.log(sum(one[0].double().softmax(1) for one in each) / len(each))
+        # In logs: probabilities of members that are sure of different classes would all be 0 or 1, and tie.
+        logits = np.stack([one[0].double().numpy() for one in each])
+        with np.errstate(invalid="ignore"):
+            logs = logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)
+            return torch.from_numpy(np.logaddexp.reduce(logs, axis=0) - np.log(len(each)))
     features = sum(one[1] for one in each) / len(each)
     heads = each[:1] if settings.get("head") == "first" else each
     weight, bias = (sum(one[part] for one in heads) / len(heads) for part in (2, 3))
