@@ -30,12 +30,12 @@ from sweep.train import train
 
 SIZE, CLASSES = 32, 10
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {  # name -> architecture, its settings, images of an epoch
-    "cnn": ("cnn", {}, 4096),
-    "cnn, width 16": ("cnn", {"width": 16}, 4096),
+    "cnn": ("cnn", {}, 3072),
+    "cnn, width 16": ("cnn", {"width": 16}, 3072),
     "resnet18": ("resnet18", {}, 256),
 }
 WAYS = ("plain loop", "plain loop, 2 workers", "sweep.train", "sweep.train, bfloat16")
-RECIPE = Recipe(epochs=1, batch_size=128, lr=0.02, momentum=0.9, weight_decay=5e-4, crop=4, flip=True)
+RECIPE = Recipe(epochs=1, batch_size=128, lr=0.05, momentum=0.9, weight_decay=5e-4, crop=4, flip=True)
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -103,7 +103,7 @@ def arm(way: str, network: str) -> None:
     """One way in this process: an epoch for each line that is read, its measurements as a line."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     name, settings, examples = NETWORKS[network]
-    dataset: Any = find("datasets", "synthetic").function(examples=examples, size=SIZE, classes=CLASSES)
+    dataset: Any = find("datasets", "synthetic").function(examples=examples, size=SIZE, separation=160.0)
     if way.startswith("sweep"):
         steady(2, 0)
         run = our_way(dataset, "bfloat16" if way.endswith("bfloat16") else "float32")
@@ -145,7 +145,8 @@ def compare(network: str, repetitions: int) -> None:
         process.communicate()
     rates = {way: [each[way]["rate"] for each in rounds] for way in WAYS}
     plain = max(WAYS[:2], key=lambda way: median(rates[way]))
-    print(f"\n{network}, {NETWORKS[network][2]} images of {SIZE}x{SIZE}, batches of {RECIPE.batch_size}, 2 threads")
+    about = f"{NETWORKS[network][2]} images of {SIZE}x{SIZE}, batches of {RECIPE.batch_size}, 2 threads"
+    print(f"\n{network}, {about}", flush=True)
     for way, found in rates.items():
         last = rounds[-1][way]
         spread = f"({min(found):,.0f} to {max(found):,.0f})"

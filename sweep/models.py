@@ -157,9 +157,9 @@ def forward_flops(model: nn.Module, images: Tensor) -> int | None:
 
 
 def _keep_pages() -> None:
-    """Let glibc keep up to 1 GiB that was freed: each step of a training frees and asks for the same again.
+    """Let glibc keep up to 1 GiB that was freed: each batch frees and asks for the same again.
 
-    Left to itself it gives large tensors back, and the kernel's zeroing of new pages takes 13 to 19% of the step.
+    Left to itself it gives large tensors back, and the kernel's zeroing of new pages takes 10 to 50% of an evaluation.
     """
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     libc = ctypes.CDLL(None)

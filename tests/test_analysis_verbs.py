@@ -21,6 +21,8 @@ from typing import Any, Literal
 import click
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import rows
 from click.testing import CliRunner, Result
@@ -358,6 +360,15 @@ class TestManyRows:
         held = {id(members) for members in run.candidates["members"]}
         assert len(held) == run.candidates["subset"].nunique()
         assert run.candidates["method"].cat.categories.is_monotonic_increasing
+
+    def test_only_planned_rows_are_read(self, tmp_path: Path) -> None:
+        made = [rows.candidate(pool, (0,), "single") for pool in range(3)]
+        folder = rows.write(tmp_path / "run", {"candidates": made}, {})
+        ids = [row["candidate_id"] for row in made]
+        pools = [row["pool_id"] for row in made]
+        plan = pa.table({"candidate_id": ids, "pool_id": pools, "planned": [True, False, True]})
+        pq.write_table(plan, folder / "plan.parquet")
+        assert set(load(folder).candidates["candidate_id"]) == {ids[0], ids[2]}
 
     def test_rows_without_members_are_read(self, tmp_path: Path) -> None:
         made = [rows.candidate(0, (0,), "single"), rows.candidate(0, (1,), "single")]

@@ -114,6 +114,16 @@ class TestEveryFigure:
         assert all(part.startswith(f"{name}-") for part in text.split('id="')[1:])
 
 
+def test_a_predictor_that_one_population_lacks_leaves_its_panels_empty() -> None:
+    made = rows.candidates(population="people") + rows.candidates(population="others")
+    pairs = rows.pairs(population="people") + [row | {"cka": None} for row in rows.pairs(population="others")]
+    tables = {"candidates": rows.frame(made), "pairs": rows.frame(pairs, "pairs")}
+    plot = draw("kinship", Run(Path("runs/made"), {}, "", tables))
+    shown = plot.data.drop_duplicates(["population", "predictor"]).groupby("population")["predictor"].agg(set)
+    assert shown["people"] - shown["others"] == {"cka"}
+    assert [axes.axison for axes in plot.figure.axes].count(False) == 2
+
+
 def test_every_label_looks_different() -> None:
     bases = [("weights", m) for m in ("uniform_soup", "greedy_soup")] + [("logits", "logit_average")]
     bases += [("features", f"feature_average (head={head})") for head in ("first", "average")]

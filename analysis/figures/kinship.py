@@ -50,22 +50,32 @@ def kinship(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
     axes[0, 0].get_gridspec().set_height_ratios([2.2, 1] * len(populations))
     shown = []
     for k, population in enumerate(populations):
-        own = rows[rows["population"] == population]
+        own, one = rows[rows["population"] == population], found[found["population"] == population]
         for column, name in enumerate(names):
-            one = found[(found["population"] == population) & (found["predictor"] == name)].iloc[0]
-            above, below = axes[2 * k, column], axes[2 * k + 1, column]
-            points = own[own["gain"].notna() & own[name].notna()]
-            _scatter(above, points, name)
-            null = _null(below, own, name, one)
-            head = population if column == 0 else ""
-            style.title(above, f"{head}\n{WORDS[name]}", _told(one))
-            shown.append(_data(points, name, one, null))
+            head = f"{population if column == 0 else ''}\n{WORDS[name]}"
+            shown += _panels(axes[2 * k : 2 * k + 2, column], own, name, one[one["predictor"] == name], head)
         recipe = style.recipe(about[about["population"] == population])
         axes[2 * k, 0].set_ylabel("gain over the mean\nmember (points)")
         axes[2 * k + 1, 0].set_ylabel("by chance")
         axes[2 * k, -1].annotate(recipe, (1, 1), (0, 29), **_ABOVE)
     _key(figure, rows)
     return style.Plot(figure, pd.concat(shown, ignore_index=True), style.pools(rows[rows["gain"].notna()]))
+
+
+def _panels(axes: Any, own: pd.DataFrame, name: str, known: pd.DataFrame, head: str) -> list[pd.DataFrame]:
+    """A predictor of one population, with its chance below; empty panels where only other populations have it."""
+    above, below = axes
+    if known.empty:
+        above.axis("off")
+        below.axis("off")
+        style.title(above, head, "not known here")
+        return []
+    one = known.iloc[0]
+    points = own[own["gain"].notna() & own[name].notna()]
+    _scatter(above, points, name)
+    null = _null(below, own, name, one)
+    style.title(above, head, _told(one))
+    return [_data(points, name, one, null)]
 
 
 _ABOVE: Any = {
