@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from analysis.errors import AnalysisError
-
-PATIENCE = 2.0
-"""Seconds without a word to a file or pipe; a terminal sees each step."""
+from analysis.terminal import clear, teller
 
 
 class _Verbs(click.Group):
@@ -24,33 +20,22 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except AnalysisError as error:
-            _clear()
+            clear()
             click.echo(f"error: {error}", err=True)
         except OSError as error:
-            _clear()
+            clear()
             place = error.filename or "file"
             click.echo(f"error: {place}: {error.strerror or error}\nhint: is the folder there and writable?", err=True)
         sys.exit(2)
 
 
-def _teller() -> Callable[[str], None]:
-    """A progress line on stderr: rewritten on a terminal, else a plain line every two seconds."""
-    last = [time.monotonic()]
-
-    def tell(step: str) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"\r\x1b[K{step} …", nl=False, err=True)
-        elif time.monotonic() - last[0] >= PATIENCE:
-            click.echo(f"{step} …", err=True)
-            last[0] = time.monotonic()
-
-    return tell
-
-
-def _clear() -> None:
-    """Wipes the progress line off a terminal."""
-    if sys.stderr.isatty():
-        click.echo("\r\x1b[K", nl=False, err=True)
+def _most(populations: str) -> int | None:
+    """How many populations are drawn; None is all."""
+    if populations == "all":
+        return None
+    if not populations.isdecimal() or populations == "0":
+        raise AnalysisError("--populations", f"`{populations}` is no number of populations", "1 or more, or `all`")
+    return int(populations)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,17 +52,19 @@ def main() -> None:
 @click.option(
     "--format", "form", type=click.Choice(["html", "md", "pdf"]), help="By default as the file ends, or html."
 )
-def report(run: Path, output: Path | None, form: str | None) -> None:
+@click.option("--populations", default="6", show_default=True, help="How many the figures show: a number, or `all`.")
+def report(run: Path, output: Path | None, form: str | None, populations: str) -> None:
     """Write a report about RUN, a run folder; its path is printed.
 
     html is one page that opens offline: figures, tables and data are inside. md has its figures and their rows as files
-    beside it. pdf is the page as a Chromium or Chrome on PATH prints it.
+    beside it. pdf is the page as a Chromium or Chrome on PATH prints it. Claims and tables are about every population.
 
     \b
     Example: analysis report runs/digits
     Example: analysis report runs/digits --format md -o paper/digits.md
     """
-    tell = _teller()
+    most = _most(populations)
+    tell = teller()
     tell(f"reading {run}")
     from analysis.load import load
 
@@ -87,8 +74,8 @@ def report(run: Path, output: Path | None, form: str | None) -> None:
     ending = output.suffix[1:].lower() if output else ""
     form = form or (ending if ending in FORMS else FORMS[0])
     path = output or run / f"report.{form}"
-    write(loaded, path, tell, form)
-    _clear()
+    write(loaded, path, tell, form, most)
+    clear()
     click.echo(path)
     click.echo(f"open it in a browser: {path.resolve().as_uri()}", err=True)
 
@@ -97,12 +84,15 @@ def report(run: Path, output: Path | None, form: str | None) -> None:
 @click.argument("name")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path), help="A .svg, .pdf, .png or .csv; NAME.svg by default.")
-def figure(name: str, run: Path, output: Path | None) -> None:
+@click.option("--population", "populations", multiple=True, help="Only this one; may be given again. All by default.")
+def figure(name: str, run: Path, output: Path | None, populations: tuple[str, ...]) -> None:
     """Draw the figure NAME of RUN, or write its data; `analysis ls` lists figures.
 
+    \b
     Example: analysis figure spaces runs/digits -o spaces.pdf
+    Example: analysis figure kinship runs/digits --population cnn -o kinship.svg
     """
-    tell = _teller()
+    tell = teller()
     tell(f"drawing {name}")
     from analysis import catalogue
 
@@ -111,8 +101,9 @@ def figure(name: str, run: Path, output: Path | None) -> None:
     from analysis.load import load
 
     path = output or Path(f"{name}.svg")
-    save(draw(name, load(run)), name, path)
-    _clear()
+    loaded = load(run)
+    save(draw(name, loaded.only(populations) if populations else loaded), name, path)
+    clear()
     click.echo(path)
     if path.suffix.lower() != ".csv":
         click.echo(f"its data: analysis figure {name} {run} -o {path.with_suffix('.csv')}", err=True)
@@ -142,14 +133,14 @@ def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | No
         click.echo("\n".join(about(name)))
         return
     chosen = parsed(name, settings)
-    tell = _teller()
+    tell = teller()
     tell(f"asking {name}")
     from analysis.load import load
     from analysis.tabular import form_of, render
 
     form = form or form_of(output)
     found = render(answer(load(run), name, chosen), form)
-    _clear()
+    clear()
     if output is None:
         click.echo(found, nl=False)
     else:
@@ -170,7 +161,7 @@ def compare(a: Path, b: Path, strict: bool, tolerance: float, as_json: bool) -> 
     Example: analysis compare runs/digits runs/again
     Example: analysis compare runs/digits runs/again --assert-equal --tolerance 1e-6
     """
-    tell = _teller()
+    tell = teller()
     tell("comparing")
     from analysis.compare import compare as held
     from analysis.compare import lines
@@ -178,7 +169,7 @@ def compare(a: Path, b: Path, strict: bool, tolerance: float, as_json: bool) -> 
     from analysis.tabular import as_json as told
 
     found = held(load(a), load(b), tolerance)
-    _clear()
+    clear()
     click.echo(told(found) if as_json else "\n".join([*lines(found), ""]), nl=False)
     if strict and not found["equal"]:
         click.echo("error: the runs differ", err=True)
@@ -192,13 +183,13 @@ def cite(run: Path) -> None:
 
     Example: analysis cite runs/digits > digits.bib
     """
-    tell = _teller()
+    tell = teller()
     tell(f"reading {run}")
     from analysis.citations import cite as gather
     from analysis.load import load
 
     found, unknown = gather(load(run))
-    _clear()
+    clear()
     click.echo(found, nl=False)
     if unknown:
         click.echo(f"no work is known for {', '.join(unknown)}: cite it yourself", err=True)
@@ -212,14 +203,14 @@ def claims(run: Path, as_json: bool) -> None:
 
     Example: analysis claims runs/digits
     """
-    tell = _teller()
+    tell = teller()
     tell(f"reading {run}")
     from analysis.claim import answers, lines, table
     from analysis.load import load
     from analysis.tabular import as_json as told
 
     found = answers(load(run))
-    _clear()
+    clear()
     click.echo(told(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from analysis import catalogue, style, tabular
 from analysis.errors import AnalysisError
 from analysis.load import Run
+from analysis.slim import slim
 
 SUFFIXES = (".svg", ".pdf", ".png", ".csv")
 _NO_DATE: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
@@ -54,12 +55,9 @@ def inline(plot: style.Plot, name: str, description: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'href="#', f'href="#{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-")
     for ink, variable in ((style.INK, "ink"), (style.MUTED, "muted"), (style.GRID, "rule")):
         text = text.replace(f": {ink}", f": var(--{variable}, {ink})")
     text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans', sans-serif", r"font: \1var(--sans)", text)
     width, height = re.findall(r'\b(?:width|height)="([\d.]+)pt"', text)[:2]
     head = f'<svg role="img" aria-label="{description}" viewBox="0 0 {width} {height}">'
-    return head + text[text.index(">") + 1 :]
+    return slim(head + text[text.index(">") + 1 :], name)

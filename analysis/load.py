@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,20 @@ class Run:
         return self.tables[name]
 
     @property
+    def populations(self) -> list[str]:
+        """The names of the populations that have rows, in order."""
+        return sorted({*self.members["population"].dropna(), *self.candidates["population"].dropna()})
+
+    def only(self, populations: Collection[str]) -> Run:
+        """The run as if it had these populations alone; a table without populations stays whole.
+
+        Raises AnalysisError for a population that the run does not have.
+        """
+        for unknown in sorted(set(populations) - set(self.populations)):
+            raise AnalysisError(str(self.folder), f"no population `{unknown}`", suggestion(unknown, self.populations))
+        return _Part(self.folder, self.info, self.config, warnings=self.warnings, whole=self, chosen=set(populations))
+
+    @property
     def margin(self) -> float:
         """The smallest difference in accuracy that matters, as the first invocation fixed it; 0.005 where none did."""
         stated = [
@@ -74,6 +89,28 @@ class Run:
     def candidates(self) -> pd.DataFrame:
         """One row per candidate and split."""
         return self.table("candidates")
+
+
+@dataclass
+class _Part(Run):
+    """Some populations of a run, whose tables are cut out of its own when they are asked for."""
+
+    whole: Run = field(kw_only=True)
+    chosen: set[str] = field(kw_only=True)
+
+    def table(self, name: str) -> pd.DataFrame:
+        if name not in self.tables:
+            rows = self.whole.table(name)
+            self.tables[name] = _cut(rows, self.chosen) if "population" in rows else rows
+        return self.tables[name]
+
+
+def _cut(rows: pd.DataFrame, populations: Collection[str]) -> pd.DataFrame:
+    """The rows of some populations; categories that no row has any more are gone."""
+    kept = rows[rows["population"].isin(populations)].reset_index(drop=True)
+    for name in kept.columns[kept.dtypes == "category"]:
+        kept[name] = kept[name].cat.remove_unused_categories()
+    return kept
 
 
 def load(folder: str | Path) -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import math
 import re
 import tempfile
@@ -15,15 +14,17 @@ import jinja2
 import markupsafe
 
 from analysis import catalogue, draw, numbers, printing, style, summary
+from analysis.audited import protocols, short
+from analysis.claim import answers
+from analysis.defects import defects
 from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.load import Run
-from analysis.together import possible, together
 
 FORMS = ("html", "md", "pdf")
-SHOWN_ROWS = 200
-EMBEDDED_BYTES = 300_000
-MANY_ROWS = 100_000
-"""Candidates from which a second process helps to draw."""
+SHOWN_ROWS = 80
+EMBEDDED_BYTES = 60_000
+MOST_POPULATIONS = 6
+"""Populations in the figures of a report, by default: a page of many more is neither read nor sent."""
 SECTIONS = {
     "spaces": "Weights, features or logits",
     "number": "How many models",
@@ -36,8 +37,8 @@ SECTIONS = {
     "calibration": "Inside: calibration",
     "variance": "Where the variance comes from",
     "pareto": "What it costs",
-    "audit": "Under the published protocol's defects",
     "training": "Training of the members",
+    "audit": "Under the published protocol's defects",
 }
 HIDDEN = ("estimand", "unit", "p")
 
@@ -47,38 +48,45 @@ Place = Callable[[str, style.Plot], dict[str, str]]
 inside the report or as links to files."""
 
 
-def write(run: Run, path: Path, tell: Tell = lambda _: None, form: str = "html") -> None:
+def write(
+    run: Run, path: Path, tell: Tell = lambda _: None, form: str = "html", populations: int | None = MOST_POPULATIONS
+) -> None:
     """Writes the report of a run in one of `FORMS`; the same rows give the same bytes. `tell` hears each step.
 
+    Figures and the table of every merge show the first so many `populations`, by name, or all for None; claims and
+    other tables are about all of them.
     Markdown has its figures and their rows as files in a folder `<stem>_files` beside it. Raises AnalysisError for
     another form, and for a PDF where no browser is found.
     """
     if form not in FORMS:
         raise AnalysisError(str(path), f"no report in `{form}`", f"one of {', '.join(FORMS)}")
     if form == "pdf":
-        _write_pdf(run, path, tell)
+        _write_pdf(run, path, tell, populations)
         return
-    found = context(run, _beside(path) if form == "md" else _inside, tell)
+    found = context(run, _beside(path) if form == "md" else _inside, tell, populations)
     tell("writing")
     path.write_text(_template(form).render(found), encoding="utf-8")
 
 
-def _write_pdf(run: Run, path: Path, tell: Tell) -> None:
+def _write_pdf(run: Run, path: Path, tell: Tell, populations: int | None) -> None:
     """The page as a browser prints it; the browser is looked for before anything is drawn."""
     browser = printing.browser()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
-        write(run, page, tell)
+        write(run, page, tell, populations=populations)
         tell("printing")
         printing.print_pdf(browser, page, path)
 
 
-def context(run: Run, place: Place, tell: Tell = lambda _: None) -> dict[str, Any]:
+def context(
+    run: Run, place: Place, tell: Tell = lambda _: None, populations: int | None = MOST_POPULATIONS
+) -> dict[str, Any]:
     """Everything that a report shows, by the names that the templates use."""
-    figures, missing = _figures(run, place, tell)
+    shown = run.populations[:populations]
+    figures, missing = _figures(run.only(shown) if len(shown) < len(run.populations) else run, place, tell)
     tell("making tables")
     rows = run.candidates
-    pairs = summary.differences(rows)
+    pairs, asked = summary.differences(rows), answers(run)
     return {
         "name": str(run.info.get("sweep") or run.folder.resolve().name),
         "run": run,
@@ -86,10 +94,12 @@ def context(run: Run, place: Place, tell: Tell = lambda _: None) -> dict[str, An
         "counts": summary.counts(rows),
         "trained": int(((run.members["role"] == "member") & (run.members["status"] == "ok")).sum()),
         "pools": int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
-        "claims": summary.claims(run),
+        "claims": summary.claims(asked),
+        "defects": defects(asked),
+        "together": {short(one): one.replace("+", ", ") for one in protocols(rows) if short(one) != one},
         "populations": summary.populations(run.members, rows),
         "versus": summary.versus(pairs, only="uniform_soup"),
-        "everything": summary.versus(pairs),
+        "everything": summary.versus(pairs, populations=shown),
         "barriers": summary.barriers(rows),
         "best": summary.best(rows),
         "failures": summary.failures(rows, run.members),
@@ -101,6 +111,7 @@ def context(run: Run, place: Place, tell: Tell = lambda _: None) -> dict[str, An
             for one in catalogue.names("statistics")
         ],
         "figures": figures,
+        "undrawn": run.populations[len(shown) :],
         "missing": missing,
     }
 
@@ -158,13 +169,7 @@ def _figures(run: Run, place: Place, tell: Tell) -> tuple[list[dict[str, Any]], 
     """Every figure of the folder that has rows, known sections first, and why the others are missing."""
     known = [name for name in SECTIONS if name in catalogue.names("figures")]
     names = known + [name for name in catalogue.names("figures") if name not in SECTIONS]
-    pieces = [functools.partial(_drawn, run, name, place, tell) for name in names]
-    if len(run.candidates) >= MANY_ROWS and possible():
-        for table in {table for name in names for table in catalogue.tables(catalogue.find("figures", name))}:
-            run.table(table)
-        answers = together(pieces)
-    else:
-        answers = [piece() for piece in pieces]
+    answers = [_drawn(run, name, place, tell) for name in names]
     return [one for one in answers if isinstance(one, dict)], [one for one in answers if isinstance(one, str)]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from analysis import numbers, style
-from analysis.claim import Answer, answers
+from analysis.claim import Answer
 from analysis.errors import AnalysisError
 from analysis.frames import MEAN_MEMBER, comparable, labelled, named, unscaled
-from analysis.load import Run
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
 
@@ -66,13 +66,15 @@ def differences(candidates: pd.DataFrame) -> Differences:
     return Differences(keys, columns, {(a, b): _by_size(rows, a, b) for a in keys["label"].unique() for b in columns})
 
 
-def versus(pairs: Differences, *, only: str = "") -> dict[str, Any]:
+def versus(pairs: Differences, *, only: str = "", populations: Collection[str] | None = None) -> dict[str, Any]:
     """The differences as a table: `columns` are the labels compared with, `rows` have `population`, `n_members`,
     `label` and one Cell (or None) per column, in points of accuracy.
 
-    `only` keeps the merges whose label begins so.
+    `only` keeps the merges whose label begins so, `populations` those of some.
     """
     merges = pairs.merges[pairs.merges["label"].astype(str).str.startswith(only)]
+    if populations is not None:
+        merges = merges[merges["population"].isin(populations)]
     labels = set(merges["label"])
     found = [one for (label, _), one in pairs.found.items() if label in labels]
     spans = {name: _span(found, name) for name in set(merges["population"])}
@@ -81,7 +83,7 @@ def versus(pairs: Differences, *, only: str = "") -> dict[str, Any]:
             "population": name,
             "n_members": int(size),
             "label": label,
-            "cells": [_cell(pairs.found[label, b].get((name, size)), spans[name]) for b in pairs.columns],
+            "cells": [cell(pairs.found[label, b].get((name, size)), spans[name]) for b in pairs.columns],
         }
         for name, size, label in merges.itertuples(index=False)
     ]
@@ -105,11 +107,11 @@ def _span(found: list[dict[tuple[str, int], Any]], population: str) -> float:
     return 100 * max(ends, default=0.0) or 1.0
 
 
-def _cell(row: Any, span: float) -> Cell | None:
-    """One estimate as texts and a whisker; None where there is nothing to compare."""
+def cell(row: Any, span: float, scale: float = 100.0) -> Cell | None:
+    """One estimate times `scale` as texts and a whisker, of which `span` is half; None where there is none."""
     if row is None:
         return None
-    value, low, high = 100 * row.estimate, 100 * row.low, 100 * row.high
+    value, low, high = scale * row.estimate, scale * row.low, scale * row.high
     finite = abs(low) < float("inf") and abs(high) < float("inf")
     clear = finite and (low > 0 or high < 0)
     ends = (low, value, high) if finite else (value, value, value)
@@ -120,9 +122,9 @@ def _cell(row: Any, span: float) -> Cell | None:
     return Cell(value, numbers.signed(value, 2), numbers.interval(low, high, 2), n, told, clear, whisker)
 
 
-def claims(run: Run) -> list[dict[str, Any]]:
+def claims(asked: Sequence[Answer]) -> list[dict[str, Any]]:
     """Every claim with its verdict, effect and what would decide it; those without rows last."""
-    found = [_claim(one) for one in answers(run)]
+    found = [_claim(one) for one in asked]
     return sorted(found, key=lambda row: row["verdict"] == NOT_ASKED)
 
 

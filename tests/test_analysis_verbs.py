@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import json
 import math
-import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +32,6 @@ from analysis.load import KEYS, Run
 from analysis.reader import frame
 from analysis.settings import kind, parsed, value, written
 from analysis.statistics.paired_difference import paired_difference
-from analysis.together import possible, together
 
 ROOT = Path(__file__).parent.parent
 STATISTICS = catalogue.names("statistics")
@@ -509,43 +504,6 @@ class TestReport:
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
         assert "printed nothing: no display" in wrong("report", small, "-o", tmp_path / "x.pdf")
         assert not (tmp_path / "x.pdf").exists()
-
-
-@pytest.mark.skipif(not possible(), reason="one core, or a system that does not copy processes")
-class TestTogether:
-    def test_a_report_that_two_processes_draw_is_the_same(
-        self, folder: Path, written_down: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(report, "MANY_ROWS", 0)
-        right("report", folder, "-o", tmp_path / written_down.name)
-        files = [path.relative_to(written_down.parent) for path in written_down.parent.rglob("*.*")]
-        assert all((written_down.parent / file).read_bytes() == (tmp_path / file).read_bytes() for file in files)
-
-    def test_answers_come_in_the_order_of_the_pieces(self) -> None:
-        assert together([functools.partial(pow, place, 2) for place in range(50)]) == [n * n for n in range(50)]
-        assert together([]) == []
-
-    def test_what_goes_wrong_in_the_copy_is_raised_here(self) -> None:
-        here = os.getpid()
-
-        def piece() -> None:
-            if os.getpid() != here:
-                raise AnalysisError("rows", "no such thing", "look elsewhere")
-            time.sleep(0.5)
-
-        with pytest.raises(AnalysisError, match="no such thing\nhint: look elsewhere"):
-            together([piece] * 20)
-
-    def test_a_copy_that_is_killed_is_told(self) -> None:
-        here = os.getpid()
-
-        def piece() -> None:
-            if os.getpid() != here:
-                os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(0.5)
-
-        with pytest.raises(RuntimeError, match="too little memory"):
-            together([piece] * 20)
 
 
 def test_the_module_is_the_command(folder: Path) -> None:

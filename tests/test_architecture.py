@@ -23,7 +23,7 @@ BOTTOM = {
 }
 
 DOORS = {
-    "click": {"sweep.cli", "sweep.terminal", "sweep.tools", "analysis.cli"},
+    "click": {"sweep.cli", "sweep.terminal", "sweep.tools", "analysis.cli", "analysis.terminal"},
     "ray": {"sweep.cluster", "sweep.launch", "sweep.population"},
     "mlflow": {"sweep.tracking"},
     "rich": {"sweep.progress"},

@@ -137,6 +137,44 @@ def test_the_page_shows_every_figure_with_caption_unit_and_data(page: str) -> No
         assert "Unit of replication: pool; n = 3" in section
 
 
+class TestManyPopulations:
+    @pytest.fixture
+    def many(self, tmp_path: Path) -> Path:
+        made = [row for name in ("cnn", "mlp", "vit") for row in rows.candidates(population=name)]
+        return rows.write(tmp_path / "many", {"candidates": made})
+
+    @pytest.mark.parametrize("form", ["html", "md"])
+    def test_a_report_draws_the_first_and_says_how_to_see_all(self, many: Path, tmp_path: Path, form: str) -> None:
+        told, page = {}, tmp_path / f"report.{form}"
+        for most in ("2", "all"):
+            assert verb("report", many, "-o", page, "--populations", most).exit_code == 0
+            told[most] = page.read_text(encoding="utf-8")
+        assert "1 more population." in told["2"]
+        assert "analysis figure spaces" in told["2"]
+        assert "more population" not in told["all"]
+        assert all("vit" in text for text in told.values())
+
+    def test_a_run_may_be_seen_as_some_of_its_populations(self, many: Path) -> None:
+        whole = load(many)
+        part = whole.only(["vit", "cnn"])
+        assert (whole.populations, part.populations) == (["cnn", "mlp", "vit"], ["cnn", "vit"])
+        kept = whole.candidates["population"] != "mlp"
+        assert list(part.candidates["candidate_id"]) == list(whole.candidates["candidate_id"][kept])
+        assert part.table("members").empty
+
+    def test_a_figure_of_one_population_is_that_of_a_run_with_it_alone(self, many: Path, tmp_path: Path) -> None:
+        alone = rows.write(tmp_path / "alone", {"candidates": rows.candidates(population="mlp")})
+        drawn = [tmp_path / name for name in ("part.svg", "alone.svg")]
+        assert verb("figure", "spaces", many, "--population", "mlp", "-o", drawn[0]).exit_code == 0
+        assert verb("figure", "spaces", alone, "-o", drawn[1]).exit_code == 0
+        assert drawn[0].read_bytes() == drawn[1].read_bytes()
+
+    def test_unknown_populations_and_counts_are_refused(self, many: Path) -> None:
+        assert "did you mean `vit`" in refused("figure", "spaces", many, "--population", "vitt")
+        for count in ("0", "few", "-1"):
+            assert "is no number of populations" in refused("report", many, "--populations", count)
+
+
 def test_the_page_says_what_was_run_and_what_failed(page: str) -> None:
     for text in ("sweep run configs/made.yaml", "torch 2.9.0", "16 GiB memory", "abc1234 with uncommitted changes"):
         assert text in page
