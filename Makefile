@@ -1,10 +1,14 @@
 # make demo    install, run the main sweep on real digits, write its report
-# make test    install, pass every test
+# make test    install, pass every test, those that kill processes last
+# make soak    a hundred rounds of kills (ROUNDS=, SEED=), and a hundred times as many hostile inputs: hours
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test soak lint bench clean
+
+ROUNDS ?= 100
+SEED ?= 1
 
 setup: $(STAMP)
 
@@ -26,11 +30,21 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m faults tests/faults
+
+soak: setup
+	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -m faults -rP tests/faults
+	HOSTILE=100 $(BIN)/python -m pytest tests/test_hostile.py
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@found=$$(PATH="$(BIN):$$PATH" pip-audit --requirement requirements.lock --disable-pip --no-deps 2>&1); case "$$?:$$found" in \
+	  0:*) echo 'no known vulnerability in requirements.lock' ;; \
+	  127:*) echo 'skipped: pip-audit is not installed, so requirements.lock was not checked for vulnerabilities' ;; \
+	  *Found*vulnerabilit*) echo "$$found"; exit 1 ;; \
+	  *) echo 'skipped: no data base of vulnerabilities can be reached, so requirements.lock was not checked' ;; esac
 
 bench: setup
 	$(BIN)/python benchmarks/start_up.py

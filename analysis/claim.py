@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis import catalogue, numbers
-from analysis.audited import CORRECT, protocols, under
+from analysis.audited import CORRECT, protocols, short, under
 from analysis.errors import AnalysisError
 from analysis.estimate import DIFFERENT, EQUIVALENT, Estimate
 from analysis.load import Run
@@ -41,7 +41,7 @@ class Answer:
     """A claim with its verdict.
 
     `needs` is how many pools more would decide it, None where it is decided or cannot be told; `missing` says why
-    there is no verdict; `audit` has the verdict under every other protocol whose rows speak to it.
+    there is no verdict; `audited` has the same claim under every other protocol whose rows speak to it.
     """
 
     name: str
@@ -51,19 +51,24 @@ class Answer:
     verdict: str
     needs: int | None = None
     missing: str = ""
-    audit: dict[str, str] = field(default_factory=dict)
+    audited: dict[str, Answer] = field(default_factory=dict)
+
+    @property
+    def audit(self) -> dict[str, str]:
+        """The verdict under every other protocol."""
+        return {name: one.verdict for name, one in self.audited.items()}
 
     @property
     def survives(self) -> str:
         """Whether every audited defect leaves the verdict as it is."""
         if not self.audit:
             return "not audited"
-        changed = [name for name, verdict in self.audit.items() if verdict != self.verdict]
+        changed = [short(name) for name, verdict in self.audit.items() if verdict != self.verdict]
         return f"no: {', '.join(changed)}" if changed else "yes"
 
 
 def answers(run: Run) -> list[Answer]:
-    """Every claim of the folder held against the rows of a run, corrected by Holm for their number.
+    """Every claim of the folder held against the rows of a run, corrected by Holm for the number on the same tables.
 
     The margin is that of the run's configuration. Claims that the rows cannot speak to say what is missing.
     """
@@ -71,22 +76,36 @@ def answers(run: Run) -> list[Answer]:
     others = [name for name in protocols(run.candidates) if name != CORRECT]
     audited = {name: _asked(run, under(run.candidates, name)) for name in others}
     return [
-        replace(one, audit={name: rows[place].verdict for name, rows in audited.items() if rows[place].verdict})
+        replace(one, audited={name: rows[place] for name, rows in audited.items() if rows[place].verdict})
+        if "candidates" in _tables(one.name)
+        else one
         for place, one in enumerate(found)
     ]
 
 
+def _tables(name: str) -> tuple[str, ...]:
+    """The tables that a claim takes."""
+    return tuple(catalogue.tables(catalogue.find("claims", name)))
+
+
 def _asked(run: Run, candidates: pd.DataFrame) -> list[Answer]:
-    """Every claim on some rows."""
+    """Every claim on some rows; those on the same tables are one family."""
     tables = {"candidates": candidates}
     raw = [_ask(name, run, tables) for name in catalogue.names("claims")]
-    open_ones = [index for index, one in enumerate(raw) if one.finding is not None]
-    if not open_ones:
-        return raw
-    family = pd.DataFrame([asdict(raw[index].finding.estimate) for index in open_ones])  # type: ignore[union-attr]
-    for index, row in zip(open_ones, judged(family, "holm").itertuples(), strict=True):
-        raw[index] = _answered(raw[index], row)
+    for family in sorted({_tables(one.name) for one in raw}):
+        raw = _judged(raw, family)
     return raw
+
+
+def _judged(raw: list[Answer], tables: tuple[str, ...]) -> list[Answer]:
+    """The claims, those on these tables with the verdicts of their family."""
+    asked = [one for one in raw if one.finding and _tables(one.name) == tables]
+    if not asked:
+        return raw
+    family = pd.DataFrame([asdict(one.finding.estimate) for one in asked if one.finding])
+    rows = judged(family, "holm").itertuples()
+    known = {one.name: _answered(one, row) for one, row in zip(asked, rows, strict=True)}
+    return [known.get(one.name, one) for one in raw]
 
 
 def _ask(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
@@ -131,7 +150,7 @@ def _more_pools(estimate: Estimate) -> int | None:
 
 
 def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
-    """The answers as records: the claim's fields, then those of the estimate."""
+    """The answers as records: the claim's fields, then those of the estimate; `audit` has one per other protocol."""
     rows = []
     for one in found:
         about: dict[str, Any] = {
@@ -141,8 +160,18 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         }
         about |= {"pools_more": one.needs, "survives_audit": one.survives, "missing": one.missing}
         estimate = asdict(one.finding.estimate) if one.finding else {}
-        rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate})
+        audit = [_under(name, other) for name, other in one.audited.items()]
+        rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
+
+
+def _under(protocol: str, answer: Answer) -> dict[str, Any]:
+    """What a claim comes to under a protocol, as a record."""
+    assert answer.finding is not None
+    told = ("estimate", "low", "high", "n_units", "p_adjusted")
+    return {"protocol": protocol, "verdict_of_claim": answer.verdict} | {
+        name: getattr(answer.finding.estimate, name) for name in told
+    }
 
 
 def lines(found: Sequence[Answer]) -> list[str]:

@@ -20,6 +20,8 @@ SCALING = ("scaling", "scaling_settings", "scaling_factor", "scaling_members")
 FIXED = ("split", "protocol", *SCALING)
 LABEL = ("method", "settings", "alignment", "alignment_settings", "repair", "repair_settings")
 MEAN_MEMBER = "mean_member"
+POINTS = ("interpolation", "plane")
+"""Methods whose merges are points between members, and no answers to how well merging does."""
 
 
 def require(rows: pd.DataFrame, columns: Iterable[str]) -> None:

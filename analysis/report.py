@@ -29,6 +29,7 @@ SECTIONS = {
     "spaces": "Weights, features or logits",
     "number": "How many models",
     "scale": "Sensitivity to magnitude",
+    "norms": "Averaging, or smaller weights",
     "paths": "Between two members",
     "kinship": "What predicts the gain",
     "layers": "Inside: layers",

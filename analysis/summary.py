@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import numbers, style
 from analysis.claim import Answer
 from analysis.errors import AnalysisError
-from analysis.frames import MEAN_MEMBER, comparable, labelled, named, unscaled
+from analysis.frames import MEAN_MEMBER, POINTS, comparable, labelled, named, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
 
@@ -56,7 +56,7 @@ class Differences:
 def differences(candidates: pd.DataFrame) -> Differences:
     """Each merge in weight space against the averages in the other spaces and the mean member, by subset size."""
     rows = unscaled(comparable(candidates))
-    merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & (rows["method"] != "interpolation")]
+    merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     others = rows.loc[rows["space"].isin(["logits", "features"]), "label"].unique()
     columns = [label for label in others if " + " not in label]
     columns = sorted(columns, key=lambda label: (not label.startswith("logit_average"), label))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from sweep.outputs import Bench, Source
 from sweep.plan import Candidate
 from sweep.weights import Blend, Combination, Heads, blend
 
-Brought = tuple[Tensor, Tensor | None, Callable[[Tensor], float]]
+Brought = dict[str, Any]
 """Members, base and score as a method in weight space sees them: as coordinates or as weights."""
 
 
@@ -82,8 +81,12 @@ class Evaluation:
         """A factor per member and tensor: ones where the scaling gives members with other weights."""
         if self.perturbing:
             return torch.ones(self.count, len(self.bench.layout.entries), dtype=torch.float64)
-        factors = self._call(self.candidate.scaling, {"count": self.count, "layout": self.bench.layout})
-        plain: Tensor = factors.as_subclass(Tensor)
+        scaling = self.candidate.scaling
+        if "members" not in scaling.entry.needs:
+            return self.bench.factors(scaling, self.count)
+        members = self.source.matrix[list(self.source.rows)]
+        brought = {"count": self.count, "layout": self.bench.layout, "members": members}
+        plain: Tensor = self._call(scaling, brought).as_subclass(Tensor)
         return plain
 
     def _perturbed(self, source: Source) -> Source:
@@ -113,35 +116,47 @@ class Evaluation:
 
     def _merged(self, brought: Brought) -> Tensor:
         """What the method makes of members, base and score."""
-        matrix, base, score = brought
-        named = {"members": matrix, "base": base, "score": score, "generator": self._generator()}
-        merged: Tensor = self._call(self.candidate.method, named)
+        merged: Tensor = self._call(self.candidate.method, {**brought, "layout": self.bench.layout} | self._random())
         return merged
 
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(derive_seed(self.candidate.id, "generator"))
+    def _random(self) -> dict[str, torch.Generator]:
+        """A generator of this candidate's own, where its method draws."""
+        if "generator" not in self.method.needs:
+            return {}
+        return {"generator": torch.Generator().manual_seed(derive_seed(self.candidate.id, "generator"))}
 
     def _coordinates(self) -> Brought:
         """Unit vectors in the place of members and base: a linear method then returns its coefficients."""
-        basis = torch.eye(self.count + 1, dtype=torch.float64)
+        twice = "unscaled" in self.method.needs
+        basis = torch.eye(self.count * (1 + twice) + 1, dtype=torch.float64)
 
         def score(coordinates: Tensor) -> float:
             return self.bench.accuracy(self.source, self._merge(coordinates), self.searching)
 
-        return basis[: self.count], basis[-1] if self.source.base is not None else None, score
+        base = basis[-1] if self.source.base is not None else None
+        return {"members": basis[: self.count], "unscaled": basis[self.count : -1], "base": base, "score": score}
 
     def _merge(self, coordinates: Tensor) -> Blend:
         """The blend of coordinates over the members and, last, the base, which no scaling touches."""
-        *coefficients, base = coordinates.tolist()
-        factors, rows = self.factors, self.source.rows
+        *members, base = coordinates.tolist()
+        rows, coefficients, factors = self._terms(members)
         if not base or self.source.base is None:
             return blend(self.bench.layout, rows, coefficients, factors)
         ones = torch.ones(1, factors.shape[1], dtype=factors.dtype)
         return blend(self.bench.layout, (*rows, self.source.base), (*coefficients, base), torch.cat([factors, ones]))
 
+    def _terms(self, coefficients: list[float]) -> tuple[tuple[int, ...], list[float], Tensor]:
+        """What a blend adds up: the scaled members and, where coordinates go on, the same members unscaled."""
+        rows, factors, n = self.source.rows, self.factors, self.count
+        if len(coefficients) == n:
+            return rows, coefficients, factors
+        if bool((factors == 1).all()):
+            return rows, [a + b for a, b in zip(coefficients[:n], coefficients[n:], strict=True)], factors
+        return (*rows, *rows), coefficients, torch.cat([factors, torch.ones_like(factors)])
+
     def _single(self, place: int) -> Blend:
         """One scaled member of the subset, by its place."""
-        return blend(self.bench.layout, self.source.rows[place : place + 1], [1.0], self.factors[place : place + 1])
+        return self.bench.single(self.source.rows[place], self.factors[place])
 
     def _materialised(self) -> Brought:
         """Copies of the scaled members' learnable parameters, for methods that are not linear."""
@@ -157,7 +172,10 @@ class Evaluation:
             spoken = bench.speak("validation", features=False, under=self.searching)
             return bench.accuracy_of(spoken.logits, self.searching)
 
-        return torch.stack(rows), base, score
+        brought = {"members": torch.stack(rows), "base": base, "score": score}
+        if "unscaled" in self.method.needs:
+            brought["unscaled"] = self.source.matrix[list(self.source.rows), :parameters]
+        return brought
 
     def _load_weights(self, weights: Tensor) -> None:
         """Load merged parameters (parameters,), running statistics being the members' mean."""
@@ -174,10 +192,9 @@ class Evaluation:
 
     def _chosen_by(self) -> dict[str, Any]:
         """Members, base and score as coordinates, for methods that choose by weights what outputs they average."""
-        if "members" not in self.method.needs:
+        if not {"members", "unscaled"} & set(self.method.needs):
             return {}
-        members, base, score = self._coordinates()
-        return {"members": members, "base": base, "score": score}
+        return self._coordinates()
 
     def _averaged_outputs(self, split: str) -> tuple[Tensor, float]:
         """Averaged logits, from members' outputs that are computed once per member, scaling and split."""
@@ -185,7 +202,7 @@ class Evaluation:
         begun = time.perf_counter()
         brought: dict[str, Any] = {
             "logits": torch.stack([each.logits for each in said]),
-            "generator": self._generator(),
+            **self._random(),
             **self._chosen_by(),
         }
         if "features" in self.method.needs:

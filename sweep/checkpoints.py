@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
+_SHARED = 64  # how many tensors of a checkpoint may lie in the same bytes, on average
 _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
 
 
@@ -58,6 +61,35 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     return bare(content, file)
 
 
+def _check_size(file: Path) -> None:
+    """Raise CheckpointError for a file that unfolds to more than it is: torch packs nothing, nor needs bytearrays."""
+    size = file.stat().st_size
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            packed = any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist())
+            claimed = sum(each.file_size for each in archive.infolist())
+        if packed or claimed > size:
+            raise CheckpointError(f"{file} is refused: its content is packed, or says that it is larger than the file")
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content.find(b"bytearray") >= 0:
+            raise CheckpointError(f"{file} holds more than tensors and is refused: bytearray")
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Raise CheckpointError for tensors that are no plain ones, or stand for more than the file has bytes for."""
+    import torch
+
+    whole, largest = 0, file.stat().st_size
+    for name, tensor in tensors.items():
+        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+        if not plain or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise CheckpointError(f"{file} is refused: `{name}` is no plain tensor")
+        count = tensor.numel() * tensor.element_size()
+        whole += count
+        if count > largest or whole > _SHARED * largest:
+            raise CheckpointError(f"{file} is refused: `{name}` of shape {tuple(tensor.shape)} is more than the file")
+
+
 def _safetensors(file: Path) -> Any:
     from sweep.files import StoreError
     from sweep.store import load_tensors
@@ -72,7 +104,10 @@ def _torch(file: Path) -> Any:
     import torch
 
     try:
+        _check_size(file)
         return torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except Exception as error:  # torch answers damage with errors of many kinds
         foreign = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error).partition("trusted source")[2])
         if foreign:
@@ -89,8 +124,9 @@ def bare(content: Any, file: Path) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = dict(content) if isinstance(content, Mapping) else {}
-    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+    if not tensors or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in tensors.items()):
         raise CheckpointError(f"{file} holds no state dict", f"it may lie under one of {', '.join(_INSIDE)}")
+    _check_tensors(tensors, file)
     prefix = next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in tensors)), "")
     while prefix:
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sweep.errors import ToldError
 from sweep.provenance import cores
+from sweep.secret import secret
 from sweep.spec import Execution
 
 _ENVIRONMENT = {
@@ -18,6 +18,10 @@ _ENVIRONMENT = {
     "RAY_SCHEDULER_EVENTS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # workers without a GPU must not see one
 }
+
+
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray reads it on every system: without clusters its ports are bound to the loopback alone."""
 
 
 class LaunchError(ToldError):
@@ -32,9 +36,10 @@ def cluster(execution: Execution) -> Iterator[None]:
     """
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
     address = execution.address or os.environ.get("RAY_ADDRESS") or "local"
-    if address == "local" and "RAY_AUTH_MODE" not in os.environ:
-        # Ray listens on all interfaces: a secret of this run's own keeps others out.
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ.update(secret(address))
+    if address == "local":
+        os.environ.setdefault(_CLUSTERS, "0")
     import ray
 
     size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
@@ -65,3 +70,20 @@ def _suffices(execution: Execution, resources: Mapping[str, float]) -> None:
         if wanted > resources.get(name, 0):
             what = f"a worker needs {wanted:g} {name}, and Ray has {resources.get(name, 0):g}"
             raise LaunchError(what, "set execution.threads, gpus_per_member and gpus_per_worker to what there is")
+
+
+def size_of(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """How many workers to ask for: the number that was given, else as many as the nodes have room for now."""
+    if execution.workers != "auto":
+        return execution.workers
+    rooms = [node["Resources"] for node in nodes if node["Alive"]]
+    return max(1, sum(_room(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms))
+
+
+def _room(execution: Execution, cpus: float, gpus: float) -> int:
+    """Workers that one node has room for: a share of a GPU lies on one GPU, so shares do not add up across them."""
+    by_cpu, share = int(cpus // execution.threads), execution.gpus_per_worker
+    if not share:
+        return by_cpu
+    per_gpu = int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)
+    return min(by_cpu, per_gpu)

@@ -144,6 +144,10 @@ _MODEL = (
     *_ORIGIN,
     Column("method", _STRING, "name of the method; single for a member"),
     Column("settings", _STRING, "settings of the method, JSON"),
+    Column("alignment", _STRING, "name of the alignment; none where there is none"),
+    Column("alignment_settings", _STRING, "settings of the alignment, JSON"),
+    Column("repair", _STRING, "name of the repair; none where there is none"),
+    Column("repair_settings", _STRING, "settings of the repair, JSON"),
     Column("members", pa.list_(_STRING), "member_id of each member, in the order of the pool"),
     Column("member_indices", pa.list_(_INT), "their positions in the pool, from 0"),
     Column("n_members", _INT, "number of members merged; 1 for a member"),
@@ -160,6 +164,23 @@ _LAYERS = (
     Column("kurtosis", _FLOAT, "fourth standardised moment minus 3: 0 for a Gaussian"),
     Column("qq_correlation", _FLOAT, "correlation of sorted entries with the quantiles of a Gaussian"),
     Column("norm", _FLOAT, "Euclidean norm"),
+    Column(
+        "member_correlation", _FLOAT, "mean correlation of its members' entries, over their pairs; null for a member"
+    ),
+    Column("shape", _STRING, "lengths of the axes, joined by x"),
+    Column(
+        "histogram",
+        pa.binary(),
+        "shares of the entries in 80 bins of a tenth of `std`, from 4 below the mean to 4 above, the end bins with all "
+        "beyond; float32 little-endian; of pictured models (see sweep/inside.py)",
+    ),
+    Column(
+        "filters",
+        pa.binary(),
+        "the first 32 filters of the first layer, (filters, channels, height, width) row by row, float32 little-"
+        "endian; of pictured models",
+    ),
+    Column("filter_shape", _STRING, "channels, height and width of a filter, joined by x"),
     *_STAMP,
 )
 _TEMPLATES = (
@@ -167,10 +188,26 @@ _TEMPLATES = (
     Column("weight_decay", _FLOAT, "weight decay of the training"),
     Column("mixup", _FLOAT, "parameter of mixup in the training; 0 is off"),
     Column("labels", _STRING, "true, or shuffled: the control"),
+    Column("input", _STRING, "what templates lie over: pixels of a linear classifier, or features before the head"),
     Column("template_class", _INT, "class of the template (a row of the linear classifier), from 0"),
     Column("mean_class", _INT, "class of the mean image that it is compared with, from 0"),
     Column("correlation", _FLOAT, "correlation over pixels, both centred over classes"),
     Column("raw_correlation", _FLOAT, "correlation over pixels, neither centred over classes"),
+    Column(
+        "agreement",
+        _FLOAT,
+        "mean correlation with the same class's templates of the pool's other members, or of a merge's own, centred "
+        "over classes; null where mean_class is another",
+    ),
+    Column(
+        "stationarity_gap",
+        _FLOAT,
+        "|d W - G| / (|d W| + |G|) of the template W, weight decay d and G = E[(1[y=c] - p_c) x] over the training "
+        "split: 0 where the loss is stationary; null where mean_class is another, or the loss was another one",
+    ),
+    Column("template", pa.binary(), "the template less the mean of all, float32 little-endian; of pictured models"),
+    Column("mean_image", pa.binary(), "the class's mean of what is read less that of all classes; as `template`"),
+    Column("channels", _INT, "channels of `template` and `mean_image`, each (channels, size, size) row by row"),
     *_STAMP,
 )
 _TASKS = (

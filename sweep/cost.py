@@ -9,6 +9,9 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+
 from sweep.facts import Facts, facts_of, published
 from sweep.files import StoreError
 from sweep.grid import Choice
@@ -25,6 +28,7 @@ _OF_MEMBERS = (
     *("pool_id", "architecture", "architecture_settings", "dataset", "dataset_settings", "role", "start", "training"),
     *("train_seconds", "device"),
 )
+_ENOUGH = 100  # rows of a method in a pool
 _OF_CANDIDATES = ("pool_id", "method", "n_examples", "merge_seconds", "evaluate_seconds", "device")
 
 
@@ -49,9 +53,9 @@ def estimate(state: State, execution: Execution, cores: int) -> dict[str, Any] |
 
     Rows on other data sets count, too, where images have the same size. None where nothing like it was run.
     """
-    choices = {population.dataset: None for population in state.plan.sweep.populations}
+    choices = {population.dataset: None for population in state.sweep.populations}
     facts = {(choice.name, choice.settings_json): facts_of(choice) for choice in choices}
-    needed, (measured, rows) = _needed(state, execution, facts), _measured(state.plan.sweep.folder.parent, facts)
+    needed, (measured, rows) = _needed(state, execution, facts), _measured(state.sweep.folder.parent, facts)
     known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
         return None
@@ -76,7 +80,7 @@ def _workers(execution: Execution, cores: int) -> int:
 def _needed(state: State, execution: Execution, facts: Known) -> Counter[Cell]:
     """Images that are to be pushed through."""
     images, networks, examples = Counter[Cell](), {}, {}
-    for pool in state.plan.pools:
+    for pool in state.pools:
         architecture, dataset = pool.population.architecture, pool.population.dataset
         found = facts[dataset.name, dataset.settings_json]
         networks[pool.id], examples[pool.id] = (
@@ -87,9 +91,8 @@ def _needed(state: State, execution: Execution, facts: Known) -> Counter[Cell]:
         if member.epochs:
             cell = Cell(networks[member.pool_id], "", execution.gpus_per_member > 0)
             images[cell] += member.epochs * examples[member.pool_id]["train"]
-    for candidate, splits in (each for work in state.blocks.values() for each in work):
-        cell = Cell(networks[candidate.pool_id], candidate.method.name, execution.gpus_per_worker > 0)
-        images[cell] += sum(examples[candidate.pool_id][split] for split in splits)
+    for (pool_id, method, split), rows in state.standing.left.items():
+        images[Cell(networks[pool_id], method, execution.gpus_per_worker > 0)] += rows * examples[pool_id][split]
     return images
 
 
@@ -104,12 +107,25 @@ def _measured(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], in
     seconds: dict[Cell, list[float]] = {}
     for folder in (RunFolder(path.parent) for path in sorted(storage.glob("*/run.json"))):
         try:
-            members, candidates = folder.read("members", _OF_MEMBERS), folder.read("candidates", _OF_CANDIDATES)
+            members = folder.read("members", _OF_MEMBERS)
+            candidates = _first(folder.read("candidates", _OF_CANDIDATES))
         except StoreError:  # another run's damage is no reason not to plan this one
             continue
         for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), facts):
             seconds.setdefault(cell, []).append(value)
     return {cell: _quartiles(values) for cell, values in seconds.items()}, sum(map(len, seconds.values()))
+
+
+def _first(candidates: pa.Table) -> pa.Table:
+    """The first rows of each method in each pool: quartiles need no more, and a run may have millions."""
+    cells = np.zeros(len(candidates), dtype=np.int64)
+    for name in ("pool_id", "method"):
+        codes = candidates[name].combine_chunks().dictionary_encode()
+        cells = cells * (len(codes.dictionary) + 1) + codes.indices.fill_null(len(codes.dictionary)).to_numpy()
+    order = np.argsort(cells, kind="stable")
+    begins = np.flatnonzero(np.diff(cells[order], prepend=-1))
+    place = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    return candidates.take(np.sort(order[place < _ENOUGH]))
 
 
 def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> Iterator[tuple[Cell, float]]:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from sweep.checkpoints import file_hash
 from sweep.columns import COLUMNS
-from sweep.files import StoreError
+from sweep.files import StoreError, temporaries
+from sweep.parts import defect
 from sweep.provenance import code_version, machine, versions
+from sweep.secret import token_file
 from sweep.store import RunFolder
-from sweep.table import part_files
-
-_KEYS = {
-    "members": ["member_id"],
-    "curves": ["member_id", "epoch"],
-    "candidates": ["candidate_id", "split"],
-    "pairs": ["member_a", "member_b"],
-    "predictions": ["candidate_id", "split"],
-    "tasks": ["task_id"],
-}
+from sweep.table import KEYS, part_files
 
 
 class Finding(NamedTuple):
@@ -54,16 +44,22 @@ def machine_findings(storage: Path) -> Iterator[Finding]:
     yield Finding(free > 2**30, "disk", f"{free / 2**30:.1f} GiB free at {place}")
     yield Finding(os.access(place, os.W_OK), "storage", f"{storage.absolute()} can be written")
     yield Finding(True, "cluster", os.environ.get("RAY_ADDRESS", "none: Ray starts on this machine for each run"))
+    token = token_file()
+    if token.is_file() and token.stat().st_mode & 0o077:
+        yield Finding(False, "token", f"{token} can be read by others: chmod 600 {token}")
     yield Finding(True, "tracking", os.environ.get("MLFLOW_TRACKING_URI", f"a data base in {storage.absolute()}"))
 
 
 def folder_findings(folder: RunFolder) -> Iterator[Finding]:
-    """Unreadable parts, repeated keys, and weights that are missing or changed."""
+    """Parts that cannot be read, repeated keys, weights that are missing or changed, and what killed writers left."""
     folder.info()
+    left = sum(len(temporaries(folder.path / place)) for place in ("members", "tables"))
+    if left:
+        yield Finding(True, "leftovers", f"{left} temporary files of killed writers; sweep compact RUN removes them")
     for table in COLUMNS:
         files = part_files(folder.path, table)
         for file in files:
-            yield from _unreadable(file)
+            yield from _unreadable(table, file)
         yield from _repeated(folder, table, len(files))
     try:
         rows = folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist()
@@ -72,24 +68,23 @@ def folder_findings(folder: RunFolder) -> Iterator[Finding]:
     whole = 0
     for row in rows:
         if row["status"] == "ok":
-            problem = _damage(folder.weights_file(row["member_id"]), row["weights_sha256"])
+            problem = damage(folder.weights_file(row["member_id"]), row["weights_sha256"])
             whole += not problem
             if problem:
                 yield Finding(False, "weights", problem)
     yield Finding(True, "weights", f"{whole} files are as they were written")
 
 
-def _unreadable(file: Path) -> Iterator[Finding]:
-    try:
-        pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
-        yield Finding(False, "part", f"cannot read {file}: {error}; move it aside and run again")
+def _unreadable(table: str, file: Path) -> Iterator[Finding]:
+    why = defect(table, file)
+    if why:
+        yield Finding(False, "part", f"cannot read {file}: {why}; sweep doctor RUN --repair moves it aside")
 
 
 def _repeated(folder: RunFolder, table: str, files: int) -> Iterator[Finding]:
     """Whether a table's key is unique."""
-    keys = _KEYS.get(table)
-    if not keys or not files:
+    keys = KEYS[table]
+    if not files:
         return
     try:
         rows = folder.read(table, keys)
@@ -100,7 +95,8 @@ def _repeated(folder: RunFolder, table: str, files: int) -> Iterator[Finding]:
     yield Finding(not repeated, table, f"{rows.num_rows:,} rows in {files} parts, {repeated} repeated")
 
 
-def _damage(file: Path, digest: str) -> str:
+def damage(file: Path, digest: str) -> str:
+    """What is wrong with a member's weights: empty for a file that is as it was written."""
     if not file.exists():
         return f"{file} is missing; sweep run FILE --retry trains it anew"
-    return "" if hashlib.sha256(file.read_bytes()).hexdigest() == digest else f"{file} is not what was written"
+    return "" if file_hash(file) == digest else f"{file} is not what was written"

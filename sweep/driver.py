@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sweep.files import StoreError, now
-from sweep.provenance import code_version, commit, machine, versions
+from sweep.lock import is_to_stop
+from sweep.provenance import code_version, commit, determinism, machine, versions
 from sweep.spec import Sweep
 from sweep.state import State, as_begun, freeze, state_of
 from sweep.store import RunFolder
@@ -42,12 +43,12 @@ def run(
         progress = Progress(sweep.folder / "log.txt")
     folder = RunFolder(sweep.folder)
     state = state_of(as_begun(sweep, progress.say))
-    if not retry and not state.missing and not state.new and _is_settled(folder, sweep):
+    if not retry and not (state.missing or state.new or state.unseen) and _is_settled(folder, sweep):
         return state
-    with folder.lock(command):
+    with folder.lock(command, progress.say):
         if retry:
             progress.say(f"{folder.retire()} parts of members and candidates are made anew")
-        return _Run(state.plan.sweep, progress).carry_out(command, overrides)
+        return _Run(state.sweep, progress).carry_out(command, overrides)
 
 
 def _is_settled(folder: RunFolder, sweep: Sweep) -> bool:
@@ -61,9 +62,17 @@ class _Run:
 
     def __init__(self, sweep: Sweep, progress: Progress) -> None:
         self.sweep, self.folder, self.progress = sweep, RunFolder(sweep.folder), progress
-        self.stopping = False
+        self.stopped = False
         self.made: Mapping[Choice, Dataset] = {}
         self.tracker: Any = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether Ctrl-C was pressed, or `sweep stop` called."""
+        if not self.stopped and is_to_stop(self.folder.path):
+            self.stopped = True
+            self.progress.say("asked to stop: running blocks are finished first")
+        return self.stopped
 
     def carry_out(self, command: str, overrides: Sequence[str]) -> State:
         """Members, candidates, MLflow; the state at the end. Ray is started only if there is something to compute."""
@@ -76,7 +85,7 @@ class _Run:
         state = state_of(self.sweep)
         freeze(self.folder, self.sweep, state.plan)
         with self._invocation(command, overrides), self._stoppable(), self._tracked():
-            if state.missing or state.new:
+            if state.missing or state.new or state.unseen:
                 self._compute(state)
             if self.stopping:
                 raise KeyboardInterrupt
@@ -88,7 +97,9 @@ class _Run:
 
         for dataset in self.made.values():
             dataset.decode()  # here, once: all workers share what it gives
-        self.progress.say(f"starting Ray: {len(state.missing)} members to train, {state.new:,} candidates to evaluate")
+        inside = f", {state.unseen:,} models to look into" if state.unseen else ""
+        work = f"{len(state.missing)} members to train, {state.new:,} candidates to evaluate{inside}"
+        self.progress.say(f"starting Ray: {work}")
         with cluster(self.sweep.execution):
             self._train(state)
             self._evaluate(state)
@@ -111,6 +122,7 @@ class _Run:
             "dirty": dirty,
             "versions": versions(),
             "machine": machine(),
+            "determinism": determinism(),
         }
         info = self.folder.info() | {
             "sweep_id": self.sweep.id,
@@ -128,9 +140,9 @@ class _Run:
         """Ctrl-C once lets running blocks finish, twice stops now."""
 
         def stop(number: int, frame: Any) -> None:
-            if self.stopping:
+            if self.stopped:
                 raise KeyboardInterrupt
-            self.stopping = True
+            self.stopped = True
             self.progress.say("stopping once running blocks are done; press Ctrl-C again to stop now")
 
         try:
@@ -163,7 +175,8 @@ class _Run:
                 train_members(able, self.sweep, self.made, self.progress.advance, lambda: self.stopping)
 
     def _evaluate(self, state: State) -> None:
-        """Pool by pool, the pairs that have no row and the blocks that have candidates without one."""
+        """Pool by pool, the pairs that have no row, candidates without one, and models that were not looked into."""
+        from sweep.inside import glance_blocks
         from sweep.launch import Launcher
         from sweep.pairs import pair_blocks
         from sweep.pools import failed_members
@@ -172,9 +185,10 @@ class _Run:
         rows = self.folder.read("pairs", ["member_a", "member_b"])
         present = set(zip(rows["member_a"].to_pylist(), rows["member_b"].to_pylist(), strict=True))
         blocks: dict[str, Items] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
+        blocks |= glance_blocks(state.plan, self.folder, failed, state.statuses)
         ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
         if ordered and not self.stopping:
-            self.progress.begin("candidates done", state.new)
+            self.progress.begin("candidates done", state.new)  # pairs and models that are looked into are not counted
             launcher = Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write, self._tick)
             launcher.run(ordered, self.made)
 
@@ -190,11 +204,11 @@ class _Run:
             "task_id": part,
             "kind": "block",
             "pool_id": pool.id,
-            "rows": len(rows.candidates) + len(rows.pairs),
+            "rows": sum(len(made) for table, made in rows.tables.items() if table != "predictions"),
             "attempts": attempts,
         }
-        for table, made in (("predictions", rows.predictions), ("pairs", rows.pairs), ("tasks", [task | rows.cost])):
-            if made:
+        for table, made in (rows.tables | {"tasks": [task | rows.cost]}).items():
+            if made and table != "candidates":
                 self.folder.append(table, part, made)
         if rows.candidates and not self.folder.append("candidates", part, rows.candidates):
             raise StoreError(f"{self.folder.part('candidates', part)} is there already", "sweep doctor RUN tells more")

@@ -10,9 +10,12 @@ ID_VERSION = 1
 """Enters every id: a change of what ids mean makes new ones instead of mixing with old."""
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical(content: Any) -> str:
     """Sorted JSON without spaces; NaN and infinity are refused with ValueError."""
-    return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(_plain(content))
 
 
 def _plain(value: Any) -> Any:

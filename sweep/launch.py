@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sweep.cluster import LaunchError
+from sweep.cluster import LaunchError, size_of
+from sweep.pieces import SQUEEZES, Open, Piece
 from sweep.task import Items, Rows, failed_rows
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from sweep.spec import Execution
 
 _WINDOW = 2  # calls in flight per actor: the next block is there before the last one is done
+_LOOK = 5.0  # seconds between two looks for nodes that came
 
 
 class Worker:
@@ -59,26 +62,6 @@ class Worker:
         return rows
 
 
-@dataclass
-class Piece:
-    """A block, or a part of one that is looked at more closely; `attempts` counts how often its worker was lost."""
-
-    block: str
-    pool: Pool
-    work: Items
-    attempts: int = 0
-
-
-@dataclass
-class _Open:
-    """A block of which pieces are out."""
-
-    pool: Pool
-    pieces: int = 1
-    attempts: int = 0
-    rows: Rows = field(default_factory=Rows)
-
-
 class Launcher:
     """Carries blocks to actors and hands each whole block's rows to `sink`."""
 
@@ -92,13 +75,14 @@ class Launcher:
         self.plan, self.weights, self.sink, self.stopping = plan, weights, sink, stopping
         self.execution = plan.sweep.execution
         self.queue: deque[Piece] = deque()
-        self.open: dict[str, _Open] = {}
+        self.open: dict[str, Open] = {}
         self.starting: dict[Any, Any] = {}  # reference of `ready` -> actor that has no place yet
         self.actors: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
         self.flying: dict[Any, tuple[Any, Piece]] = {}  # reference -> (actor, piece)
         self.shared: dict[str, Any] = {}  # pool -> reference to its weights, while it has open blocks
         self.left: Counter[str] = Counter()  # pool -> open blocks
         self.stillborn = 0  # actors that never came to be since the last one that did
+        self.looked = -_LOOK
 
     def run(self, blocks: Mapping[str, Items], datasets: Mapping[Choice, Dataset]) -> None:
         """Evaluate all blocks; once `stopping` says so, those that run are finished and no more begun.
@@ -110,14 +94,12 @@ class Launcher:
         for name, work in blocks.items():
             pool = self.plan.pool_of[work[0][0].pool_id]
             self.queue.append(Piece(name, pool, work))
-            self.open[name] = _Open(pool)
+            self.open[name] = Open(pool)
             self.left[pool.id] += 1
         execution = self.execution
         arguments = (ray.put(dict(datasets)), self.plan.sweep.name, self.plan.sweep.metrics, execution)
         remote: Any = ray.remote(num_cpus=execution.threads, num_gpus=execution.gpus_per_worker)(Worker)
         self.new_actor = partial(remote.remote, *arguments)
-        for _ in range(min(size_of(execution, ray.nodes()), len(self.queue))):
-            self._start()
         try:
             while self.open and (self.flying or not self.stopping()):
                 self._turn()
@@ -130,6 +112,7 @@ class Launcher:
         import ray
 
         if not self.stopping():
+            self._grow()
             self._fill()
         ready, _ = ray.wait([*self.starting, *self.flying], num_returns=1, timeout=1.0)
         for reference in ready:
@@ -137,6 +120,17 @@ class Launcher:
                 self._welcome(reference)
             else:
                 self._receive(reference)
+
+    def _grow(self) -> None:
+        """As many actors as are wanted; where that is left to the nodes, those that came later count, too."""
+        import ray
+
+        if time.monotonic() - self.looked < _LOOK:
+            return
+        self.looked = time.monotonic()
+        wanted = min(size_of(self.execution, ray.nodes()), len(self.queue))
+        for _ in range(wanted - len(self.actors) - len(self.starting)):
+            self._start()
 
     def _start(self) -> None:
         """Ask for an actor; it is given work once it has its place."""
@@ -192,25 +186,44 @@ class Launcher:
             self._done(piece, ray.get(reference))
         except ray.exceptions.RayTaskError as error:
             self._retry(piece, _reason(error))
+        except ray.exceptions.OutOfMemoryError as error:
+            self._replace(actor)
+            self._squeeze(piece, f"its worker was killed for want of memory: {str(error).splitlines()[0]}")
         except ray.exceptions.RayError as error:  # the worker, its node, or what it gave back is lost
-            if self.actors.pop(actor, None) is not None:
-                ray.kill(actor)
-                self._start()
+            self._replace(actor)
             self._retry(piece, f"its worker died: {_reason(error)}")
+
+    def _replace(self, actor: Any) -> None:
+        import ray
+
+        if self.actors.pop(actor, None) is not None:
+            ray.kill(actor)
+            self._start()
+
+    def _squeeze(self, piece: Piece, cause: str) -> None:
+        """Try what took too much memory again in halves, then one by one; then it is the candidate's outcome."""
+        if piece.squeezes == SQUEEZES:
+            self._done(piece, failed_rows(piece.work, piece.pool, self.plan.sweep.name, cause))
+            return
+        self._divide(piece.squeezed())
 
     def _retry(self, piece: Piece, cause: str) -> None:
         """Try again what went wrong; beyond the retries, look in halves for the candidate that is to blame."""
-        self.open[piece.block].attempts += 1
         if piece.attempts < self.execution.retries:
+            self.open[piece.block].attempts += 1
             self.queue.appendleft(replace(piece, attempts=piece.attempts + 1))
             return
         if len(piece.work) == 1:
             self._done(piece, failed_rows(piece.work, piece.pool, self.plan.sweep.name, cause))
             return
-        middle = len(piece.work) // 2
-        self.open[piece.block].pieces += 1
-        for half in (piece.work[middle:], piece.work[:middle]):
-            self.queue.appendleft(replace(piece, work=half, attempts=max(piece.attempts, 1)))
+        self._divide(piece.parts((len(piece.work) + 1) // 2))
+
+    def _divide(self, parts: list[Piece]) -> None:
+        """Put the parts of a piece at the head of the queue."""
+        block = self.open[parts[0].block]
+        block.attempts += 1
+        block.pieces += len(parts) - 1
+        self.queue.extendleft(reversed(parts))
 
     def _done(self, piece: Piece, rows: Rows) -> None:
         """Add a piece's rows to its block, and hand over the block once it is whole."""
@@ -223,23 +236,6 @@ class Launcher:
             if not self.left[piece.pool.id]:
                 self.shared.pop(piece.pool.id, None)
             self.sink(piece.block, block.pool, block.rows, block.attempts + 1)
-
-
-def size_of(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
-    """How many workers to ask for: the number that was given, else as many as the nodes have room for now."""
-    if execution.workers != "auto":
-        return execution.workers
-    rooms = [node["Resources"] for node in nodes if node["Alive"]]
-    return max(1, sum(_room(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms))
-
-
-def _room(execution: Execution, cpus: float, gpus: float) -> int:
-    """Workers that one node has room for: a share of a GPU lies on one GPU, so shares do not add up across them."""
-    by_cpu, share = int(cpus // execution.threads), execution.gpus_per_worker
-    if not share:
-        return by_cpu
-    per_gpu = int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)
-    return min(by_cpu, per_gpu)
 
 
 def _reason(error: Exception) -> str:

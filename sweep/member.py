@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,7 +23,7 @@ from sweep.models import differences, draw_head, forward_flops, layout_of
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
 from sweep.store import RunFolder
-from sweep.train import Epoch, Trained, train
+from sweep.train import Epoch, Trained, labelled, train
 
 Row = dict[str, Any]
 
@@ -105,7 +104,9 @@ class Partial:
         """What was kept last; a damaged file counts as none, for the training then begins anew."""
         try:
             state: dict[str, Any] = torch.load(self.file, map_location=self.device, weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception:  # torch answers damage with errors of many kinds
             return None
         return state
 
@@ -122,13 +123,15 @@ def _trained(member: Member, dataset: Dataset, folder: RunFolder, device: torch.
     """The member's weights, from its pool's start where there is one."""
     model, recipe, epochs = new_model(member, dataset), member.population.recipe, member.epochs
     if member.start_id:
-        model.load_state_dict(folder.load_weights(member.start_id))
+        digest = folder.digests().get(member.start_id)
+        model.load_state_dict(folder.load_weights(member.start_id, digest))
         if member.population.own_heads:
             draw_head(model, len(dataset.classes), member.init_seed)
     names = ("train", "validation") if epochs else ("validation",)
     splits = {name: to_device(dataset, name, device) for name in names}
     if not epochs:
         return _untrained(model.to(device), splits["validation"])
+    splits["train"] = labelled(splits["train"], recipe, member.pool_id)
     return train(model.to(device), splits, recipe, member.order_seed, epochs=epochs, memory=partial)
 
 

@@ -19,7 +19,7 @@ from sweep.evaluate import DeviceSplit, Outputs, measure, outputs, to_device
 from sweep.grid import Choice
 from sweep.identity import canonical, derive_seed
 from sweep.models import bind, build, find_head, flatten, layout_of
-from sweep.weights import Blend, Layout, combine
+from sweep.weights import Blend, Layout, blend, combine
 
 _KEPT_BYTES = 1 << 29
 
@@ -88,6 +88,8 @@ class Bench:
     _splits: dict[tuple[object, ...], DeviceSplit] = field(default_factory=dict)
     _kept: OrderedDict[tuple[object, ...], Said] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
+    _factors: dict[tuple[Choice, int], Tensor] = field(default_factory=dict)
+    _singles: dict[tuple[int, bytes], Blend] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.classes = len(self.dataset.classes)
@@ -113,6 +115,22 @@ class Bench:
             own = audited(self.split(name), self.dataset, under) if of_split(under) else None
             self._splits[key] = own or to_device(self.dataset, name, self.device)
         return self._splits[key]
+
+    def factors(self, scaling: Choice, count: int) -> Tensor:
+        """A factor per member of a subset and tensor, for scalings that do not look at weights: made once."""
+        key = (scaling, count)
+        if key not in self._factors:
+            brought = {"count": count, "layout": self.layout}
+            made = scaling.entry.function(*(brought[need] for need in scaling.entry.needs), **scaling.settings)
+            self._factors[key] = made.as_subclass(Tensor)
+        return self._factors[key]
+
+    def single(self, row: int, factors: Tensor) -> Blend:
+        """One row of a matrix with a factor per tensor, as a blend: made once, for ensembles ask for few very often."""
+        key = (row, factors.numpy().tobytes())
+        if key not in self._singles:
+            self._singles[key] = blend(self.layout, (row,), [1.0], factors[None])
+        return self._singles[key]
 
     def load(self, source: Source, merge: Blend) -> None:
         """Load a merge into the model."""

@@ -15,10 +15,10 @@ from sweep.state import State
 
 def on_paper(state: State, absent: Mapping[Choice, DataError]) -> dict[str, Any]:
     """Parameters of each population's network, bytes of all weights, and images that what is left to do takes."""
-    sweep = state.plan.sweep
+    sweep = state.sweep
     facts = {population.name: facts_of(population.dataset) for population in sweep.populations}
     networks = {population.name: _network(population, facts[population.name]) for population in sweep.populations}
-    models = [member.population.name for member in (*state.plan.starts, *state.plan.members)]
+    models = [member.population.name for member in state.planned]
     return {
         "networks": networks,
         "weights_bytes": sum(networks[name].get("bytes", 0) for name in models),

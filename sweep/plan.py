@@ -18,7 +18,7 @@ from sweep.retrained import is_of
 from sweep.spec import Grid, Population, Sweep
 from sweep.subsets import subsets
 
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 """Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
 
 _UNALIGNED, _UNREPAIRED = Choice("alignments", "none", {}), Choice("repairs", "none", {})
@@ -79,6 +79,11 @@ class Plan:
         """All members, in the order of populations and pools."""
         return [member for pool in self.pools for member in pool.members]
 
+    @property
+    def key(self) -> str:
+        """What the plan follows from: plans with one key have the same candidates."""
+        return plan_key(self.sweep, self.pools)
+
     @cached_property
     def pool_of(self) -> dict[str, Pool]:
         """pool_id -> pool."""
@@ -91,6 +96,12 @@ class Plan:
         for candidate in self.candidates:
             blocks.setdefault(candidate.block, []).append(candidate)
         return blocks
+
+
+def plan_key(sweep: Sweep, pools: Sequence[Pool]) -> str:
+    """Content hash of everything that the candidates of a plan depend on."""
+    members = [[pool.id, *(member.id for member in pool.members)] for pool in pools]
+    return content_id("plan", [sweep.id, EVALUATION_VERSION, members])
 
 
 def make_plan(

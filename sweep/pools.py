@@ -46,14 +46,13 @@ def pool_weights(folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mappin
 
     Raises StoreError for weights that cannot be read or are of another architecture, by its first three differences.
     """
-    model = new_model(pool.members[0], dataset)
-
+    model, digests = new_model(pool.members[0], dataset), folder.digests()
     layout = layout_of(model, len(dataset.classes))
 
     def state(member: Member) -> dict[str, Tensor] | None:
         if member.id in failed:
             return None
-        weights = folder.load_weights(member.id)
+        weights = folder.load_weights(member.id, digests.get(member.id))
         problems = differences(weights, layout)
         if problems:
             file = folder.weights_file(member.id)

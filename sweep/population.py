@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.files import StoreError, now
+from sweep.files import NO_SPACE, StoreError, now
 from sweep.store import RunFolder
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def train_members(
             # A trial depends on its arguments alone, so the imports of one process serve many trials.
             reuse_actors=True,
             max_concurrent_trials=None if execution.workers == "auto" else execution.workers,
-            trial_dirname_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.config["member"],
         ),
         run_config=tune.RunConfig(
-            name=f"{now():%Y%m%d-%H%M%S}",
+            name=f"{now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}",  # a clock may stand or go back
             storage_path=str(sweep.folder / "tune"),
             failure_config=tune.FailureConfig(max_failures=execution.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
@@ -121,7 +122,8 @@ def _settle(job: Job, results: Any) -> None:
 
     folder = RunFolder(job.folder)
     present = folder.statuses("members", "member_id")
-    errors = {result.config["member"]: result.error for result in results if result.error}
+    # A trial that was killed before it reported has no configuration, but a folder named by its member.
+    errors = {Path(result.path).name: result.error for result in results if result.error}
     for identity, member in job.members.items():
         if identity in present:
             continue
@@ -129,7 +131,8 @@ def _settle(job: Job, results: Any) -> None:
             raise KeyboardInterrupt
         cause = _last_line(errors[identity])
         if StoreError.__name__ in cause:
-            raise StoreError(f"a training could not read or write the run folder: {cause}")
+            hint = NO_SPACE if os.strerror(errno.ENOSPC) in cause else ""
+            raise StoreError(f"a training could not read or write the run folder: {cause}", hint)
         fail(member, job.sweep, folder, cause)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 import torch
@@ -82,12 +82,19 @@ def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[Key
         if population.on_bad_member == "stop":
             yield from _unusable(population, layout)
         for grid in sweep.grids:
-            for scaling in grid.scalings:
-                try:
-                    brought = {"count": 2, "layout": layout}
-                    scaling.entry.function(*(brought[need] for need in scaling.entry.needs), **scaling.settings)
-                except ValueError as error:
-                    yield (*grid.path, "scalings"), f"{error} in {population.architecture.name}", ""
+            for misfit in _unfit(grid.scalings, layout):
+                yield (*grid.path, "scalings"), f"{misfit} in {population.architecture.name}", ""
+
+
+def _unfit(scalings: Sequence[Choice], layout: Layout) -> Iterator[ValueError]:
+    """What scalings do not find among the tensors; those that look at weights are tried when there are any."""
+    brought = {"count": 2, "layout": layout}
+    for scaling in scalings:
+        if set(scaling.entry.needs) <= brought.keys():
+            try:
+                scaling.entry.function(*(brought[need] for need in scaling.entry.needs), **scaling.settings)
+            except ValueError as error:
+                yield error
 
 
 def _unusable(population: Population, layout: Layout) -> Iterator[tuple[KeyPath, str, str]]:

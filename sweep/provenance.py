@@ -12,7 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_LIBRARIES = ("torch", "torchvision", "timm", "ray", "mlflow", "pyarrow", "numpy", "safetensors")
+_LIBRARIES = (
+    *("torch", "torchvision", "timm", "ray", "mlflow", "pyarrow", "numpy", "scipy", "scikit-learn", "pillow"),
+    "safetensors",
+)
+_MOVING_BITS = ("OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_")
 
 
 @cache
@@ -51,6 +55,18 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
+
+
+def determinism() -> dict[str, str]:
+    """What can move a bit beside code, libraries and settings: variables of the environment, and the vector units."""
+    told = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_MOVING_BITS)}
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return told
+    told["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    if torch.version.cuda:
+        told |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return told
 
 
 def cores() -> int:

@@ -35,6 +35,8 @@ class Recipe(BaseModel):
     label_smoothing: Share = 0.0
     mixup: NotNegative = 0.0
     """Parameter of the Beta distribution of mixing shares (arXiv 1710.09412); 0 is off."""
+    shuffle_labels: bool = False
+    """Train on labels that are permuted once per pool: the control for what needs no class (arXiv 1611.03530)."""
     crop: Annotated[int, Ge(0)] = 0
     """Pixels of zero padding before a random crop to the old size."""
     flip: bool = False

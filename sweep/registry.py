@@ -26,11 +26,12 @@ from sweep.errors import ToldError
 NEEDS: dict[str, frozenset[str]] = {
     "architectures": frozenset({"classes", "channels", "size"}),
     "datasets": frozenset(),
-    "methods": frozenset({"members", "base", "score", "logits", "features", "heads", "generator"}),
+    "methods": frozenset({"members", "unscaled", "base", "score", "layout", "logits", "features", "heads"})
+    | {"generator"},
     "alignments": frozenset({"members", "model"}),
-    "scalings": frozenset({"count", "layout", "member", "generator"}),
+    "scalings": frozenset({"count", "layout", "members", "member", "generator"}),
     "repairs": frozenset({"model", "images"}),
-    "metrics": frozenset({"logits", "probabilities", "labels"}),
+    "metrics": frozenset({"logits", "probabilities", "log_probabilities", "labels"}),
     "protocols": frozenset({"model", "reported", "extractor", "mean", "std", "train", "validation", "generator"})
     | {"method", "scaling", "recipe"},
 }
@@ -42,9 +43,9 @@ _PLAINER = {
     "path_type": "a path is due here",
 }
 _BROUGHT = {
-    "features": ("features", "heads", "logits", "members", "base", "score", "generator"),
-    "logits": ("logits", "members", "base", "score", "generator"),
-    "weights": ("members", "base", "score", "generator"),
+    "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator"),
+    "logits": ("logits", "members", "unscaled", "base", "score", "generator"),
+    "weights": ("members", "unscaled", "base", "score", "layout", "generator"),
 }
 """Space -> what the engine brings to a method there."""
 

@@ -50,7 +50,7 @@ class Execution(BaseModel):
     threads: Count = 1
     gpus_per_member: Annotated[float, Ge(0)] = 0.0
     gpus_per_worker: Annotated[float, Ge(0)] = 0.0
-    batch: Count = 256
+    batch: Count = 128
     block: Annotated[int, Ge(1), Le(100_000)] = 64
     retries: Annotated[int, Ge(0)] = 2
     checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
@@ -70,6 +70,8 @@ class Settings(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     seed: Annotated[Number, Ge(0)] = 0
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_each_once)] = ("test",)
+    inside: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_each_once)] | None = None
+    """Tables of what lies inside the weights of members and soups; none where it is not said."""
     margin: Annotated[float, Gt(0), Lt(1)] = 0.005
     """Smallest difference in accuracy that matters to the claims of `analysis`, as a fraction; no number of the run."""
     execution: Execution = Execution()
@@ -235,7 +237,7 @@ class Sweep:
         """The sweep as a configuration writes it: loading that gives the same sweep."""
         settings = self.settings.model_dump(mode="json")
         return {
-            **{key: value for key, value in settings.items() if key != "execution"},
+            **{key: value for key, value in settings.items() if key != "execution" and value is not None},
             "populations": [population.written for population in self.populations if not population.correct],
             "grids": [grid.written for grid in self.grids],
             "metrics": list(self.metrics),

@@ -3,54 +3,101 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from functools import cached_property
+from pathlib import Path
 
 from sweep.files import StoreError, replace
 from sweep.grid import Choice
-from sweep.lineage import Member
-from sweep.plan import Plan, Work, make_plan
+from sweep.lineage import Member, Pool, pools_of
+from sweep.plan import Plan, Work, make_plan, plan_key
 from sweep.spec import Sweep
+from sweep.standing import Standing, counted, earlier, standing, write_plan
 from sweep.store import RunFolder
 
 
 @dataclass(frozen=True)
 class State:
-    """What of a plan is in the run folder, and what is to do."""
+    """What of a sweep is in its run folder, and what is to do.
 
-    plan: Plan
-    members: dict[str, str]  # id -> status, of members and starts
-    statuses: dict[str, str]  # candidate_id -> status
-    blocks: dict[str, Work]  # what is to do of each block
+    Where the folder holds this very plan, it is counted there, and made only when its candidates are asked for.
+    """
+
+    sweep: Sweep
+    pools: tuple[Pool, ...]
+    folder: RunFolder
+    members: Mapping[str, str]  # id -> status, of members and starts
+    known: Mapping[Choice | Path, str]  # what stands for the content of data sets and of models from elsewhere
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan; candidates that were planned before keep their blocks."""
+        rows = earlier(self.folder)
+        names = () if rows is None else (rows[name].to_pylist() for name in ("candidate_id", "block_id"))
+        return make_plan(self.sweep, self.known, dict(zip(*names, strict=True)))
+
+    @cached_property
+    def standing(self) -> Standing:
+        """The counts of candidates."""
+        counts = standing(self.folder, plan_key(self.sweep, self.pools), self.sweep.settings.splits)
+        return counts or counted(self.plan, self.blocks, self.statuses)
+
+    @cached_property
+    def statuses(self) -> dict[str, str]:
+        """candidate_id -> status."""
+        return self._done[1]
+
+    @cached_property
+    def _done(self) -> tuple[dict[str, set[str]], dict[str, str]]:
+        return self.folder.done()
+
+    @cached_property
+    def blocks(self) -> dict[str, Work]:
+        """What is to do of each block."""
+        done, splits, blocks = self._done[0], self.sweep.settings.splits, dict[str, Work]()
+        for name, candidates in self.plan.blocks.items():
+            open_splits = ((c, tuple(split for split in splits if split not in done.get(c.id, ()))) for c in candidates)
+            work = [(candidate, todo) for candidate, todo in open_splits if todo]
+            if work:
+                blocks[name] = work
+        return blocks
+
+    @cached_property
+    def unseen(self) -> int:
+        """Models that are still to be looked into."""
+        return _unseen(self.plan, self.folder, self.members, self.statuses) if self.sweep.settings.inside else 0
+
+    @property
+    def planned(self) -> list[Member]:
+        """Starts, then members."""
+        starts = [pool.start for pool in self.pools if pool.start]
+        return [*starts, *(member for pool in self.pools for member in pool.members)]
 
     @property
     def missing(self) -> list[Member]:
         """Starts and members that are still to be trained."""
-        return [member for member in [*self.plan.starts, *self.plan.members] if member.id not in self.members]
+        return [member for member in self.planned if member.id not in self.members]
 
     @property
     def failed_members(self) -> int:
         """Starts and members of the plan whose training failed."""
-        planned = [*self.plan.starts, *self.plan.members]
-        return sum(self.members.get(member.id) == "failed" for member in planned)
+        return sum(self.members.get(member.id) == "failed" for member in self.planned)
 
     @property
     def new(self) -> int:
         """Candidates that are still to be evaluated."""
-        return sum(len(work) for work in self.blocks.values())
+        return self.standing.new
 
     @property
     def done(self) -> int:
         """Candidates with all their rows."""
-        return len(self.plan.candidates) - self.new
+        return self.standing.planned - self.standing.new
 
     @property
     def failed(self) -> int:
         """Candidates of the plan whose row says failed."""
-        return sum(self.statuses.get(candidate.id) == "failed" for candidate in self.plan.candidates)
+        return self.standing.failed
 
 
 def state_of(sweep: Sweep, absent: Collection[Choice] = ()) -> State:
@@ -63,16 +110,16 @@ def state_of(sweep: Sweep, absent: Collection[Choice] = ()) -> State:
     folder = RunFolder(sweep.folder)
     if folder.exists:
         folder.info()
-    plan = make_plan(sweep, fingerprints(sweep, absent), planned_blocks(folder))
-    done, statuses = folder.done()
-    splits = sweep.settings.splits
-    blocks: dict[str, Work] = {}
-    for name, candidates in plan.blocks.items():
-        open_splits = ((c, tuple(split for split in splits if split not in done.get(c.id, ()))) for c in candidates)
-        work = [(candidate, todo) for candidate, todo in open_splits if todo]
-        if work:
-            blocks[name] = work
-    return State(plan, folder.statuses("members", "member_id"), statuses, blocks)
+    known = fingerprints(sweep, absent)
+    return State(sweep, pools_of(sweep, known), folder, folder.statuses("members", "member_id"), known)
+
+
+def _unseen(plan: Plan, folder: RunFolder, members: Mapping[str, str], statuses: Mapping[str, str]) -> int:
+    """How many models lack rows of what lies inside them."""
+    from sweep.inside import glance_blocks
+
+    failed = {identity for identity, status in members.items() if status == "failed"}
+    return sum(map(len, glance_blocks(plan, folder, failed, statuses).values()))
 
 
 def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
@@ -94,31 +141,7 @@ def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
     return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
 
 
-def planned_blocks(folder: RunFolder) -> dict[str, str]:
-    """candidate_id -> block of everything that was ever planned here."""
-    return {candidate: block for candidate, block, _ in _earlier(folder)}
-
-
-def _earlier(folder: RunFolder) -> list[tuple[str, str, str]]:
-    """(candidate_id, block_id, pool_id) of everything that was ever planned here. Raises StoreError."""
-    file = folder.path / "plan.parquet"
-    if not file.exists():
-        return []
-    try:
-        rows = pq.read_table(file, columns=["candidate_id", "block_id", "pool_id"])
-    except (pa.ArrowException, OSError) as error:
-        hint = "move it aside: the plan is made anew, and what is done stays done"
-        raise StoreError(f"cannot read {file}: {error}", hint) from None
-    return list(zip(*(column.to_pylist() for column in rows.columns), strict=True))
-
-
 def freeze(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
     """Write the resolved sweep and the plan before the first task; what was planned before stays in it, marked so."""
     replace(folder.path / "sweep.yaml", sweep.to_yaml().encode())
-    current = {candidate.id for candidate in plan.candidates}
-    before = [(*row, False) for row in _earlier(folder) if row[0] not in current]
-    rows = [(candidate.id, candidate.block, candidate.pool_id, True) for candidate in plan.candidates] + before
-    names = ("candidate_id", "block_id", "pool_id", "planned")
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table([list(column) for column in zip(*rows, strict=True)], names), sink, compression="zstd")
-    replace(folder.path / "plan.parquet", sink.getvalue().to_pybytes())
+    write_plan(folder, plan)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweep.checkpoints import file_hash
 from sweep.columns import COLUMNS
-from sweep.files import StoreError, now, publish, replace, telling
-from sweep.table import SCHEMA_VERSION, part_files, read, schema
+from sweep.files import StoreError, publish, replace, telling
+from sweep.lock import held
+from sweep.parts import BROKEN, among, defect, is_foreign, of_rows, put_aside, rows_of, settle, take_out
+from sweep.table import KEYS, SCHEMA_VERSION, part_files, read
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Row = Mapping[str, Any]
+_OF_MEMBERS = ("curves", "tasks", "members")
 
 
 class RunFolder:
@@ -66,24 +68,30 @@ class RunFolder:
 
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
         """Write rows as one immutable part; False where the part exists already, which stays as it is."""
-        with_schema = pa.Table.from_pylist([dict(row) for row in rows], schema=schema(table))
-        sink = pa.BufferOutputStream()
-        pq.write_table(with_schema, sink, **_encoding(table))
-        return publish(self.part(table, part), sink.getvalue().to_pybytes())
+        return publish(self.part(table, part), of_rows(table, rows))
 
     def part(self, table: str, part: str) -> Path:
         """Where a part lies."""
         return self.path / "tables" / table / "parts" / f"{part}.parquet"
 
     def read(self, table: str, columns: Sequence[str] | None = None, **equal: str) -> pa.Table:
-        """All rows of a table, or those whose columns equal what is given."""
+        """All rows of a table, or those whose columns equal what is given. Raises StoreError that names a bad part."""
         try:
-            return read(self.path, table, columns, **equal)
-        except (pa.ArrowException, OSError) as error:
-            bad = next((f for f in part_files(self.path, table) if not _readable(f)), self.path)
-            raise StoreError(
-                f"cannot read {bad}: {error}", "move it aside and run again: its rows are made anew"
-            ) from None
+            rows = read(self.path, table, columns, **equal)
+        except BROKEN as error:
+            raise self._bad(table, error) from None
+        if any(name in rows.schema.names and rows[name].null_count for name in KEYS[table]):
+            bad = [file for file in part_files(self.path, table) if is_foreign(table, pq.read_schema(file))]
+            if bad:
+                raise self._bad(table, "it is of another table")
+        return rows
+
+    def _bad(self, table: str, error: object) -> StoreError:
+        """Which part cannot be read, and how it is mended."""
+        found = ((file, defect(table, file)) for file in part_files(self.path, table))
+        bad, why = next(((file, why) for file, why in found if why), (self.path, str(error)))
+        hint = f"sweep doctor {self.path} --repair moves it aside, and its rows are made anew by the next sweep run"
+        return StoreError(f"cannot read {bad}: {why}", hint)
 
     def statuses(self, table: str, key: str) -> dict[str, str]:
         """id -> status of every row."""
@@ -109,26 +117,29 @@ class RunFolder:
         retired = 0
         for table, beside in (("members", ("curves", "tasks")), ("candidates", ("predictions", "tasks"))):
             for file in part_files(self.path, table):
-                if self._is_spoilt(file, table):
+                if file.parent.name == "parts" and self._is_spoilt(file, table):
                     retired += 1
                     for each in (*beside, table):  # the part that says that it is done goes last
-                        self._put_aside(self.part(each, file.stem), each)
-        return retired
+                        put_aside(self.path, each, self.part(each, file.stem))
+        rows = self.read("members", ["member_id", "status"]).to_pylist()
+        lost = [r["member_id"] for r in rows if r["status"] == "ok" and not self.weights_file(r["member_id"]).exists()]
+        return retired + self.forget(lost)
 
     def _is_spoilt(self, file: Path, table: str) -> bool:
         """Whether a part holds a failure, or a member whose weights are gone."""
-        columns = ["status", "member_id"] if table == "members" else ["status"]
-        rows = pq.read_table(file, columns=columns).to_pylist()
+        rows = rows_of(file).select(["status", "member_id"] if table == "members" else ["status"]).to_pylist()
         lost = table == "members" and any(not self.weights_file(row["member_id"]).exists() for row in rows)
         return lost or any(row["status"] == "failed" for row in rows)
 
-    def _put_aside(self, part: Path, table: str) -> None:
-        """Move a part out of its table, if it is there."""
-        target = self.path / "retired" / f"{table}-{part.stem}-{os.urandom(4).hex()}.parquet"
-        with telling(target):
-            target.parent.mkdir(exist_ok=True)
-            if part.exists():
-                part.rename(target)
+    def forget(self, members: Sequence[str]) -> int:
+        """Take the rows of members out of their tables, so that they are trained anew; how many members had one."""
+        if not members:
+            return 0
+        gone = pa.array(members, pa.string())
+        for table in _OF_MEMBERS:  # the row that says that it is done goes last
+            key = "task_id" if table == "tasks" else "member_id"
+            count = take_out(self.path, table, among(key, gone))
+        return count
 
     def weights_file(self, member_id: str) -> Path:
         """Where a member's weights lie."""
@@ -143,47 +154,41 @@ class RunFolder:
         replace(self.weights_file(member_id), content)
         return hashlib.sha256(content).hexdigest(), len(content)
 
-    def load_weights(self, member_id: str) -> dict[str, Tensor]:
-        """A member's weights; raises StoreError for a file that is missing or damaged."""
-        hint = "sweep run FILE --retry trains the members whose files are gone"
-        return load_tensors(self.weights_file(member_id), hint)
+    def load_weights(self, member_id: str, digest: str | None = None) -> dict[str, Tensor]:
+        """A member's weights; raises StoreError for a file that is missing, damaged, or not of that hash."""
+        file = self.weights_file(member_id)
+        if digest and file.exists() and file_hash(file) != digest:
+            hint = f"sweep doctor {self.path} --repair moves it aside, and the next sweep run trains it anew"
+            raise StoreError(f"cannot read the weights {file}: they are not what was written", hint)
+        return load_tensors(file, "sweep run FILE --retry trains the members whose files are gone")
+
+    def digests(self) -> dict[str, str]:
+        """Members that have weights -> the hash of their file."""
+        rows = self.read("members", ["member_id", "weights_sha256"]).to_pylist()
+        return {row["member_id"]: row["weights_sha256"] for row in rows if row["weights_sha256"]}
 
     @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        """One driver at a time; raises StoreError that says who holds the folder. A dead owner's lock is free."""
-        with telling(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - it is held open as long as the lock
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-                raise StoreError(f"{self.path} is in use by {owner}", "wait for it, or stop it first") from None
-            file.truncate(0)
-            file.write(
-                f"{purpose}, process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC"
-            )
-            file.flush()
+    def lock(self, purpose: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+        """One driver at a time, as `lock.held` says; what a killed one left half done is brought to its end."""
+        with held(self.path, purpose, say):
+            for table in COLUMNS:
+                settle(self.path, table)
+            self._drop_orphans()
             yield
 
+    def _drop_orphans(self) -> None:
+        """Take out predictions whose candidates were not written: their block may be done in other pieces by now."""
+        stems = {file.stem for file in part_files(self.path, "candidates")}
+        alone = [f for f in part_files(self.path, "predictions") if f.parent.name == "parts" and f.stem not in stems]
+        if alone:
+            known = joined(self.read("candidates", ["candidate_id", "split"]))
+            take_out(self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined(rows), value_set=known)), alone)
 
-def _encoding(table: str) -> dict[str, Any]:
-    """Dictionary for names, byte-stream split for floats: half the size and the time of the default."""
-    columns = COLUMNS[table]
-    floats = [column.name for column in columns if column.type == pa.float64()]
-    unique = {"candidate_id", "member_id", "correct", "classes"}
-    names = [c.name for c in columns if c.type == pa.string() and c.name not in unique]
-    return {"compression": "zstd", "use_dictionary": names, "use_byte_stream_split": floats}
 
-
-def _readable(file: Path) -> bool:
-    try:
-        pq.read_table(file)
-    except (pa.ArrowException, OSError):
-        return False
-    return True
+def joined(rows: pa.Table) -> pa.Array:
+    """Candidate and split as one text."""
+    joined = pc.binary_join_element_wise(rows["candidate_id"], rows["split"], " ")
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
 def load_tensors(file: Path, hint: str = "") -> dict[str, Tensor]:

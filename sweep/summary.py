@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +31,22 @@ def plan_summary(state: State) -> dict[str, Any]:
     """Counts of members and candidates, and the cost of what is new."""
     from sweep.cost import estimate
 
-    plan, sweep = state.plan, state.plan.sweep
-    by_method = Counter(candidate.method.name for candidate in plan.candidates)
-    members = [*plan.starts, *plan.members]
+    sweep, standing = state.sweep, state.standing
     return {
         "sweep": sweep.name,
         "folder": str(sweep.folder),
         "populations": [population.name for population in sweep.populations],
-        "pools": len(plan.pools),
-        "members": {"planned": len(members), "new": len(state.missing), "failed": state.failed_members},
+        "pools": len(state.pools),
+        "members": {"planned": len(state.planned), "new": len(state.missing), "failed": state.failed_members},
         "candidates": {
-            "planned": len(plan.candidates),
+            "planned": standing.planned,
             "new": state.new,
             "done": state.done - state.failed,
             "failed": state.failed,
         },
-        "methods": dict(by_method.most_common()),
-        "blocks": len(state.blocks),
+        "unseen": state.unseen,
+        "methods": dict(sorted(standing.methods.items(), key=lambda method: (-method[1], method[0]))),
+        "blocks": standing.blocks,
         "estimate": estimate(state, sweep.execution, cores()),
     }
 
@@ -65,6 +63,8 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
         f"{candidates['failed']:,} failed",
         f"  by method           {methods}",
     ]
+    if summary["unseen"]:
+        lines.append(f"  inside              {summary['unseen']:,} models to look into")
     if "networks" in summary:
         from sweep.paper import paper_text
 
@@ -75,7 +75,7 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
 def _time_text(summary: dict[str, Any]) -> str:
     from sweep.progress import clock
 
-    if not summary["candidates"]["new"] and not summary["members"]["new"]:
+    if not (summary["candidates"]["new"] or summary["members"]["new"] or summary["unseen"]):
         return "nothing left to do"
     found = summary["estimate"]
     if not found:
@@ -212,8 +212,9 @@ def where_mlflow(sweep: Sweep) -> str:
 
 def run_text(state: State) -> list[str]:
     """What a run ends with: what is done, what failed, where to look."""
-    sweep, folder = state.plan.sweep, shown(state.plan.sweep.folder)
-    lines = [f"{len(state.plan.members):,} members and {state.done:,} candidates are done in {folder}"]
+    sweep, folder = state.sweep, shown(state.sweep.folder)
+    members = sum(len(pool.members) for pool in state.pools)
+    lines = [f"{members:,} members and {state.done:,} candidates are done in {folder}"]
     if state.failed or state.failed_members:
         failed = f"{state.failed_members} members and {state.failed:,} candidates"
         lines.append(f"of them failed {failed}: sweep failures {folder}")

@@ -7,6 +7,7 @@ A change of meaning needs a new major `SCHEMA_VERSION`, and folders of a newer o
 from __future__ import annotations
 
 import functools
+import json
 import operator
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,20 @@ import pyarrow.parquet as pq
 from sweep.columns import COLUMNS
 
 SCHEMA_VERSION = 1
+KEYS = {
+    "members": ["member_id"],
+    "curves": ["member_id", "epoch"],
+    "candidates": ["candidate_id", "split"],
+    "pairs": ["member_a", "member_b"],
+    "predictions": ["candidate_id", "split"],
+    "layers": ["model_id", "tensor"],
+    "templates": ["model_id", "template_class", "mean_class"],
+    "tasks": ["task_id"],
+}
+"""The columns that tell the rows of a table apart."""
+
+JOURNAL = "compacting.json"
+_ATTEMPTS = 5
 
 
 def schema(table: str) -> pa.Schema:
@@ -28,28 +43,64 @@ def schema(table: str) -> pa.Schema:
 
 
 def part_files(folder: Path, table: str) -> list[Path]:
-    """The files of a table in a run folder, in the order of their names; temporary ones have another ending."""
+    """The files of a table in a run folder, in the order of their names; temporary ones have another ending.
+
+    While parts are put together, either they or what they became is listed, and never both.
+    """
     base = folder / "tables" / table
-    return [*sorted((base / "compact").glob("*.parquet")), *sorted((base / "parts").glob("*.parquet"))]
+    while True:
+        before = journal(base)
+        parts = sorted((base / "parts").glob("*.parquet"))  # before those that they become: none is missed
+        whole = sorted((base / "compact").glob("*.parquet"))
+        if journal(base) == before:
+            break
+    made, replaced = before
+    hidden = replaced if made <= {file.relative_to(base).as_posix() for file in whole} else made
+    return [file for file in [*whole, *parts] if file.relative_to(base).as_posix() not in hidden]
+
+
+def journal(base: Path) -> tuple[set[str], set[str]]:
+    """Files of a table that are made of others just now, and those others; both empty as a rule.
+
+    From the moment that all of the first are there, they stand for the second.
+    """
+    try:
+        told = json.loads((base / JOURNAL).read_text("utf-8"))
+    except FileNotFoundError:
+        return set(), set()
+    return set(told["made"]), set(told["replaced"])
 
 
 def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal: str) -> pa.Table:
     """All rows of a table, or those whose columns equal what is given; older parts are filled up with nulls."""
-    files = [str(path) for path in part_files(folder, table)]
     names = None if columns is None else list(columns)
-    if not files:
-        empty = schema(table).empty_table()
-        return empty if names is None else empty.select(names)
     conditions = [ds.field(name) == value for name, value in equal.items()]
     chosen = functools.reduce(operator.and_, conditions) if conditions else None
-    return ds.dataset(files, schema=schema(table), format="parquet").to_table(columns=names, filter=chosen)
+    for attempt in range(_ATTEMPTS):
+        files = [str(path) for path in part_files(folder, table)]
+        if not files:
+            break
+        try:
+            return _dataset(files, table).to_table(columns=names, filter=chosen)
+        except FileNotFoundError:  # parts were put together since they were listed
+            if attempt == _ATTEMPTS - 1:
+                raise
+    empty = schema(table).empty_table()
+    return empty if names is None else empty.select(names)
 
 
 def batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
     """The rows of `read`, in its order, a batch at a time: for tables that memory should not hold whole."""
     files = [str(path) for path in part_files(folder, table)]
     if files:
-        yield from ds.dataset(files, schema=schema(table), format="parquet").to_batches()
+        yield from _dataset(files, table).to_batches()
+
+
+def _dataset(files: list[str], table: str) -> ds.Dataset:
+    """Files in the current schema of a table; a page whose bits have changed is not read."""
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    return ds.dataset(files, schema=schema(table), format=form)
 
 
 def planned(folder: Path, table: str) -> tuple[str, pa.Array] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sweep.columns import COLUMNS
 from sweep.evaluate import measure
 from sweep.files import now
 from sweep.identity import canonical, content_id
+from sweep.inside import Inside, Model
 from sweep.lineage import Pool
 from sweep.outputs import Bench
 from sweep.pairs import Pair, pair_rows
@@ -26,8 +28,8 @@ Row = dict[str, Any]
 _OWN_COLUMNS = {column.name for column in COLUMNS["candidates"]}
 _HALF = np.finfo(np.float16)
 
-Items = Sequence[tuple[Candidate | Pair, Sequence[str]]]
-"""What a block is made of: candidates with the splits that are asked for, or pairs of members, which have none."""
+Items = Sequence[tuple[Candidate | Pair | Model, Sequence[str]]]
+"""What a block is made of: candidates with the splits asked for, models with the tables, and pairs with nothing."""
 
 
 @dataclass
@@ -37,13 +39,20 @@ class Rows:
     candidates: list[Row] = field(default_factory=list)
     predictions: list[Row] = field(default_factory=list)
     pairs: list[Row] = field(default_factory=list)
+    layers: list[Row] = field(default_factory=list)
+    templates: list[Row] = field(default_factory=list)
     cost: Row = field(default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, list[Row]]:
+        """The rows by table, in the order in which they are written: candidates last, for they say what is done."""
+        names = ("predictions", "pairs", "layers", "templates", "candidates")
+        return {name: getattr(self, name) for name in names}
 
     def extend(self, other: Rows) -> None:
         """Put another's rows behind these, the costs added up; rows that were never evaluated cost nothing."""
-        self.candidates += other.candidates
-        self.predictions += other.predictions
-        self.pairs += other.pairs
+        for table, rows in self.tables.items():
+            rows += other.tables[table]
         if not other.cost:
             return
         sums = {key: self.cost.get(key, 0) + other.cost[key] for key in ("seconds", "cpu_seconds", "forward_passes")}
@@ -61,7 +70,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates candidates of one pool, and compares its members."""
+    """Evaluates candidates of one pool, compares its members, and looks into their weights."""
 
     bench: Bench
     pool: Pool
@@ -69,8 +78,13 @@ class Evaluator:
     metrics: tuple[str, ...]
     probabilities: bool = False
 
+    @cached_property
+    def inside(self) -> Inside:
+        """What looks into models of the pool."""
+        return Inside(self.bench, self.pool)
+
     def block(self, work: Items) -> Rows:
-        """The rows of some candidates on their splits, and of some pairs.
+        """The rows of some candidates on their splits, of some pairs, and of what lies inside some models.
 
         What is wrong with one candidate is its row's error. A lack of memory is raised: its neighbours may be to blame.
         """
@@ -81,8 +95,12 @@ class Evaluator:
                 rows.candidates.append(row)
                 rows.predictions += [prediction] if prediction else []
         pairs = [pair for pair, _ in work if isinstance(pair, Pair)]
+        about = {"sweep": self.sweep, **origin(self.pool), **_stamp()}
         if pairs:
-            rows.pairs = pair_rows(self.bench, self.pool, pairs, {"sweep": self.sweep, **origin(self.pool), **_stamp()})
+            rows.pairs = pair_rows(self.bench, self.pool, pairs, about)
+        models = [(each, tables) for each, tables in work if isinstance(each, Model)]
+        if models:
+            rows.layers, rows.templates = self.inside.rows(models, about)
         rows.cost = {
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,
@@ -181,7 +199,7 @@ def origin(pool: Pool) -> Row:
 
 
 def failed_rows(work: Items, pool: Pool, sweep: str, cause: str) -> Rows:
-    """Rows of candidates that could not be evaluated at all; pairs that could not be compared have none."""
+    """Rows of candidates that could not be evaluated at all; pairs and models that could not be looked at have none."""
     outcome, todo = {"status": "failed", "error": cause}, _candidates(work)
     return Rows([describe(candidate, pool, sweep, split) | outcome for candidate, splits in todo for split in splits])
 

@@ -12,21 +12,57 @@ from sweep.terminal import EXIT_FAILED, JSON, RUN, data, of_run, talk
 
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Move what is damaged aside, so that the next run makes it anew.")
 @JSON
-def doctor(run: Path | None, as_json: bool) -> None:
+def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
     """Is this machine ready? With RUN: is that run folder whole?
 
     \b
     sweep doctor
     sweep doctor runs/digits
+    sweep doctor runs/digits --repair
     """
     from sweep.doctor import folder_findings, machine_findings
+    from sweep.repair import repair as mend
     from sweep.store import RunFolder
 
+    if repair and not run:
+        raise click.UsageError("--repair needs a RUN")
+    for line in mend(RunFolder(run.absolute())) if repair and run else ():
+        talk(line)
     findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
     data([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
     if not all(finding.good for finding in findings):
         sys.exit(EXIT_FAILED)
+
+
+@click.command()
+@RUN
+@JSON
+def compact(run: Path, as_json: bool) -> None:
+    """Make many small files of a run's tables few, and remove what killed writers left. Nothing is lost if killed.
+
+    sweep compact runs/digits
+    """
+    from sweep.compact import compact as put_together
+    from sweep.store import RunFolder
+
+    tables, left = put_together(RunFolder(run.absolute()))
+    lines = [f"{each.table:12} {each.before:,} files are {each.after:,}, {each.rows:,} rows" for each in tables]
+    lines += [f"{left:,} leftovers of killed writers removed"] if left else []
+    data({"tables": [each._asdict() for each in tables], "removed": left}, lines, as_json=as_json)
+
+
+@click.command()
+@RUN
+def stop(run: Path) -> None:
+    """Ask whoever carries out RUN, here or on another host, to stop once running blocks are done; as Ctrl-C once.
+
+    sweep stop runs/digits
+    """
+    from sweep.lock import stop as ask
+
+    talk(f"asked {ask(run.absolute())} to stop; the same command continues")
 
 
 @click.command()
@@ -94,4 +130,4 @@ def export(run: Path, candidate: str, target: Path) -> None:
     click.echo("\n".join(str(file) for file in write(of_run(run), candidate, target)))
 
 
-TOOLS = (doctor, sql, sync, fetch, export)
+TOOLS = (doctor, compact, stop, sql, sync, fetch, export)

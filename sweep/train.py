@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -90,6 +90,14 @@ def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Ten
 def _sent(drawn: Tensor, device: torch.device) -> Tensor:
     """What was drawn on the CPU, on the device; nobody waits for what a GPU has yet to do."""
     return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
+
+
+def labelled(split: DeviceSplit, recipe: Recipe, pool_id: str) -> DeviceSplit:
+    """The training split with the labels that a recipe asks for: its own, or those permuted, alike for a whole pool."""
+    if not recipe.shuffle_labels:
+        return split
+    order = torch.randperm(len(split.labels), generator=torch.Generator().manual_seed(derive_seed(pool_id, "labels")))
+    return replace(split, labels=split.labels[order.to(split.labels.device)])
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

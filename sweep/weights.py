@@ -29,6 +29,7 @@ class Exactly:
 Members: TypeAlias = Tensor  # (members, parameters)
 One = Annotated[Tensor, Exactly(1)]  # (1, parameters)
 Pair = Annotated[Tensor, Exactly(2)]  # (2, parameters)
+Triple = Annotated[Tensor, Exactly(3)]  # (3, parameters)
 Weights: TypeAlias = Tensor  # (parameters,)
 
 

@@ -21,6 +21,7 @@ METHODS = [
     ("features", "feature_average", {"head": "first"}, 0.025),
     ("features", "feature_average", {"head": "average"}, 0.027),
 ]
+STEP = {"": "none", "_settings": "{}"}
 RECIPE = {"sweep": "made", "architecture": "mlp", "dataset": "digits", "start": "shared"}
 
 
@@ -83,6 +84,29 @@ def _path(pool: int, pair: tuple[int, ...], level: float, own: dict[str, Any]) -
         told = {"settings": json.dumps({"weight": weight}), "accuracy": level - 0.2 * hump}
         told |= {"cross_entropy": 0.3 + (0.5 + 0.1 * pool) * hump, **own}
         rows.append(candidate(pool, pair, "interpolation", **told))
+    return rows
+
+
+def planes(*, pools: int = 3, members: int = 4, population: str = "people") -> list[dict[str, Any]]:
+    """Nine points of the plane through every three members, worse towards its corners."""
+    rows = []
+    for pool, triple in itertools.product(range(pools), itertools.combinations(range(members), 3)):
+        for a, b in itertools.product((0.0, 0.5, 1.0), repeat=2):
+            told = {"settings": json.dumps({"a": a, "b": b}), "population": population}
+            told |= {"cross_entropy": 0.3 + a * a + b * b + 0.01 * pool, "accuracy": 0.95 - 0.1 * (a + b)}
+            rows.append(candidate(pool, triple, "plane", **told))
+    return rows
+
+
+def normed(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Beside every soup itself at the norm of its members, and the first of them at the norm of the soup."""
+    rows = []
+    for soup in candidates:
+        if soup["method"] == "uniform_soup" and soup["scaling"] == "none":
+            for method, norm, lost in (("uniform_soup", "members", 0.002), ("first_member", "soup", 0.02)):
+                told = {"method": method, "scaling": "norm_matched", "scaling_settings": json.dumps({"to": norm})}
+                told |= {"candidate_id": None, "accuracy": soup["accuracy"] - lost - 0.0001 * soup["pool"]}
+                rows.append(candidate(**{**soup, **told, "members": tuple(soup["member_indices"])}))
     return rows
 
 
@@ -159,6 +183,7 @@ def _model(pool: int, members: tuple[int, ...], population: str) -> dict[str, An
     one, names = len(members) == 1, [f"{population}-{pool}-{index}" for index in members]
     about = {"model_id": "+".join(names), "kind": "member" if one else "merge", "settings": "{}"}
     about |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}", "members": names}
+    about |= {f"{step}{end}": text for step in ("alignment", "repair") for end, text in STEP.items()}
     return about | {
         "method": "single" if one else "uniform_soup",
         "member_indices": list(members),
@@ -181,6 +206,11 @@ def layers(*, pools: int = 3, members: int = 4, population: str = "people", seed
             row |= _model(pool, subset, population) | {"tensor": tensor, "role": role, "depth": depth}
             row |= {"n_elements": 100, "mean": 0.01 * random.standard_normal(), "std": std, "norm": 10 * std}
             row |= {"skewness": random.normal(0, 0.1), "kurtosis": random.normal(0.3, 0.1), "qq_correlation": 0.99}
+            row |= {"shape": "4x1x5x5", "member_correlation": 0.4 if len(subset) > 1 else None}
+            if pool == 0 and subset == tuple(range(len(subset))):
+                row["histogram"] = (np.hanning(80) / np.hanning(80).sum()).astype("<f4").tobytes()
+                if not depth:
+                    row |= {"filters": random.standard_normal(100).astype("<f4").tobytes(), "filter_shape": "1x5x5"}
             rows.append(row)
     return rows
 
@@ -197,6 +227,12 @@ def templates(
             row |= _model(pool, subset, population) | {"template_class": a, "mean_class": b}
             row |= {"weight_decay": 0.001, "mixup": 0.0, "labels": "true"}
             row |= {"correlation": (a == b) * 0.8 + 0.1 * random.standard_normal(), "raw_correlation": 0.5}
+            row["input"] = "pixels"
+            if a == b:
+                row |= {"agreement": 0.9 + 0.05 * random.random(), "stationarity_gap": 0.1 * random.random()}
+            if a == b and pool == 0 and subset == tuple(range(len(subset))):
+                pictures = random.standard_normal((2, 16)).astype("<f4")
+                row |= {"template": pictures[0].tobytes(), "mean_image": pictures[1].tobytes(), "channels": 1}
             rows.append(row)
     return rows
 
@@ -209,6 +245,7 @@ def tables(**values: Any) -> dict[str, pd.DataFrame]:
     averaged = [row for row in made["candidates"] if row["method"] == "logit_average"]
     told = {"method": "probability_average", "candidate_id": None, "brier": 0.09}
     made["candidates"] += [candidate(**{**row, **told, "members": tuple(row["member_indices"])}) for row in averaged]
+    made["candidates"] += normed(made["candidates"])
     made["predictions"] = both_splits(made["candidates"], examples=200)
     return {name: frame(rows, name) for name, rows in made.items()}
 
@@ -233,7 +270,9 @@ def write(folder: Path, tables: dict[str, list[dict[str, Any]]], info: dict[str,
 def run_folder(folder: Path, info: dict[str, Any] | None = None, **values: Any) -> Path:
     """A whole small run of one population."""
     counts = {key: value for key, value in values.items() if key in ("pools", "members", "population")}
-    tables = {"candidates": candidates(**values), "curves": curves(**counts), "members": members(**counts)}
+    made = [*candidates(**values), *planes(**counts)]
+    made += normed(made)
+    tables = {"candidates": made, "curves": curves(**counts), "members": members(**counts)}
     tables |= {"pairs": pairs(**counts), "layers": layers(**counts), "templates": templates(**counts)}
     tables["predictions"] = both_splits(tables["candidates"])
     return write(folder, tables, {"schema_version": 1, "sweep": "made"} if info is None else info)

@@ -26,8 +26,11 @@ from analysis.load import Run
 from analysis.statistics.paired_difference import paired_difference
 
 CLAIMS = catalogue.names("claims")
-SILENT = ("architecture_moderates", "soups_resist_scale", "soups_resist_an_outlier")
-"""Claims that the made rows have nothing for: one architecture, and only soups scaled."""
+SILENT = (
+    *("architecture_moderates", "soups_resist_scale", "soups_resist_an_outlier"),
+    *("templates_resemble_means", "resemblance_grows_with_decay", "mixup_sharpens_templates"),
+)
+"""Claims that the made rows have nothing for: one architecture, only soups scaled, and one training."""
 
 
 def run_of(candidates: list[dict[str, Any]], margin: float = 0.005) -> Run:

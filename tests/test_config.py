@@ -37,8 +37,8 @@ NOT_A_RANGE = "not a range\n  hint: a range is {from: number, to: number, steps:
 WEIGHT = "f.yaml:5:27: `methods.interpolation.weight`: "
 A_NAME = "write a name, or one name with its settings: "
 KNOWN = (
-    "known: `alignments`, `dataset`, `execution`, `grids`, `margin`, `methods`, `metrics`, `name`, `populations`, "
-    "`protocols`, `repairs`, `scalings`, `seed`, `splits`, `subsets`"
+    "known: `alignments`, `dataset`, `execution`, `grids`, `inside`, `margin`, `methods`, `metrics`, `name`, "
+    "`populations`, `protocols`, `repairs`, `scalings`, `seed`, `splits`, `subsets`"
 )
 BAD = {
     "unknown key": (

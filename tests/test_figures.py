@@ -39,7 +39,9 @@ def ten() -> Run:
         made += [rows.candidate(0, (0, 1), "uniform_soup", **told)]
     made += [rows.candidate(0, (0, 1), "interpolation", settings=f'{{"weight": {w}}}') for w in (0, 0.5, 1)]
     assert len(made) == 10
-    small: dict[str, Any] = {"pools": 1, "members": 2}
+    made += rows.planes(pools=1, members=3)[:9]
+    made += rows.normed(made)
+    small: dict[str, Any] = {"pools": 1, "members": 3}
     others = {"members": rows.members(**small), "pairs": rows.pairs(**small)}
     others |= {"layers": rows.layers(**small), "templates": rows.templates(**small)}
     others["predictions"] = rows.both_splits(made)
@@ -101,7 +103,8 @@ class TestEveryFigure:
         small: dict[str, Any] = {"pools": 2, "members": 3, "population": odd}
         others = {"members": rows.members(**small), "pairs": rows.pairs(**small)}
         others |= {"layers": rows.layers(**small), "templates": rows.templates(**small)}
-        candidates = rows.candidates(**small, sizes=(2,))
+        candidates = rows.candidates(**small, sizes=(2,)) + rows.planes(**small)
+        candidates += rows.normed(candidates)
         others["predictions"] = rows.both_splits(candidates)
         made = run_of(candidates, rows.curves(population=odd), **others)
         text = inline(draw(name, made), name, "x")

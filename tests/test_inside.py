@@ -15,8 +15,9 @@ from scipy import stats
 
 from analysis.errors import AnalysisError
 from analysis.load import load
-from analysis.statistics.layers import SCOPE, VARIANCE, layers
+from analysis.statistics.layers import APART, ARITHMETIC, SCOPE, VARIANCE, layers
 from analysis.statistics.patterns import patterns
+from analysis.statistics.templates import templates
 
 Weights = dict[tuple[int, int], np.ndarray]
 
@@ -120,6 +121,44 @@ def test_members_alone_have_no_variance_ratio() -> None:
     assert set(found["quantity"]) == {"std", "skewness", "excess kurtosis", "QQ correlation", "norm", SCOPE}
 
 
+def test_arithmetic_stands_beside_the_variance_ratio() -> None:
+    frame = tensors(entries(), 3).assign(member_correlation=0.25)
+    found = layers(frame).set_index(["quantity", "n_members"])
+    assert found.loc[(ARITHMETIC, 3), "estimate"] == pytest.approx((1 + 2 * 0.25) / 3)
+    assert (ARITHMETIC, 1) not in found.index
+    unknown = layers(frame.assign(member_correlation=np.nan)).set_index(["quantity", "n_members"])
+    assert unknown.loc[(ARITHMETIC, 3), "warnings"][0] == "12 merges left out: no correlation of its members"
+
+
+def test_a_merge_mismatches_with_its_own_members() -> None:
+    made = entries(pools=2, members=3)
+    expected = []
+    for pool in range(2):
+        own, values = [made[pool, member] for member in range(3)], []
+        for a, b in itertools.combinations(range(3), 2):
+            soup = (own[a] + own[b]) / 2
+            values += [(_divergence(soup, each) + _divergence(each, soup)) / 2 for each in (own[a], own[b])]
+        expected.append(np.mean(values))
+    found = layers(tensors(made)).set_index(["quantity", "n_members"])
+    assert found.loc[(APART, 2), "estimate"] == pytest.approx(np.mean(expected))
+    assert (APART, 1) not in found.index
+
+
+def _divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """Kullback-Leibler, of the Gaussians of two tensors."""
+    apart = (p.mean() - q.mean()) ** 2
+    return float(np.log(q.std() / p.std()) + (p.var() + apart) / (2 * q.var()) - 0.5)
+
+
+def test_aligned_merges_are_groups_of_their_own() -> None:
+    frame = tensors(entries())
+    moved = frame[frame["kind"] == "merge"].assign(alignment="weight_matching", model_id="a" + frame["model_id"])
+    found = layers(pd.concat([frame, moved]))
+    assert set(found.loc[found["n_members"] == 2, "alignment"]) == {"none", "weight_matching"}
+    with pytest.raises(AnalysisError, match="mixes several values of `alignment`"):
+        layers(pd.concat([frame, moved]), by=["population", "method", "settings", "n_members", "tensor"])
+
+
 def test_unlike_models_are_never_mixed() -> None:
     with pytest.raises(AnalysisError, match="mixes several values of `n_members`"):
         layers(rows.frame(rows.layers(), "layers"), by=["population", "method", "settings", "tensor"])
@@ -219,8 +258,25 @@ def test_shuffled_labels_and_trainings_are_rows_of_their_own() -> None:
     ]
 
 
+def test_templates_are_means_over_pools_of_the_mean_over_classes() -> None:
+    frame = rows.frame(rows.templates(pools=3, members=2), "templates")
+    own = frame[(frame["template_class"] == frame["mean_class"]) & (frame["kind"] == "member")]
+    found = templates(frame).set_index(["quantity", "n_members"])
+    names = {"correlation": "correlation with the own class's mean", "agreement": "agreement across seeds"}
+    for column, name in names.items():
+        pools = own.groupby("pool_id")[column].mean()
+        interval = stats.ttest_1samp(pools, 0).confidence_interval(0.95)
+        told = found.loc[(name, 1), ["estimate", "low", "high"]].to_numpy(float)
+        np.testing.assert_allclose(told, [pools.mean(), interval.low, interval.high], rtol=1e-9)
+    lost = frame["stationarity_gap"].mask(frame["pool"] == 0)
+    found = templates(frame.assign(stationarity_gap=lost)).set_index(["quantity", "n_members"])
+    gap = found.loc[("stationarity gap", 1)]
+    assert (gap["n_units"], gap["warnings"][0]) == (2, "2 models left out: no stationarity gap")
+
+
 def test_a_run_folder_gives_what_its_rows_give(tmp_path: Path) -> None:
     run = load(rows.run_folder(tmp_path / "run"))
     plain = rows.tables()
     pd.testing.assert_frame_equal(layers(run.table("layers")), layers(plain["layers"]), check_exact=True)
     pd.testing.assert_frame_equal(patterns(run.table("templates")), patterns(plain["templates"]), check_exact=True)
+    pd.testing.assert_frame_equal(templates(run.table("templates")), templates(plain["templates"]), check_exact=True)

@@ -12,16 +12,24 @@ from torch import Tensor
 
 from sweep.methods.feature_average import feature_average
 from sweep.methods.greedy_ensemble import greedy_ensemble
+from sweep.methods.greedy_entering import greedy_entering
 from sweep.methods.greedy_halving import greedy_halving
 from sweep.methods.greedy_indexed import greedy_indexed
 from sweep.methods.greedy_soup import greedy_soup
 from sweep.methods.interpolation import interpolation
 from sweep.methods.logit_average import logit_average
+from sweep.methods.plane import plane
 from sweep.methods.probability_average import probability_average
+from sweep.methods.published_mixup import published_mixup
+from sweep.methods.single import single
 from sweep.methods.uniform_soup import uniform_soup
 from sweep.registry import Entry, find, names
-from sweep.weights import Combination, Heads
+from sweep.weights import Combination, Heads, Layout
+from sweep.weights import Entry as Columns
 
+LAYOUT = Layout(
+    (Columns("a", (6, 5), "weight", 0), Columns("b", (2, 4), "head", 30), Columns("c", (2,), "head", 38)), (), ()
+)
 METHODS = [find("methods", name) for name in names("methods")]
 LINEAR = [entry for entry in METHODS if entry.hints["return"] is Combination]
 
@@ -40,10 +48,13 @@ def brought(entry: Entry, count: int, *, same: bool = False, dtype: torch.dtype 
         many = torch.randn(*shape, generator=generator, dtype=torch.float64)
         return (one.expand(shape).clone() if same else many).to(dtype)
 
+    members = draw(count, 40)
     everything: dict[str, Any] = {
-        "members": draw(count, 40),
+        "members": members,
+        "unscaled": members.clone(),
         "base": draw(1, 40)[0],
         "score": score,
+        "layout": LAYOUT,
         "logits": draw(count, 6, 4),
         "features": draw(count, 6, 5),
         "heads": Heads(draw(count, 4, 5), draw(count, 4)),
@@ -82,7 +93,7 @@ def test_same_inputs_give_the_same_bits(entry: Entry) -> None:
 
 
 def test_merging_copies_of_one_model_returns_it(entry: Entry) -> None:
-    for count in counts(entry):
+    for count in [count for count in counts(entry) if entry.arity != 1]:  # of one model there are no copies
         values = brought(entry, count, same=True)
         alone, space = brought(entry, 1, same=True), entry.check({}).get("space", entry.space)
         if space == "weights":
@@ -122,8 +133,11 @@ def test_linear_methods_are_what_they_say(linear: Entry) -> None:
     for count in counts(linear):
         values = brought(linear, count, dtype=torch.float64)
         members = values["members"]
-        basis = torch.eye(count, dtype=torch.float64)
-        on_coordinates = values | {"members": basis}
+        if "unscaled" in values:
+            members = torch.cat([members, values["unscaled"]])
+        basis = torch.eye(len(members), dtype=torch.float64)
+        brought_too = {"members": basis[:count], "unscaled": basis[count:]}
+        on_coordinates = values | {need: rows for need, rows in brought_too.items() if need in values}
         if "score" in values:
             on_coordinates["score"] = lambda row, members=members: score(row @ members)
         coefficients = linear.function(**on_coordinates).as_subclass(Tensor)
@@ -173,6 +187,28 @@ def test_greedy_halving_halves_what_it_has() -> None:
     assert soup.tolist() == [0.25, 0.25, 0.5]
 
 
+def test_greedy_entering_scales_members_as_they_enter() -> None:
+    """Coordinates 0 to 2 are scaled members, 3 to 5 the same unscaled."""
+    basis = torch.eye(6)
+    alone = {(3,): 0.5, (4,): 0.9, (5,): 0.7}
+    tried = {(0, 4): 0.8, (1, 4): 0.8, (2, 4): 0.95}
+
+    def looked_up(weights: Tensor) -> float:
+        return (alone | tried)[tuple(weights.nonzero()[:, 0].tolist())]
+
+    soup = greedy_entering(basis[:3], basis[3:], looked_up)
+    assert soup.tolist() == [0, 0, 0.5, 0, 0.5, 0]
+    tried[2, 4] = 0.9
+    # What is scaled does not beat what is not: the best unscaled member comes out.
+    assert greedy_entering(basis[:3], basis[3:], looked_up).tolist() == [0, 0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_greedy_entering_is_greedy_halving_where_nothing_is_scaled(count: int) -> None:
+    members = brought(find("methods", "greedy_halving"), count)["members"]
+    assert torch.equal(greedy_entering(members, members, score), greedy_halving(members, score))
+
+
 def test_greedy_indexed_divides_by_position_not_by_count() -> None:
     table = {(1.0, 0.0, 0.0): 0.5, (0.5, 0.5, 0.0): 0.4, (0.67, 0.0, 0.33): 0.6}
     soup = greedy_indexed(torch.eye(3), lambda weights: table[tuple(round(w, 2) for w in weights.tolist())])
@@ -211,3 +247,24 @@ def test_feature_average_with_equal_heads_is_logit_average() -> None:
     heads = Heads(weight, bias)
     torch.testing.assert_close(feature_average(features, heads, head="first"), logit_average(logits))
     torch.testing.assert_close(feature_average(features, heads, head="average"), logit_average(logits))
+
+
+def test_single_is_the_member_itself() -> None:
+    assert single(torch.tensor([[1.0, 2.0]])).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"), [(0, 0, [1.0, 0]), (1, 0, [0, 1.0]), (0, 1, [3.0, 3.0]), (0.5, -0.5, [-0.5, -1.0])]
+)
+def test_a_plane_goes_through_its_three_members(a: float, b: float, expected: list[float]) -> None:
+    assert plane(torch.tensor([[1.0, 0], [0, 1.0], [3.0, 3.0]]), a=a, b=b).tolist() == expected
+
+
+def test_the_published_mixup_mixes_rows_of_the_head_and_nothing_else() -> None:
+    layout = Layout(
+        (Columns("a", (2,), "weight", 0), Columns("w", (3, 2), "head", 2), Columns("b", (3,), "head", 8)), (), ()
+    )
+    member = torch.tensor([[7.0, 8.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 10.0, 20.0]])
+    found = published_mixup(member, layout, share=0.25, apart=1).tolist()
+    assert found == [7.0, 8.0, 1.5, 2.5, 3.5, 4.5, 4.0, 5.0, 2.5, 12.5, 15.0]
+    assert published_mixup(member, layout, apart=3).tolist() == member[0].tolist()

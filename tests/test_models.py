@@ -261,7 +261,10 @@ def test_noise_is_relative_to_the_spread_of_each_tensor() -> None:
 def test_scalings_give_a_factor_per_member_and_tensor(entry: Entry) -> None:
     layout = awkward_layout()
     for count in (1, 2, 5):
-        factors = entry.function(count, layout)
+        members = torch.randn(count, layout.n_entries, generator=torch.Generator().manual_seed(count))
+        before, brought = members.clone(), {"count": count, "layout": layout, "members": members}
+        factors = entry.function(*(brought[need] for need in entry.needs))
+        assert torch.equal(members, before)
         assert factors.shape == (count, len(layout.entries))
         assert torch.isfinite(factors).all()
     if "factor" in entry.settings.model_fields:

@@ -174,7 +174,7 @@ OTHER_TRAINING: dict[str, Any] = {
     **{"epochs": 11, "start_epochs": 2, "batch_size": 65, "optimizer": "adamw", "lr": 0.06, "momentum": 0.8},
     **{"weight_decay": 1e-5, "warmup": 1, "schedule": "constant", "gamma": 0.2, "label_smoothing": 0.1, "mixup": 0.2},
     **{"crop": 1, "flip": True, "keep": "best", "clip": 1.0, "ema": 0.9, "precision": "bfloat16"},
-    **{"channels_last": True, "compile": True},
+    **{"channels_last": True, "compile": True, "shuffle_labels": True},
 }
 MATTERS: dict[str, dict[str, Any]] = {
     "seed": VALUES | {"seed": 1},

@@ -137,13 +137,16 @@ with folder.lock("sweep run mine.yaml"):
                 rf"is in use by sweep run mine\.yaml, process {holder.pid} on \S+ since \d{{4}}-\d\d-\d\d [\d:]+ UTC$"
             )
             assert re.search(told, str(raised.value))
-            assert raised.value.hint == "wait for it, or stop it first"
+            assert raised.value.hint == "wait for it, or sweep stop it first"
             holder.send_signal(signal.SIGKILL)
             holder.wait()
-            with folder.lock("sweep run other.yaml"):
+            said: list[str] = []
+            with folder.lock("sweep run other.yaml", said.append):
                 pass
-        assert "process" in (folder.path / "lock").read_text()
-    with folder.lock("one"):
+            (line,) = said
+            assert line.startswith(f"taking over from sweep run mine.yaml, process {holder.pid} on ")
+        assert (folder.path / "lock").read_text().startswith("free, last held by sweep run other.yaml, process")
+    with folder.lock("one", pytest.fail):
         pass
     with folder.lock("a much shorter story"):
         assert (folder.path / "lock").read_text().startswith("a much shorter story, process")
@@ -196,7 +199,7 @@ def test_a_damaged_part_is_named(folder: RunFolder, damage: Any, table: str) -> 
     damage(bad)
     with pytest.raises(StoreError, match=f"^cannot read {re.escape(str(bad))}: ") as raised:
         folder.read(table)
-    assert raised.value.hint == "move it aside and run again: its rows are made anew"
+    assert raised.value.hint.startswith(f"sweep doctor {folder.path} --repair moves it aside")
     findings = list(folder_findings(folder))
     assert any(not finding.good and str(bad) in finding.told for finding in findings)
     bad.rename(bad.with_suffix(".aside"))
@@ -221,6 +224,8 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
+    with pytest.raises(StoreError, match=f"^cannot read the weights {file}: they are not what was written$"):
+        folder.load_weights("m", folder.digests()["m"])
     assert f"{file} is not what was written" in [found.told for found in folder_findings(folder) if not found.good]
     for damage in (cut, emptied):
         damage(file)

@@ -24,7 +24,8 @@ from sweep.store import RunFolder
 from sweep.table import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent
-VERBS = {"check", "plan", "run", "status", "failures", "one", "ls", "show", "doctor", "sql", "sync", "fetch", "export"}
+VERBS = {"check", "plan", "run", "status", "failures", "one", "stop", "ls", "show", "doctor", "compact", "sql", "sync"}
+VERBS |= {"fetch", "export"}
 
 
 def ask(*arguments: object) -> Result:

@@ -15,7 +15,7 @@ def soups_resist_an_outlier(candidates: pd.DataFrame, *, margin: float = 0.005) 
 
     Mean accuracy lost over log factor, both sides of 1, of `uniform_soup` minus that of `logit_average` on the same
     subsets; t over pools, populations as fixed. A member times c has the share c/(c+N-1) in a soup and about
-    c^L/(c^L+N-1) in the logits of L layers: dominance, not regularisation.
+    c^L/(c^L+N-1) in the logits of L layers: dominance, not regularisation; the statistic `dominance` fits the exponent.
     """
     pools, told = area_per_pool(candidates, "uniform_soup", "logit_average", arm="first")
     question = Question("accuracy lost over log factor: uniform_soup minus logit_average", "pool", 0.0, margin)

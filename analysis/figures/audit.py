@@ -10,14 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis import style
-from analysis.audited import protocols, under
+from analysis.audited import protocols, short, under
 from analysis.errors import NothingToDrawError
-from analysis.frames import MEAN_MEMBER, comparable, unscaled, with_mean_member
+from analysis.frames import MEAN_MEMBER, POINTS, comparable, unscaled, with_mean_member
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
-
-_FEW = 2
-"""Switches that a tick has room to name."""
 
 
 def audit(candidates: pd.DataFrame) -> style.Plot:
@@ -30,7 +27,7 @@ def audit(candidates: pd.DataFrame) -> style.Plot:
     Student-t intervals over pools, the unit of replication.
     """
     rows = unscaled(comparable(candidates, by=("protocol",)))
-    rows = rows[rows["method"] != "interpolation"]
+    rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty or not (rows["n_members"] > 1).any():
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")
     order = protocols(rows)
@@ -80,11 +77,5 @@ def _panel(axes: Axes, data: pd.DataFrame, order: list[str], looks: dict[str, di
         half = np.where(np.isfinite(own["high"]), (own["high"] - own["estimate"]) * 100, np.nan)
         look = {**looks[label], "linestyle": ""}
         axes.errorbar(own["estimate"] * 100, place, xerr=half, capsize=2, elinewidth=1, **look)
-    axes.set_yticks(range(len(order)), [_short(name) for name in order])
+    axes.set_yticks(range(len(order)), [short(name) for name in order])
     axes.set_ylim(len(order) - 0.5, -0.5)
-
-
-def _short(protocol: str) -> str:
-    """The protocol as a tick has room for it."""
-    count = protocol.count("+") + 1
-    return protocol if count <= _FEW else f"{count} together"

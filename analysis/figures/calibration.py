@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from analysis import style
 from analysis.errors import NothingToDrawError
-from analysis.frames import comparable, unscaled
+from analysis.frames import POINTS, comparable, unscaled
 from analysis.statistics.calibration import AFTER, CROSS_ENTROPY, DEBIASED
 from analysis.statistics.calibration import calibration as measured
 
@@ -37,7 +37,7 @@ def calibration(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Pl
     the subsets of one pool are averaged first.
     """
     rows = unscaled(comparable(candidates))
-    rows = rows[rows["method"] != "interpolation"]
+    rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows without a scaling")
     data = measured(rows, predictions)

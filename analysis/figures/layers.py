@@ -31,7 +31,8 @@ def layers(layers: pd.DataFrame) -> style.Plot:
     (0 for a Gaussian) and scope mismatch, how far the Gaussians of two members of a pool lie apart. Grey crosses are
     single members; the others are merges of the largest number of members. A mean of members that are not alike
     shrinks: that is arithmetic and by itself no finding. Lines are means over pools, the unit of replication, with 95%
-    Student-t bands. The table also has biases and norms, other sizes, skewness, QQ correlation and variance ratios.
+    Student-t bands. The table also has biases and norms, other sizes, skewness, QQ correlation, variance ratios, and
+    how far merges lie from their members.
     """
     if layers.empty:
         raise NothingToDrawError("layers", "no rows of tensors")
@@ -59,8 +60,13 @@ def _shown(data: pd.DataFrame) -> pd.DataFrame:
     rows = weights if len(weights) else data
     largest = rows.groupby("population")["n_members"].transform("max")
     rows = rows[(rows["n_members"] == 1) | (rows["n_members"] == largest)]
-    pairs = zip(rows["method"], rows["settings"], strict=True)
-    return rows.assign(label=[named(method, settings) for method, settings in pairs])
+    pairs = zip(rows["method"], rows["settings"], rows["alignment"], rows["repair"], strict=True)
+    return rows.assign(label=[_label(*pair) for pair in pairs])
+
+
+def _label(method: str, settings: str, *steps: str | None) -> str:
+    """A method with its settings, alignment and repair."""
+    return " + ".join([named(method, settings), *(step for step in steps if step and step != "none")])
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, quantity: str, looks: dict[str, dict[str, Any]]) -> None:
@@ -77,3 +83,4 @@ def _panel(axes: Axes, rows: pd.DataFrame, quantity: str, looks: dict[str, dict[
         axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel(AXES[quantity])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(axes.get_xlim()[0] - 0.5, axes.get_xlim()[1] + 0.5)

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis import numbers, style
 from analysis.errors import NothingToDrawError
-from analysis.frames import comparable, unscaled
+from analysis.frames import POINTS, comparable, unscaled
 from analysis.statistics.pareto import pareto as costs
 
 SPREAD = 0.32
@@ -30,7 +30,7 @@ def pareto(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
     training, merging and searching is in the table, not on the axis.
     """
     rows = unscaled(comparable(candidates))
-    rows = rows[rows["method"] != "interpolation"]
+    rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows without a scaling")
     data = costs(rows, members)

@@ -1,4 +1,4 @@
-"""Templates of a linear classifier beside the mean images of the classes."""
+"""Templates of a classifier against the means of its classes, and what weight decay makes of the likeness."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from analysis.errors import NothingToDrawError
 from analysis.frames import named
 from analysis.statistics.patterns import patterns as resemblance
 
-CELL = ["population", "weight_decay", "mixup"]
+FAMILY = ["architecture", "dataset", "start", "input"]
+LINE = ["method", "settings", "alignment", "repair", "n_members", "mixup", "labels"]
 PAIR = ["template_class", "mean_class"]
 VECTORS = 32
 """Classes up to which each square is a shape of its own; beyond, they are one image."""
@@ -25,43 +26,57 @@ STEPS = 40
 
 
 def patterns(templates: pd.DataFrame) -> style.Plot:
-    """Do weights look like their classes: templates of a linear classifier against the mean images of the classes.
+    """Do weights look like their classes: templates of a classifier against the mean images of the classes.
 
-    Left, the correlation over pixels of each template with each class's mean image, both centred over classes, averaged
-    over single members and then over pools: a bright diagonal means that each template resembles its own class. Right,
-    T, the mean of the diagonal minus the mean of the rest, with its 95% Student-t interval over pools, the unit of
-    replication, and the p of permuted classes. The resemblance by itself is arithmetic: strong weight decay makes a
-    template of class means, and models trained on shuffled labels (open marks) then resemble the means of those labels
-    as well. What tells more is whether T differs between trainings.
+    Left, the correlation of each template (a row of the head) with each class's mean of what the head reads, both
+    centred over classes, averaged over single members and then over pools: a bright diagonal means that each template
+    resembles its own class. Right, T, the mean of the diagonal minus the mean of the rest, with 95% Student-t intervals
+    over pools, the unit of replication; against weight decay where there are several, else with the p of permuted
+    classes. The resemblance by itself is arithmetic: weight decay makes any classifier at rest a weighted sum of
+    images, and models trained on shuffled labels (open marks) resemble the means of those labels as well. What tells
+    more is whether T differs between trainings at one weight decay.
     """
     if templates.empty:
         raise NothingToDrawError("templates", "no rows of templates")
     data = resemblance(templates)
-    cells = list(data[CELL].drop_duplicates().itertuples(index=False, name=None))
-    most = int(data.groupby(CELL, dropna=False).size().max())
-    figure, axes = style.grid(len(cells), 2, height=max(2.6, 0.5 * most))
+    about = templates.drop_duplicates("population").set_index(templates.drop_duplicates("population")["population"])
+    data = data.join(about[FAMILY[:-1]].astype(object), on="population")
+    families = list(data[FAMILY].drop_duplicates().itertuples(index=False, name=None))
+    figure, axes = style.grid(len(families), 2, height=3.4)
     axes[0, 0].get_gridspec().set_width_ratios([1, 1.5])
-    for cell, (left, right) in zip(cells, axes, strict=True):
-        own, found = _of(templates, cell), _of(data, cell)
-        _heat(figure, left, own)
-        _scores(right, found)
-        style.title(left, cell[0], style.recipe(own))
-        style.title(right, "", f"weight decay {cell[1]:g}, mixup {cell[2]:g}")
-    for left, right in axes[-1:]:
-        left.set_xlabel("class of the mean image")
-        right.set_xlabel("T: own class minus others")
+    for family, (left, right) in zip(families, axes, strict=True):
+        own, found = _of(templates, family), _of(data, family)
+        words = _heat(figure, left, own)
+        (_doses if found["weight_decay"].nunique() > 1 else _scores)(right, found)
+        names = sorted(set(own["population"]))
+        style.title(left, names[0] if len(names) == 1 else style.recipe(own).rpartition(" · ")[0], words)
+        style.title(right, "", f"over {family[-1]}, {_pools(own)}")
+        left.set_xlabel("class of the mean")
     return style.Plot(figure, data, style.pools(templates))
 
 
-def _of(rows: pd.DataFrame, cell: tuple[Any, ...]) -> pd.DataFrame:
-    """The rows of one population, weight decay and mixup."""
-    return rows[np.logical_and.reduce([rows[name] == value for name, value in zip(CELL, cell, strict=True)])]
+def _of(rows: pd.DataFrame, family: tuple[Any, ...]) -> pd.DataFrame:
+    """The rows of one kind of network."""
+    return rows[np.logical_and.reduce([rows[name] == value for name, value in zip(FAMILY, family, strict=True)])]
 
 
-def _heat(figure: Figure, axes: Axes, rows: pd.DataFrame) -> None:
-    """The mean correlations of single members with true labels, or of what there is, as squares."""
-    for column, wanted in (("labels", "true"), ("method", "single")):
+def _pools(rows: pd.DataFrame) -> str:
+    """How many pools a population has."""
+    counts = sorted(set(rows.groupby("population", observed=True)["pool_id"].nunique()))
+    return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} pools per population"
+
+
+def _heat(figure: Figure, axes: Axes, rows: pd.DataFrame) -> str:
+    """Mean correlations of single members of the middle weight decay, with true labels where there are any, as squares.
+
+    Returns which these are.
+    """
+    for column, wanted in (("labels", "true"), ("method", "single"), ("mixup", 0)):
         rows = rows[rows[column] == wanted] if (rows[column] == wanted).any() else rows
+    doses, words = sorted(set(rows["weight_decay"].dropna())), "single members"
+    if doses:
+        rows = rows[rows["weight_decay"] == doses[len(doses) // 2]]
+        words += f", weight decay {doses[len(doses) // 2]:g}"
     mean = rows.groupby(["pool_id", *PAIR])["correlation"].mean().groupby(PAIR).mean().unstack()
     # Cividis grows lighter throughout and looks alike to the colour-blind; in few steps its key needs no image.
     colours, image = mpl.colormaps["cividis"].resampled(STEPS), len(mean) > VECTORS
@@ -77,32 +92,80 @@ def _heat(figure: Figure, axes: Axes, rows: pd.DataFrame) -> None:
     bar = figure.colorbar(squares, cax=axes.inset_axes((1.04, 0, 0.05, 1)), ticks=[-1, 0, 1])
     bar.outline.set_visible(False)
     bar.set_label("mean correlation")
+    return words
+
+
+def _doses(axes: Axes, rows: pd.DataFrame) -> None:
+    """T against weight decay: members of every training, and the largest merges of the plain one."""
+    doses = sorted(set(rows["weight_decay"].dropna()))
+    at = {dose: _place(dose, doses) for dose in doses}
+    largest = rows.groupby("method", observed=True)["n_members"].transform("max")
+    plain = (rows["labels"] == "true") & (rows["mixup"] == 0) & (rows["n_members"] == largest)
+    shown = rows[(rows["method"] == "single") | plain]
+    lines = sorted((line for _, line in shown.groupby(LINE, observed=True)), key=lambda line: _order(line.iloc[0]))
+    for number, line in enumerate(lines):
+        line, first = line.sort_values("weight_decay"), line.iloc[0]
+        look = _look(first) | {"markersize": 4.5, "label": _text(first)}
+        x = line["weight_decay"].map(at).to_numpy(float) + 0.06 * (number - len(lines) / 2)
+        style.whiskers(axes, x, line, 1.0, look)
+    axes.set_xticks(list(at.values()), [f"{dose:g}" for dose in doses])
+    axes.set_xlabel("weight decay (log)")
+    axes.set_ylabel("T: own class minus others")
+    axes.axhline(0, color=style.MUTED, linewidth=1)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+
+
+def _place(dose: float, doses: list[float]) -> float:
+    """Where a weight decay stands: its logarithm, and none a decade before the least."""
+    least = min((one for one in doses if one > 0), default=1.0)
+    return float(np.log10(dose)) if dose > 0 else float(np.log10(least)) - 1
+
+
+def _look(row: Any) -> dict[str, Any]:
+    """Members grey, merges blue, mixup orange; open for shuffled labels."""
+    colour = style.SPACES["members" if row["method"] == "single" else "weights"]
+    colour = style.POOLS[1] if row["mixup"] > 0 else colour
+    mark = {"single": "s", "uniform_soup": "o"}.get(row["method"], "^")
+    control = row["labels"] != "true"
+    fill = {"fillstyle": "none" if control else "full"}
+    return {"color": colour, "marker": mark, "linestyle": "--" if control else "-", **fill}
 
 
 def _scores(axes: Axes, rows: pd.DataFrame) -> None:
     """T of each group with its interval, one below the other, and what it comes to."""
     texts = []
-    for place, row in enumerate(sorted(rows.itertuples(), key=_order)):
-        single, control = row.method == "single", row.labels != "true"
-        look: dict[str, Any] = {
-            "color": style.SPACES["members" if single else "weights"],
-            "fillstyle": "none" if control else "full",
-        }
-        half = row.high - row.estimate if np.isfinite(row.high) else np.nan
-        mark = "s" if single else "o"
-        axes.errorbar(row.estimate, place, xerr=half, marker=mark, capsize=2, elinewidth=1, linestyle="", **look)
-        ends = numbers.interval(row.low, row.high, 2)
-        told = f"{numbers.signed(row.estimate, 2)} {ends}, permutation p {row.permutation_p:.2g}, n = {row.n_units}"
+    for place, (_, row) in enumerate(sorted(rows.iterrows(), key=lambda pair: _order(pair[1]))):
+        half = row["high"] - row["estimate"] if np.isfinite(row["high"]) else np.nan
+        axes.errorbar(row["estimate"], place, xerr=half, capsize=2, elinewidth=1, **(_look(row) | {"linestyle": ""}))
+        ends = numbers.interval(row["low"], row["high"], 2)
+        told = f"{numbers.signed(row['estimate'], 2)} {ends}, permutation p {row['permutation_p']:.2g}"
         axes.annotate(told, (0, place), (5, 6), textcoords="offset points", va="bottom", fontsize=8)
-        size = f", {row.n_members} members" if row.n_members > 1 else ""
-        texts.append(f"{named(row.method, row.settings)}{size}" + (f"\n{row.labels} labels" if control else ""))
+        texts.append(_text(row))
     axes.set_yticks(range(len(texts)), texts)
     axes.set_ylim(len(texts) - 0.5, -0.7)
     axes.axvline(0, color=style.MUTED, linewidth=1)
     axes.set_xlim(min(-0.1, *axes.get_xlim()), max(1.05, axes.get_xlim()[1]))
     axes.grid(visible=False, axis="y")
+    axes.set_xlabel("T: own class minus others")
 
 
 def _order(row: Any) -> tuple[Any, ...]:
-    """Single members first, each with its control below it."""
-    return (row.n_members, row.method, row.settings, row.labels != "true")
+    """Single members first, then merges; plain trainings before mixup and before the control."""
+    return (
+        row["n_members"],
+        row["method"] != "single",
+        row["method"],
+        row["settings"],
+        row["labels"] != "true",
+        row["mixup"],
+    )
+
+
+def _text(row: Any) -> str:
+    """What a line or mark stands for."""
+    texts = ["members" if row["method"] == "single" else named(row["method"], row["settings"]).replace(" (", "\n(")]
+    texts += [f"of {row['n_members']}"] if row["n_members"] > 1 else []
+    texts += [str(row[step]) for step in ("alignment", "repair") if row[step] not in ("none", None)]
+    texts += [f"mixup {row['mixup']:g}"] if row["mixup"] > 0 else []
+    texts += ["shuffled labels"] if row["labels"] != "true" else []
+    return ", ".join(texts).replace(", of", " of")

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis import style
 from analysis.errors import NothingToDrawError
-from analysis.frames import MEAN_MEMBER, comparable, unscaled, with_mean_member
+from analysis.frames import MEAN_MEMBER, POINTS, comparable, unscaled, with_mean_member
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
@@ -25,7 +25,7 @@ def spaces(candidates: pd.DataFrame) -> style.Plot:
     instead, each left out in turn. Marks of one size are set side by side to be told apart.
     """
     rows = with_mean_member(unscaled(comparable(candidates)))
-    rows = rows[(rows["n_members"] > 1) & (rows["method"] != "interpolation")]
+    rows = rows[(rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")
     data = _estimates(rows)

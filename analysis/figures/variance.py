@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from analysis import style
 from analysis.errors import NothingToDrawError
-from analysis.frames import comparable, unscaled
+from analysis.frames import POINTS, comparable, unscaled
 from analysis.statistics.variance import variance as components
 
 LOOKS: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ def variance(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
     roughly, as the intervals say.
     """
     rows = unscaled(comparable(candidates))
-    rows = rows[rows["method"] != "interpolation"]
+    rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows without a scaling")
     data = components(rows, members)

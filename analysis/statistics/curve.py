@@ -31,7 +31,7 @@ from analysis.pairing import left_out
 
 BY = ("population", "space", "label")
 CELL = ("n_members", "mean", "size")
-NO_CURVE = ("single", "interpolation")
+NO_CURVE = ("single", "interpolation", "plane")
 KEY = [*UNIT, "subset", *FIXED]
 JOINT = [*UNIT, *FIXED]
 

@@ -18,37 +18,44 @@ SHAPES = {
     "qq_correlation": "QQ correlation",
     "norm": "norm",
 }
-VARIANCE, SCOPE = "variance ratio", "scope mismatch"
-QUANTITIES = (*SHAPES.values(), VARIANCE, SCOPE)
-KIND = ("method", "settings", "n_members", "tensor")
+VARIANCE, ARITHMETIC = "variance ratio", "variance ratio by arithmetic"
+SCOPE, APART = "scope mismatch", "scope mismatch with its members"
+QUANTITIES = (*SHAPES.values(), VARIANCE, ARITHMETIC, SCOPE, APART)
+STEPS = ("alignment", "repair")
+KIND = ("method", "settings", *STEPS, "n_members", "tensor")
+ABOUT = ("population", "pool_id", "model_id", "kind", "members", "mean", "member_correlation")
+
+_LACKING = "no spread, or a member without a row"
 
 
 def layers(
     layers: pd.DataFrame,
     *,
-    by: Sequence[str] = ("population", "method", "settings", "n_members", "depth", "tensor", "role"),
+    by: Sequence[str] = ("population", "method", "settings", *STEPS, "n_members", "depth", "tensor", "role"),
 ) -> pd.DataFrame:
-    """Seven measures of each tensor, from the input on: per model or pair, then mean in each pool, then t over pools.
+    """Nine measures of each tensor, from the input on: per model or pair, then mean in each pool, then t over pools.
 
     Of every model: standard deviation, skewness, excess kurtosis, QQ correlation (against a Gaussian) and Euclidean
     norm of the tensor's entries. No p value of a test for a Gaussian: with 100,000 entries it rejects always.
     Variance ratio, of merges: the variance of the merged entries over the mean of its members' variances. For a mean of
-    N members whose entries correlate by rho it is (1 + (N - 1) rho) / N by arithmetic alone: shrinkage is no finding.
+    N members of equal variance whose entries correlate by rho it is (1 + (N - 1) rho) / N by arithmetic alone, which
+    stands beside it, with the mean rho of the merge's members: shrinkage is no finding.
     Scope mismatch (2408.12237), of members: the mean over pairs of one pool of the Kullback-Leibler divergence between
-    the Gaussians of their means and standard deviations, averaged over both directions, in nats.
+    the Gaussians of their means and standard deviations, averaged over both directions, in nats; of merges: that with
+    each of its own members.
     One row per group and `quantity`. What is not finite, a merge with a member that has no row, and tensors without
     spread are left out and counted in `warnings`. Raises AnalysisError for a missing column, duplicated rows, or a
     group that mixes methods, numbers of members or tensors.
     """
-    columns = {"population", "pool_id", "model_id", "kind", "members", "mean", *KIND, *SHAPES, *by}
-    require(layers, sorted(columns))
+    require(layers, sorted({*ABOUT, *KIND, *SHAPES, *by}))
     if layers.empty:
         raise NothingToDrawError("layers", "no rows of tensors")
     refuse_duplicates(layers, ["model_id", "tensor"])
     refuse_mixture(layers, by, KIND)
     rows = layers.sort_values(["model_id", "tensor"], ignore_index=True)
     keep, groups = list(dict.fromkeys([*by, "pool_id"])), [*by, "quantity"]
-    parts = {"model": _shapes(rows, keep), "merge": _ratios(rows, keep), "pair": _mismatches(rows, keep)}
+    merges = pd.concat([_ratios(rows, keep), _apart(rows, keep)], ignore_index=True)
+    parts = {"model": _shapes(rows, keep), "merge": merges, "pair": _mismatches(rows, keep)}
     estimand = "distribution of weights"
     found = [over_pools(part, groups, estimand=estimand, noun=noun) for noun, part in parts.items() if len(part)]
     estimates = pd.concat(found)
@@ -78,7 +85,10 @@ def _ratios(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
     # A missing member makes the mean NaN, not a mean of the others.
     mean = own.mean().where(own.count() == own.size())
     ratio = merged["std"] ** 2 / mean.where(mean > 0)
-    return _finite(merged[keep].assign(quantity=VARIANCE, value=ratio), "no spread, or a member without a row")
+    found = _finite(merged[keep].assign(quantity=VARIANCE, value=ratio), _LACKING)
+    rho, n = merged["member_correlation"], merged["n_members"]
+    alone = merged[keep].assign(quantity=ARITHMETIC, value=(1 + (n - 1) * rho) / n)
+    return pd.concat([found, _finite(alone[n > 1], "no correlation of its members")], ignore_index=True)
 
 
 def _mismatches(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
@@ -88,7 +98,23 @@ def _mismatches(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
     first = rows.loc[rows["kind"] == "member", list(dict.fromkeys([*key, *keep, "model", "mean", "std"]))]
     pairs = first.merge(first[[*key, "model", "mean", "std"]], on=key, suffixes=("", "_b"))
     pairs = pairs[pairs["model"] < pairs["model_b"]]
+    return _finite(pairs[keep].assign(quantity=SCOPE, value=_divergence(pairs)), "no spread")
+
+
+def _apart(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
+    """The divergence of each merged tensor from those of its members, their mean."""
+    merged, single = rows[rows["kind"] == "merge"], rows[rows["kind"] == "member"]
+    names = {"model_id": object, "tensor": object}
+    known = single.astype(names).set_index(["model_id", "tensor"])[["mean", "std"]]
+    each = merged[["members", "tensor", "mean", "std"]].astype({"tensor": object}).explode("members")
+    theirs = known.reindex(pd.MultiIndex.from_frame(each[["members", "tensor"]])).add_suffix("_b")
+    value = _divergence(each.assign(**{name: theirs[name].to_numpy() for name in theirs})).groupby(level=0)
+    mean = value.mean().where(value.count() == value.size())
+    return _finite(merged[keep].assign(quantity=APART, value=mean), _LACKING)
+
+
+def _divergence(pairs: pd.DataFrame) -> pd.Series:
+    """Symmetric Kullback-Leibler divergence of the Gaussians of `mean` and `std` from those of `mean_b` and `std_b`."""
     # Both directions together: the logarithms cancel.
     one, other, apart = pairs["std"] ** 2, pairs["std_b"] ** 2, (pairs["mean"] - pairs["mean_b"]) ** 2
-    value = ((one + apart) / other.where(other > 0) + (other + apart) / one.where(one > 0)) / 4 - 0.5
-    return _finite(pairs[keep].assign(quantity=SCOPE, value=value), "no spread")
+    return ((one + apart) / other.where(other > 0) + (other + apart) / one.where(one > 0)) / 4 - 0.5

@@ -1,4 +1,4 @@
-"""Whether the templates of a linear classifier look like the mean images of their classes."""
+"""Whether the templates of a classifier look like the means of their classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.frames import over_pools, refuse_duplicates, refuse_mixture, require
 from analysis.groups import numbered
 
-KIND = ("method", "settings", "n_members", "weight_decay", "mixup", "labels")
+KIND = ("method", "settings", "alignment", "repair", "n_members", "weight_decay", "mixup", "labels", "input")
 PAIR = ["template_class", "mean_class"]
 EXACT = 7
 """Classes up to which all permutations are counted: 5,040 of seven."""

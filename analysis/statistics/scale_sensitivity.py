@@ -80,9 +80,9 @@ def scale_sensitivity(
     paired = bool(a or b)
     if paired and not (a and b):
         raise AnalysisError("labels", "a difference takes both `a` and `b`", "name the two methods to compare")
-    rows = _scaled(candidates)
+    rows = scaled(candidates)
     answers = []
-    for one in _measured(_paired(rows, a, b) if paired else rows):
+    for one in measured(_paired(rows, a, b) if paired else rows):
         answers += [_area(one, margin)] if paired else [_area(one, margin), _critical(one, drop)]
     return pd.DataFrame(answers)
 
@@ -95,11 +95,11 @@ def area_per_pool(
     Columns: population, pool_id, value; beside them, what was left out. A pool must have every side that its group has.
     Errors as of `scale_sensitivity`, and NothingToDrawError where no pool has both labels.
     """
-    rows = _scaled(candidates)
+    rows = scaled(candidates)
     rows = rows[rows["arm"] == arm]
     if rows.empty:
         raise NothingToDrawError("candidates", f"no rows with the arm `{arm}`")
-    found = _measured(_paired(rows, a, b))
+    found = measured(_paired(rows, a, b))
     parts = [
         one.names.iloc[one.pools].assign(size=one.side.key["n_members"], lost=one.lost, span=one.span, sides=1)
         for one in found
@@ -113,7 +113,7 @@ def area_per_pool(
     return areas.groupby(level=list(UNIT), sort=True).mean().rename("value").reset_index(), tuple(told)
 
 
-def _scaled(candidates: pd.DataFrame) -> pd.DataFrame:
+def scaled(candidates: pd.DataFrame) -> pd.DataFrame:
     """The magnified rows with their accuracy as `value`, and `reason`."""
     require(candidates, [*UNIT, *FIXED, "space", "n_members", "status", "accuracy"])
     rows = comparable(candidates)
@@ -122,7 +122,7 @@ def _scaled(candidates: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(value=rows["accuracy"].astype(float), reason=usable(rows, "accuracy"))
 
 
-def _measured(rows: pd.DataFrame) -> list[Measured]:
+def measured(rows: pd.DataFrame) -> list[Measured]:
     """Every group's sides, with the mean curves of their pools."""
     found, names = sides(rows, BY)
     counted = names.iloc[np.concatenate([side.pools for side in found])].assign(

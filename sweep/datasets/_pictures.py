@@ -16,6 +16,7 @@ from sweep.data import DataError, Images
 
 PIECE = 1024  # images: what is decoded at a time
 _LARGEST = 64_000_000  # pixels: a larger header is refused before it is decoded
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of the others, some are handed to other programs
 
 
 def decoded(files: Sequence[Path], size: int, mode: str) -> Iterator[Images]:
@@ -36,13 +37,13 @@ def _of_file(path: Path, size: int, mode: str) -> Images:
 def of_bytes(source: Path | bytes, name: str, size: int, mode: str) -> Images:
     """One encoded picture, (channels, size, size), uint8; `name` is what the error says."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
             if picture.width * picture.height > _LARGEST:
                 raise DataError(f"{name}: {picture.width} x {picture.height} pixels is beyond the bound of 64 million")
             return _cropped(_convertible(picture).convert(mode), size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # Pillow answers damage with errors of many kinds
         raise DataError(f"cannot read the image {name}: {error}", "replace it or take it out of the folder") from error
 
 

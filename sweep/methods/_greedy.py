@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from sweep.weights import Heads
+
 
 def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, list[int]]:
     """The soup and the members that `greedy_indexed` accepts, by position."""
@@ -18,3 +20,10 @@ def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, 
             soup, best = trial, accuracy
             accepted.append(index)
     return soup, accepted
+
+
+def averaged(accepted: list[int], logits: Tensor, features: Tensor, heads: Heads, space: str) -> Tensor:
+    """Outputs of the accepted members as one: mean logits, or mean features through the mean head."""
+    if space == "logits":
+        return logits[accepted].mean(0)
+    return features[accepted].mean(0) @ heads.weight[accepted].mean(0).T + heads.bias[accepted].mean(0)

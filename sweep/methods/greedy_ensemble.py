@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from sweep.methods._greedy import indexed
+from sweep.methods._greedy import averaged, indexed
 from sweep.weights import Heads, Members
 
 
@@ -26,6 +26,4 @@ def greedy_ensemble(
     (members, examples, classes) -> (examples, classes).
     """
     _, accepted = indexed(members, score)
-    if space == "logits":
-        return logits[accepted].mean(0)
-    return features[accepted].mean(0) @ heads.weight[accepted].mean(0).T + heads.bias[accepted].mean(0)
+    return averaged(accepted, logits, features, heads, space)

@@ -1,0 +1,32 @@
+"""Weight decay as the dose, resemblance as the response."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.claim import Finding
+from analysis.errors import NothingToDrawError
+from analysis.estimate import Question
+from analysis.resemblance import FAMILY, contrast, per_pool
+
+
+def resemblance_grows_with_decay(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Do templates resemble the mean images of their classes the more, the stronger the weight decay?
+
+    Slope of T against log10 of the weight decay (above 0) by least squares, of members trained on true labels without
+    mixup; t over pools, trainings as fixed. A slope says that the resemblance is a matter of weight decay.
+    """
+    pools = per_pool(templates)
+    plain = pools[(pools["labels"] == "true") & (pools["mixup"] == 0) & (pools["weight_decay"] > 0)]
+    shares: dict[str, float] = {}
+    doses = plain.drop_duplicates("population")
+    families = [own for _, own in doses.groupby(FAMILY, sort=True) if own["weight_decay"].nunique() > 1]
+    for own in families:
+        apart = np.log10(own["weight_decay"].to_numpy(float))
+        apart -= apart.mean()
+        shares |= dict(zip(own["population"], apart / (apart @ apart) / len(families), strict=True))
+    if not shares:
+        raise NothingToDrawError("templates", "no two weight decays above 0")
+    question = Question("slope of T on log10 of weight decay", "pool", 0.0, margin)
+    return Finding(contrast(plain, shares, question), "above", "patterns", 100.0, "hundredths of T per decade")

@@ -1,0 +1,29 @@
+"""Templates of several seeds beside one another."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.cells import over_cells
+from analysis.claim import Finding
+from analysis.errors import NothingToDrawError
+from analysis.estimate import Question
+from analysis.frames import UNIT, require
+
+
+def seeds_agree(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+    """Do linear classifiers of different seeds have the same templates?
+
+    Mean correlation over pixels of a member's template with the same class's of its pool's other members, each centred
+    over classes, with true labels and without mixup; mean over templates, then t over pools, trainings as fixed.
+    The problem is convex: with weight decay there is one best classifier, and what differs is how near training came.
+    """
+    require(templates, ["method", "input", "labels", "mixup", "agreement", *UNIT])
+    rows = templates[(templates["method"] == "single") & (templates["input"] == "pixels")]
+    rows = rows[(rows["labels"] == "true") & ~(rows["mixup"] > 0) & rows["agreement"].notna()]
+    if rows.empty:
+        raise NothingToDrawError("templates", "no templates of several linear classifiers")
+    pools = rows.astype(dict.fromkeys(UNIT, object)).groupby(list(UNIT), sort=True)["agreement"].mean()
+    question = Question("correlation of templates across seeds", "pool", 0.0, margin)
+    found = over_cells(pools.rename("value").reset_index(), question)
+    return Finding(found, "above", "patterns", 100.0, "hundredths of correlation")

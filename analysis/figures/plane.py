@@ -1,0 +1,77 @@
+"""The plane through three members."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.tri import Triangulation
+
+from analysis import style
+from analysis.errors import NothingToDrawError
+from analysis.frames import over_pools, usable
+from analysis.landscape import corners, points
+
+QUANTITY = {"cross_entropy": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
+LEVELS = 14
+
+
+def plane(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
+    """The plane through three members of a pool: cross-entropy and accuracy of (1 - a - b) θ_1 + a θ_2 + b θ_3.
+
+    Contours of the mean over the triples of a pool and then over pools, the unit of replication; the rows below have
+    95% Student-t intervals. Distances and angles are those between weights, from the mean distances of the members.
+    White marks are the three members, the black one is their uniform soup; darker is better in both. Contours and
+    colours of cross-entropy are equal steps of its logarithm, so that what is near the members can be told apart.
+    """
+    rows = points(candidates)
+    metrics = [name for name in QUANTITY if rows[name].notna().any()]
+    if not metrics:
+        raise NothingToDrawError("candidates", "no `plane` that ended well")
+    data = pd.concat([_means(rows, metric) for metric in metrics], ignore_index=True)
+    populations = sorted(set(rows["population"]))
+    figure, axes = style.grid(len(populations), len(metrics), height=3.2)
+    for name, panels in zip(populations, axes, strict=True):
+        own = rows[rows["population"] == name]
+        place = corners(own, pairs)
+        for metric, panel in zip(metrics, panels, strict=True):
+            shown = data[(data["population"] == name) & (data["metric"] == metric) & (data["n_units"] > 0)]
+            _panel(figure, panel, shown, place, metric)
+        style.title(panels[0], name, style.recipe(own))
+        panels[0].set_ylabel("distance")
+    for panel in axes[-1]:
+        panel.set_xlabel("distance from the first member to the second")
+    return style.Plot(figure, data, style.pools(rows))
+
+
+def _means(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean over pools of a metric at each point."""
+    values = rows.assign(value=rows[metric], reason=usable(rows, metric))
+    return over_pools(values, ["population", "a", "b"], estimand=f"mean {metric}").assign(metric=metric)
+
+
+def _panel(figure: Figure, axes: Axes, rows: pd.DataFrame, place: np.ndarray, metric: str) -> None:
+    """Filled contours of one metric, with the members and their soup."""
+    xy = rows[["a", "b"]].to_numpy(float) @ place
+    values = rows["estimate"].to_numpy(float) * (100 if metric == "accuracy" else 1)
+    least, most = max(values.min(), 1e-6), max(values.max(), values.min() * 1.01, 2e-6)
+    loss = metric == "cross_entropy"
+    levels = np.geomspace(least, most, LEVELS) if loss else np.linspace(least, most, LEVELS)
+    norm = LogNorm(least, most) if loss else Normalize(least, most)
+    triangles = Triangulation(rows["a"], rows["b"]).triangles
+    net = Triangulation(xy[:, 0], xy[:, 1], triangles)
+    filled = axes.tricontourf(
+        net, values.clip(least, most), levels=levels, norm=norm, cmap="cividis" if loss else "cividis_r"
+    )
+    bar = figure.colorbar(filled, cax=axes.inset_axes((1.03, 0, 0.04, 1)))
+    bar.outline.set_visible(False)
+    bar.minorticks_off()
+    bar.set_label(QUANTITY[metric])
+    bar.set_ticks([float(level) for level in levels[::3]], labels=[f"{level:.3g}" for level in levels[::3]])
+    members = np.vstack([np.zeros(2), place])
+    axes.plot(*members.T, "o", color="white", markeredgecolor=style.INK, markersize=6)
+    axes.plot(*members.mean(0), "s", color=style.INK, markeredgecolor="white", markersize=6)
+    axes.set_aspect("equal")
+    axes.grid(visible=False)

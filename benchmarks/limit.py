@@ -1,0 +1,113 @@
+"""Merges in weight space through the engine beside a bare loop of the same forward passes at its best.
+
+    python benchmarks/limit.py [repetitions] [threads]
+
+The bare loop pushes normalised images through one network in inference mode, and does nothing else; of memory formats
+and batch sizes it takes the best. The engine also merges, loads, measures and makes rows. In turn, in one process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from statistics import median
+
+import torch
+from made import METRICS, bench, drawn, planned, ratios, timed, told
+from torch import Tensor, nn
+
+from sweep.models import steady
+from sweep.outputs import Bench
+from sweep.plan import Plan
+from sweep.task import Evaluator
+
+NETWORKS = {"cnn": (2000, 8), "resnet18": (500, 4)}  # name -> test images, candidates
+FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
+BATCHES = (64, 128, 256, 512)
+SWEEP = """
+name: limit
+dataset: {synthetic: {examples: EXAMPLES, size: 32}}
+populations: [{architecture: NETWORK, members: 8, start: scratch}]
+subsets: {sizes: [2, 3, 5], per_size: 20}
+methods: uniform_soup
+execution: {mlflow: false}
+"""
+
+
+@torch.inference_mode()
+def bare(model: nn.Module, batches: list[Tensor]) -> None:
+    """The forward passes alone."""
+    for images in batches:
+        model(images)
+
+
+def bare_way(ours: Bench, memory: torch.memory_format, batch: int) -> Callable[[], None]:
+    """One candidate's forward passes with a memory format and batch size."""
+    split = ours.split("test")
+    model = deepcopy(ours.model).eval().to(memory_format=memory)
+    batches = [split.normalised(images).contiguous(memory_format=memory) for images in _cut(split.images, batch)]
+    return lambda: bare(model, batches)
+
+
+def _cut(images: Tensor, batch: int) -> list[Tensor]:
+    return [images[start : start + batch] for start in range(0, len(images), batch)]
+
+
+def engine_way(plan: Plan, ours: Bench, count: int) -> Callable[[int], None]:
+    """Candidates that were not seen before, `count` of them for each call with another number."""
+    candidates = [candidate for candidate in plan.candidates if candidate.method.name == "uniform_soup"]
+    evaluator = Evaluator(ours, plan.pools[0], "limit", METRICS)
+
+    def run(number: int) -> None:
+        chosen = itertools.islice(itertools.cycle(candidates), number * count, (number + 1) * count)
+        before = ours.forward_passes
+        rows = evaluator.block([(candidate, ("test",)) for candidate in chosen])
+        assert ours.forward_passes - before == count * len(ours.split("test").labels), "outputs were kept"
+        assert all(row["status"] == "ok" for row in rows.candidates)
+
+    return run
+
+
+def compare(network: str, repetitions: int, threads: int) -> None:
+    """Print images per second of each bare way, of the engine, and their ratio."""
+    examples, count = NETWORKS[network]
+    plan = planned(SWEEP.replace("NETWORK", network).replace("EXAMPLES", str(5 * examples)))
+    ours = bench(plan, drawn(plan))
+    engine = engine_way(plan, ours, count)
+    engine(0)
+    ways = {(name, batch): bare_way(ours, FORMATS[name], batch) for name, batch in itertools.product(FORMATS, BATCHES)}
+    first = {way: min(timed(run)[0] for _ in range(3)) for way, run in ways.items()}
+    best = sorted(first, key=lambda way: first[way])[:3]
+    rates: dict[object, list[float]] = {way: [] for way in [*best, "engine"]}
+    for number in range(1, repetitions + 1):
+        for way in best:
+            rates[way].append(examples * count / timed(partial(several, ways[way], count))[0])
+        rates["engine"].append(examples * count / timed(partial(engine, number))[0])
+    print(f"\n{network}, {examples} test images of 32x32, {threads} threads; bare, each format and batch (best of 3):")
+    print("   ".join(f"{name} {batch}: {examples / seconds:,.0f}" for (name, batch), seconds in first.items()))
+    for way, each in rates.items():
+        name = "engine" if isinstance(way, str) else "bare, {}, batch {}".format(*way)
+        print(f"{name:32} {told(each, 0)} images/s")
+    top = max(best, key=lambda way: median(rates[way]))
+    print(f"{'engine beside the best bare way':32} {ratios(rates['engine'], rates[top])}", flush=True)
+
+
+def several(run: Callable[[], None], count: int) -> None:
+    """The same work a few times."""
+    for _ in range(count):
+        run()
+
+
+def main(repetitions: int, threads: int) -> None:
+    """Print the table of every network."""
+    steady(threads, 0)
+    for network in NETWORKS:
+        compare(network, repetitions, threads)
+
+
+if __name__ == "__main__":
+    numbers = [int(text) for text in sys.argv[1:]]
+    main(numbers[0] if numbers else 5, numbers[1] if len(numbers) > 1 else 1)

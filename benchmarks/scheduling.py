@@ -1,0 +1,131 @@
+"""How well blocks fill many CPUs: real Ray and the real launcher, with workers that sleep instead of evaluating.
+
+    python benchmarks/scheduling.py [repetitions] [workers] [blocks a worker]
+
+64 logical CPUs on whatever this machine has; each block sleeps 100 ms. Utilisation is what was slept over workers x
+wall, from the moment that every worker has begun until the last block ends. Then the same with rows written for
+each block, as the driver does; and with a first block that takes 3 s, beside the least time that all blocks can take.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from made import planned, told
+
+from sweep import launch
+from sweep.cluster import cluster
+from sweep.launch import Launcher
+from sweep.plan import Plan
+from sweep.store import RunFolder
+from sweep.task import failed_rows
+
+SLEEP, STRAGGLE = 0.1, 3.0
+SWEEP = """
+name: scheduling
+dataset: {synthetic: {examples: 50}}
+populations: [{architecture: linear, members: 40, start: scratch}]
+subsets: {sizes: [3], per_size: COUNT}
+methods: uniform_soup
+execution: {mlflow: false, block: 1, workers: WORKERS}
+"""
+Sink = Callable[[str, Any, Any, int], None]
+
+
+class Sleeper:
+    """A worker that sleeps as long as its weights say: without torch, which 64 processes would take minutes to load."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def ready(self) -> None:
+        """Answers once the actor has its place."""
+
+    def run(self, pool: Any, weights: Sequence[Any], work: Sequence[Any]) -> Any:
+        """No rows, and when the worker slept."""
+        import os
+
+        import ray
+
+        begun, longer = time.time(), ray.get(weights[0])
+        time.sleep(longer.get(work[0][0].id, SLEEP))
+        cost = {"seconds": time.time() - begun, "cpu_seconds": 0.0, "forward_passes": 0, "created_at": None}
+        cost |= {"begun": begun, "process": os.getpid(), "host": None, "threads": 1, "peak_memory": 0}
+        tables: dict[str, Any] = dict.fromkeys(TABLES, ())
+        return SimpleNamespace(**tables, tables=tables, cost=cost | {"code_version": None})
+
+
+TABLES = ("predictions", "pairs", "layers", "templates", "candidates")
+
+
+def slept(plan: Plan, longer: dict[str, float], write: Sink) -> list[dict[str, Any]]:
+    """What each block cost, through the launcher."""
+    blocks = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
+    costs: list[dict[str, Any]] = []
+
+    def sink(block: str, pool: Any, rows: Any, attempts: int) -> None:
+        costs.append(dict(rows.cost))
+        write(block, pool, rows, attempts)
+
+    weights: Any = longer  # the launcher carries what it is given to the workers
+    Launcher(plan, lambda pool: weights, sink, lambda: False).run(blocks, {})
+    return costs
+
+
+def utilisation(costs: Sequence[dict[str, Any]], workers: int) -> tuple[float, float]:
+    """Share of the workers' time that was slept once all had begun, and how long that was."""
+    first: dict[int, float] = {}
+    for cost in costs:
+        first[cost["process"]] = min(cost["begun"], first.get(cost["process"], cost["begun"]))
+    assert len(first) == workers, f"{len(first)} of {workers} workers had blocks: ask for more"
+    begun, ended = max(first.values()), max(cost["begun"] + cost["seconds"] for cost in costs)
+    within = sum(max(0.0, cost["begun"] + cost["seconds"] - max(begun, cost["begun"])) for cost in costs)
+    return within / (workers * (ended - begun)), ended - begun
+
+
+def writing(plan: Plan, folder: RunFolder) -> Sink:
+    """A sink that writes a row of the block and its task, each as a part."""
+    work = {candidate.block: candidate for candidate in plan.candidates}
+
+    def write(block: str, pool: Any, rows: Any, attempts: int) -> None:
+        made = failed_rows([(work[block], ("test",))], pool, "scheduling", "slept")
+        told_of = {key: value for key, value in rows.cost.items() if key != "begun"}
+        folder.append("tasks", block, [{"task_id": block, "kind": "block", "rows": 1, **told_of}])
+        folder.append("candidates", block, made.candidates)
+
+    return write
+
+
+def nothing(block: str, pool: Any, rows: Any, attempts: int) -> None:
+    """A sink that drops what it is given."""
+
+
+def main(repetitions: int, workers: int, each: int) -> None:
+    """Print each case."""
+    count = workers * each
+    plan = planned(SWEEP.replace("COUNT", str(count)).replace("WORKERS", str(workers)))
+    first = next(candidate for candidate in plan.candidates if candidate.method.name == "uniform_soup")
+    launch.Worker = Sleeper  # type: ignore[assignment, misc]
+    print(f"{count} blocks of {1000 * SLEEP:.0f} ms on {workers} logical CPUs", flush=True)
+    with cluster(plan.sweep.execution), tempfile.TemporaryDirectory() as place:
+        slept(plan, {}, nothing)  # the processes are there from now on
+        for name in ("rows dropped", "rows written", "a straggler"):
+            found = []
+            for repetition in range(repetitions):
+                sink = writing(plan, RunFolder(Path(place) / f"{repetition}")) if name == "rows written" else nothing
+                longer = {first.id: STRAGGLE} if name == "a straggler" else {}
+                found.append(utilisation(slept(plan, longer, sink), workers))
+            shares, walls = zip(*found, strict=True)
+            least = max(count * SLEEP / workers, STRAGGLE if name == "a straggler" else 0.0)
+            print(f"{name:14} utilisation {told(shares)}   wall {told(walls)} s, at least {least:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    given = [int(text) for text in sys.argv[1:]]
+    main(*(given + [5, 64, 40][len(given) :]))

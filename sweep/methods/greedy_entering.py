@@ -1,0 +1,27 @@
+"""The published script's first greedy soup as it meets magnified members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from sweep.weights import Combination, Members
+
+
+def greedy_entering(members: Members, unscaled: Members, score: Callable[[Tensor], float]) -> Combination:
+    """As `greedy_halving`, but its start and the accuracy to beat are unscaled: members are scaled as they enter.
+
+    Where magnified members score worse, what comes out is the best unscaled member: robust by construction
+    (`greedy_soup` in the script of arXiv 2411.09263, which for "first" also multiplies the running soup; not here).
+    Without a scaling it is `greedy_halving`.
+    """
+    scores = [score(member) for member in unscaled]
+    best = max(scores)
+    soup = unscaled[scores.index(best)]
+    for member in members:
+        trial = (soup + member) / 2
+        accuracy = score(trial)
+        if accuracy > best:
+            soup, best = trial, accuracy
+    return soup.as_subclass(Combination)

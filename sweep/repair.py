@@ -1,0 +1,88 @@
+"""What `sweep doctor RUN --repair` does: all that is damaged is moved aside, so that the next run makes it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweep.columns import COLUMNS
+from sweep.doctor import damage
+from sweep.parts import defect, put_aside, take_out
+from sweep.store import RunFolder, joined
+from sweep.table import KEYS, part_files
+
+_IN_ORDER = ("predictions", "pairs", "curves", "tasks", "candidates", "members")
+"""The tables whose rows say that something is done come last: a kill on the way leaves it to be repaired again."""
+
+
+def repair(folder: RunFolder) -> list[str]:
+    """Move damaged parts and weights into `retired`, with all that was written beside them; what was done, in lines.
+
+    Nothing is deleted. Raises StoreError while a sweep runs.
+    """
+    folder.info()
+    with folder.lock("sweep doctor --repair"):
+        return [*_parts(folder), *_weights(folder), *_repeated(folder)]
+
+
+def _parts(folder: RunFolder) -> Iterator[str]:
+    """Parts that cannot be read or are of another table, and the parts of the same name in other tables."""
+    files = [(table, file) for table in COLUMNS for file in part_files(folder.path, table)]
+    bad = [(table, file, why) for table, file in files if (why := defect(table, file))]
+    for table, file, why in bad:
+        yield f"moved {file} aside: {why}"
+        if file.parent.name == "parts":
+            for each in _IN_ORDER:
+                put_aside(folder.path, each, folder.part(each, file.stem))
+        put_aside(folder.path, table, file)
+    hurt = {table for table, _, _ in bad}
+    count = (_without_predictions(folder) if "predictions" in hurt else 0) + (_orphans(folder) if hurt else 0)
+    if count:
+        yield f"moved {count:,} rows of candidates and predictions aside that had lost one another"
+
+
+def _without_predictions(folder: RunFolder) -> int:
+    """Take out candidates that lost their predictions with a file."""
+    said = joined(folder.read("predictions", KEYS["predictions"]))
+    rows = folder.read("candidates", [*KEYS["candidates"], "status"])
+    lost = _not_in(joined(rows.filter(pc.not_equal(rows["status"], "failed"))), said)
+    return take_out(folder.path, "candidates", lambda rows: pc.is_in(joined(rows), value_set=lost))
+
+
+def _orphans(folder: RunFolder) -> int:
+    """Take out predictions that lost their candidates."""
+    known = joined(folder.read("candidates", KEYS["candidates"]))
+    return take_out(folder.path, "predictions", lambda rows: pc.invert(pc.is_in(joined(rows), value_set=known)))
+
+
+def _weights(folder: RunFolder) -> Iterator[str]:
+    """Members whose weights are missing or changed."""
+    lost: list[str] = []
+    for row in folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist():
+        file = folder.weights_file(row["member_id"])
+        why = damage(file, row["weights_sha256"]) if row["status"] == "ok" else ""
+        if why:
+            lost.append(row["member_id"])
+            put_aside(folder.path, "weights", file)
+            yield f"{why}; it is to be trained anew"
+    folder.forget(lost)
+
+
+def _repeated(folder: RunFolder) -> Iterator[str]:
+    """Rows with one key, none of which can be told to be the right one."""
+    counts = folder.read("candidates", KEYS["candidates"]).group_by(KEYS["candidates"]).aggregate([([], "count_all")])
+    twice = joined(counts.filter(pc.greater(counts["count_all"], 1)))
+    if len(twice):
+        for table in ("predictions", "candidates"):
+            take_out(folder.path, table, lambda rows: pc.is_in(joined(rows), value_set=twice))
+        yield f"moved the rows of {len(twice):,} repeated candidates aside"
+    members = folder.read("members", ["member_id"]).group_by("member_id").aggregate([([], "count_all")])
+    again = members.filter(pc.greater(members["count_all"], 1))["member_id"].to_pylist()
+    if folder.forget(again):
+        yield f"moved the rows of {len(again):,} repeated members aside"
+
+
+def _not_in(values: pa.Array, others: pa.Array) -> pa.Array:
+    return values.filter(pc.invert(pc.is_in(values, value_set=others)))

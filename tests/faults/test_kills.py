@@ -1,0 +1,186 @@
+"""Rounds: a process of the sweep is killed or stopped at a random moment, then the same command runs again.
+
+`make test` plays each kind once, `make soak` as many rounds as ROUNDS says, with the seeds from SEED on.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness import (
+    LIMIT,
+    EndedError,
+    assert_mirrored,
+    assert_whole,
+    completed,
+    descendants,
+    mirrored,
+    parts,
+    rows,
+    started,
+    synced,
+    wait_for,
+    worker,
+)
+
+from sweep.store import RunFolder
+
+pytestmark = pytest.mark.faults
+
+Chance = random.Random
+MEMBERS, BLOCKS = 4, 20  # parts in an undisturbed run, at least
+
+
+def moment(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    """Wait for a random number of parts of what the run makes, and a random while."""
+    stage = "candidates" if parts(base, "members") >= MEMBERS else "members"
+    count = chance.randrange(0, {"members": MEMBERS, "candidates": BLOCKS}[stage])
+    wait_for(lambda: parts(base, stage) >= count, f"{count} parts of {stage}", driver)
+    time.sleep(chance.uniform(0, 0.3))
+
+
+def driver_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    moment(base, driver, chance)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+
+
+def trial_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    moment(base, driver, chance)
+    os.kill(worker(driver, "ImplicitFunc", chance), signal.SIGKILL)
+
+
+def evaluator_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    victim = worker(driver, "Worker", chance)
+    moment(base, driver, chance)
+    os.kill(victim, signal.SIGKILL)
+
+
+def raylet_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    """The only node: the driver ends with it, or by hand."""
+    moment(base, driver, chance)
+    (raylet,) = [pid for pid, title in descendants(driver.pid) if "/raylet/raylet " in title]
+    os.kill(raylet, signal.SIGKILL)
+    time.sleep(chance.uniform(0, 3))
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+
+
+def worker_stops(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    """It goes on after a while, or its user loses patience and kills the driver."""
+    title = "Worker" if parts(base, "members") >= MEMBERS else "ImplicitFunc"
+    victim = worker(driver, title, chance)
+    time.sleep(chance.uniform(0, 1))
+    os.kill(victim, signal.SIGSTOP)
+    time.sleep(2)
+    if chance.random() < 0.5:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    os.kill(victim, signal.SIGCONT)
+
+
+def interrupted(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    """Ctrl-C once or twice."""
+    moment(base, driver, chance)
+    driver.send_signal(signal.SIGINT)
+    if chance.random() < 0.5:
+        time.sleep(chance.uniform(0, 0.5))
+        if driver.poll() is None:
+            driver.send_signal(signal.SIGINT)
+    assert driver.wait(120) in (0, 130)
+
+
+KINDS: dict[str, Callable[[Path, subprocess.Popen[bytes], Chance], None]] = {
+    "driver": driver_dies,
+    "evaluator": evaluator_dies,
+    "trial": trial_dies,
+    "raylet": raylet_dies,
+    "stopped worker": worker_stops,
+    "Ctrl-C": interrupted,
+}
+SEED, ROUNDS = int(os.environ.get("SEED", "1")), int(os.environ.get("ROUNDS", len(KINDS)))
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_after_a_kill_the_same_command_ends_as_if_nothing_had_been(
+    number: int, place: Callable[[], Path], trained: Callable[[], Path], reference: Path
+) -> None:
+    name, chance = list(KINDS)[number % len(KINDS)], random.Random(f"{SEED} {number}")
+    early = name == "trial" or (name != "evaluator" and chance.random() < 0.5)
+    base = place() if early else trained()
+    hurt = False
+    with started(base) as driver:
+        try:
+            KINDS[name](base, driver, chance)
+            hurt = True
+        except (ProcessLookupError, EndedError):
+            pass  # the victim was done and gone: a round without a fault
+        if driver.poll() is None and name in ("trial", "evaluator", "stopped worker"):
+            assert driver.wait(LIMIT) == 0, (base / "log").read_text()[-4000:]
+    told = (
+        f"round {number}: {name} {'hurt' if hurt else 'was done already'}, {len(rows(base))} rows before the next call"
+    )
+    sys.stdout.write(f"{told}\n")
+    completed(base)
+    assert_whole(base, reference)
+    synced(base)
+    assert_mirrored(base, reference)
+
+
+FATAL = '''"""A network whose training ends the process."""
+
+import os
+
+from torch import Tensor, nn
+
+
+class Fatal(nn.Module):
+    """A linear layer."""
+
+    def __init__(self, classes: int, inputs: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(inputs, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of an evaluation; nothing is left of a training."""
+        if self.training and images.device.type == "cpu":
+            os._exit(1)
+        return self.head(images.flatten(1))
+
+
+def fatal(classes: int, channels: int, size: int) -> Fatal:
+    """Dies when it is trained."""
+    return Fatal(classes, channels * size * size)
+'''
+
+
+def test_a_training_that_ends_its_process_each_time_is_a_failed_member_and_the_others_go_on(
+    place: Callable[[], Path], reference: Path
+) -> None:
+    base = place()
+    (base / "fatal.py").write_text(FATAL)
+    lost = "{architecture: 'fatal:fatal', start: scratch, members: 2, train: {epochs: 1}}"
+    text = (base / "hurt.yaml").read_text().replace("populations:", f"populations:\n  - {lost}")
+    (base / "hurt.yaml").write_text(text)
+    completed(base, "execution.mlflow=false", "execution.retries=1", code=1, PYTHONPATH=str(base))
+    members = RunFolder(base / "runs/hurt").read("members").to_pylist()
+    dead = [row for row in members if row["architecture"] == "fatal:fatal"]
+    assert {row["status"] for row in dead} == {"failed"}
+    assert len(dead) == 2
+    assert all(row["error"] for row in dead)
+    expected = rows(reference)
+    assert {key: row for key, row in rows(base).items() if key in expected} == expected
+
+
+def test_the_undisturbed_run_is_what_it_should_be(reference: Path) -> None:
+    assert_whole(reference, reference)
+    assert {row["status"] for row in rows(reference).values()} == {"ok"}
+    assert {each["kind"] for each in mirrored(reference).values()} == {"sweep", "member", "cell"}

@@ -1,0 +1,290 @@
+"""Nodes as real processes: one that comes is used, one that is lost is made up for, a secret keeps others out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import LIMIT, SWEEP, completed, descendants, environment, parts, rows, started, wait_for
+
+from sweep.store import RunFolder
+
+pytestmark = pytest.mark.faults
+
+SLOW = '''"""A method that waits, so that there is time to lose a node."""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
+
+from sweep.weights import Members, Weights
+
+
+def slow(members: Members, *, step: Annotated[int, Ge(0)] = 0) -> Weights:
+    """The mean, after a while."""
+    if not Path(os.environ["HURT_GO"]).exists():
+        time.sleep(0.4)
+    return members.mean(0) * (1 + step)
+'''
+
+
+@contextlib.contextmanager
+def cluster(secret: dict[str, str], base: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """The address of a cluster with a head that takes no work, and what tells it to add or lose a node."""
+    more = secret | {"PYTHONPATH": str(base), "HURT_GO": str(base / "go")}
+    with (base / "nodes.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "nodes.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment(**more),
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def tell(line: str) -> None:
+        process.stdin.write(f"{line}\n")  # type: ignore[union-attr]
+        process.stdin.flush()  # type: ignore[union-attr]
+        answer(f"{line} done")
+
+    def answer(pattern: str) -> str:
+        for line in process.stdout:  # type: ignore[union-attr]
+            if re.fullmatch(pattern, line.strip()):
+                return line.strip()
+        raise AssertionError((base / "nodes.log").read_text()[-3000:])
+
+    try:
+        yield answer(r"[\d.]+:\d+"), tell
+    finally:
+        family = [process.pid, *(pid for pid, _ in descendants(process.pid))]
+        process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def tasks(base: Path) -> list[dict[str, Any]]:
+    """What is known of the blocks that are done."""
+    return [row for row in RunFolder(base / "runs/hurt").read("tasks").to_pylist() if row["kind"] == "block"]
+
+
+def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
+    place: Callable[[], Path], reference: Path
+) -> None:
+    base, secret = place(), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    methods = "methods: [{'slow:slow': {step: {from: 0, to: 29, steps: 30}}}]"
+    text = SWEEP.replace("methods:", f"grids: [{{{methods}, scalings: none}}, {{}}]\nmethods:")
+    (base / "hurt.yaml").write_text(text.replace("workers: 2", "mlflow: false"))
+    (base / "slow.py").write_text(SLOW)
+    with cluster(secret, base) as (address, tell):
+        tell("add")
+        more = secret | {"PYTHONPATH": str(base), "HURT_GO": str(base / "go")}
+        with started(base, f"execution.address={address}", **more) as driver:
+            wait_for(lambda: parts(base, "candidates") >= 2, "blocks", driver)
+            (first,) = {task["process"] for task in tasks(base)}
+            tell("add")
+            wait_for(lambda: len({task["process"] for task in tasks(base)}) == 2, "work on the second node", driver)
+            killed = datetime.now(UTC).replace(tzinfo=None)
+            tell("kill 0")
+            again = wait_for(lambda: [t for t in tasks(base) if t["attempts"] > 1], "blocks that ran again", driver)
+            (base / "go").touch()
+            driver.wait(LIMIT)
+            assert driver.returncode == 0, (base / "log").read_text()[-3000:]
+    assert all(task["process"] != first for task in again)
+    assert min(task["created_at"] for task in again) - killed < timedelta(seconds=30)
+    found, expected = rows(base), rows(reference)
+    assert {key: found[key] for key in expected} == expected
+    assert {row["status"] for row in found.values()} == {"ok"}
+
+
+JOIN = """
+import sys
+from ray._raylet import GcsClient
+try:
+    GcsClient(address=sys.argv[1]).get_all_job_info()
+except Exception as error:
+    sys.exit(f"refused: {type(error).__name__}: {error}"[:300])
+print("in")
+"""
+
+
+def join(address: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of a process that wants to hear of the jobs of a cluster, as every job does first."""
+    command = [sys.executable, "-W", "ignore", "-c", JOIN, address]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=environment(**more))
+
+
+def listening(pids: set[int]) -> list[tuple[str, int]]:
+    """Hexadecimal address and port of every TCP socket on which some processes listen."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                inodes.add(str(link.readlink()))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            field = line.split()
+            if field[3] == "0A" and f"socket:[{field[9]}]" in inodes:
+                address, port = field[1].split(":")
+                found.append((address, int(port, 16)))
+    return found
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_a_local_ray_listens_on_the_loopback_alone_and_refuses_a_job_without_its_secret(
+    place: Callable[[], Path],
+) -> None:
+    base = place()
+    with started(base, "execution.mlflow=false") as driver:
+        wait_for(lambda: parts(base, "members") >= 1, "members", driver)
+        os.kill(driver.pid, signal.SIGSTOP)
+        family = descendants(driver.pid)
+        (gcs,) = [pid for pid, title in family if "gcs_server" in title.split(" ")[0]]
+        sockets = listening({driver.pid, *(pid for pid, _ in family)})
+        assert len(sockets) >= 4
+        assert {address for address, _ in sockets} <= LOOPBACK
+        address = f"127.0.0.1:{listening({gcs})[0][1]}"
+        variables = Path(f"/proc/{gcs}/environ").read_bytes().split(b"\0")
+        (secret,) = [each.decode().partition("=")[2] for each in variables if each.startswith(b"RAY_AUTH_TOKEN=")]
+        assert b"RAY_AUTH_MODE=token" in variables
+        assert b"RAY_USAGE_STATS_ENABLED=0" in variables
+        assert len(secret) == 64
+        for more in ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}):
+            refused = join(address, **more)
+            assert refused.returncode == 1, refused
+            assert "refused: AuthenticationError" in refused.stderr, refused.stderr
+        let_in = join(address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secret)
+        assert let_in.stdout == "in\n", let_in.stderr
+
+
+HUNGRY = '''"""A method that takes more memory than there is for three members."""
+
+import time
+
+from sweep.weights import Members, Weights
+
+GIB = 1 << 30
+
+
+def hungry(members: Members) -> Weights:
+    """The mean; of three members, with six GiB."""
+    if len(members) == 3:
+        taken = [bytearray(b"x") * (GIB // 4) for _ in range(24)]
+        time.sleep(60)
+        del taken
+    return members.mean(0)
+'''
+
+
+def memory() -> tuple[int, int]:
+    """Bytes in use and in all."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    whole, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    return whole - free, whole
+
+
+def test_a_candidate_that_takes_too_much_memory_fails_with_that_cause_and_the_others_go_on(
+    trained: Callable[[], Path], reference: Path
+) -> None:
+    used, whole = memory()
+    if whole - used < 9 << 30:
+        pytest.skip("less than 9 GiB of memory are free: the memory monitor cannot be put to the test")
+    base = trained()
+    (base / "hungry.py").write_text(HUNGRY)
+    text = SWEEP.replace("methods:", "grids: [{methods: ['hungry:hungry'], scalings: none}, {}]\nmethods:")
+    text = text.replace("block: 2, workers: 2", "block: 8, workers: 1, mlflow: false")
+    (base / "hurt.yaml").write_text(text)
+    more = {"PYTHONPATH": str(base), "RAY_memory_usage_threshold": str((used + (3 << 30)) / whole)}
+    said = completed(base, code=1, **more)
+    assert "sweep failures" in said
+    found = RunFolder(base / "runs/hurt").read("candidates").to_pylist()
+    (lost,) = [row for row in found if row["status"] == "failed"]
+    assert (lost["method"], lost["n_members"]) == ("hungry:hungry", 3)
+    assert lost["error"].startswith("its worker was killed for want of memory: 1 worker(s) were killed")
+    assert max(task["attempts"] for task in tasks(base)) == 3, "twice in smaller pieces, and no more"
+    expected = rows(reference)
+    assert {key: row for key, row in rows(base).items() if key in expected} == expected
+
+
+def test_a_full_disc_is_told_and_the_same_command_goes_on_when_there_is_room(
+    place: Callable[[], Path], reference: Path
+) -> None:
+    base = place()
+    (base / "runs/mlflow.db").unlink()
+    disc = base / "runs"
+    apart = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
+    run = f"'{sys.executable}' -m sweep run hurt.yaml execution.mlflow=false"
+    script = f"""
+mount -t tmpfs -o size=4m tmpfs '{disc}' || exit 77
+head -c 3900000 /dev/zero > '{disc}/filler'
+{run} 2> first; echo $? > code
+rm '{disc}/filler'
+mount -o remount,size=200m '{disc}'
+{run} 2> second; echo $? >> code
+cp -r '{disc}' kept
+"""
+    done = subprocess.run([*apart, "sh", "-c", script], cwd=base, env=environment(), timeout=LIMIT)
+    if done.returncode == 77:
+        pytest.skip("no file system can be mounted for a test here")
+    first, second = (base / "first").read_text(), (base / "second").read_text()
+    assert (base / "code").read_text().split() == ["2", "0"], first + second
+    assert "No space left on device" in first
+    assert "free some space and run the same command again" in first
+    (base / "runs").rmdir()
+    (base / "kept").rename(base / "runs")
+    assert rows(base) == rows(reference)
+
+
+def test_sweep_stop_asks_a_run_to_end_and_the_same_command_goes_on(place: Callable[[], Path], reference: Path) -> None:
+    base = place()
+    stop = [sys.executable, "-m", "sweep", "stop", "runs/hurt"]
+    with started(base, "execution.workers=1", "execution.mlflow=false") as driver:
+        wait_for(lambda: parts(base, "members") >= 1, "members", driver)
+        asked = subprocess.run(stop, cwd=base, env=environment(), capture_output=True, text=True)
+        assert asked.returncode == 0, asked.stderr
+        assert f"process {driver.pid} on" in asked.stderr
+        assert driver.wait(LIMIT) == 130
+    assert "asked to stop" in (base / "log").read_text()
+    asked = subprocess.run(stop, cwd=base, env=environment(), capture_output=True, text=True)
+    assert (asked.returncode, asked.stderr) == (2, f"nothing is running on {base}/runs/hurt\n")
+    completed(base, "execution.mlflow=false")
+    assert rows(base) == rows(reference)
+
+
+def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_said(place: Callable[[], Path]) -> None:
+    base = place()
+    with started(base, "execution.mlflow=false") as driver:
+        wait_for(lambda: parts(base, "members") >= 1, "members", driver)
+        second = base / "second"
+        second.mkdir()
+        (second / "hurt.yaml").write_text((base / "hurt.yaml").read_text())
+        said = completed(second, f"execution.storage={base}/runs", code=2)
+        assert re.search(rf"is in use by sweep run hurt\.yaml .*process {driver.pid} on \S+ since 20", said)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    time.sleep(0.1)
+    assert f"taking over from sweep run hurt.yaml execution.mlflow=false, process {driver.pid} on " in completed(
+        base, "execution.mlflow=false"
+    )
