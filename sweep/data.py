@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from sweep.errors import ToldError
+from sweep.mapped import cache_folder, mapped, write_once
 
 SPLITS = ("train", "validation", "test")
 AUGMENTATIONS = frozenset({"crop", "flip"})
@@ -73,7 +72,7 @@ class Split:
         if self.key:
             here = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
             self.file = next((file for file in (self.file, here) if file and file.is_file()), None)
-        images = _mapped(self.file) if self.file else self._decoded()
+        images = _read(self.file) if self.file else self._decoded()
         if len(images) != len(self.labels):
             raise DataError(f"{len(images)} images for {len(self.labels)} labels")
         return images
@@ -86,8 +85,12 @@ class Split:
         if not self.key or math.prod(shape) <= self.bound:
             return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _gathered(pieces, shape)
         self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
-        _write_once(self.file, pieces, shape)
-        return _mapped(self.file)
+        try:
+            write_once(self.file, pieces, shape, np.uint8)
+        except OSError as error:
+            what = f"cannot keep decoded images in {self.file.parent}: {error}"
+            raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
+        return _read(self.file)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,6 +101,13 @@ class Split:
         if self.file is None:
             return _in_memory, (self.labels, images)
         return Split, (self.labels, self.decode, self.key, self.bound, self.file)
+
+
+def _read(file: Path) -> Images:
+    try:
+        return mapped(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read decoded images from {file}: {error}", "remove it: it is made again") from None
 
 
 def _in_memory(labels: Labels, images: Images) -> Split:
@@ -121,45 +131,6 @@ def _gathered(pieces: Iterator[Images], shape: tuple[int, ...]) -> Images:
         images[filled : filled + len(piece)] = piece
         filled += len(piece)
     return images
-
-
-def _mapped(file: Path) -> Images:
-    try:
-        images: Images = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read decoded images from {file}: {error}", "remove it: it is made again") from None
-    return images
-
-
-def cache_folder() -> Path:
-    """Where decoded images are kept: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("MERGE_SWEEP_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merge-sweep"
-
-
-def _write_once(file: Path, pieces: Iterable[Images], shape: tuple[int, ...]) -> None:
-    """Write one .npy unless another process has; it has its name only when it is whole. Raises DataError."""
-    part = file.with_suffix(".part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(file.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when its holder dies, so `part` has one writer
-            if not file.exists():
-                _write(part, pieces, shape)
-                part.replace(file)
-    except OSError as error:
-        what = f"cannot keep decoded images in {file.parent}: {error}"
-        raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
-
-
-def _write(part: Path, pieces: Iterable[Images], shape: tuple[int, ...]) -> None:
-    with open(part, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for piece in pieces:
-            file.write(np.ascontiguousarray(piece).data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def digest(*parts: object) -> str:

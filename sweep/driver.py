@@ -195,7 +195,8 @@ class _Run:
     def _weights(self, pool: Pool, failed: Mapping[str, str]) -> PoolWeights:
         from sweep.pools import pool_weights
 
-        return pool_weights(self.folder, pool, self.made[pool.population.dataset], failed)
+        bound = self.sweep.execution.pool_bytes
+        return pool_weights(self.folder, pool, self.made[pool.population.dataset], failed, bound)
 
     def _write(self, block: str, pool: Pool, rows: Rows, attempts: int) -> None:
         """Write a whole block, the candidates last, for they say that it is done."""

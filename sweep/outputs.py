@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from sweep.evaluate import DeviceSplit, Outputs, measure, outputs, to_device
 from sweep.grid import Choice
 from sweep.identity import canonical, derive_seed
 from sweep.models import bind, build, find_head, flatten, layout_of
+from sweep.stacked import Stack
 from sweep.weights import Blend, Layout, blend, combine
 
 _KEPT_BYTES = 1 << 29
@@ -33,6 +34,12 @@ class PoolWeights:
     failed: dict[int, str]  # member -> why it has no weights
     has_start: bool
     n_parameters: int  # learnable entries: the first columns
+    stack: Stack | None = None  # what the matrix is mapped from, where it is too large for memory
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as an array, which Ray shares among the processes of a node; a mapped one as what it is made of."""
+        told = (self.counters, self.failed, self.has_start, self.n_parameters, self.stack)
+        return (_mapped, told) if self.stack else (PoolWeights, (self.matrix, *told))
 
     @classmethod
     def of(
@@ -42,20 +49,48 @@ class PoolWeights:
         model: nn.Module,
         classes: int,
     ) -> PoolWeights:
-        """The pool of some state dicts, None for members that failed. Raises ValueError as `weights.flatten` does."""
-        layout = layout_of(model, classes)
-        rows = np.zeros((len(states) + (start is not None), layout.n_entries), dtype=np.float32)
-        for index, state in enumerate([*states, *([start] if start is not None else [])]):
-            if state is not None:
-                rows[index] = flatten(state, layout).numpy()
-        first: Mapping[str, Tensor] = next((state for state in states if state is not None), {})
-        counters = {name: first[name].numpy() for name in layout.counters if name in first}
-        failed = {index: "no weights" for index, state in enumerate(states) if state is None}
-        return cls(rows, counters, failed, start is not None, layout.n_parameters)
+        """The pool of some state dicts, None for members that failed. Raises ValueError as `models.flatten` does."""
+        rows = [*states, *([start] if start is not None else [])]
+        return cls.gathered(rows, len(rows), layout_of(model, classes), has_start=start is not None)
+
+    @classmethod
+    def gathered(
+        cls,
+        states: Iterable[Mapping[str, Tensor] | None],
+        count: int,
+        layout: Layout,
+        *,
+        has_start: bool,
+        stack: Stack | None = None,
+    ) -> PoolWeights:
+        """The pool of so many state dicts, the start last, each let go of once it is read; by a stack, of its matrix.
+
+        Raises ValueError as `models.flatten` does.
+        """
+        matrix = None if stack else np.zeros((count, layout.n_entries), dtype=np.float32)
+        counters: dict[str, NDArray[np.int64]] = {}
+        failed = {}
+        for index, state in enumerate(states):
+            if state is None:
+                failed[index] = "no weights"
+                continue
+            counters = counters or {name: state[name].numpy() for name in layout.counters if name in state}
+            if matrix is not None:
+                matrix[index] = flatten(state, layout).numpy()
+        if matrix is None:
+            assert stack
+            matrix = stack.matrix()
+        return cls(matrix, counters, failed, has_start, layout.n_parameters, stack)
 
     def with_causes(self, causes: Mapping[int, str]) -> PoolWeights:
         """The same weights, with why members have none."""
         return replace(self, failed={**self.failed, **causes})
+
+
+def _mapped(
+    counters: dict[str, NDArray[np.int64]], failed: dict[int, str], has_start: bool, n_parameters: int, stack: Stack
+) -> PoolWeights:
+    return PoolWeights(stack.matrix(), counters, failed, has_start, n_parameters, stack)
 
 
 class Source(NamedTuple):

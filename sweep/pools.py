@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from sweep.candidate import Evaluation
-from sweep.data import Dataset
+from sweep.data import IN_MEMORY, Dataset
 from sweep.files import StoreError
 from sweep.grid import Choice
+from sweep.identity import content_id
 from sweep.lineage import Member, Pool
 from sweep.models import build, differences, layout_of, to_state
 from sweep.outputs import Bench, PoolWeights
 from sweep.plan import Candidate
 from sweep.spec import Sweep
+from sweep.stacked import Stack
 from sweep.store import RunFolder
 
 
@@ -41,13 +43,16 @@ def failed_members(folder: RunFolder) -> dict[str, str]:
     return {row["member_id"]: row["error"] or row["status"] for row in rows if row["status"] != "ok"}
 
 
-def pool_weights(folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mapping[str, str]) -> PoolWeights:
+def pool_weights(
+    folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mapping[str, str], bound: int = IN_MEMORY
+) -> PoolWeights:
     """The weights of a pool from the run folder; `failed` maps members without weights to their causes.
 
-    Raises StoreError for weights that cannot be read or are of another architecture, by its first three differences.
+    A matrix of more bytes than the bound is mapped from a file. Raises StoreError for weights that cannot be read or
+    are of another architecture, by its first three differences.
     """
     model, digests = new_model(pool.members[0], dataset), folder.digests()
-    layout = layout_of(model, len(dataset.classes))
+    layout, rows = layout_of(model, len(dataset.classes)), [*pool.members, *([pool.start] if pool.start else [])]
 
     def state(member: Member) -> dict[str, Tensor] | None:
         if member.id in failed:
@@ -59,8 +64,12 @@ def pool_weights(folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mappin
             raise StoreError(f"{file} does not fit {pool.population.architecture.name}: {'; '.join(problems[:3])}")
         return weights
 
-    start = state(pool.start) if pool.start else None
-    weights = PoolWeights.of([state(member) for member in pool.members], start, model, len(dataset.classes))
+    stack = None
+    if 4 * len(rows) * layout.n_entries > bound:
+        files = tuple(None if member.id in failed else folder.weights_file(member.id) for member in rows)
+        held = [None if member.id in failed else digests.get(member.id, member.id) for member in rows]
+        stack = Stack(files, layout, content_id("weights", held))
+    weights = PoolWeights.gathered(map(state, rows), len(rows), layout, has_start=pool.start is not None, stack=stack)
     causes = {index: failed[member.id] for index, member in enumerate(pool.members) if member.id in failed}
     return weights.with_causes(causes)
 

@@ -25,7 +25,8 @@ import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 
-from sweep.data import SPLITS, DataError, Dataset, Split, cache_folder, stratified_split, unsuitable
+from sweep.data import SPLITS, DataError, Dataset, Split, stratified_split, unsuitable
+from sweep.mapped import cache_folder
 from sweep.datasets._pictures import PIECE
 from sweep.datasets.arrays import arrays
 from sweep.datasets.cifar10 import cifar10
