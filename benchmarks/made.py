@@ -153,7 +153,7 @@ def command(arguments: Sequence[str], folder: Path) -> tuple[float, int]:
     with (
         open(folder / "said.txt", "wb") as said,
         subprocess.Popen(arguments, cwd=folder, stdout=said, stderr=said, env=os.environ) as process,
-        Peak(lambda: memory_of_tree(process.pid), every=0.5) as peak,
+        Peak(lambda: memory_of_tree(process.pid), every=1.0) as peak,
     ):
         process.wait()
     if process.returncode:

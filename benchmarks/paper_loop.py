@@ -168,10 +168,8 @@ class Loop:
 
 def joined(states: Sequence[State], shares: Sequence[float]) -> State:
     """A weighted sum of state dicts."""
-    return {
-        name: torch.stack([share * state[name] for share, state in zip(shares, states, strict=True)]).sum(0)
-        for name in states[0]
-    }
+    pairs = list(zip(shares, states, strict=True))
+    return {name: torch.stack([share * state[name] for share, state in pairs]).sum(0) for name in states[0]}
 
 
 def make(folder: Path) -> None:
@@ -227,31 +225,26 @@ def compare(folder: Path, prefixes: list[int], repetitions: int) -> None:
     assert bench.forward_passes <= necessary, f"{bench.forward_passes:,} images pushed, {necessary:,} are necessary"
     rounds = [(timed(lambda: plainly(counting=False))[0], timed(ours)[0]) for _ in range(repetitions)]
     plain, engine = zip(*rounds, strict=True)
-    print(f"\n{len(items)} items, prefixes {prefixes}, {THREADS} threads, the same accuracies", flush=True)
+    print(f"\n{len(items)} items, prefixes {prefixes}, {THREADS} threads, the same accuracies")
     print(f"published way  {told(plain)} s   {loop.images:,} images pushed, {necessary:,} of them necessary")
-    print(f"engine         {told(engine)} s   {bench.forward_passes:,} images pushed", flush=True)
-    print(f"ratio          {ratios(plain, engine)}")
-    imports = [command([sys.executable, "-c", "import torch, torchvision"], folder)[0] for _ in range(repetitions)]
-    runs = [
-        command([sys.executable, "-m", "sweep", "run", "paper.yaml", f"name=run{i}"], folder)[0]
-        for i in range(repetitions)
-    ]
+    print(f"engine         {told(engine)} s   {bench.forward_passes:,} images pushed")
+    print(f"ratio          {ratios(plain, engine)}", flush=True)
+    whole_commands(folder, plain)
+
+
+def whole_commands(folder: Path, plain: Sequence[float]) -> None:
+    """The same with all that each way needs to begin."""
+    python, calls = sys.executable, range(len(plain))
+    imports = [command([python, "-c", "import torch, torchvision"], folder)[0] for _ in calls]
+    runs = [command([python, "-m", "sweep", "run", "paper.yaml", f"name=run{i}"], folder)[0] for i in calls]
     print(f"imports of the published way   {told(imports)} s")
     print(f"the whole command `sweep run`  {told(runs)} s, with imports, Ray, 2 workers and all tables")
-    print(
-        f"ratio with start-up            {ratios([a + b for a, b in zip(plain, imports, strict=True)], runs)}",
-        flush=True,
-    )
-
-
-def main(repetitions: int, prefixes: list[int]) -> None:
-    """Print both counts, both times and their ratio."""
-    torch.set_num_threads(THREADS)
-    with tempfile.TemporaryDirectory() as place:
-        make(Path(place))
-        compare(Path(place), prefixes, repetitions)
+    print(f"ratio with start-up            {ratios([sum(pair) for pair in zip(plain, imports, strict=True)], runs)}")
 
 
 if __name__ == "__main__":
     numbers = [int(text) for text in sys.argv[1:]]
-    main(numbers[0] if numbers else 5, numbers[1:] or [2, 3, 5, 7, 10])
+    torch.set_num_threads(THREADS)
+    with tempfile.TemporaryDirectory() as place:
+        make(Path(place))
+        compare(Path(place), numbers[1:] or [2, 3, 5, 7, 10], numbers[0] if numbers else 5)

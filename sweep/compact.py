@@ -33,9 +33,13 @@ def compact(folder: RunFolder) -> tuple[list[Compacted], int]:
     """
     folder.info()
     with folder.lock("sweep compact"):
-        spoilt = set(_spoilt(folder))
-        order = [table for table in COLUMNS if table not in _LAST] + list(_LAST)
-        done = [_compact(folder, table, spoilt) for table in order]
+        try:
+            spoilt = set(_spoilt(folder))
+            order = [table for table in COLUMNS if table not in _LAST] + list(_LAST)
+            done = [_compact(folder, table, spoilt) for table in order]
+        except BROKEN as error:
+            hint = f"sweep doctor {folder.path} --repair moves what is damaged aside"
+            raise StoreError(f"a part of {folder.path} cannot be read: {error}", hint) from None
         left = list(_left(folder))
         with telling(folder.path):
             for file in left:
@@ -46,12 +50,7 @@ def compact(folder: RunFolder) -> tuple[list[Compacted], int]:
 def _compact(folder: RunFolder, table: str, spoilt: set[str]) -> Compacted:
     before = part_files(folder.path, table)
     for files in _groups([file for file in before if file.stem not in spoilt]):
-        try:
-            rows = together(table, files)
-        except BROKEN as error:
-            hint = f"sweep doctor {folder.path} --repair moves what is damaged aside"
-            raise StoreError(f"cannot put the parts of {table} together: {error}", hint) from None
-        exchange(folder.path, table, files, rows)
+        exchange(folder.path, table, files, together(table, files))
     after = folder.read(table, [])
     return Compacted(table, len(before), len(part_files(folder.path, table)), after.num_rows)
 
@@ -76,7 +75,7 @@ def _spoilt(folder: RunFolder) -> Iterator[str]:
     """The names of parts with failures, and so of those that go with them in other tables."""
     for table in _LAST:
         for file in part_files(folder.path, table):
-            if file.parent.name == "parts" and "failed" in rows_of(file)["status"].to_pylist():
+            if file.parent.name == "parts" and "failed" in rows_of(table, file)["status"].to_pylist():
                 yield file.stem
 
 

@@ -41,8 +41,8 @@ class Worker:
     def ready(self) -> None:
         """Answers once the actor has its place and its libraries."""
 
-    def run(self, pool: Pool, weights: Sequence[Any], work: Items) -> Rows:
-        """Evaluate a piece of a block. The weights come as a reference in a list, which Ray leaves alone."""
+    def run(self, pool_id: str, shared: Sequence[Any], work: Items) -> Rows:
+        """Evaluate a piece of a block. Pool and weights come as references in a list, which Ray leaves alone."""
         import ray
         import torch
 
@@ -50,9 +50,11 @@ class Worker:
         from sweep.provenance import worker
         from sweep.task import Evaluator
 
-        if self.evaluator is None or self.evaluator.pool.id != pool.id:
+        if self.evaluator is None or self.evaluator.pool.id != pool_id:
+            self.evaluator = None  # let go of one pool before the next comes
+            pool, weights = ray.get(list(shared))
             dataset = self.datasets[pool.population.dataset]
-            bench = bench_of(pool, ray.get(weights[0]), dataset, str(self.device), self.execution.batch)
+            bench = bench_of(pool, weights, dataset, str(self.device), self.execution.batch)
             self.evaluator = Evaluator(bench, pool, self.sweep, self.metrics, self.execution.probabilities)
         try:
             rows: Rows = self.evaluator.block(work)
@@ -79,7 +81,7 @@ class Launcher:
         self.starting: dict[Any, Any] = {}  # reference of `ready` -> actor that has no place yet
         self.actors: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
         self.flying: dict[Any, tuple[Any, Piece]] = {}  # reference -> (actor, piece)
-        self.shared: dict[str, Any] = {}  # pool -> reference to its weights, while it has open blocks
+        self.shared: dict[str, list[Any]] = {}  # pool -> references to it and its weights, while it has open blocks
         self.left: Counter[str] = Counter()  # pool -> open blocks
         self.stillborn = 0  # actors that never came to be since the last one that did
         self.looked = -_LOOK
@@ -163,16 +165,16 @@ class Launcher:
                 self._push(actor, self.queue.popleft())
 
     def _push(self, actor: Any, piece: Piece) -> None:
-        reference = actor.run.remote(piece.pool, [self._share(piece.pool)], piece.work)
+        reference = actor.run.remote(piece.pool.id, self._share(piece.pool), piece.work)
         self.flying[reference] = (actor, piece)
         self.actors[actor].append(reference)
 
-    def _share(self, pool: Pool) -> Any:
-        """The pool's weights in the object store, from the driver, so that they outlive any worker."""
+    def _share(self, pool: Pool) -> list[Any]:
+        """The pool and its weights in the object store, from the driver, so that they outlive any worker."""
         import ray
 
         if pool.id not in self.shared:
-            self.shared[pool.id] = ray.put(self.weights(pool))
+            self.shared[pool.id] = [ray.put(pool), ray.put(self.weights(pool))]
         return self.shared[pool.id]
 
     def _receive(self, reference: Any) -> None:

@@ -101,11 +101,26 @@ def bind(model: nn.Module, layout: Layout, device: torch.device) -> Tensor:
     model.to(device)
     row = torch.empty(layout.n_entries, device=device)
     tensors = model.state_dict(keep_vars=True)
+    freed = 0
     for entry in layout.entries:
         view = row[entry.offset : entry.stop].view(entry.shape)
         view.copy_(tensors[entry.name].detach())
         tensors[entry.name].data = view
+        freed += 4 * entry.size
+        if freed >= _TRIM:
+            _give_back()
+            freed = 0
     return row
+
+
+_TRIM = 1 << 26
+
+
+def _give_back() -> None:
+    """Let the kernel have what glibc keeps of freed tensors: a large model would be held twice while it is bound."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # another C library may have none
+        libc.malloc_trim(0)
 
 
 def to_state(row: Tensor, layout: Layout, counters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -48,21 +48,22 @@ def of_rows(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 def together(table: str, files: Sequence[Path]) -> pa.Table:
     """The rows of some files with every column that any of them has."""
-    tables = [schema(table).empty_table(), *(rows_of(file) for file in files)]
+    tables = [schema(table).empty_table(), *(rows_of(table, file) for file in files)]
     return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(schema(table).metadata)
 
 
-def rows_of(file: Path) -> pa.Table:
-    """All rows of one file. Raises one of BROKEN for a file that is damaged."""
-    return pq.read_table(file, partitioning=None, page_checksum_verification=True)
+def rows_of(table: str, file: Path) -> pa.Table:
+    """All rows of one file. Raises one of BROKEN for a file that is damaged or of another table."""
+    rows = pq.read_table(file, partitioning=None, page_checksum_verification=True)
+    if is_foreign(table, rows.schema):
+        raise ValueError(f"{file} is of another table than {table}")
+    return rows
 
 
 def defect(table: str, file: Path) -> str:
     """What is wrong with a part: empty for one that can be read and is of this table."""
     try:
-        rows, whole = rows_of(file), schema(table)
-        if is_foreign(table, rows.schema):
-            return f"it has no column {KEYS[table][0]}, so it is of another table"
+        rows, whole = rows_of(table, file), schema(table)
         ours = [name for name in rows.schema.names if name in whole.names]
         rows.select(ours).cast(pa.schema([whole.field(name) for name in ours])).validate(full=True)
     except BROKEN as error:
@@ -118,7 +119,7 @@ def take_out(folder: Path, table: str, gone: Mask, files: Sequence[Path] | None 
     """
     count = 0
     for file in part_files(folder, table) if files is None else files:
-        rows = rows_of(file)
+        rows = rows_of(table, file)
         out = rows.filter(gone(rows))
         if out.num_rows:
             count += out.num_rows

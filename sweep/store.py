@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ class RunFolder:
 
     def _is_spoilt(self, file: Path, table: str) -> bool:
         """Whether a part holds a failure, or a member whose weights are gone."""
-        rows = rows_of(file).select(["status", "member_id"] if table == "members" else ["status"]).to_pylist()
+        rows = rows_of(table, file).select(["status", "member_id"] if table == "members" else ["status"]).to_pylist()
         lost = table == "members" and any(not self.weights_file(row["member_id"]).exists() for row in rows)
         return lost or any(row["status"] == "failed" for row in rows)
 
@@ -180,7 +180,9 @@ class RunFolder:
         """Take out predictions whose candidates were not written: their block may be done in other pieces by now."""
         stems = {file.stem for file in part_files(self.path, "candidates")}
         alone = [f for f in part_files(self.path, "predictions") if f.parent.name == "parts" and f.stem not in stems]
-        if alone:
+        if not alone:
+            return
+        with suppress(StoreError, *BROKEN):  # damage is told by whoever reads it
             known = joined(self.read("candidates", ["candidate_id", "split"]))
             take_out(self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined(rows), value_set=known)), alone)
 

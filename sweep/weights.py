@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
+from numpy.typing import NDArray
 from torch import Tensor
 
 Probability = Annotated[float, Ge(0), Le(1)]
@@ -93,6 +95,13 @@ class Layout:
         return max((e.stop for e in self.entries), default=0)
 
     @cached_property
+    def turns(self) -> NDArray[np.bool_]:
+        """Between which neighbours in the layout learnable tensors turn to running statistics, or back."""
+        learnable = np.array([entry.role in LEARNABLE for entry in self.entries])
+        turns: NDArray[np.bool_] = learnable[1:] != learnable[:-1]
+        return turns
+
+    @cached_property
     def head(self) -> tuple[Entry, Entry | None]:
         """Weight and bias of the head."""
         weight, *bias = (e for e in self.entries if e.role == "head")
@@ -119,16 +128,28 @@ def blend(layout: Layout, rows: Sequence[int], coefficients: Sequence[float], fa
     """
     learnable, convex = tuple(coefficients), _convex(coefficients)
     segments: list[Segment] = []
-    for entry, column in zip(layout.entries, factors.T.tolist(), strict=True):
+    starts, columns = _runs(layout, factors)
+    stops = [*starts[1:], len(layout.entries)]
+    for first, last, column in zip(starts, stops, columns, strict=True):
+        entry = layout.entries[first]
         shares = learnable if entry.role in LEARNABLE else convex
         weights = [share * factor for share, factor in zip(shares, column, strict=True)]
         used = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
         terms = tuple(row for row, _ in used), tuple(weight for _, weight in used)
+        stop = layout.entries[last - 1].stop
         if segments and (segments[-1].rows, segments[-1].coefficients) == terms:
-            segments[-1] = segments[-1]._replace(stop=entry.stop)
+            segments[-1] = segments[-1]._replace(stop=stop)
         else:
-            segments.append(Segment(entry.offset, entry.stop, *terms))
+            segments.append(Segment(entry.offset, stop, *terms))
     return tuple(segments)
+
+
+def _runs(layout: Layout, factors: Tensor) -> tuple[list[int], list[list[float]]]:
+    """Where runs of tensors begin that are merged alike, as positions in the layout, and the factors of each run."""
+    values = factors.numpy()
+    changes = (values[:, 1:] != values[:, :-1]).any(0) | layout.turns
+    starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
+    return starts, values.T[starts].tolist()
 
 
 def _convex(coefficients: Sequence[float]) -> tuple[float, ...]:
@@ -148,7 +169,10 @@ def combine(matrix: Tensor, merge: Blend, out: Tensor) -> Tensor:
         for left in range(start, stop, step):
             piece = slice(left, min(left + step, stop))
             target = out[piece]
-            target.zero_()
-            for row, coefficient in zip(rows, coefficients, strict=True):
+            if not rows:
+                target.zero_()
+                continue
+            torch.mul(matrix[rows[0], piece], coefficients[0], out=target)
+            for row, coefficient in zip(rows[1:], coefficients[1:], strict=True):
                 target.add_(matrix[row, piece], alpha=coefficient)
     return out
