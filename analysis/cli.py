@@ -225,7 +225,7 @@ def list_names() -> None:
     for kind in catalogue.KINDS:
         click.echo(kind)
         for name in catalogue.names(kind):
-            click.echo(f"  {name:<24}{catalogue.caption(catalogue.find(kind, name))[0]}")
+            click.echo(f"  {name:<30}{catalogue.caption(catalogue.find(kind, name))[0]}")
     click.echo("draw one: analysis figure NAME runs/NAME -o NAME.pdf", err=True)
 
 

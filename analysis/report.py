@@ -31,9 +31,14 @@ SECTIONS = {
     "scale": "Sensitivity to magnitude",
     "norms": "Averaging, or smaller weights",
     "paths": "Between two members",
+    "plane": "The plane through three members",
     "kinship": "What predicts the gain",
     "layers": "Inside: layers",
+    "ridges": "Inside: the distribution of weights",
+    "shrinkage": "Inside: how averaging shrinks weights",
+    "filters": "Inside: filters of the first layer",
     "patterns": "Inside: patterns in weights",
+    "templates": "Inside: templates",
     "diversity": "Inside: diversity",
     "calibration": "Inside: calibration",
     "variance": "Where the variance comes from",
@@ -41,6 +46,8 @@ SECTIONS = {
     "training": "Training of the members",
     "audit": "Under the published protocol's defects",
 }
+ACROSS = ("patterns", "templates")
+"""Figures that put populations into one panel, where a part of them would say something else: they show all."""
 HIDDEN = ("estimand", "unit", "p")
 
 Tell = Callable[[str], None]
@@ -84,7 +91,7 @@ def context(
 ) -> dict[str, Any]:
     """Everything that a report shows, by the names that the templates use."""
     shown = run.populations[:populations]
-    figures, missing = _figures(run.only(shown) if len(shown) < len(run.populations) else run, place, tell)
+    figures, missing = _figures(run, shown, place, tell)
     tell("making tables")
     rows = run.candidates
     pairs, asked = summary.differences(rows), answers(run)
@@ -166,11 +173,12 @@ def _beside(path: Path) -> Place:
     return save
 
 
-def _figures(run: Run, place: Place, tell: Tell) -> tuple[list[dict[str, Any]], list[str]]:
+def _figures(run: Run, shown: list[str], place: Place, tell: Tell) -> tuple[list[dict[str, Any]], list[str]]:
     """Every figure of the folder that has rows, known sections first, and why the others are missing."""
+    part = run.only(shown) if len(shown) < len(run.populations) else run
     known = [name for name in SECTIONS if name in catalogue.names("figures")]
     names = known + [name for name in catalogue.names("figures") if name not in SECTIONS]
-    answers = [_drawn(run, name, place, tell) for name in names]
+    answers = [_drawn(run if name in ACROSS else part, name, place, tell) for name in names]
     return [one for one in answers if isinstance(one, dict)], [one for one in answers if isinstance(one, str)]
 
 
@@ -196,6 +204,7 @@ def _figure(name: str, plot: style.Plot) -> dict[str, Any]:
         "columns": columns,
         "table": table,
         "rows": len(plot.data),
+        "whole": name in ACROSS,
     }
 
 

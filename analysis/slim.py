@@ -19,7 +19,7 @@ def slim(svg: str, name: str) -> str:
     Ids and classes that stay begin with the name, for those of one picture hold for a whole page.
     """
     used = {found[1] or found[2] for found in _USE.finditer(svg)}
-    short = {one: f"{name}{k}" for k, one in enumerate(sorted(used))}
+    short = {one: f"{name}-{k}" for k, one in enumerate(sorted(used))}
     svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
     svg = _ID.sub(lambda found: short[found[1]], svg)
     svg = _USE.sub(lambda found: short[found[1] or found[2]], svg)
@@ -42,7 +42,7 @@ def _joined(path: re.Match[str]) -> str:
 def _classes(svg: str, name: str) -> str:
     """Styles that are written more than once as classes of a style sheet in the picture."""
     counts = Counter(_STYLE.findall(svg))
-    names = {style: f"{name}{k}" for k, (style, count) in enumerate(counts.items()) if count > 1}
+    names = {style: f"{name}-{k}" for k, (style, count) in enumerate(counts.items()) if count > 1}
     sheet = "".join(f".{short}{{{style}}}" for style, short in names.items())
     svg = _STYLE.sub(lambda found: f' class="{names[found[1]]}"' if found[1] in names else found[0], svg)
     head = svg.index(">") + 1

@@ -267,12 +267,17 @@ def write(folder: Path, tables: dict[str, list[dict[str, Any]]], info: dict[str,
     return folder
 
 
+def every_candidate(**values: Any) -> list[dict[str, Any]]:
+    """The candidates of a whole small run: `candidates`, points of planes, and what is scaled to another norm."""
+    counts = {key: value for key, value in values.items() if key in ("pools", "members", "population")}
+    made = [*candidates(**values), *planes(**counts)]
+    return made + normed(made)
+
+
 def run_folder(folder: Path, info: dict[str, Any] | None = None, **values: Any) -> Path:
     """A whole small run of one population."""
     counts = {key: value for key, value in values.items() if key in ("pools", "members", "population")}
-    made = [*candidates(**values), *planes(**counts)]
-    made += normed(made)
-    tables = {"candidates": made, "curves": curves(**counts), "members": members(**counts)}
+    tables = {"candidates": every_candidate(**values), "curves": curves(**counts), "members": members(**counts)}
     tables |= {"pairs": pairs(**counts), "layers": layers(**counts), "templates": templates(**counts)}
     tables["predictions"] = both_splits(tables["candidates"])
     return write(folder, tables, {"schema_version": 1, "sweep": "made"} if info is None else info)

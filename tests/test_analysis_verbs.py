@@ -71,7 +71,7 @@ def other(folder: Path, tmp_path: Path, change: Any, name: str = "candidates") -
     """A copy of a run folder whose rows of a table are changed in place by a function."""
     copy = tmp_path / "other"
     shutil.copytree(folder, copy)
-    made = rows.candidates()
+    made = rows.every_candidate()
     change(made)
     rows.write(copy, {name: made})
     return copy
@@ -326,7 +326,7 @@ class TestManyRows:
     """What a run folder gives holds texts as categories: everything must say the same of them as of plain texts."""
 
     def test_a_folder_holds_the_rows_that_were_written(self, run: Run) -> None:
-        plain = rows.frame(rows.candidates()).sort_values(["candidate_id", "split"], ignore_index=True)
+        plain = rows.frame(rows.every_candidate()).sort_values(["candidate_id", "split"], ignore_index=True)
         found = run.candidates.astype(dict.fromkeys(["error", "other_metrics"], "str"))
         assert found["subset"].astype(str).tolist() == ["|".join(members) for members in plain["members"]]
         found = found.drop(columns="subset").astype(plain.dtypes.to_dict())

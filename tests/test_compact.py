@@ -222,7 +222,13 @@ def retyped(file: Path) -> None:
 @pytest.mark.parametrize("compacted", [False, True])
 @pytest.mark.parametrize(
     ("table", "damage"),
-    [("candidates", cut), ("candidates", foreign), ("candidates", retyped), ("predictions", cut), ("predictions", foreign)],
+    [
+        ("candidates", cut),
+        ("candidates", foreign),
+        ("candidates", retyped),
+        ("predictions", cut),
+        ("predictions", foreign),
+    ],
 )
 def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
     folder: RunFolder, table: str, damage: Callable[[Path], None], compacted: bool
@@ -236,6 +242,10 @@ def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
     with pytest.raises(StoreError, match=str(bad)):
         folder.read(table)
     assert any(not finding.good and str(bad) in finding.told for finding in folder_findings(folder))
+    folder.append("predictions", "orphan", [{"candidate_id": "orphan", "split": "test"}])
+    refused = CliRunner().invoke(main, ["compact", str(folder.path)])
+    assert refused.exit_code == 2, refused.output
+    assert "--repair moves" in refused.stderr
     done = CliRunner().invoke(main, ["doctor", str(folder.path), "--repair"])
     assert done.exit_code == 0, done.output
     assert f"moved {bad} aside" in done.stderr

@@ -122,8 +122,9 @@ def test_the_page_is_well_formed_with_ids_of_one_use(page: str) -> None:
 def test_the_page_loads_nothing_from_outside(page: str) -> None:
     assert "http://" not in page
     assert "https://" not in page
-    assert "//" not in re.sub(r"base64,[\w+/=]*", "", re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL))
-    assert all(target.startswith(("#", "data:text/csv;base64,")) for target in parsed(page).loads)
+    assert "//" not in re.sub(r"base64,[\w+/=\s]*", "", re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL))
+    inside = ("#", "data:text/csv;base64,", "data:image/png;base64,")
+    assert all(target.startswith(inside) for target in parsed(page).loads)
     assert "@import" not in page
     assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", page)
 
@@ -363,3 +364,16 @@ def test_numbers_read_as_a_reader_wants_them() -> None:
     assert numbers.interval(float("-inf"), float("inf"), 2) == "no interval"
     assert [numbers.size(n) for n in (0, 512, 2048, 16 * 2**30)] == ["0 B", "512 B", "2 KiB", "16 GiB"]
     assert numbers.when("yesterday") == "yesterday"
+
+
+def test_figures_that_put_populations_into_one_panel_show_all_of_them(tmp_path: Path) -> None:
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("candidates", "templates")}
+    for place, decay in enumerate((0.0, 0.1, 1.0)):
+        name = f"decay {place}"
+        tables["candidates"] += rows.candidates(pools=2, members=2, sizes=(2,), population=name)
+        tables["templates"] += [row | {"weight_decay": decay} for row in rows.templates(pools=2, population=name)]
+    run = load(rows.write(tmp_path / "run", tables, {"schema_version": 1}))
+    found = {figure["name"]: figure for figure in report.context(run, lambda name, plot: {}, populations=1)["figures"]}
+    assert {row[0] for row in found["spaces"]["table"]} == {"decay 0"}
+    assert {row[0] for row in found["patterns"]["table"]} == {"decay 0", "decay 1", "decay 2"}
+    assert (found["patterns"]["whole"], found["spaces"]["whole"]) == (True, False)

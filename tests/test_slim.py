@@ -45,11 +45,11 @@ def drawn(svg: str) -> tuple[list[object], list[float]]:
 
 def test_ids_classes_and_coordinates_are_short() -> None:
     assert slim(SVG, "f") == (
-        '<svg viewBox="0 0 10 10"><style>.f1{fill: blue}</style><defs>'
-        '<path id="f1" d="M0 0L1.23 2z" style="stroke: red"/>'
-        '<clipPath id="f0"><rect x="0" y="0" width="3" height="3"/></clipPath></defs>'
-        '<g><use href="#f1" x="1" y="2" class="f1"/><use href="#f1" x="3" y="4" class="f1"/></g>'
-        '<path d="M1 1L5 5" clip-path="url(#f0)" style="fill: none"/>'
+        '<svg viewBox="0 0 10 10"><style>.f-1{fill: blue}</style><defs>'
+        '<path id="f-1" d="M0 0L1.23 2z" style="stroke: red"/>'
+        '<clipPath id="f-0"><rect x="0" y="0" width="3" height="3"/></clipPath></defs>'
+        '<g><use href="#f-1" x="1" y="2" class="f-1"/><use href="#f-1" x="3" y="4" class="f-1"/></g>'
+        '<path d="M1 1L5 5" clip-path="url(#f-0)" style="fill: none"/>'
         '<text style="font: 10px sans-serif">a lone  1.23456 Ligature</text></svg>'
     )
 

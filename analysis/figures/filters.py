@@ -33,10 +33,10 @@ def filters(layers: pd.DataFrame) -> style.Plot:
         strip(panel, one["images"], one["scale"])
         label(panel, one["text"], one["scale"])
         if one["head"]:
-            style.title(panel, one["population"], style.recipe(rows[rows["population"] == one["population"]]))
+            style.title(panel, one["population"], style.recipe(layers[layers["population"] == one["population"]]))
     axes[-1, 0].set_xlabel("the first filters, in their order")
     data = pd.DataFrame(strips)[["population", "method", "settings", "n_members", "filter_shape", "scale", "norm"]]
-    return style.Plot(figure, data, style.pools(rows))
+    return style.Plot(figure, data, f"{style.pools(layers)} Pictures are of one pool.")
 
 
 def _strips(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def ridges(layers: pd.DataFrame) -> style.Plot:
         shown += _panel(panel, own)
         style.title(panel, populations[place], style.recipe(layers[layers["population"] == populations[place]]))
     figure.legend(handles=_key(), loc="outside upper left", ncols=3)
-    return style.Plot(figure, pd.DataFrame(shown), style.pools(rows))
+    return style.Plot(figure, pd.DataFrame(shown), f"{style.pools(layers)} Histograms are of one pool.")
 
 
 def _key() -> list[Line2D]:

@@ -36,7 +36,7 @@ def templates(templates: pd.DataFrame) -> style.Plot:
             style.title(panel, one["head"])
     axes[-1, 0].set_xlabel("class")
     columns = ["population", "text", "scale", "weight_decay", "mixup", "labels", "method", "n_members"]
-    return style.Plot(figure, pd.DataFrame(strips)[columns], style.pools(rows))
+    return style.Plot(figure, pd.DataFrame(strips)[columns], f"{style.pools(templates)} Pictures are of one pool.")
 
 
 def _strips(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -67,8 +68,10 @@ def evaluator_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) 
 def raylet_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
     """The only node: the driver ends with it, or by hand."""
     moment(base, driver, chance)
-    (raylet,) = [pid for pid, title in descendants(driver.pid) if "/raylet/raylet " in title]
-    os.kill(raylet, signal.SIGKILL)
+    family = wait_for(
+        lambda: [p for p, title in descendants(driver.pid) if "/raylet/raylet " in title], "raylet", driver
+    )
+    os.kill(family[0], signal.SIGKILL)
     time.sleep(chance.uniform(0, 3))
     driver.send_signal(signal.SIGKILL)
     driver.wait()
@@ -84,7 +87,8 @@ def worker_stops(base: Path, driver: subprocess.Popen[bytes], chance: Chance) ->
     if chance.random() < 0.5:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    os.kill(victim, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):  # it went with its driver
+        os.kill(victim, signal.SIGCONT)
 
 
 def interrupted(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
@@ -167,14 +171,14 @@ def test_a_training_that_ends_its_process_each_time_is_a_failed_member_and_the_o
 ) -> None:
     base = place()
     (base / "fatal.py").write_text(FATAL)
-    lost = "{architecture: 'fatal:fatal', start: scratch, members: 2, train: {epochs: 1}}"
+    lost = "{architecture: 'fatal:fatal', start: scratch, members: 3, train: {epochs: 1}}"
     text = (base / "hurt.yaml").read_text().replace("populations:", f"populations:\n  - {lost}")
     (base / "hurt.yaml").write_text(text)
     completed(base, "execution.mlflow=false", "execution.retries=1", code=1, PYTHONPATH=str(base))
     members = RunFolder(base / "runs/hurt").read("members").to_pylist()
     dead = [row for row in members if row["architecture"] == "fatal:fatal"]
     assert {row["status"] for row in dead} == {"failed"}
-    assert len(dead) == 2
+    assert len(dead) == 3
     assert all(row["error"] for row in dead)
     expected = rows(reference)
     assert {key: row for key, row in rows(base).items() if key in expected} == expected

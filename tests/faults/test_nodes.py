@@ -80,6 +80,8 @@ def cluster(secret: dict[str, str], base: Path) -> Iterator[tuple[str, Callable[
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        process.wait(60)
+        process.stdout.close()
 
 
 def tasks(base: Path) -> list[dict[str, Any]]:
