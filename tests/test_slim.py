@@ -37,7 +37,7 @@ def drawn(svg: str) -> tuple[list[object], list[float]]:
         looks = one.get("style") or sheet.get(one.get("class", ""), "")
         told = {key: value for key, value in one.attrib.items() if key not in ("id", "style", "class")}
         for key, value in sorted({**told, "looks": looks, "text": (one.text or "").strip()}.items()):
-            value = re.sub(r"#(\w+)", lambda name: f"[{places.get(name[1], name[1])}]", value)
+            value = re.sub(r"#([\w-]+)", lambda name: f"[{places.get(name[1], name[1])}]", value)
             found.append((one.tag, key, re.sub(r"\s", "", NUMBER.sub("0", value))))
             measures += map(float, NUMBER.findall(value))
     return found, measures
