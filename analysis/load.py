@@ -185,7 +185,8 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
         rows, repeated = frame(folder, name, key)
     except (OSError, ValueError) as error:
         place = str(folder / "tables" / name)
-        raise AnalysisError(place, f"cannot be read: {error}", "move the broken part away and run again") from None
+        hint = "`sweep doctor RUN --repair` moves what is broken aside"
+        raise AnalysisError(place, f"cannot be read: {error}", hint) from None
     if repeated:
         warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
     return rows

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sweep.data import SPLITS, DataError, Dataset, Split, stratified_split, unsuitable
-from sweep.mapped import cache_folder
 from sweep.datasets._pictures import PIECE
 from sweep.datasets.arrays import arrays
 from sweep.datasets.cifar10 import cifar10
@@ -38,6 +37,7 @@ from sweep.datasets.tiny_imagenet import tiny_imagenet
 from sweep.facts import published
 from sweep.fetch import PUBLISHED
 from sweep.grid import Choice
+from sweep.mapped import cache_folder
 from sweep.registry import find, names
 
 Array = NDArray[Any]
