@@ -143,7 +143,7 @@ def claim_verdict(estimate: Estimate, expected: Expected) -> str:
 
 def _more_pools(estimate: Estimate) -> int | None:
     """Pools beyond those at hand that would tell `different` from `equivalent` at the margin; None where unknown."""
-    if estimate.margin is None or estimate.n_units < 2 or math.isnan(estimate.se):
+    if estimate.margin is None or estimate.n_units < 2 or not estimate.se > 0:
         return None
     deviation = estimate.se * math.sqrt(estimate.n_units)
     return max(pools_wanted(deviation, estimate.margin) - estimate.n_units, 1)

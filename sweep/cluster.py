@@ -36,12 +36,14 @@ def cluster(execution: Execution) -> Iterator[None]:
     """
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
     address = execution.address or os.environ.get("RAY_ADDRESS") or "local"
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ.update(secret(address))
+    own = secret(address) if "RAY_AUTH_MODE" not in os.environ else {}
+    os.environ.update(own)
     if address == "local":
         os.environ.setdefault(_CLUSTERS, "0")
     import ray
 
+    if own:
+        _reread()
     size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
@@ -55,6 +57,15 @@ def cluster(execution: Execution) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reread() -> None:
+    """Have Ray look at its environment again: one that was imported before has read that there is no secret."""
+    import ray
+
+    native: Any = ray._raylet
+    native.Config.initialize("")
+    native.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _cores(execution: Execution) -> int:

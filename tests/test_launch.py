@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -34,3 +37,14 @@ def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> dict[str, Any
 )
 def test_workers_fit_their_nodes(settings: dict[str, Any], nodes: list[dict[str, Any]], workers: int) -> None:
     assert size_of(Execution(**settings), nodes) == workers
+
+
+def test_a_ray_that_was_imported_before_has_the_secret_too() -> None:
+    code = (
+        "import ray; from sweep.cluster import cluster; from sweep.spec import Execution\n"
+        "for _ in range(2):\n"
+        "    with cluster(Execution(workers=1)): print(ray.get(ray.remote(lambda: 7).remote()))"
+    )
+    told = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=told, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["7", "7"]), done.stderr

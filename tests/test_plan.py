@@ -101,6 +101,7 @@ EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "gpus_per_member": st.floats(0, 2),
     "gpus_per_worker": st.floats(0, 2),
     "batch": st.integers(1, 999),
+    "pool_bytes": st.integers(0, 999),
     "block": st.integers(1, 999),
     "retries": st.integers(0, 9),
     "checkpoint_seconds": st.floats(0, 99),

@@ -24,7 +24,7 @@ from sweep.document import ConfigError, Document
 from sweep.identity import canonical, content_id
 from sweep.methods.greedy_soup import greedy_soup
 from sweep.models import flatten, layout_of, to_state
-from sweep.plan import Candidate, make_plan
+from sweep.plan import EVALUATION_VERSION, Candidate, make_plan
 from sweep.recipe import Recipe
 from sweep.registry import find, names
 from sweep.spec import Sweep
@@ -382,7 +382,7 @@ def test_an_id_holds_the_protocol() -> None:
             "protocol": "correct" if candidate.protocol.name == "correct" else audited,
             "repair": candidate.repair.content,
             "scaling": candidate.scaling.content,
-            "version": 2,
+            "version": EVALUATION_VERSION,
         }
         assert candidate.id == content_id("candidate", canonical(content))
 

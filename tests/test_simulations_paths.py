@@ -109,6 +109,7 @@ def test_permuted_classes_are_rarely_rejected_on_smooth_noise(classes: int) -> N
     made = pd.DataFrame(dict(zip(("population", "pool", "template_class", "mean_class"), places, strict=True)))
     made["pool_id"] = made["population"] * POOLS + made["pool"]
     kind = {"method": "single", "settings": "{}", "n_members": 1, "weight_decay": 0.0, "mixup": 0.0, "labels": "true"}
+    kind |= {"alignment": "none", "repair": "none", "input": "pixels"}
     found = patterns(made.assign(model_id=made["pool_id"], correlation=correlation.ravel(), **kind))
     rejected = (found["permutation_p"] <= 0.05).mean()
     assert 0.03 <= rejected <= 0.07
