@@ -159,7 +159,7 @@ def test_another_split_adds_rows_beside_those_that_are_there(reference: Path, tm
     assert {key: after[key] for key in before} == before
     said = RunFolder(tmp_path / "runs/small").read("predictions").to_pylist()
     assert {(row["split"], row["log_probabilities"] is None) for row in said} == {("test", True), ("validation", False)}
-    assert {len(row["log_probabilities"] or b"") for row in said} == {0, 2 * 10 * said[-1]["n_examples"]}
+    assert all(len(row["log_probabilities"]) == 2 * 10 * row["n_examples"] for row in said if row["log_probabilities"])
 
 
 def test_a_plan_that_shrank_and_grew_again_is_finished(reference: Path, tmp_path: Path) -> None:
