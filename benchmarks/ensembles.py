@@ -74,7 +74,7 @@ def measure(examples: int, candidates: int, repetitions: int) -> None:
             wall, peak = command([sys.executable, "-m", "sweep", "run", "sweep.yaml", f"name={name}"], folder)
             (rows,) = asked(folder, name, "select count(*) as n, sum(forward_passes) as passes from candidates")
             assert rows["n"] == count, f"{rows['n']} rows for {count} candidates"
-            assert rows["passes"] <= MEMBERS * examples * 2, "a worker pushed images of one member twice"
+            assert int(rows["passes"]) <= MEMBERS * examples * 2, "a worker pushed images of one member twice"
             (task,) = asked(folder, name, "select sum(seconds) as busy from tasks where kind = 'block'")
             walls.append(wall)
             peaks.append(peak / 2**30)
