@@ -10,7 +10,8 @@ import pandas as pd
 
 from analysis import catalogue
 from analysis.frames import METRICS
-from analysis.load import KEYS, Run
+from analysis.load import Run
+from sweep.keys import KEYS
 
 _PAPER, _SOUPS = "wang2024rethinking", "wortsman2022soups"
 _ENSEMBLES = ("hansen1990ensembles", "lakshminarayanan2017ensembles")

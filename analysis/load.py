@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError, suggestion
+from sweep.keys import KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = {
-    "members": ["member_id"],
-    "curves": ["member_id", "epoch"],
-    "candidates": ["candidate_id", "split"],
-    "pairs": ["member_a", "member_b"],
-    "predictions": ["candidate_id", "split"],
-    "layers": ["model_id", "tensor"],
-    "templates": ["model_id", "template_class", "mean_class"],
-}
 MARGIN = 0.005
 _FIRST = ("members", "curves", "candidates")
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 from sweep.checkpoints import file_hash
 from sweep.columns import COLUMNS
 from sweep.files import StoreError, temporaries
+from sweep.keys import KEYS
 from sweep.parts import defect
 from sweep.provenance import code_version, machine, versions
 from sweep.secret import token_file
 from sweep.store import RunFolder
-from sweep.table import KEYS, part_files
+from sweep.table import part_files
 
 
 class Finding(NamedTuple):

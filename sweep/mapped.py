@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,19 @@ def write_once(file: Path, pieces: Iterable[NDArray[Any]], shape: tuple[int, ...
     Raises OSError.
     """
     part = file.with_suffix(".part")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when its holder dies, so `part` has one writer
+    with alone(file.with_suffix(".lock")):  # so `part` has one writer
         if not file.exists():
             _write(part, pieces, shape, np.dtype(dtype))
             part.replace(file)
+
+
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """One process of a node at a time; the system lets go of the lock of one that dies. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _write(part: Path, pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from sweep.columns import COLUMNS
 from sweep.files import publish, replace, sync, telling
-from sweep.table import JOURNAL, KEYS, journal, part_files, schema
+from sweep.keys import KEYS
+from sweep.table import JOURNAL, journal, part_files, schema
 
 Mask = Callable[[pa.Table], pa.ChunkedArray]
 """Which rows of a table are meant."""

@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 
 from sweep.columns import COLUMNS
 from sweep.doctor import damage
+from sweep.keys import KEYS
 from sweep.parts import defect, put_aside, take_out
 from sweep.store import RunFolder, joined
-from sweep.table import KEYS, part_files
+from sweep.table import part_files
 
 _IN_ORDER = ("predictions", "pairs", "curves", "tasks", "candidates", "members")
 """The tables whose rows say that something is done come last: a kill on the way leaves it to be repaired again."""

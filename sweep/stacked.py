@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sweep.files import StoreError
 from sweep.identity import content_id
-from sweep.mapped import cache_folder, mapped, write_once
+from sweep.mapped import alone, cache_folder, mapped, write_once
 from sweep.models import flatten
 from sweep.store import load_tensors
 from sweep.weights import Layout
@@ -33,9 +33,10 @@ class Stack:
         name = content_id("stack", [self.key, [entry._asdict() for entry in self.layout.entries]])
         file = cache_folder() / "pools" / f"{name}.npy"
         try:
-            write_once(file, self._rows(), (len(self.files), self.layout.n_entries), np.float32)
-            matrix: NDArray[Any] = mapped(file)
-            _forget_others(file)
+            with alone(file.parent / "lock"):  # nobody else's stack pushes this one out before it is mapped
+                write_once(file, self._rows(), (len(self.files), self.layout.n_entries), np.float32)
+                matrix: NDArray[Any] = mapped(file)
+                _forget_others(file)
         except (OSError, ValueError) as error:
             what = f"cannot keep the weights of a pool in {file.parent}: {error}"
             raise StoreError(what, "MERGE_SWEEP_CACHE names another folder") from None

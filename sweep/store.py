@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from sweep.checkpoints import file_hash
 from sweep.columns import COLUMNS
 from sweep.files import StoreError, publish, replace, telling
+from sweep.keys import KEYS
 from sweep.lock import held
 from sweep.parts import BROKEN, among, defect, is_foreign, of_rows, put_aside, rows_of, settle, take_out
-from sweep.table import KEYS, SCHEMA_VERSION, part_files, read
+from sweep.table import SCHEMA_VERSION, part_files, read
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -47,7 +47,7 @@ def plan_summary(state: State) -> dict[str, Any]:
         "unseen": state.unseen,
         "methods": dict(sorted(standing.methods.items(), key=lambda method: (-method[1], method[0]))),
         "blocks": standing.blocks,
-        "estimate": estimate(state, sweep.execution, cores()),
+        "estimate": estimate(state, sweep.execution, cores()) if state.new or state.missing else None,
     }
 
 

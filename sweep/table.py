@@ -20,18 +20,6 @@ import pyarrow.parquet as pq
 from sweep.columns import COLUMNS
 
 SCHEMA_VERSION = 1
-KEYS = {
-    "members": ["member_id"],
-    "curves": ["member_id", "epoch"],
-    "candidates": ["candidate_id", "split"],
-    "pairs": ["member_a", "member_b"],
-    "predictions": ["candidate_id", "split"],
-    "layers": ["model_id", "tensor"],
-    "templates": ["model_id", "template_class", "mean_class"],
-    "tasks": ["task_id"],
-}
-"""The columns that tell the rows of a table apart."""
-
 JOURNAL = "compacting.json"
 _ATTEMPTS = 5
 

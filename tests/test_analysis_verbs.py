@@ -28,10 +28,11 @@ from analysis.cli import main
 from analysis.errors import AnalysisError
 from analysis.frames import comparable, labelled, over_pools, with_mean_member
 from analysis.groups import numbered, stacked
-from analysis.load import KEYS, Run
+from analysis.load import Run
 from analysis.reader import frame
 from analysis.settings import kind, parsed, value, written
 from analysis.statistics.paired_difference import paired_difference
+from sweep.keys import KEYS
 
 ROOT = Path(__file__).parent.parent
 STATISTICS = catalogue.names("statistics")

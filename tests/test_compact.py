@@ -22,9 +22,10 @@ from sweep.cli import main
 from sweep.compact import compact
 from sweep.doctor import folder_findings
 from sweep.files import StoreError, replace, temporaries
+from sweep.keys import KEYS
 from sweep.repair import repair
 from sweep.store import RunFolder
-from sweep.table import JOURNAL, KEYS, SCHEMA_VERSION, journal, part_files
+from sweep.table import JOURNAL, SCHEMA_VERSION, journal, part_files
 
 BLOCKS = 30
 

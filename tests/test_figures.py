@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from analysis import catalogue, style
 from analysis.draw import draw, inline, save
 from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.load import KEYS, Run, load
+from analysis.load import Run, load
+from sweep.keys import KEYS
 
 FIGURES = catalogue.names("figures")
 

@@ -14,8 +14,8 @@ from analysis import catalogue
 from analysis.errors import AnalysisError
 from analysis.estimate import Estimate
 from analysis.frames import METRICS, unscaled
-from analysis.load import KEYS
 from analysis.statistics.pool_means import pool_means
+from sweep.keys import KEYS
 
 STATISTICS = catalogue.names("statistics")
 FIELDS = [field.name for field in dataclasses.fields(Estimate)]

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mounts import apart, tmpfs
 
 from sweep.columns import COLUMNS
 from sweep.doctor import folder_findings
@@ -370,22 +370,16 @@ def test_a_file_that_may_not_grow_is_told(folder: RunFolder) -> None:
 
 
 def mounted(tmp_path: Path, options: str, script: str) -> str:
-    """What a script prints with a file system in memory at tmp_path/disc; skips where nothing can be mounted."""
+    """What a script prints with a file system in memory at tmp_path/disc."""
     disc = tmp_path / "disc"
     disc.mkdir()
     file = tmp_path / "script.py"
     head = "import os, sys, pathlib\nfrom sweep.store import RunFolder, StoreError\n"
     file.write_text(head + f"folder = RunFolder(pathlib.Path({str(disc / 'run')!r}))\n{script}")
-    unshare = shutil.which("unshare")
-    if not unshare:
-        pytest.skip("no `unshare` here: no file system can be mounted for a test")
-    apart = [unshare, "--mount"] if os.geteuid() == 0 else [unshare, "--map-root-user", "--mount"]
-    mount = f"mount -t tmpfs -o {options} tmpfs '{disc}' && echo mounted && exec '{sys.executable}' '{file}'"
-    found = subprocess.run([*apart, "sh", "-c", mount], capture_output=True, text=True)
-    if not found.stdout.startswith("mounted\n"):
-        pytest.skip(f"no file system can be mounted for a test here: {found.stderr.strip()}")
+    mount = f"{tmpfs(disc, options)} && exec '{sys.executable}' '{file}'"
+    found = subprocess.run([*apart(), "sh", "-c", mount], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    return found.stdout.removeprefix("mounted\n")
+    return found.stdout
 
 
 def test_a_full_disc_is_told(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -94,16 +94,15 @@ def see_channels(model: nn.Module, channels: int) -> None:
 def made(make: Callable[[], nn.Module], *, pretrained: bool) -> nn.Module:
     """What `make` makes, on torch's default device.
 
-    Where that is `meta`, weights from files and builders that read numbers from tensors get memory for a moment.
+    Where that is `meta`, tensors have no numbers: what reads weights from files, and builders that read numbers from
+    tensors (torch raises NotImplementedError then), are given memory for a moment instead.
     """
     device = torch.get_default_device()
     if device.type != "meta":
         return make()
     if not pretrained:
-        try:
+        with suppress(NotImplementedError):
             return make()
-        except NotImplementedError:  # what torch raises for a number that a tensor on paper does not have
-            pass
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
         return make().to(device)
 

@@ -9,6 +9,17 @@ from torch import Tensor
 from sweep.weights import Heads
 
 
+def halved(start: Tensor, members: Tensor, score: Callable[[Tensor], float], best: float) -> Tensor:
+    """From a start with its score on, members in their order: (soup + member) / 2 is kept if it scores higher."""
+    soup = start
+    for member in members:
+        trial = (soup + member) / 2
+        accuracy = score(trial)
+        if accuracy > best:
+            soup, best = trial, accuracy
+    return soup
+
+
 def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, list[int]]:
     """The soup and the members that `greedy_indexed` accepts, by position."""
     soup, accepted = members[0], [0]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from sweep.methods._greedy import halved
 from sweep.weights import Combination, Members
 
 
@@ -18,10 +19,4 @@ def greedy_entering(members: Members, unscaled: Members, score: Callable[[Tensor
     """
     scores = [score(member) for member in unscaled]
     best = max(scores)
-    soup = unscaled[scores.index(best)]
-    for member in members:
-        trial = (soup + member) / 2
-        accuracy = score(trial)
-        if accuracy > best:
-            soup, best = trial, accuracy
-    return soup.as_subclass(Combination)
+    return halved(unscaled[scores.index(best)], members, score, best).as_subclass(Combination)

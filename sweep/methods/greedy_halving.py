@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from sweep.methods._greedy import halved
 from sweep.weights import Combination, Members
 
 
@@ -17,10 +18,4 @@ def greedy_halving(members: Members, score: Callable[[Tensor], float]) -> Combin
     """
     scores = [score(member) for member in members]
     best = max(scores)
-    soup = members[scores.index(best)]
-    for member in members:
-        trial = (soup + member) / 2
-        accuracy = score(trial)
-        if accuracy > best:
-            soup, best = trial, accuracy
-    return soup.as_subclass(Combination)
+    return halved(members[scores.index(best)], members, score, best).as_subclass(Combination)
