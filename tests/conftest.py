@@ -8,28 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import SMALL
 
 # Set before anything imports them: no telemetry, no network, and a tracking store only where a test asks for one.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1")
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RAY_ADDRESS"):
     os.environ.pop(name, None)
-
-SMALL = """
-name: small
-dataset: {digits: {size: 8}}
-populations:
-  - {architecture: {mlp: {hidden: [16]}}, pools: 2, members: 3, train: {epochs: 2, batch_size: 128, lr: 0.1}}
-subsets: {sizes: [2, 3], pairs: all}
-methods:
-  - uniform_soup
-  - greedy_soup
-  - logit_average
-  - probability_average
-  - {feature_average: {head: [first, average]}}
-  - {interpolation: {weight: [0, 0.5, 1]}}
-scalings: [none, {magnify: {factor: 2, members: [all, first]}}]
-execution: {mlflow: false, block: 16}
-"""
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SMALL
+from small import SMALL
 
 from sweep.config import load
 from sweep.identity import derive_seed
