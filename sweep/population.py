@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ _QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
+_LITTLE = 1 << 20  # bytes: less than the state of an experiment takes
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,21 @@ def train_members(
             verbose=0,
         ),
     )
-    _settle(job, tuner.fit())
+    with _told_of_a_full_disc(sweep.folder):
+        results = tuner.fit()
+    _settle(job, results)
+
+
+@contextmanager
+def _told_of_a_full_disc(folder: Path) -> Iterator[None]:
+    """Tune does not check what it writes: on a full disc it fails, with any error, on reading half a file."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free > _LITTLE:
+            raise
+        cause = f"{os.strerror(errno.ENOSPC)} ({type(error).__name__}: {error})"
+        raise StoreError(f"Ray Tune could not keep its state in {folder / 'tune'}: {cause}", NO_SPACE) from error
 
 
 def _watchers(told: Callable[[int], None], stopping: Callable[[], bool]) -> tuple[Any, Any]:
