@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from analysis.components import COMPONENTS, CROSSED, Array, Moments, crossed, estimates, jackknife, moments, stacked
+from analysis.components import COMPONENTS, CROSSED, Array, crossed, estimates, jackknife, moments, stacked
 from analysis.errors import NothingToDrawError
 from analysis.estimate import Question, student
 from analysis.frames import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
+from analysis.likelihood import Layout, restricted
 
 BY = ("population", "label")
 TEXTS = [*BY, "pool_id", "subset"]
 KEPT = [*TEXTS, "n_members", "members", "member_indices"]
 SEEDS = ["init_seed", "order_seed"]
 FRACTIONS = ("accuracy", "ece")
+Estimator = Literal["moments", "likelihood"]
+Part = TypeVar("Part")
 
 
-def variance(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "accuracy") -> pd.DataFrame:
+def variance(
+    candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "accuracy", estimator: Estimator = "moments"
+) -> pd.DataFrame:
     """Variance of a metric by `quantity`: between pools, between members of a pool, and of the subset by itself.
 
     Model: the mean of the subsets' size, plus pool, plus the mean of the members' parts, plus the subset's own; by
@@ -32,9 +37,11 @@ def variance(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "
     the seeds in `members` are crossed in a pool (every `init_seed` with every `order_seed`), their part is told apart
     as init, order and residual (merges take members as independent, which crossed ones are not). Intervals are those of
     the jackknife that leaves a pool out, with Student's t: for pools they cover 88% at 12 pools, 92% at 40.
-    A component may come out below zero: it is reported so, with a warning. It is NaN where subsets of these sizes
-    cannot tell it from the others, as when all share the same number of members. Rows that are not ok are left out and
-    counted. Raises AnalysisError for a missing column, duplicated rows, or a mixture of splits, protocols or scalings.
+    By moments a component may come out below zero: it is reported so, with a warning. `estimator=likelihood` takes
+    restricted maximum likelihood, which cannot, and needs statsmodels (the extra of that name). A component is NaN
+    where subsets of these sizes cannot tell it from the others, as when all share the same number of members. Rows that
+    are not ok are left out and counted. Raises AnalysisError for a missing column, duplicated rows, or a mixture of
+    splits, protocols or scalings.
     """
     require(candidates, ["n_members", "member_indices", metric])
     require(members, ["member_id", *SEEDS])
@@ -53,12 +60,12 @@ def variance(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "
     found = [
         dict(zip(BY, key, strict=True)) | one
         for key, group in rows.groupby(list(BY), sort=True)
-        for one in _group(group, seeds, estimand)
+        for one in _group(group, seeds, estimand, estimator)
     ]
     return pd.DataFrame(found)
 
 
-def _group(rows: pd.DataFrame, seeds: pd.DataFrame, estimand: str) -> Iterator[dict[str, Any]]:
+def _group(rows: pd.DataFrame, seeds: pd.DataFrame, estimand: str, estimator: Estimator) -> Iterator[dict[str, Any]]:
     """One row per component of one population and label."""
     counts = Counter(rows.loc[rows["reason"] != "", "reason"])
     told = [f"{n} row{'s' * (n > 1)} left out: {why}" for why, n in sorted(counts.items())]
@@ -69,25 +76,46 @@ def _group(rows: pd.DataFrame, seeds: pd.DataFrame, estimand: str) -> Iterator[d
     tables, loose = _tables(kept, seeds) if single else ([], 0)
     if tables:
         told += [f"{loose} pool{'s' * (loose > 1)} left out: seeds not fully crossed"] if loose else []
-        yield from _told(CROSSED, _of_tables(tables), len(tables), estimand, told)
+        yield from _told(CROSSED, _of_tables(tables, estimator), len(tables), estimand, told)
     else:
         names = COMPONENTS[: 2 if single else 3]
-        yield from _told(names, _of_moments(kept, len(names)), kept["pool_id"].nunique(), estimand, told)
+        yield from _told(names, _of_subsets(kept, len(names), estimator), kept["pool_id"].nunique(), estimand, told)
 
 
-def _of_tables(tables: list[Array]) -> Array:
+def _of_tables(tables: Sequence[Array], estimator: Estimator) -> Array:
     """(1 + pools, components): from all pools, then from all but one, for each; of fewer than two the first alone."""
-    several = [tables[:k] + tables[k + 1 :] for k in range(len(tables))] if len(tables) > 1 else []
-    return np.array([crossed(some) for some in (tables, *several)])
+    if estimator == "moments":
+        return _with_and_without(tables, crossed)
+    return _with_and_without([_of_table(table) for table in tables], restricted)
 
 
-def _of_moments(rows: pd.DataFrame, count: int) -> Array:
-    """(1 + pools, components), as `_of_tables`, from moments; NaN without rows."""
+def _of_table(table: Array) -> Layout:
+    """The values of a pool, each with its initial weights and its data order."""
+    inits, orders = table.shape
+    inside = np.repeat(np.eye(inits), orders, axis=0), np.tile(np.eye(orders), (inits, 1))
+    return Layout(table.ravel(), np.ones((table.size, 1)), inside)
+
+
+def _of_subsets(rows: pd.DataFrame, count: int, estimator: Estimator) -> Array:
+    """(1 + pools, components), as `_of_tables`; NaN without rows, and where these subsets cannot tell one apart."""
     if rows.empty:
         return np.full((1, count), np.nan)
-    sums = stacked(_moments(rows))
+    pools = _pools(rows)
+    sums = stacked(
+        [moments(pool.inside[0], pool.fixed.argmax(axis=1), pool.values, pool.fixed.shape[1]) for pool in pools]
+    )
     whole = estimates(sums.total(), count)[None]
-    return np.concatenate([whole, estimates(sums.without(), count)]) if len(sums.counts) > 1 else whole
+    found = np.concatenate([whole, estimates(sums.without(), count)]) if len(pools) > 1 else whole
+    if estimator == "moments":
+        return found
+    likely = pools if count > 2 else [Layout(pool.values, pool.fixed) for pool in pools]
+    return np.where(np.isnan(found), np.nan, _with_and_without(likely, restricted))
+
+
+def _with_and_without(pools: Sequence[Part], ask: Callable[[Sequence[Part]], Array]) -> Array:
+    """An answer from all pools, then from all but one, for each; of fewer than two the first alone."""
+    several = [[*pools[:k], *pools[k + 1 :]] for k in range(len(pools))] if len(pools) > 1 else []
+    return np.array([ask(some) for some in (pools, *several)])
 
 
 def _told(names: Sequence[str], found: Array, n: int, estimand: str, told: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -118,8 +146,8 @@ def _warnings(whole: Array, errors: Array, k: int, n: int) -> Iterator[str]:
         yield "below zero, as moments may come out: small against its error"
 
 
-def _moments(rows: pd.DataFrame) -> list[Moments]:
-    """The sums of each pool over its subsets."""
+def _pools(rows: pd.DataFrame) -> list[Layout]:
+    """The values of each pool, the sizes of its subsets as effects, and the members' shares in them."""
     sizes, size = np.unique(rows["n_members"].to_numpy(np.int64), return_inverse=True)
     values = rows["value"].to_numpy(np.float64)
     values = values - values.mean()
@@ -131,7 +159,7 @@ def _moments(rows: pd.DataFrame) -> list[Moments]:
         place = np.concatenate(subsets[own]).astype(np.intp)
         shares = np.zeros((len(counts), int(place.max()) + 1))
         shares[np.repeat(np.arange(len(counts)), counts), place] = np.repeat(1 / np.array(counts), counts)
-        found.append(moments(shares, size[own], values[own], len(sizes)))
+        found.append(Layout(values[own], np.eye(len(sizes))[size[own]], (shares,)))
     return found
 
 
