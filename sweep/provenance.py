@@ -46,6 +46,19 @@ def code_version() -> str:
     return __version__ + (f"+{head[:10]}" if head else "") + (".dirty" if dirty else "")
 
 
+def surroundings() -> dict[str, Any]:
+    """What a call was made by, and where."""
+    head, dirty = commit()
+    return {
+        "code_version": code_version(),
+        "commit": head,
+        "dirty": dirty,
+        "versions": versions(),
+        "machine": machine(),
+        "determinism": determinism(),
+    }
+
+
 def versions() -> dict[str, str]:
     """Python and the libraries that numbers depend on."""
     installed = {"python": platform.python_version()}

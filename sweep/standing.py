@@ -71,7 +71,8 @@ def standing(folder: RunFolder, key: str, splits: Sequence[str]) -> Standing | N
     plan = earlier(folder)
     if plan is None or (plan.schema.metadata or {}).get(_KEY) != key.encode():
         return None
-    plan = plan.filter(plan["planned"])
+    if not pc.all(plan["planned"]).as_py():
+        plan = plan.filter(plan["planned"])
     rows = folder.read("candidates", ["candidate_id", "split", "status"])
     ids, open_, left = plan["candidate_id"], np.zeros(len(plan), dtype=bool), Counter[tuple[str, str, str]]()
     for split in splits:
@@ -98,5 +99,7 @@ def counted(plan: Plan, open_: Mapping[str, Work], statuses: Mapping[str, str]) 
 
 def _among(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which of the ids are among others."""
+    if not len(others):
+        return np.zeros(len(ids), dtype=bool)
     found: np.ndarray[tuple[int], np.dtype[np.bool_]] = pc.is_in(ids, others.combine_chunks()).to_numpy()
     return found

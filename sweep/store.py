@@ -18,8 +18,8 @@ from sweep.columns import COLUMNS
 from sweep.files import StoreError, publish, replace, telling
 from sweep.keys import KEYS
 from sweep.lock import held
-from sweep.parts import BROKEN, among, defect, is_foreign, of_rows, put_aside, rows_of, settle, take_out
-from sweep.table import SCHEMA_VERSION, part_files, read
+from sweep.parts import BROKEN, among, defect, is_foreign, of_rows, put_aside, settle, take_out
+from sweep.table import SCHEMA_VERSION, failed_parts, part_files, read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,20 +117,13 @@ class RunFolder:
         """
         retired = 0
         for table, beside in (("members", ("curves", "tasks")), ("candidates", ("predictions", "tasks"))):
-            for file in part_files(self.path, table):
-                if file.parent.name == "parts" and self._is_spoilt(file, table):
-                    retired += 1
-                    for each in (*beside, table):  # the part that says that it is done goes last
-                        put_aside(self.path, each, self.part(each, file.stem))
+            for file in sorted(failed_parts(self.path, table)):
+                retired += 1
+                for each in (*beside, table):  # the part that says that it is done goes last
+                    put_aside(self.path, each, self.part(each, file.stem))
         rows = self.read("members", ["member_id", "status"]).to_pylist()
         lost = [r["member_id"] for r in rows if r["status"] == "ok" and not self.weights_file(r["member_id"]).exists()]
         return retired + self.forget(lost)
-
-    def _is_spoilt(self, file: Path, table: str) -> bool:
-        """Whether a part holds a failure, or a member whose weights are gone."""
-        rows = rows_of(table, file).select(["status", "member_id"] if table == "members" else ["status"]).to_pylist()
-        lost = table == "members" and any(not self.weights_file(row["member_id"]).exists() for row in rows)
-        return lost or any(row["status"] == "failed" for row in rows)
 
     def forget(self, members: Sequence[str]) -> int:
         """Take the rows of members out of their tables, so that they are trained anew; how many members had one."""

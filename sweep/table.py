@@ -77,6 +77,15 @@ def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal
     return empty if names is None else empty.select(names)
 
 
+def failed_parts(folder: Path, table: str) -> set[Path]:
+    """The parts that hold a failed row."""
+    files = [str(path) for path in part_files(folder, table) if path.parent.name == "parts"]
+    if not files:
+        return set()
+    found = _dataset(files, table).scanner(columns=["__filename"], filter=ds.field("status") == "failed").to_table()
+    return {Path(name) for name in pc.unique(found["__filename"]).to_pylist()}
+
+
 def batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
     """The rows of `read`, in its order, a batch at a time: for tables that memory should not hold whole."""
     files = [str(path) for path in part_files(folder, table)]

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from sweep.cli import main
-from sweep.compact import compact
+from sweep.compact import compact, compacting
 from sweep.doctor import folder_findings
 from sweep.files import StoreError, replace, temporaries
 from sweep.keys import KEYS
@@ -109,6 +109,53 @@ def test_parts_with_failures_are_left_for_a_retry(folder: RunFolder) -> None:
     assert folder.read("candidates").num_rows == 3 * BLOCKS
 
 
+def test_a_block_that_is_being_written_is_left_alone(folder: RunFolder) -> None:
+    folder.append("predictions", "half", [{"candidate_id": "half", "split": "test"}])
+    folder.append("tasks", "half", [{"task_id": "half", "kind": "block"}])
+    compact(folder)
+    assert folder.part("tasks", "half").exists(), "written anew with its candidates, it must be found there"
+    assert folder.read("predictions").num_rows == 3 * BLOCKS, "taken out by who takes the lock"
+    folder.append("candidates", "half", [{"candidate_id": "half", "split": "test", "status": "ok"}])
+    compact(folder)
+    assert not folder.part("tasks", "half").exists()
+    assert everything(folder)
+
+
+def test_parts_are_put_together_while_a_sweep_writes(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.compact._LOOK", 0.01)
+    said: list[str] = []
+    written, most = 3 * BLOCKS, 0
+    with folder.lock("sweep run mine.yaml"), compacting(folder, said.append, many=10):
+        for block in range(100):
+            keys = [{"candidate_id": f"later-{block}-{number}", "split": "test"} for number in range(2)]
+            status = "failed" if block == 50 else "ok"
+            folder.append("predictions", f"later{block}", keys)
+            folder.append("tasks", f"later{block}", [{"task_id": f"later{block}", "kind": "block"}])
+            folder.append("candidates", f"later{block}", [key | {"status": status} for key in keys])
+            written += 2
+            assert folder.read("candidates").num_rows == written
+            most = max(most, len(part_files(folder.path, "candidates")))
+    assert said == []
+    assert most < 100, "more were never there at once"
+    assert len(part_files(folder.path, "candidates")) < 25
+    assert len(everything(folder)["candidates"]) == written
+    assert len(everything(folder)["tasks"]) == BLOCKS + 6 + 100
+    assert folder.retire() == 1, "a failure is still a part of its own"
+    assert all(finding.good for finding in folder_findings(folder))
+
+
+def test_what_cannot_be_put_together_is_told_and_stays(folder: RunFolder) -> None:
+    damaged = folder.part("candidates", "part07")
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    said: list[str] = []
+    with compacting(folder, said.append, many=10):
+        pass
+    assert len(said) == 1
+    assert said[0].startswith("parts stay as they are: a part of ")
+    assert "--repair" in said[0]
+    assert len(part_files(folder.path, "candidates")) == BLOCKS
+
+
 def test_a_member_whose_weights_are_gone_retires_out_of_a_compact_file(folder: RunFolder) -> None:
     compact(folder)
     folder.weights_file("c").unlink()
@@ -166,7 +213,7 @@ def test_readers_see_either_side_of_an_exchange_and_the_next_owner_ends_it(folde
 COMPACT = """
 import pathlib, sys
 from sweep.store import RunFolder
-from sweep.compact import compact
+from sweep.compact import compact, compacting
 print("ready", flush=True)
 sys.stdin.readline()
 compact(RunFolder(pathlib.Path(sys.argv[1])))
