@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/analysis report runs/digits
 	@echo
 	@echo 'the report:       runs/digits/report.html'
-	@echo 'the runs:         $(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db'
+	@echo 'the runs:         MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db'
 	@echo 'the tables:       $(BIN)/sweep sql runs/digits "select method, avg(accuracy) from candidates group by 1"'
 
 test: setup

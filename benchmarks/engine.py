@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from engine import Trained, trained
 
-from sweep.plan import Candidate
+from sweep.catalogue import Candidate
 
 METHODS = ("single", "uniform_soup", "logit_average")
 

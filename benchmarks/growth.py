@@ -25,8 +25,9 @@ import pyarrow.parquet as pq
 from made import Peak, resident, told
 
 from sweep import table
+from sweep.catalogue import Candidate
 from sweep.config import load
-from sweep.plan import Candidate, Plan
+from sweep.plan import Plan
 from sweep.state import freeze, state_of
 from sweep.store import RunFolder
 

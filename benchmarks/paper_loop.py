@@ -23,12 +23,12 @@ from made import METRICS, command, ratios, timed, told
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from sweep.catalogue import Candidate
 from sweep.config import check
 from sweep.document import parse
 from sweep.evaluate import to_device
 from sweep.models import build, steady
 from sweep.outputs import Bench, PoolWeights
-from sweep.plan import Candidate
 from sweep.pools import bench_of, dataset_of
 from sweep.recipe import Recipe
 from sweep.registry import find

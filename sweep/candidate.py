@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sweep.catalogue import Candidate
 from sweep.conditions import Conditions
 from sweep.grid import Choice
 from sweep.identity import canonical, derive_seed
 from sweep.outputs import Bench, Source
-from sweep.plan import Candidate
 from sweep.weights import Blend, Combination, Heads, blend
 
 Brought = dict[str, Any]

@@ -59,7 +59,9 @@ _MEMBERS = (
     Column("kept_epoch", _INT, "epoch whose weights were kept, from 1; 0 for a pretrained start"),
     Column("validation_accuracy", _FLOAT, "accuracy of the kept weights on the validation split", "fraction"),
     Column("validation_cross_entropy", _FLOAT, "cross-entropy of the kept weights on the validation split", "nats"),
-    Column("train_seconds", _FLOAT, "wall time of the training", "s"),
+    Column(
+        "train_seconds", _FLOAT, "wall time of the training; an equal share where members are trained together", "s"
+    ),
     Column("device", _STRING, "where it was trained: cpu or the name of the accelerator"),
     *_OUTCOME,
     *_STAMP,
@@ -74,7 +76,9 @@ _CURVES = (
     Column("train_loss", _FLOAT, "mean training loss over the epoch (smoothed, mixed and augmented as set)", "nats"),
     Column("validation_accuracy", _FLOAT, "accuracy on the validation split", "fraction"),
     Column("validation_cross_entropy", _FLOAT, "cross-entropy on the validation split", "nats"),
-    Column("seconds", _FLOAT, "wall time since the training began", "s"),
+    Column(
+        "seconds", _FLOAT, "wall time since the training began; an equal share where members are trained together", "s"
+    ),
     *_STAMP,
 )
 _CANDIDATES = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sweep.files import StoreError, now
 from sweep.lock import is_to_stop
-from sweep.provenance import code_version, commit, determinism, machine, versions
+from sweep.provenance import surroundings
 from sweep.spec import Sweep
 from sweep.state import State, as_begun, freeze, state_of
 from sweep.store import RunFolder
@@ -108,7 +109,6 @@ class _Run:
     @contextmanager
     def _invocation(self, command: str, overrides: Sequence[str]) -> Iterator[None]:
         """Note in run.json what was called, by what code, where, when, and that it came to its end."""
-        head, dirty = commit()
         execution = self.sweep.execution
         entry = {
             "started_at": _time(),
@@ -117,12 +117,7 @@ class _Run:
             "overrides": list(overrides),
             "config": self.sweep.to_yaml(),
             "margin": self.sweep.settings.margin,
-            "code_version": code_version(),
-            "commit": head,
-            "dirty": dirty,
-            "versions": versions(),
-            "machine": machine(),
-            "determinism": determinism(),
+            **surroundings(),
         }
         info = self.folder.info() | {
             "sweep_id": self.sweep.id,
@@ -157,6 +152,7 @@ class _Run:
 
     def _train(self, state: State) -> None:
         """The missing starts, then the missing members of the starts that there are."""
+        from sweep.lineage import groups_of
         from sweep.member import bring_member, fail
         from sweep.pools import failed_members
         from sweep.population import train_members
@@ -172,27 +168,31 @@ class _Run:
             able = [member for member in missing if member.start_id not in lost]
             if able and not self.stopping:
                 self.progress.begin(name, len(able))
-                train_members(able, self.sweep, self.made, self.progress.advance, lambda: self.stopping)
+                told, say = self.progress.advance, self.progress.say
+                train_members(groups_of(state.pools, able), self.sweep, self.made, told, lambda: self.stopping, say)
 
     def _evaluate(self, state: State) -> None:
         """Pool by pool, the pairs that have no row, candidates without one, and models that were not looked into."""
+        from sweep.compact import compacting
         from sweep.inside import glance_blocks
         from sweep.launch import Launcher
         from sweep.pairs import pair_blocks
         from sweep.pools import failed_members
 
         failed, place = failed_members(self.folder), {pool.id: index for index, pool in enumerate(state.plan.pools)}
-        rows = self.folder.read("pairs", ["member_a", "member_b"])
-        present = set(zip(rows["member_a"].to_pylist(), rows["member_b"].to_pylist(), strict=True))
+        pairs = self.folder.read("pairs", ["member_a", "member_b"]).columns
+        present = set(zip(*(column.to_pylist() for column in pairs), strict=True))
         blocks: dict[str, Items] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
-        blocks |= glance_blocks(state.plan, self.folder, failed, state.statuses)
-        ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
-        if ordered and not self.stopping:
+        blocks |= glance_blocks(state.plan, self.folder, failed, state.failures)
+        if blocks and not self.stopping:
+            ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
             self.progress.begin("candidates done", state.new)  # pairs and models that are looked into are not counted
-            launcher = Launcher(state.plan, lambda pool: self._weights(pool, failed), self._write, self._tick)
-            launcher.run(ordered, self.made)
+            weights = partial(self._weights, failed)
+            launcher = Launcher(state.plan, weights, self._write, self._tick, self.progress.say)
+            with compacting(self.folder, self.progress.say):
+                launcher.run(ordered, self.made)
 
-    def _weights(self, pool: Pool, failed: Mapping[str, str]) -> PoolWeights:
+    def _weights(self, failed: Mapping[str, str], pool: Pool) -> PoolWeights:
         from sweep.pools import pool_weights
 
         bound = self.sweep.execution.pool_bytes

@@ -9,3 +9,9 @@ class ToldError(Exception):
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.hint = hint
+
+
+def last_line(error: Exception) -> str:
+    """What an error from another process ends with, which is its cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

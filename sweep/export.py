@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from sweep.catalogue import Candidate
 from sweep.files import publish
 from sweep.grid import Choice
-from sweep.plan import Candidate, Plan, PlanError
+from sweep.plan import Plan, PlanError
 from sweep.pools import model_of, stored_bench
 from sweep.provenance import code_version
 from sweep.spec import Sweep

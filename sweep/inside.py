@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 
 from sweep.candidate import Evaluation
+from sweep.catalogue import Candidate, Factors
 from sweep.identity import content_id
 from sweep.layers import correlations, layer_rows
 from sweep.lineage import Pool
 from sweep.outputs import Bench
-from sweep.plan import Candidate, Plan
+from sweep.plan import Plan
 from sweep.protocol import CORRECT_PROTOCOL
 from sweep.store import RunFolder
 from sweep.templates import Reader, template_rows
@@ -40,31 +41,31 @@ def models_of(plan: Plan) -> Iterator[Model]:
     """The members, and the soups of any number of them, correct and unscaled: not the points between two or three."""
     for pool in plan.pools:
         yield from (Model(pool.id, member.id, (member.index,)) for member in pool.members)
-    for each in plan.candidates:
-        method, plain = each.method, each.scaling.name == "none" and each.protocol == CORRECT_PROTOCOL
-        if plain and method.space == "weights" and method.name != "single" and method.entry.arity < 2:
-            yield Model(each.pool_id, each.id, each.subset, each)
+    yield from (Model(each.pool_id, each.id, each.subset, each) for each in plan.candidates.where(_is_looked_into))
+
+
+def _is_looked_into(factors: Factors) -> bool:
+    method, plain = factors.method, factors.scaling.name == "none" and factors.protocol == CORRECT_PROTOCOL
+    return plain and method.space == "weights" and method.name != "single" and method.entry.arity < 2
 
 
 def glance_blocks(
-    plan: Plan, folder: RunFolder, failed: Collection[str], statuses: Mapping[str, str]
+    plan: Plan, folder: RunFolder, failed: Collection[str], failures: Collection[str]
 ) -> dict[str, Glances]:
-    """Blocks of the models with weights that lack rows; `statuses` are those of candidates, by which some failed."""
+    """Blocks of the models that lack rows.
+
+    `failed` are members without weights, `failures` merges that could not be made.
+    """
     tables = plan.sweep.settings.inside or ()
     present = {table: set(folder.read(table, ["model_id"])["model_id"].to_pylist()) for table in tables}
     lost = {(pool.id, member.index) for pool in plan.pools for member in pool.members if member.id in failed}
     blocks: dict[str, Glances] = {}
     for _, group in itertools.groupby(models_of(plan) if tables else (), key=lambda model: model.pool_id):
-        usable = [m for m in group if not any((m.pool_id, i) in lost for i in m.subset) and _worked(m, statuses)]
+        usable = [m for m in group if not any((m.pool_id, i) in lost for i in m.subset) and m.id not in failures]
         todo = [(m, tuple(table for table in tables if m.id not in present[table])) for m in usable]
         for piece in _cut([(model, missing) for model, missing in todo if missing]):
             blocks[content_id("inside", [[model.id, missing] for model, missing in piece])] = piece
     return blocks
-
-
-def _worked(model: Model, statuses: Mapping[str, str]) -> bool:
-    """Whether the model could be made, as far as is known."""
-    return statuses.get(model.id) != "failed"
 
 
 def _cut(work: Glances) -> Iterator[Glances]:

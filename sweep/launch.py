@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sweep.cluster import LaunchError, size_of
+from sweep.errors import last_line
 from sweep.pieces import SQUEEZES, Open, Piece
+from sweep.server import to_stderr
+from sweep.stragglers import Watch
 from sweep.task import Items, Rows, failed_rows
+from sweep.worker import Worker
 
 if TYPE_CHECKING:
     from sweep.data import Dataset
@@ -20,48 +23,9 @@ if TYPE_CHECKING:
     from sweep.lineage import Pool
     from sweep.outputs import PoolWeights
     from sweep.plan import Plan
-    from sweep.spec import Execution
 
 _WINDOW = 2  # calls in flight per actor: the next block is there before the last one is done
 _LOOK = 5.0  # seconds between two looks for nodes that came
-
-
-class Worker:
-    """What an actor does: it holds the bench of one pool at a time."""
-
-    def __init__(
-        self, datasets: Mapping[Choice, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution
-    ) -> None:
-        from sweep.models import steady
-
-        self.datasets, self.sweep, self.metrics, self.execution = datasets, sweep, metrics, execution
-        self.device = steady(execution.threads, execution.gpus_per_worker)
-        self.evaluator: Any = None
-
-    def ready(self) -> None:
-        """Answers once the actor has its place and its libraries."""
-
-    def run(self, pool_id: str, shared: Sequence[Any], work: Items) -> Rows:
-        """Evaluate a piece of a block. Pool and weights come as references in a list, which Ray leaves alone."""
-        import ray
-        import torch
-
-        from sweep.pools import bench_of
-        from sweep.provenance import worker
-        from sweep.task import Evaluator
-
-        if self.evaluator is None or self.evaluator.pool.id != pool_id:
-            self.evaluator = None  # let go of one pool before the next comes
-            pool, weights = ray.get(list(shared))
-            dataset = self.datasets[pool.population.dataset]
-            bench = bench_of(pool, weights, dataset, str(self.device), self.execution.batch)
-            self.evaluator = Evaluator(bench, pool, self.sweep, self.metrics, self.execution.probabilities)
-        try:
-            rows: Rows = self.evaluator.block(work)
-        except torch.AcceleratorError:
-            os._exit(1)  # the device is of no use to this process any more; another one finds who is to blame
-        rows.cost |= worker()
-        return rows
 
 
 class Launcher:
@@ -73,13 +37,16 @@ class Launcher:
         weights: Callable[[Pool], PoolWeights],
         sink: Callable[[str, Pool, Rows, int], None],
         stopping: Callable[[], bool],
+        say: Callable[[str], None] = to_stderr,
     ) -> None:
-        self.plan, self.weights, self.sink, self.stopping = plan, weights, sink, stopping
+        self.plan, self.weights, self.sink, self.stopping, self.say = plan, weights, sink, stopping, say
         self.execution = plan.sweep.execution
+        self.watch = Watch(self.execution.patience)
         self.queue: deque[Piece] = deque()
         self.open: dict[str, Open] = {}
         self.starting: dict[Any, Any] = {}  # reference of `ready` -> actor that has no place yet
         self.actors: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
+        self.places: dict[Any, str] = {}  # actor -> its process and host
         self.flying: dict[Any, tuple[Any, Piece]] = {}  # reference -> (actor, piece)
         self.shared: dict[str, list[Any]] = {}  # pool -> references to it and its weights, while it has open blocks
         self.left: Counter[str] = Counter()  # pool -> open blocks
@@ -89,6 +56,7 @@ class Launcher:
     def run(self, blocks: Mapping[str, Items], datasets: Mapping[Choice, Dataset]) -> None:
         """Evaluate all blocks; once `stopping` says so, those that run are finished and no more begun.
 
+        What takes a worker far too long runs also where a worker has nothing else to do, and the first to end counts.
         Raises LaunchError where no worker can be started.
         """
         import ray
@@ -98,21 +66,25 @@ class Launcher:
             self.queue.append(Piece(name, pool, work))
             self.open[name] = Open(pool)
             self.left[pool.id] += 1
-        execution = self.execution
-        arguments = (ray.put(dict(datasets)), self.plan.sweep.name, self.plan.sweep.metrics, execution)
-        remote: Any = ray.remote(num_cpus=execution.threads, num_gpus=execution.gpus_per_worker)(Worker)
+        arguments = (ray.put(dict(datasets)), self.plan.sweep.name, self.plan.sweep.metrics, self.execution)
+        remote: Any = ray.remote(num_cpus=self.execution.threads, num_gpus=self.execution.gpus_per_worker)(Worker)
         self.new_actor = partial(remote.remote, *arguments)
         try:
-            while self.open and (self.flying or not self.stopping()):
+            while self.open and (self._is_worth_waiting() or not self.stopping()):
                 self._turn()
         finally:
             for actor in [*self.actors, *self.starting.values()]:
                 ray.kill(actor)
 
+    def _is_worth_waiting(self) -> bool:
+        """Whether a worker is at something, and not for too long."""
+        return any(not self.watch.is_late(actor) for actor, _ in self.flying.values())
+
     def _turn(self) -> None:
         """Hand out what there is room for, and take what has come back."""
         import ray
 
+        self._look_for_stragglers()
         if not self.stopping():
             self._grow()
             self._fill()
@@ -145,11 +117,11 @@ class Launcher:
 
         actor = self.starting.pop(reference)
         try:
-            ray.get(reference)
+            self.places[actor] = ray.get(reference)
         except ray.exceptions.RayError as error:
             self.stillborn += 1
             if self.stillborn > self.execution.retries and not self.actors:
-                raise LaunchError(f"no worker can be started: {_reason(error)}", "sweep doctor tells more") from None
+                raise LaunchError(f"no worker can be started: {last_line(error)}", "sweep doctor tells more") from None
             self._start()
             return
         self.stillborn = 0
@@ -158,7 +130,7 @@ class Launcher:
     def _fill(self) -> None:
         """Give pieces to actors that have room; a piece that failed before flies alone."""
         for actor, calls in self.actors.items():
-            while self.queue and len(calls) < _WINDOW:
+            while self.queue and len(calls) < _WINDOW and not self.watch.is_late(actor):
                 suspect = self.queue[0].attempts > 0
                 if calls and (suspect or self.flying[calls[-1]][1].attempts > 0):
                     break
@@ -167,7 +139,22 @@ class Launcher:
     def _push(self, actor: Any, piece: Piece) -> None:
         reference = actor.run.remote(piece.pool.id, self._share(piece.pool), piece.work)
         self.flying[reference] = (actor, piece)
+        if not self.actors[actor]:
+            self.watch.begin(actor)
         self.actors[actor].append(reference)
+
+    def _look_for_stragglers(self) -> None:
+        """Tell of workers that may hang; what they are at is for the others, too, once these have nothing to do."""
+        for actor, while_ in self.watch.news():
+            then = "its blocks run on idle workers, too, and begin anew if it is killed"
+            self.say(f"{self.places[actor]} has been at one block for {while_} and may hang: {then}")
+        if self.queue or all(self.actors.values()):
+            return
+        for actor, piece in self.flying.values():
+            if not (piece.done or piece.twice) and self.watch.is_late(actor):
+                piece.twice = True
+                self.open[piece.block].attempts += 1
+                self.queue.append(piece)
 
     def _share(self, pool: Pool) -> list[Any]:
         """The pool and its weights in the object store, from the driver, so that they outlive any worker."""
@@ -182,23 +169,41 @@ class Launcher:
         import ray
 
         actor, piece = self.flying.pop(reference)
-        if actor in self.actors:
-            self.actors[actor].remove(reference)
+        self._settle(actor, reference)
         try:
             self._done(piece, ray.get(reference))
         except ray.exceptions.RayTaskError as error:
-            self._retry(piece, _reason(error))
+            self._failed(piece, self._retry, last_line(error))
         except ray.exceptions.OutOfMemoryError as error:
             self._replace(actor)
-            self._squeeze(piece, f"its worker was killed for want of memory: {str(error).splitlines()[0]}")
+            cause = f"its worker was killed for want of memory: {str(error).splitlines()[0]}"
+            self._failed(piece, self._squeeze, cause)
         except ray.exceptions.RayError as error:  # the worker, its node, or what it gave back is lost
             self._replace(actor)
-            self._retry(piece, f"its worker died: {_reason(error)}")
+            self._failed(piece, self._retry, f"its worker died: {last_line(error)}")
+
+    def _settle(self, actor: Any, reference: Any) -> None:
+        """A call of an actor has ended, and the next one begins."""
+        if reference in (calls := self.actors.get(actor, [])):
+            calls.remove(reference)
+            self.watch.end(actor)
+            if calls:
+                self.watch.begin(actor)
+
+    def _failed(self, piece: Piece, then: Callable[[Piece, str], None], cause: str) -> None:
+        """See to a piece that went wrong, unless it is done already or another worker has it, too."""
+        others = (*self.queue, *(other for _, other in self.flying.values()))
+        if any(other is piece for other in others):
+            piece.attempts += 1
+            piece.twice = piece.attempts > self.execution.retries  # else a third worker may have it
+        elif not piece.done:
+            then(piece, cause)
 
     def _replace(self, actor: Any) -> None:
         import ray
 
         if self.actors.pop(actor, None) is not None:
+            self.watch.forget(actor)
             ray.kill(actor)
             self._start()
 
@@ -228,7 +233,12 @@ class Launcher:
         self.queue.extendleft(reversed(parts))
 
     def _done(self, piece: Piece, rows: Rows) -> None:
-        """Add a piece's rows to its block, and hand over the block once it is whole."""
+        """Add a piece's rows to its block, and hand over the block once it is whole; once for each piece."""
+        if piece.done:
+            return
+        piece.done = True
+        if piece.twice:
+            self.queue = deque(other for other in self.queue if other is not piece)
         block = self.open[piece.block]
         block.rows.extend(rows)
         block.pieces -= 1
@@ -238,9 +248,3 @@ class Launcher:
             if not self.left[piece.pool.id]:
                 self.shared.pop(piece.pool.id, None)
             self.sink(piece.block, block.pool, block.rows, block.attempts + 1)
-
-
-def _reason(error: Exception) -> str:
-    """The last line of what Ray says, which is the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.document import ConfigError
@@ -44,6 +44,19 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Members of one pool that are trained at once, and those of them that are missing."""
+
+    members: tuple[Member, ...]
+    missing: tuple[Member, ...]
+
+    @property
+    def id(self) -> str:
+        """That of the last member: rows are written in order, so there is one for it when the group is done."""
+        return self.members[-1].id
+
+
+@dataclass(frozen=True)
 class Pool:
     """One replicate of a population: only its members are merged with one another."""
 
@@ -79,7 +92,7 @@ def _refuse_twins(pools: Sequence[Pool], sweep: Sweep) -> None:
 def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
     """The pools of a population that is trained here; number and size stay out of ids, so that either can grow."""
     about = {"fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
-    correct = population.correct or population
+    correct = _one_by_one(population.correct or population)
     for index in range(population.pools):
         pool_id = content_id("pool", {**population.content, **about, "pool": index})
         root = content_id("pool", {**correct.content, **about, "pool": index})
@@ -87,6 +100,23 @@ def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator
         places = range(population.members)
         members = tuple(_member(population, (pool_id, root), index, place, start) for place in places)
         yield Pool(pool_id, population, index, start, members)
+
+
+def _one_by_one(population: Population) -> Population:
+    """The population whose members are not trained together: both have the same seeds."""
+    return replace(population, recipe=population.recipe.model_copy(update={"together": 1}))
+
+
+def groups_of(pools: Sequence[Pool], missing: Collection[Member]) -> list[Group]:
+    """The groups of missing starts and members, by places alone: nobody's group depends on what is done already."""
+    wanted, found = {member.id for member in missing}, []
+    for pool in pools:
+        size = pool.population.recipe.together
+        each = [pool.members[first : first + size] for first in range(0, len(pool.members), size)]
+        for members in [(pool.start,), *each] if pool.start else each:
+            if lacking := tuple(member for member in members if member.id in wanted):
+                found.append(Group(members, lacking))
+    return found
 
 
 def _member(population: Population, pool_ids: tuple[str, str], pool: int, index: int, start: Member | None) -> Member:

@@ -1,52 +1,72 @@
-"""One member from plan to record: weights, curve, row. It runs anywhere: no Ray here."""
+"""Members from plan to record: weights, curve, row. It runs anywhere: no Ray here."""
 
 from __future__ import annotations
 
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from sweep.checkpoints import CheckpointError, read_checkpoint
+from sweep.course import Epoch, Trained
 from sweep.data import Dataset
 from sweep.evaluate import DeviceSplit, measure, outputs, to_device
 from sweep.files import StoreError, now, replace
 from sweep.identity import canonical
-from sweep.lineage import Member
+from sweep.lineage import Group, Member
 from sweep.models import differences, draw_head, forward_flops, layout_of
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
 from sweep.store import RunFolder
-from sweep.train import Epoch, Trained, labelled, train
+from sweep.together import train_together
+from sweep.train import labelled, train
 
 Row = dict[str, Any]
 
 
-def train_member(
-    member: Member, sweep: str, dataset: Dataset, folder: RunFolder, device: str, *, checkpoint_seconds: float = 30.0
+def train_group(
+    group: Group, sweep: str, dataset: Dataset, folder: RunFolder, device: str, *, checkpoint_seconds: float = 30.0
 ) -> None:
-    """Train a member here and write it down: weights, curve, and last the row that says it is done.
+    """Train a group here and write its missing members down: weights, curve, and last the row that says it is done.
 
-    Any fault of the training is its row's outcome; a lack of memory or storage is raised, for it may pass.
+    Any fault of a training is its row's outcome; a lack of memory or storage is raised, for it may pass.
     """
-    begun, cpu, described = time.perf_counter(), time.process_time(), describe(member, sweep)
-    partial = Partial(folder.weights_file(member.id).with_suffix(".partial"), torch.device(device), checkpoint_seconds)
+    begun, cpu = time.perf_counter(), time.process_time()
+    partial = Partial(folder.weights_file(group.id).with_suffix(".partial"), torch.device(device), checkpoint_seconds)
     try:
-        trained = _trained(member, dataset, folder, torch.device(device), partial)
+        results = _trained(group.members, dataset, folder, torch.device(device), partial)
     except (OSError, StoreError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a user's architecture may raise anything
-        fail(member, sweep, folder, f"{type(error).__name__}: {error}")
-        return
-    digest, size = folder.save_weights(member.id, trained.state)
-    seconds = time.perf_counter() - begun
-    name = "cpu" if device == "cpu" else torch.cuda.get_device_name()
+        results = [error] * len(group.members)
+    count = len(group.members)
+    share = _Share((time.perf_counter() - begun) / count, (time.process_time() - cpu) / count)
+    for member, result in zip(group.members, results, strict=True):
+        if member not in group.missing or folder.part("members", member.id).exists():  # by a process that then died
+            continue
+        if isinstance(result, Exception):
+            fail(member, sweep, folder, f"{type(result).__name__}: {result}")
+        else:
+            _write(member, result, sweep, folder, device, share)
+    partial.file.unlink(missing_ok=True)
+
+
+class _Share(NamedTuple):
+    """What of a training's time is a member's."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def _write(member: Member, trained: Trained, sweep: str, folder: RunFolder, device: str, share: _Share) -> None:
+    """Write a member down."""
+    described, (digest, size) = describe(member, sweep), folder.save_weights(member.id, trained.state)
     row = {
         "n_parameters": trained.n_parameters,
         "forward_flops": trained.forward_flops,
@@ -56,15 +76,15 @@ def train_member(
         "kept_epoch": trained.kept.epoch,
         "validation_accuracy": trained.kept.validation_accuracy,
         "validation_cross_entropy": trained.kept.validation_cross_entropy,
-        "train_seconds": seconds,
-        "device": name,
+        "train_seconds": share.seconds,
+        "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(),
         "status": "ok",
     }
     if trained.curve:
         folder.append("curves", member.id, [described | asdict(epoch) for epoch in trained.curve])
-    folder.append("tasks", member.id, [_cost(member, seconds, time.process_time() - cpu)])
+    task = {"task_id": member.id, "kind": "member", "pool_id": member.pool_id, "rows": 1}
+    folder.append("tasks", member.id, [task | share._asdict() | worker()])
     folder.append("members", member.id, [described | row])
-    partial.file.unlink(missing_ok=True)
 
 
 def bring_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder) -> None:
@@ -119,20 +139,32 @@ class Partial:
             self.kept = time.monotonic()
 
 
-def _trained(member: Member, dataset: Dataset, folder: RunFolder, device: torch.device, partial: Partial) -> Trained:
-    """The member's weights, from its pool's start where there is one."""
-    model, recipe, epochs = new_model(member, dataset), member.population.recipe, member.epochs
+def _trained(
+    members: Sequence[Member], dataset: Dataset, folder: RunFolder, device: torch.device, partial: Partial
+) -> Sequence[Trained | Exception]:
+    """The weights of members that are trained at once, or why one has none; `partial` is where they go on from."""
+    recipe, epochs = members[0].population.recipe, members[0].epochs
+    models = [_begun(member, dataset, folder).to(device) for member in members]
+    names = ("train", "validation") if epochs else ("validation",)
+    splits = {name: to_device(dataset, name, device) for name in names}
+    if not epochs:
+        return [_untrained(model, splits["validation"]) for model in models]
+    splits["train"] = labelled(splits["train"], recipe, members[0].pool_id)
+    seeds = [member.order_seed for member in members]
+    if len(models) == 1:
+        return [train(models[0], splits, recipe, seeds[0], epochs=epochs, memory=partial)]
+    return train_together(models, splits, recipe, seeds, epochs=epochs, memory=partial)
+
+
+def _begun(member: Member, dataset: Dataset, folder: RunFolder) -> nn.Module:
+    """The model that a member begins as: from its pool's start where there is one."""
+    model = new_model(member, dataset)
     if member.start_id:
         digest = folder.digests().get(member.start_id)
         model.load_state_dict(folder.load_weights(member.start_id, digest))
         if member.population.own_heads:
             draw_head(model, len(dataset.classes), member.init_seed)
-    names = ("train", "validation") if epochs else ("validation",)
-    splits = {name: to_device(dataset, name, device) for name in names}
-    if not epochs:
-        return _untrained(model.to(device), splits["validation"])
-    splits["train"] = labelled(splits["train"], recipe, member.pool_id)
-    return train(model.to(device), splits, recipe, member.order_seed, epochs=epochs, memory=partial)
+    return model
 
 
 def _untrained(model: nn.Module, validation: DeviceSplit) -> Trained:
@@ -173,9 +205,3 @@ def describe(member: Member, sweep: str) -> Row:
         "created_at": now(),
         "code_version": code_version(),
     }
-
-
-def _cost(member: Member, seconds: float, cpu_seconds: float) -> Row:
-    """What the training cost."""
-    task = {"task_id": member.id, "kind": "member", "pool_id": member.pool_id, "rows": 1}
-    return task | {"seconds": seconds, "cpu_seconds": cpu_seconds} | worker()

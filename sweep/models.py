@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -133,7 +134,7 @@ def to_state(row: Tensor, layout: Layout, counters: Mapping[str, Tensor]) -> dic
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Torch's global generators seeded inside and as before outside: initialisation and dropout know no other."""
-    devices = range(torch.cuda.device_count())
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # asking for a state begins it
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
@@ -183,6 +184,13 @@ def _keep_pages() -> None:
         libc.mallopt(mmap_threshold, 1 << 30)
 
 
+def _in_order() -> None:
+    """Let a GPU add up in one order where torch knows how; on a CPU it does so anyway, by other kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is asked for
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def steady(threads: int, gpus: float) -> torch.device:
     """The device of a worker with that many GPUs, and torch so set that it gives the same bits again.
 
@@ -194,4 +202,6 @@ def steady(threads: int, gpus: float) -> torch.device:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if gpus and not torch.cuda.is_available():
         raise RuntimeError(f"{gpus:g} GPU asked for, and torch {torch.__version__} sees none: is it a CUDA build?")
+    if gpus:
+        _in_order()
     return torch.device("cuda" if gpus else "cpu")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from sweep.data import DataError
 from sweep.facts import Facts, facts_of
 from sweep.grid import Choice
@@ -39,11 +41,10 @@ def _network(population: Population, facts: Facts) -> dict[str, Any]:
 
 def _evaluated(state: State, facts: Mapping[str, Facts]) -> float:
     """About how many images the open candidates push through networks."""
-    images = 0.0
-    for candidate, splits in (each for work in state.blocks.values() for each in work):
-        examples = facts[state.plan.pool_of[candidate.pool_id].population.name].examples
-        images += candidate.cost * sum(examples[split] for split in splits)
-    return images
+    todo, examples = state.todo, {pool.id: facts[pool.population.name].examples for pool in state.pools}
+    passes = todo.candidates.costs[:, None] * todo.lacking
+    images = todo.candidates.of_factors(lambda each: [examples[each.pool_id][split] for split in todo.splits], np.int64)
+    return float((passes * images).sum())
 
 
 def paper_text(found: Mapping[str, Any]) -> list[str]:

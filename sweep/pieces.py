@@ -16,6 +16,7 @@ class Piece:
     """A block, or a part of one.
 
     `attempts` counts how often its worker was lost, `squeezes` how often it was made smaller for want of memory.
+    `twice` says that a second worker has it, too, for the first one may hang; `done` that its rows are there.
     """
 
     block: str
@@ -23,6 +24,8 @@ class Piece:
     work: Items
     attempts: int = 0
     squeezes: int = 0
+    twice: bool = False
+    done: bool = False
 
     def parts(self, size: int) -> list[Piece]:
         """Pieces of that size, each of which flies alone."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
+
+from sweep.catalogue import NOTHING_KNOWN, Candidate, Catalogue, Factors, Known, digits_of
 from sweep.errors import ToldError
 from sweep.grid import Choice
-from sweep.identity import canonical, content_id
+from sweep.identity import canonical, content_id, content_ids, escaped
 from sweep.lineage import Member, Pool, pools_of
 from sweep.protocol import CORRECT_PROTOCOL, Protocol
 from sweep.retrained import is_of
@@ -25,32 +27,8 @@ _UNALIGNED, _UNREPAIRED = Choice("alignments", "none", {}), Choice("repairs", "n
 _SINGLE = Choice("methods", "single", {})
 
 
-class Candidate(NamedTuple):
-    """One thing to evaluate: subset × alignment × method × scaling × repair × protocol. Many, hence a tuple."""
-
-    id: str
-    pool_id: str
-    subset: tuple[int, ...]
-    method: Choice
-    alignment: Choice
-    scaling: Choice
-    repair: Choice
-    block: str = ""
-    protocol: Protocol = CORRECT_PROTOCOL
-
-    @property
-    def cost(self) -> float:
-        """About how many passes over a split it takes; averaged outputs cost next to nothing."""
-        search = ("score" in self.method.entry.needs) * 2 * len(self.subset)
-        return search + (1.0 if self.method.space == "weights" else 0.02)
-
-
 class PlanError(ToldError):
     """Something that is asked of a plan and is not in it."""
-
-
-Work = Sequence[tuple[Candidate, Sequence[str]]]
-"""Candidates, each with the splits that it has no row for yet."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +37,11 @@ class Plan:
 
     sweep: Sweep
     pools: tuple[Pool, ...]
-    candidates: tuple[Candidate, ...]
+    candidates: Catalogue
 
     def candidate(self, prefix: str) -> Candidate:
         """The candidate whose id begins so. Raises PlanError where there is none, or more than one."""
-        fitting = [candidate for candidate in self.candidates if candidate.id.startswith(prefix)]
+        fitting = self.candidates.beginning(prefix)
         if len(fitting) != 1:
             what = f"{len(fitting)} candidates begin with {prefix!r}"
             raise PlanError(what, 'sweep sql RUN "select candidate_id, method from candidates limit 5" shows some')
@@ -89,13 +67,10 @@ class Plan:
         """pool_id -> pool."""
         return {pool.id: pool for pool in self.pools}
 
-    @cached_property
-    def blocks(self) -> dict[str, list[Candidate]]:
+    @property
+    def blocks(self) -> dict[str, Catalogue]:
         """block_id -> its candidates, in order."""
-        blocks: dict[str, list[Candidate]] = {}
-        for candidate in self.candidates:
-            blocks.setdefault(candidate.block, []).append(candidate)
-        return blocks
+        return {name: self.candidates.take(own) for name, own in self.candidates.by_block().items()}
 
 
 def plan_key(sweep: Sweep, pools: Sequence[Pool]) -> str:
@@ -105,46 +80,52 @@ def plan_key(sweep: Sweep, pools: Sequence[Pool]) -> str:
 
 
 def make_plan(
-    sweep: Sweep, fingerprints: Mapping[Choice | Path, str] | None = None, known: Mapping[str, str] | None = None
+    sweep: Sweep, fingerprints: Mapping[Choice | Path, str] | None = None, known: Known = NOTHING_KNOWN
 ) -> Plan:
     """The plan of a sweep.
 
-    `fingerprints` stands for what lies in the files of data sets and of models from elsewhere; `known` maps candidates
-    that were planned before to their blocks, which they keep.
+    `fingerprints` stands for what lies in the files of data sets and of models from elsewhere; `known` are candidates
+    that were planned before, which keep their blocks.
     """
     pools = pools_of(sweep, fingerprints or {})
-    candidates = [c for pool in pools for c in _assign(_unique(pool, sweep), sweep.execution.block, known or {})]
-    return Plan(sweep, pools, tuple(candidates))
+    drawn = [_drawn(pool, sweep) for pool in pools]
+    candidates = _assigned(_joined(drawn), [len(each) for each in drawn], sweep.execution.block, known)
+    return Plan(sweep, pools, candidates)
 
 
-def _unique(pool: Pool, sweep: Sweep) -> Iterator[Candidate]:
-    """The candidates of all grids, each once."""
-    seen: set[str] = set()
-    for candidate in itertools.chain.from_iterable(_candidates(pool, grid) for grid in sweep.grids):
-        if candidate.id not in seen:
-            seen.add(candidate.id)
-            yield candidate
+def _drawn(pool: Pool, sweep: Sweep) -> Catalogue:
+    """The candidates of all grids, each once, without blocks."""
+    members = [canonical(member.id) for member in pool.members]
+    factors, ids = list[Factors](), bytearray()
+    for grid in sweep.grids:
+        written = dict[int, list[bytes]]()  # by arity: the members of each subset as they stand in ids
+        for each in _factors(pool, grid):
+            arity = each.method.entry.arity
+            if arity not in written:
+                written[arity] = [escaped(",".join(members[index] for index in subset)) for subset in each.subsets]
+            ids += _candidate_ids(each, written[arity])
+            factors.append(each)
+    counts = [len(each.subsets) for each in factors]
+    columns = np.frombuffer(bytes(ids), "S16"), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    places = np.concatenate([np.zeros(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
+    everything = Catalogue(factors, [], *columns, places, np.full(len(places), -1, np.int32))
+    return everything.take(np.sort(np.unique(everything.ids, return_index=True)[1]))
 
 
-def _candidates(pool: Pool, grid: Grid) -> Iterator[Candidate]:
-    """A grid's candidates: by scaling, then method, then subset, so that kept outputs serve their neighbours."""
-    ids = [canonical(member.id) for member in pool.members]
-    groups = subsets(grid.subsets, pool.index, len(ids))
+def _factors(pool: Pool, grid: Grid) -> Iterator[Factors]:
+    """A grid's combinations of factors: by scaling, then method, so that kept outputs serve their neighbours."""
+    count, population = len(pool.members), pool.population
+    groups = subsets(grid.subsets, pool.index, count)
+    chosen: dict[int, Sequence[tuple[int, ...]]] = {0: groups, 1: [(index,) for index in range(count)]}
+    protocols = [each for each in grid.protocols if is_of(population, each)]
     methods = dict.fromkeys([_SINGLE, *grid.methods])
-    population = pool.population
-    audit = ((each, canonical(each.content)) for each in grid.protocols if is_of(population, each))
-    factors = itertools.product(audit, grid.scalings, grid.alignments, grid.repairs, methods)
-    for (protocol, told), scaling, alignment, repair, method in factors:
-        if not _meaningful(method, alignment, repair) or not _acting(protocol, population, method, scaling):
-            continue
-        arity = method.entry.arity
-        chosen = [(index,) for index in range(len(ids))] if arity == 1 else groups
-        pieces = [canonical(choice.content) for choice in (alignment, method, repair, scaling)]
-        for subset in chosen:
-            if not arity or len(subset) == arity:
-                members = ",".join(ids[index] for index in subset)
-                name = _candidate_id(members, told, *pieces)
-                yield Candidate(name, pool.id, subset, method, alignment, scaling, repair, protocol=protocol)
+    factors = itertools.product(protocols, grid.scalings, grid.alignments, grid.repairs, methods)
+    for protocol, scaling, alignment, repair, method in factors:
+        if _meaningful(method, alignment, repair) and _acting(protocol, population, method, scaling):
+            arity = method.entry.arity
+            if arity not in chosen:
+                chosen[arity] = [subset for subset in groups if len(subset) == arity]
+            yield Factors(pool.id, chosen[arity], method, alignment, scaling, repair, protocol)
 
 
 def _meaningful(method: Choice, alignment: Choice, repair: Choice) -> bool:
@@ -160,30 +141,42 @@ def _acting(protocol: Protocol, population: Population, method: Choice, scaling:
     return protocol == CORRECT_PROTOCOL or population.correct is not None or protocol.acts(method, scaling)
 
 
-def _candidate_id(members: str, protocol: str, alignment: str, method: str, repair: str, scaling: str) -> str:
-    """The id over canonical JSON, whose pieces are given as text: there are many candidates of few pieces."""
-    head = f'"alignment":{alignment},"members":[{members}],"method":{method},"protocol":{protocol},"repair":{repair}'
-    return content_id("candidate", f'{{{head},"scaling":{scaling},"version":{EVALUATION_VERSION}}}')
+def _candidate_ids(factors: Factors, members: Iterable[bytes]) -> bytes:
+    """The ids over canonical JSON, 16 bytes each, whose pieces are given as text: many candidates, few pieces."""
+    choices = (factors.alignment, factors.method, factors.repair, factors.scaling, factors.protocol)
+    alignment, method, repair, scaling, protocol = (canonical(each.content) for each in choices)
+    tail = f'"method":{method},"protocol":{protocol},"repair":{repair},"scaling":{scaling}'
+    before, after = f'{{"alignment":{alignment},"members":[', f'],{tail},"version":{EVALUATION_VERSION}}}'
+    return content_ids("candidate", before, members, after)
 
 
-def _assign(candidates: Iterator[Candidate], limit: int, known: Mapping[str, str]) -> list[Candidate]:
-    """The candidates with their blocks: known ones keep theirs, the others fill new blocks of about `limit` passes."""
-    done: list[Candidate] = []
-    group: list[Candidate] = []
-    cost = 0.0
-    for candidate in candidates:
-        if candidate.id in known:
-            done.append(candidate._replace(block=known[candidate.id]))
-            continue
-        group.append(candidate)
-        cost += candidate.cost
-        if cost >= limit:
-            done += _block(group)
-            group, cost = [], 0.0
-    return done + _block(group)
+def _joined(pools: Sequence[Catalogue]) -> Catalogue:
+    """The candidates of all pools, one after another."""
+    factors = [each for pool in pools for each in pool.factors]
+    begins = np.cumsum([0, *(len(pool.factors) for pool in pools)], dtype=np.int32)
+    shifted = [pool.factor + begin for pool, begin in zip(pools, begins, strict=False)]
+    ids, place, block = (np.concatenate([getattr(each, name) for each in pools]) for name in ("ids", "place", "block"))
+    return Catalogue(factors, [], ids, np.concatenate(shifted), place, block)
 
 
-def _block(group: Sequence[Candidate]) -> list[Candidate]:
-    """A block named by what it holds."""
-    name = content_id("block", [candidate.id for candidate in group])
-    return [candidate._replace(block=name) for candidate in group]
+def _assigned(candidates: Catalogue, counts: Sequence[int], limit: int, known: Known) -> Catalogue:
+    """The candidates with their blocks: known ones keep theirs, the others fill new ones; `counts` are by pool."""
+    block, names, costs, start = known.find(candidates.ids), list(known.blocks), candidates.costs, 0
+    for count in counts:
+        new = np.flatnonzero(block[start : start + count] < 0) + start
+        start += count
+        digits = digits_of(candidates.ids[new])
+        for own in _groups(costs[new].tolist(), limit):
+            block[new[own]] = len(names)
+            names.append(content_id("block", digits[own].astype(str).tolist()))
+    return replace(candidates, blocks=names, block=block)
+
+
+def _groups(costs: Sequence[float], limit: int) -> Iterator[slice]:
+    """Neighbours that together cost `limit` or a little more, the last ones less."""
+    start, cost = 0, 0.0
+    for stop, each in enumerate(costs, 1):
+        cost += each
+        if cost >= limit or stop == len(costs):
+            yield slice(start, stop)
+            start, cost = stop, 0.0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sweep.candidate import Evaluation
+from sweep.catalogue import Candidate
 from sweep.data import IN_MEMORY, Dataset
 from sweep.files import StoreError
 from sweep.grid import Choice
@@ -16,7 +17,6 @@ from sweep.identity import content_id
 from sweep.lineage import Member, Pool
 from sweep.models import build, differences, layout_of, to_state
 from sweep.outputs import Bench, PoolWeights
-from sweep.plan import Candidate
 from sweep.spec import Sweep
 from sweep.stacked import Stack
 from sweep.store import RunFolder

@@ -14,6 +14,7 @@ from sweep.grid import Choice
 from sweep.models import differences, layout_of
 from sweep.pools import dataset_of
 from sweep.spec import Population, Sweep
+from sweep.together import attempt
 from sweep.weights import Layout
 
 
@@ -79,11 +80,24 @@ def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[Key
             hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {dataset.size} here"
             yield (*population.path, "architecture"), f"cannot build {population.architecture.name}: {error}", hint
             continue
+        yield from _inseparable(population, dataset)
         if population.on_bad_member == "stop":
             yield from _unusable(population, layout)
         for grid in sweep.grids:
             for misfit in _unfit(grid.scalings, layout):
                 yield (*grid.path, "scalings"), f"{misfit} in {population.architecture.name}", ""
+
+
+def _inseparable(population: Population, dataset: Dataset) -> Iterator[tuple[KeyPath, str, str]]:
+    """Why members of a population cannot be trained together where that is asked."""
+    architecture, shape = population.architecture, (len(dataset.classes), dataset.channels, dataset.size)
+    if population.recipe.together == 1:
+        return
+    try:
+        attempt(lambda: architecture.entry.function(*shape, **architecture.settings), population.recipe, shape)
+    except Exception as error:  # vmap tells with errors of many kinds what it cannot do
+        what = f"`{architecture.name}` cannot be trained so: {str(error).partition('. ')[0]}"
+        yield (*population.path, "train", "together"), what, "together: 1"
 
 
 def _unfit(scalings: Sequence[Choice], layout: Layout) -> Iterator[ValueError]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from types import TracebackType
 from typing import Any
 
 _QUIET_SECONDS = 30.0
+_LEAP = 60.0  # seconds: less is an adjustment
+_STANDSTILL = "Ray goes by it and may stand still; if so, press Ctrl-C twice, and the same command goes on"
 
 
 @dataclass
@@ -55,6 +58,19 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+class Wall:
+    """The clock on the wall, which people may set: our own work goes by another one, that of Ray does not."""
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        self.wall, self.steady = wall, steady
+        self.ahead = wall() - steady()
+
+    def set_back(self) -> float:
+        """Seconds by which it was set back since the last look."""
+        before, self.ahead = self.ahead, self.wall() - self.steady()
+        return before - self.ahead
+
+
 class Progress:
     """Shows stages while they run; `log` is a file that keeps every line."""
 
@@ -67,6 +83,7 @@ class Progress:
         self.task: Any = None
         self.stage: Stage | None = None
         self.told = time.monotonic()
+        self.wall = Wall()
 
     def __enter__(self) -> Progress:
         return self
@@ -100,7 +117,9 @@ class Progress:
             self.task = self.live.add_task(str(self.stage), total=total)
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
-        """Count what was done."""
+        """Count what was done. Called at least every second while something runs, it also tells of a clock set back."""
+        if (back := self.wall.set_back()) > _LEAP:
+            self.say(f"the clock was set back by {clock(back)}: {_STANDSTILL}")
         if self.stage is None:
             return
         self.stage.done += done

@@ -54,10 +54,21 @@ class Recipe(BaseModel):
     compile: bool = False
     """Let torch.compile make the training step: a minute at first, faster after; other last bits."""
 
+    together: Count = 1
+    """Members of a pool that are trained at once, as one stack of weights: faster on a GPU, other last bits."""
+
     @model_validator(mode="after")
     def _schedule_fits(self) -> Recipe:
         if (self.schedule == "multistep") != bool(self.milestones):
             raise ValueError("`milestones` and `schedule: multistep` go together")
         if self.warmup > self.epochs:
             raise ValueError("`warmup` is longer than the training")
+        return self
+
+    @model_validator(mode="after")
+    def _stacks(self) -> Recipe:
+        asked = {"channels_last": self.channels_last, "compile": self.compile, "bfloat16": self.precision == "bfloat16"}
+        if self.together > 1 and any(asked.values()):
+            other = next(key for key, wanted in asked.items() if wanted)
+            raise ValueError(f"`together: {self.together}` and `{other}` do not go together")
         return self

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 _LOCAL = "sqlite:///"
+_WHO = "401, it does not know you: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -37,7 +38,9 @@ def ui_command(uri: str) -> str:
     """What opens MLflow's page: a command on this machine only, or the address of a server."""
     if is_server(uri):
         return uri
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --workers 1"
+    return (
+        f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --workers 1"
+    )
 
 
 def artifact_place(uri: str, storage: Path) -> str | None:
@@ -47,7 +50,9 @@ def artifact_place(uri: str, storage: Path) -> str | None:
 
 def explained(uri: str, error: Exception) -> str:
     """What is wrong with the place, in one line and without the password in its address."""
-    line = f"MLflow at {uri} cannot be used ({type(error).__name__}: {error}"
+    status = getattr(error, "get_http_status_code", lambda: None)()
+    cause = _WHO if status == 401 else f"{type(error).__name__}: {error}"
+    line = f"MLflow at {uri} cannot be used ({cause}"
     return " ".join(re.sub(r"//[^/@\s]*@", "//", line).split())[:300] + ")"
 
 

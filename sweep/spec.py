@@ -56,9 +56,8 @@ class Execution(BaseModel):
     retries: Annotated[int, Ge(0)] = 2
     checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
     address: str | None = None
-    probabilities: bool = (
-        False  # rows also keep log-probabilities, 2 bytes per example and class: calibration needs them
-    )
+    patience: Annotated[float, Gt(0)] = 60.0  # seconds up to which no block and no training takes too long
+    probabilities: bool = False  # rows also keep log-probabilities, 2 bytes per example and class, for calibration
     mlflow: bool = True
     best: Annotated[int, Ge(0), Le(100)] = 3
 

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from sweep.catalogue import NOTHING_KNOWN, Ids, Known, digits_of, ids_of
 from sweep.files import StoreError, replace
-from sweep.plan import Plan, Work
+from sweep.plan import Plan
 from sweep.store import RunFolder
 
 _KEY = b"plan"
@@ -45,18 +47,28 @@ def earlier(folder: RunFolder) -> pa.Table | None:
         raise StoreError(f"cannot read {file}: {error}", hint) from None
 
 
+def columns_of(plan: Plan) -> pa.Table:
+    """The candidates that are planned now, as `plan.parquet` holds them."""
+    rows = plan.candidates
+    columns = {
+        "candidate_id": text_of(rows.ids),
+        "block_id": pa.array(rows.blocks, pa.string()).take(pa.array(rows.block)),
+        "pool_id": pa.array([each.pool_id for each in rows.factors], pa.string()).take(pa.array(rows.factor)),
+        "method": pa.array([each.method.name for each in rows.factors], pa.string()).take(pa.array(rows.factor)),
+    }
+    return pa.table(columns | {"planned": pa.array(np.ones(len(rows), dtype=bool))})
+
+
+def known_of(before: pa.Table | None) -> Known:
+    """What was planned before, with its blocks."""
+    if before is None:
+        return NOTHING_KNOWN
+    return Known.of(ids_of(before["candidate_id"].to_pylist()), before["block_id"].to_numpy())
+
+
 def write_plan(folder: RunFolder, plan: Plan) -> None:
     """Write what is planned now, with its key; what was planned before stays, marked so."""
-    ids, blocks, pools, methods = (
-        [each.id for each in plan.candidates],
-        [each.block for each in plan.candidates],
-        [each.pool_id for each in plan.candidates],
-        [each.method.name for each in plan.candidates],
-    )
-    columns = {"candidate_id": ids, "block_id": blocks, "pool_id": pools, "method": methods}
-    rows = pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
-    rows = rows.append_column("planned", pa.array(np.ones(len(rows), dtype=bool)))
-    before = earlier(folder)
+    rows, before = columns_of(plan), earlier(folder)
     if before is not None:
         gone = before.filter(pc.invert(pc.is_in(before["candidate_id"], rows["candidate_id"])))
         gone = gone.drop_columns("planned").append_column("planned", pa.array(np.zeros(len(gone), dtype=bool)))
@@ -66,40 +78,48 @@ def write_plan(folder: RunFolder, plan: Plan) -> None:
     replace(folder.path / "plan.parquet", sink.getvalue().to_pybytes())
 
 
-def standing(folder: RunFolder, key: str, splits: Sequence[str]) -> Standing | None:
-    """The counts, where the plan in the folder is the one with this key; None where it has to be made first."""
+def current(folder: RunFolder, key: str) -> pa.Table | None:
+    """What is planned, where the plan in the folder is the one with this key; None where it has to be made first."""
     plan = earlier(folder)
     if plan is None or (plan.schema.metadata or {}).get(_KEY) != key.encode():
         return None
-    if not pc.all(plan["planned"]).as_py():
-        plan = plan.filter(plan["planned"])
-    rows = folder.read("candidates", ["candidate_id", "split", "status"])
-    ids, open_, left = plan["candidate_id"], np.zeros(len(plan), dtype=bool), Counter[tuple[str, str, str]]()
-    for split in splits:
-        there = rows["candidate_id"].filter(pc.equal(rows["split"], split))
-        lacking = ~_among(ids, there)
-        open_ |= lacking
-        counts = plan.filter(pa.array(lacking)).group_by(["pool_id", "method"]).aggregate([([], "count_all")])
+    return plan if pc.all(plan["planned"]).as_py() else plan.filter(plan["planned"])
+
+
+def lacking(rows: pa.Table, ids: pa.Array | pa.ChunkedArray, splits: Sequence[str]) -> NDArray[np.bool_]:
+    """(candidates, splits): which have no row yet."""
+    return np.stack([~_among(ids, rows["candidate_id"].filter(pc.equal(rows["split"], one))) for one in splits], axis=1)
+
+
+def standing(rows: pa.Table, plan: pa.Table, splits: Sequence[str]) -> Standing:
+    """The counts of what is planned, by the id, split and status of the rows that are there."""
+    ids, without = plan["candidate_id"], lacking(rows, plan["candidate_id"], splits)
+    left = Counter[tuple[str, str, str]]()
+    for split, of_split in zip(splits, without.T, strict=True):
+        counts = plan.filter(pa.array(of_split)).group_by(["pool_id", "method"]).aggregate([([], "count_all")])
         for each in counts.to_pylist():
             left[each["pool_id"], each["method"], split] = each["count_all"]
-    failed = _among(ids, rows["candidate_id"].filter(pc.equal(rows["status"], "failed")))
-    blocks = plan["block_id"].filter(pa.array(open_))
+    is_open = without.any(axis=1)
+    failed = _among(ids, failures(rows))
+    blocks = pc.count_distinct(plan["block_id"].filter(pa.array(is_open))).as_py()
     methods = {each["values"]: each["counts"] for each in pc.value_counts(plan["method"]).to_pylist()}
-    return Standing(len(plan), int(open_.sum()), int(failed.sum()), pc.count_distinct(blocks).as_py(), methods, left)
+    return Standing(len(plan), int(is_open.sum()), int(failed.sum()), blocks, methods, left)
 
 
-def counted(plan: Plan, open_: Mapping[str, Work], statuses: Mapping[str, str]) -> Standing:
-    """The counts of a plan that was made, and of what of its blocks is open."""
-    todo = [(candidate, splits) for work in open_.values() for candidate, splits in work]
-    left = Counter((candidate.pool_id, candidate.method.name, split) for candidate, splits in todo for split in splits)
-    failed = sum(statuses.get(candidate.id) == "failed" for candidate in plan.candidates)
-    methods = Counter(candidate.method.name for candidate in plan.candidates)
-    return Standing(len(plan.candidates), len(todo), failed, len(open_), methods, left)
+def failures(rows: pa.Table) -> pa.ChunkedArray:
+    """The ids of candidates with a row that says failed."""
+    return rows["candidate_id"].filter(pc.equal(rows["status"], "failed"))
 
 
-def _among(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def text_of(ids: Ids) -> pa.Array:
+    """Ids as people see them."""
+    digits = digits_of(ids)
+    ends = np.arange(len(ids) + 1, dtype=np.int32) * digits.itemsize
+    return pa.Array.from_buffers(pa.string(), len(ids), [None, pa.py_buffer(ends), pa.py_buffer(digits)])
+
+
+def _among(ids: pa.Array | pa.ChunkedArray, others: pa.ChunkedArray) -> NDArray[np.bool_]:
     """Which of the ids are among others."""
     if not len(others):
         return np.zeros(len(ids), dtype=bool)
-    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = pc.is_in(ids, others.combine_chunks()).to_numpy()
-    return found
+    return np.asarray(pc.is_in(ids, others.combine_chunks()))

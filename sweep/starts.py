@@ -1,4 +1,4 @@
-"""Where members begin: what goes together of starts, pretrained weights, heads and crossed seeds."""
+"""What goes together of a population: starts, pretrained weights, heads, crossed seeds, members trained at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from sweep.spec import Population
 
 
 def astray(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
-    """What of a population's start does not go together, each with its place and a hint."""
+    """What of a population does not go together, each with its place and a hint."""
     yield from _of_weights(population)
+    yield from _of_groups(population)
     start, crossing = population.start, population.crossing
     if population.own_heads and start != "pretrained":
         what = f"heads of their own are for members of a pretrained start, and this one is {start}"
@@ -32,3 +33,13 @@ def _of_weights(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
         yield place, what, f"architecture: {{{name}: {{pretrained: true}}}}"
     if population.start == "scratch" and pretrained:
         yield place, f"`{name}` is built here with pretrained weights", "start: pretrained"
+
+
+def _of_groups(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
+    """Whether groups are whole: so a pool can grow, and nobody's group changes."""
+    together, crossing = population.recipe.together, population.crossing
+    count, what = (crossing.order, "orders") if crossing else (population.members, "members")
+    if count % together:
+        told = f"{count} {what} make no whole groups of {together}"
+        hint = f"{count // together * together + together} {what}, or a divisor of {count}"
+        yield (*population.path, "train", "together"), told, hint

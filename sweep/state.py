@@ -8,12 +8,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+
+from sweep.catalogue import Todo
 from sweep.files import StoreError, replace
 from sweep.grid import Choice
 from sweep.lineage import Member, Pool, pools_of
-from sweep.plan import Plan, Work, make_plan, plan_key
+from sweep.plan import Plan, make_plan, plan_key
 from sweep.spec import Sweep
-from sweep.standing import Standing, counted, earlier, standing, write_plan
+from sweep.standing import (
+    Standing,
+    columns_of,
+    current,
+    earlier,
+    failures,
+    known_of,
+    lacking,
+    standing,
+    text_of,
+    write_plan,
+)
 from sweep.store import RunFolder
 
 
@@ -33,40 +48,42 @@ class State:
     @cached_property
     def plan(self) -> Plan:
         """The plan; candidates that were planned before keep their blocks."""
-        rows = earlier(self.folder)
-        names = () if rows is None else (rows[name].to_pylist() for name in ("candidate_id", "block_id"))
-        return make_plan(self.sweep, self.known, dict(zip(*names, strict=True)))
+        return make_plan(self.sweep, self.known, known_of(earlier(self.folder)))
 
     @cached_property
     def standing(self) -> Standing:
         """The counts of candidates."""
-        counts = standing(self.folder, plan_key(self.sweep, self.pools), self.sweep.settings.splits)
-        return counts or counted(self.plan, self.blocks, self.statuses)
+        planned = current(self.folder, plan_key(self.sweep, self.pools))
+        planned = columns_of(self.plan) if planned is None else planned
+        return standing(self._rows, planned, self.sweep.settings.splits)
 
     @cached_property
-    def statuses(self) -> dict[str, str]:
-        """candidate_id -> status."""
-        return self._done[1]
+    def todo(self) -> Todo:
+        """The candidates that are still to be evaluated, each with its splits."""
+        splits, candidates = self.sweep.settings.splits, self.plan.candidates
+        without = lacking(self._rows, text_of(candidates.ids), splits)
+        is_open = np.flatnonzero(without.any(axis=1))
+        return Todo(candidates.take(is_open), splits, without[is_open])
 
-    @cached_property
-    def _done(self) -> tuple[dict[str, set[str]], dict[str, str]]:
-        return self.folder.done()
-
-    @cached_property
-    def blocks(self) -> dict[str, Work]:
+    @property
+    def blocks(self) -> dict[str, Todo]:
         """What is to do of each block."""
-        done, splits, blocks = self._done[0], self.sweep.settings.splits, dict[str, Work]()
-        for name, candidates in self.plan.blocks.items():
-            open_splits = ((c, tuple(split for split in splits if split not in done.get(c.id, ()))) for c in candidates)
-            work = [(candidate, todo) for candidate, todo in open_splits if todo]
-            if work:
-                blocks[name] = work
-        return blocks
+        return self.todo.by_block()
+
+    @cached_property
+    def failures(self) -> frozenset[str]:
+        """Candidates with a row that says failed."""
+        return frozenset(failures(self._rows).to_pylist())
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        """Which rows there are of candidates."""
+        return self.folder.read("candidates", ["candidate_id", "split", "status"])
 
     @cached_property
     def unseen(self) -> int:
         """Models that are still to be looked into."""
-        return _unseen(self.plan, self.folder, self.members, self.statuses) if self.sweep.settings.inside else 0
+        return _unseen(self.plan, self.folder, self.members, self.failures) if self.sweep.settings.inside else 0
 
     @property
     def planned(self) -> list[Member]:
@@ -114,12 +131,12 @@ def state_of(sweep: Sweep, absent: Collection[Choice] = ()) -> State:
     return State(sweep, pools_of(sweep, known), folder, folder.statuses("members", "member_id"), known)
 
 
-def _unseen(plan: Plan, folder: RunFolder, members: Mapping[str, str], statuses: Mapping[str, str]) -> int:
+def _unseen(plan: Plan, folder: RunFolder, members: Mapping[str, str], failures: Collection[str]) -> int:
     """How many models lack rows of what lies inside them."""
     from sweep.inside import glance_blocks
 
     failed = {identity for identity, status in members.items() if status == "failed"}
-    return sum(map(len, glance_blocks(plan, folder, failed, statuses).values()))
+    return sum(map(len, glance_blocks(plan, folder, failed, failures).values()))
 
 
 def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:

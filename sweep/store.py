@@ -99,17 +99,6 @@ class RunFolder:
         rows = self.read(table, [key, "status"])
         return dict(zip(rows[key].to_pylist(), rows["status"].to_pylist(), strict=True))
 
-    def done(self) -> tuple[dict[str, set[str]], dict[str, str]]:
-        """candidate_id -> splits that have a row, and candidate_id -> status, failed before any other."""
-        rows = self.read("candidates", ["candidate_id", "split", "status"])
-        splits: dict[str, set[str]] = {}
-        statuses: dict[str, str] = {}
-        for identity, split, status in zip(*(column.to_pylist() for column in rows.columns), strict=True):
-            splits.setdefault(identity, set()).add(split)
-            if statuses.get(identity) != "failed":
-                statuses[identity] = status
-        return splits, statuses
-
     def retire(self) -> int:
         """Move parts with failed rows aside, and those of members whose weights are gone, so that they are made anew.
 

@@ -22,14 +22,19 @@ def draw_subsets(members: int, size: int, count: int, seed: int) -> list[tuple[i
 def _unrank(rank: int, members: int, size: int) -> tuple[int, ...]:
     """The subset with a rank among all of that size, in lexicographic order."""
     subset: list[int] = []
-    for member in range(members):
-        if len(subset) == size:
-            break
-        with_member = math.comb(members - member - 1, size - len(subset) - 1)
-        if rank < with_member:
-            subset.append(member)
+    left, needed = members - 1, size
+    # How many subsets go on with the next member: C(left, needed - 1), kept up to date, which costs a third of anew.
+    ways = math.comb(left, needed - 1) if needed else 0
+    while needed:
+        is_in = rank < ways
+        if is_in:
+            subset.append(members - 1 - left)
+            share = needed - 1
         else:
-            rank -= with_member
+            rank -= ways
+            share = left - needed + 1
+        ways = ways * share // max(left, 1)
+        left, needed = left - 1, needed - is_in
     return tuple(subset)
 
 

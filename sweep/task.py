@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sweep.candidate import Evaluation
+from sweep.catalogue import Candidate
 from sweep.columns import COLUMNS
 from sweep.evaluate import measure
 from sweep.files import now
@@ -21,7 +22,6 @@ from sweep.inside import Inside, Model
 from sweep.lineage import Pool
 from sweep.outputs import Bench
 from sweep.pairs import Pair, pair_rows
-from sweep.plan import Candidate
 from sweep.provenance import code_version
 
 Row = dict[str, Any]

@@ -9,13 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from sweep.catalogue import Candidate
 from sweep.config import check
 from sweep.data import Dataset
 from sweep.document import parse
 from sweep.evaluate import to_device
 from sweep.lineage import Pool
 from sweep.outputs import Bench, PoolWeights
-from sweep.plan import Candidate, Plan, make_plan
+from sweep.plan import Plan, make_plan
 from sweep.pools import bench_of, dataset_of, new_model
 from sweep.task import Evaluator
 from sweep.train import train

@@ -24,7 +24,7 @@ BOTTOM = {
 
 DOORS = {
     "click": {"sweep.cli", "sweep.terminal", "sweep.tools", "analysis.cli", "analysis.terminal"},
-    "ray": {"sweep.cluster", "sweep.launch", "sweep.population"},
+    "ray": {"sweep.cluster", "sweep.launch", "sweep.population", "sweep.worker"},
     "mlflow": {"sweep.tracking"},
     "rich": {"sweep.progress"},
     "jinja2": {"analysis.report"},
@@ -34,7 +34,15 @@ DOORS = {
     "pydantic": {"sweep.registry", "sweep.grid", "sweep.config", "sweep.spec", "sweep.recipe"},
 }
 LAYERS = (
-    {"sweep.population", "sweep.launch", "sweep.cluster", "sweep.tracking", "sweep.progress"},
+    {
+        "sweep.population",
+        "sweep.launch",
+        "sweep.worker",
+        "sweep.stragglers",
+        "sweep.cluster",
+        "sweep.tracking",
+        "sweep.progress",
+    },
     {"sweep.driver", "sweep.sync", "sweep.summary"},
     {"sweep.cli", "sweep.terminal", "sweep.tools", "sweep.__main__"},
 )

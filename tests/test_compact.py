@@ -298,7 +298,8 @@ def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
     assert done.exit_code == 0, done.output
     assert f"moved {bad} aside" in done.stderr
     left = 1 if compacted else 3 * BLOCKS - 3
-    assert len(folder.done()[0]) == folder.read("predictions").num_rows == left, "what is gone is to be made anew"
+    known = folder.statuses("candidates", "candidate_id")
+    assert len(known) == folder.read("predictions").num_rows == left, "what is gone is to be made anew"
     assert all(finding.good for finding in folder_findings(folder))
     assert list((folder.path / "retired").glob(f"{table}-{bad.stem}-*")), "nothing is deleted"
     assert repair(folder) == []
@@ -322,7 +323,7 @@ def test_repair_takes_back_what_is_there_twice(folder: RunFolder) -> None:
     folder.append("members", "again", folder.read("members", member_id="f").to_pylist())
     assert len(repair(folder)) == 2
     everything(folder)
-    assert len(folder.done()[0]) == 3 * BLOCKS - 1
+    assert len(folder.statuses("candidates", "candidate_id")) == 3 * BLOCKS - 1
     assert sorted(folder.statuses("members", "member_id")) == list("abcde")
 
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from sweep.course import Trained
 from sweep.data import Dataset, Split
 from sweep.datasets.synthetic import synthetic
 from sweep.evaluate import DeviceSplit, outputs, to_device
 from sweep.models import build
 from sweep.recipe import Recipe
 from sweep.registry import find
-from sweep.train import Trained, train
+from sweep.train import train
 
 CPU = torch.device("cpu")
 

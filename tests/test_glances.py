@@ -66,7 +66,7 @@ def test_members_and_plain_soups_are_looked_into() -> None:
 def test_what_has_rows_is_not_looked_into_again(tmp_path: Path) -> None:
     plan = plan_of()
     models = list(models_of(plan))
-    found = todo(glance_blocks(plan, written(tmp_path, plan, "layers", 0, 3), (), {}))
+    found = todo(glance_blocks(plan, written(tmp_path, plan, "layers", 0, 3), (), ()))
     assert found[models[0].id] == found[models[3].id] == ("templates",)
     assert len(found) == MODELS
     assert {tables for identity, tables in found.items() if identity not in (models[0].id, models[3].id)} == {
@@ -78,16 +78,15 @@ def test_what_cannot_be_made_is_left_alone(tmp_path: Path) -> None:
     plan = plan_of()
     folder, pool = written(tmp_path, plan, "layers"), plan.pools[0]
     lost = pool.members[1]
-    found = todo(glance_blocks(plan, folder, {lost.id}, {}))
+    found = todo(glance_blocks(plan, folder, {lost.id}, ()))
     assert len(found) == MODELS - 4  # the member, both soups with it, and its mixed templates
     soup = next(model for model in models_of(plan) if model.merge)
-    assert soup.id not in todo(glance_blocks(plan, folder, (), {soup.id: "failed"}))
-    assert soup.id in todo(glance_blocks(plan, folder, (), {soup.id: "non_finite"}))
+    assert soup.id not in todo(glance_blocks(plan, folder, (), {soup.id}))
 
 
 def test_blocks_are_small_and_of_one_pool(tmp_path: Path) -> None:
     plan = plan_of(TEXT.replace("members: 3", "members: 12"))
-    for block in glance_blocks(plan, written(tmp_path, plan, "layers"), (), {}).values():
+    for block in glance_blocks(plan, written(tmp_path, plan, "layers"), (), ()).values():
         assert len(block) <= 8
         assert len({model.pool_id for model, _ in block}) == 1
 
@@ -95,7 +94,7 @@ def test_blocks_are_small_and_of_one_pool(tmp_path: Path) -> None:
 def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:
     silent = TEXT.replace("inside: [layers, templates]\n", "")
     plan = plan_of(silent)
-    assert glance_blocks(plan, written(tmp_path, plan, "layers"), (), {}) == {}
+    assert glance_blocks(plan, written(tmp_path, plan, "layers"), (), ()) == {}
     assert "inside" not in plan.sweep.written
     assert plan.sweep.id != plan_of().sweep.id
     assert [candidate.id for candidate in plan.candidates] == [candidate.id for candidate in plan_of().candidates]

@@ -403,7 +403,11 @@ def test_a_damaged_part_is_named_and_repair_lets_its_rows_be_made_anew(
         assert error is None or str(file) in str(error)
         moved = repair(folder)
         assert moved or rows is not None
-        assert list(folder.done()[0]) == ["w"] if moved else set(rows["accuracy"].to_pylist()) <= accuracies
+        assert (
+            list(folder.statuses("candidates", "candidate_id")) == ["w"]
+            if moved
+            else set(rows["accuracy"].to_pylist()) <= accuracies
+        )
 
 
 def test_a_part_of_another_table_or_of_nobody_is_named(tmp_path: Path) -> None:
@@ -419,6 +423,6 @@ def test_a_part_of_another_table_or_of_nobody_is_named(tmp_path: Path) -> None:
     ):
         write()
         with pytest.raises(StoreError, match=re.escape(str(file))):
-            folder.done()
+            folder.read("candidates")
         assert repair(folder)
-        assert list(folder.done()[0]) == ["w"]
+        assert list(folder.statuses("candidates", "candidate_id")) == ["w"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sweep.catalogue import Candidate
 from sweep.config import load
-from sweep.plan import Candidate, Plan, make_plan
+from sweep.plan import Plan, make_plan
 
 FILE = Path(__file__).parent.parent / "configs/paper_protocol.yaml"
 PREFIXES = [tuple(range(size)) for size in (2, 3, 5, 7, 10)]

@@ -6,19 +6,22 @@ import itertools
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.catalogue import NOTHING_KNOWN, Known, Todo, digits_of, ids_of
 from sweep.config import check
 from sweep.document import ConfigError, Document
 from sweep.grid import Choice
-from sweep.identity import canonical, content_id, derive_seed
+from sweep.identity import canonical, content_id, content_ids, derive_seed, escaped
 from sweep.plan import EVALUATION_VERSION, Plan, make_plan
 from sweep.recipe import Recipe
 from sweep.spec import Execution, Subsets
@@ -104,6 +107,7 @@ EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "pool_bytes": st.integers(0, 999),
     "block": st.integers(1, 999),
     "retries": st.integers(0, 9),
+    "patience": st.floats(1, 99),
     "checkpoint_seconds": st.floats(0, 99),
     "address": st.just("auto"),
     "probabilities": st.booleans(),
@@ -175,7 +179,7 @@ OTHER_TRAINING: dict[str, Any] = {
     **{"epochs": 11, "start_epochs": 2, "batch_size": 65, "optimizer": "adamw", "lr": 0.06, "momentum": 0.8},
     **{"weight_decay": 1e-5, "warmup": 1, "schedule": "constant", "gamma": 0.2, "label_smoothing": 0.1, "mixup": 0.2},
     **{"crop": 1, "flip": True, "keep": "best", "clip": 1.0, "ema": 0.9, "precision": "bfloat16"},
-    **{"channels_last": True, "compile": True, "shuffle_labels": True},
+    **{"channels_last": True, "compile": True, "shuffle_labels": True, "together": 2},
 }
 MATTERS: dict[str, dict[str, Any]] = {
     "seed": VALUES | {"seed": 1},
@@ -304,12 +308,41 @@ def test_every_candidate_is_in_one_block_and_keeps_it(
         assert sum(candidate.cost for candidate in held[:-1]) < block
     kept = data.draw(st.sets(st.sampled_from(small.candidates), max_size=20))
     known = {candidate.id: candidate.block for candidate in kept}
-    grown = make_plan(check(Document("f.yaml", with_population(pools=3))), known=known)
+    told = Known.of(ids_of(list(known)), np.array(list(known.values()), dtype=object)) if known else NOTHING_KNOWN
+    grown = make_plan(check(Document("f.yaml", with_population(pools=3))), known=told)
     for candidate in grown.candidates:
         assert known.get(candidate.id, candidate.block) == candidate.block
     assert set(known) <= set(ids(grown))
     new = {candidate.block for candidate in grown.candidates if candidate.id not in known}
     assert not new & set(known.values()) or new <= set(small.blocks)
+
+
+def test_candidates_are_the_same_however_they_are_looked_at() -> None:
+    candidates = planned().candidates
+    made = list(candidates)
+    assert made == [candidates[index] for index in range(len(candidates))]
+    assert (candidates[-1], list(candidates[3:9])) == (made[-1], made[3:9])
+    assert candidates.costs.tolist() == [candidate.cost for candidate in made]
+    soups = candidates.where(lambda factors: factors.method.name == "uniform_soup")
+    assert list(soups) == [candidate for candidate in made if candidate.method.name == "uniform_soup"]
+    for digits in range(33):
+        prefix = made[5].id[:digits]
+        assert list(candidates.beginning(prefix)) == [each for each in made if each.id.startswith(prefix)]
+    lacking = np.random.default_rng(0).random((len(made), 2)) < 0.5
+    todo = Todo(candidates, ("validation", "test"), lacking)
+    expected = [(c, tuple(np.array(todo.splits)[own])) for c, own in zip(made, lacking, strict=True)]
+    assert list(todo) == pickle.loads(pickle.dumps(todo)) == expected
+    assert list(todo[2:7]) == expected[2:7]
+    assert [pair for each in todo.by_block().values() for pair in each] == expected
+
+
+@given(st.text(), st.lists(st.text(), max_size=4), st.text())
+def test_many_ids_at_once_are_those_of_each(before: str, middles: list[str], after: str) -> None:
+    found = content_ids("candidate", before, [escaped(middle) for middle in middles], after)
+    assert found.hex() == "".join(content_id("candidate", before + middle + after) for middle in middles)
+    assert digits_of(ids_of([content_id("a", each) for each in middles])).astype(str).tolist() == [
+        content_id("a", each) for each in middles
+    ]
 
 
 def test_outputs_are_neither_aligned_nor_repaired() -> None:

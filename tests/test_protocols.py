@@ -18,13 +18,14 @@ from test_engine import assert_scores, plain_mean
 from torch import Tensor
 from torch.nn import functional
 
+from sweep.catalogue import Candidate
 from sweep.conditions import Conditions, passing
 from sweep.config import check
 from sweep.document import ConfigError, Document
 from sweep.identity import canonical, content_id
 from sweep.methods.greedy_soup import greedy_soup
 from sweep.models import flatten, layout_of, to_state
-from sweep.plan import EVALUATION_VERSION, Candidate, make_plan
+from sweep.plan import EVALUATION_VERSION, make_plan
 from sweep.recipe import Recipe
 from sweep.registry import find, names
 from sweep.spec import Sweep

@@ -36,7 +36,8 @@ import sys
 from pathlib import Path
 from sweep.config import check
 from sweep.document import parse
-from sweep.member import train_member
+from sweep.lineage import Group
+from sweep.member import train_group
 from sweep.models import steady
 from sweep.plan import make_plan
 from sweep.pools import dataset_of
@@ -45,7 +46,8 @@ from sweep.store import RunFolder
 [member] = make_plan(check(parse(Path(sys.argv[1]).read_text(), "test"))).pools[0].members
 folder = RunFolder(Path(sys.argv[2]))
 device = str(steady(1, 0))
-train_member(member, "resume", dataset_of(member.population.dataset), folder, device, checkpoint_seconds=0)
+dataset = dataset_of(member.population.dataset)
+train_group(Group((member,), (member,)), "resume", dataset, folder, device, checkpoint_seconds=0)
 """
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sweep.config import _SPREAD, check
 from sweep.document import ConfigError, Document, override, parse
 from sweep.identity import content_id, derive_seed
-from sweep.lineage import Member
-from sweep.member import train_member
+from sweep.lineage import Group, Member
+from sweep.member import train_group
 from sweep.models import build, draw_head, find_head, seeded
 from sweep.plan import Plan, make_plan
 from sweep.pools import dataset_of, new_model
@@ -233,7 +233,7 @@ def train_all(plan: Plan, tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.create({"schema_version": 1})
     for member in (*plan.starts, *plan.members):
-        train_member(member, "t", dataset_of(member.population.dataset), folder, "cpu")
+        train_group(Group((member,), (member,)), "t", dataset_of(member.population.dataset), folder, "cpu")
     statuses = folder.read("members", ["status", "error"]).to_pylist()
     assert statuses == [{"status": "ok", "error": None}] * len(statuses)
     return folder

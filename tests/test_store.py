@@ -250,13 +250,13 @@ def test_only_parts_with_failures_retire(folder: RunFolder) -> None:
     folder.append("predictions", "bad", [{"candidate_id": "c", "split": "test"}])
     folder.append("predictions", "good", [{"candidate_id": "a", "split": "test"}])
     assert folder.retire() == 2
-    assert folder.done()[0] == {"a": {"test"}, "b": {"test"}}
+    assert folder.statuses("candidates", "candidate_id") == {"a": "ok", "b": "non_finite"}
     retired = list((folder.path / "retired").glob("candidates-*"))
     assert sum(pq.read_table(file).num_rows for file in retired) + 2 == before
     assert folder.read("predictions")["candidate_id"].to_pylist() == ["a"], "they go with their candidates"
     assert folder.retire() == 0
     assert folder.append("candidates", "bad", [row("c"), row("d")])
-    assert folder.done()[0].keys() == {"a", "b", "c", "d"}
+    assert folder.statuses("candidates", "candidate_id").keys() == {"a", "b", "c", "d"}
 
 
 def test_members_whose_weights_are_gone_retire(folder: RunFolder) -> None:
@@ -275,7 +275,7 @@ def test_a_part_is_never_written_twice(folder: RunFolder) -> None:
     assert not folder.append("candidates", "p", [row("b")])
     assert folder.read("candidates")["candidate_id"].to_pylist() == ["a"]
     assert folder.append("candidates", "q", [row("a", split="validation")])
-    assert folder.done() == ({"a": {"test", "validation"}}, {"a": "ok"})
+    assert sorted(folder.read("candidates")["split"].to_pylist()) == ["test", "validation"]
 
 
 @pytest.mark.parametrize("table", COLUMNS)
@@ -335,7 +335,7 @@ def test_a_folder_without_rows_reads_as_empty_tables(folder: RunFolder) -> None:
     for table in COLUMNS:
         assert folder.read(table).schema.equals(schema(table))
         assert folder.read(table).num_rows == 0
-    assert folder.done() == ({}, {})
+    assert folder.statuses("candidates", "candidate_id") == {}
 
 
 FILL = """

@@ -153,7 +153,8 @@ def test_default_place_is_absolute_and_beside_the_run_folders(tmp_path: Path, mo
 
 def test_page_is_opened_on_this_machine_only() -> None:
     command = ui_command("sqlite:////a b/mlflow.db")
-    assert command == "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db' --host 127.0.0.1 --workers 1"
+    page = "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db' --host 127.0.0.1 --workers 1"
+    assert command == f"MLFLOW_DISABLE_TELEMETRY=true {page}"
     assert ui_command("http://there:5000") == "http://there:5000"
 
 

@@ -16,10 +16,12 @@ from engine import ROOT, trained
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from sweep.course import NonFiniteError
+from sweep.draws import augmented
 from sweep.evaluate import DeviceSplit
 from sweep.models import seeded
 from sweep.recipe import Recipe
-from sweep.train import NonFiniteError, Trainer, augmented, learning_rate, train
+from sweep.train import Trainer, learning_rate, train
 
 
 def splits(examples: int = 130, size: int = 8) -> dict[str, DeviceSplit]:

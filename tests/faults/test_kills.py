@@ -167,9 +167,9 @@ def fatal(classes: int, channels: int, size: int) -> Fatal:
 
 
 def test_a_training_that_ends_its_process_each_time_is_a_failed_member_and_the_others_go_on(
-    place: Callable[[], Path], reference: Path
+    trained: Callable[[], Path], reference: Path
 ) -> None:
-    base = place()
+    base = trained()
     (base / "fatal.py").write_text(FATAL)
     lost = "{architecture: 'fatal:fatal', start: scratch, members: 3, train: {epochs: 1}}"
     text = (base / "hurt.yaml").read_text().replace("populations:", f"populations:\n  - {lost}")

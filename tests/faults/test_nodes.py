@@ -9,7 +9,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,9 +90,9 @@ def tasks(base: Path) -> list[dict[str, Any]]:
 
 
 def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
-    place: Callable[[], Path], reference: Path
+    trained: Callable[[], Path], reference: Path
 ) -> None:
-    base, secret = place(), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    base, secret = trained(), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     methods = "methods: [{'slow:slow': {step: {from: 0, to: 29, steps: 30}}}]"
     text = SWEEP.replace("methods:", f"grids: [{{{methods}, scalings: none}}, {{}}]\nmethods:")
     (base / "hurt.yaml").write_text(text.replace("workers: 2", "mlflow: false"))
@@ -238,7 +237,7 @@ def test_a_full_disc_is_told_and_the_same_command_goes_on_when_there_is_room(
     base = place()
     (base / "runs/mlflow.db").unlink()
     disc = base / "runs"
-    run = f"'{sys.executable}' -m sweep run hurt.yaml execution.mlflow=false"
+    run = f"'{sys.executable}' -m sweep run hurt.yaml execution.mlflow=false execution.workers=1 execution.retries=0"
     script = f"""
 {tmpfs(disc, "size=4m")} || exit 1
 head -c 3900000 /dev/zero > '{disc}/filler'
@@ -270,14 +269,16 @@ def test_sweep_stop_asks_a_run_to_end_and_the_same_command_goes_on(place: Callab
     assert "asked to stop" in (base / "log").read_text()
     asked = subprocess.run(stop, cwd=base, env=environment(), capture_output=True, text=True)
     assert (asked.returncode, asked.stderr) == (2, f"nothing is running on {base}/runs/hurt\n")
-    completed(base, "execution.mlflow=false")
+    completed(base, "execution.mlflow=false", "execution.workers=1")
     assert rows(base) == rows(reference)
 
 
 def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_said(place: Callable[[], Path]) -> None:
     base = place()
+    lock, log = base / "runs/hurt/lock", base / "log"
     with started(base, "execution.mlflow=false") as driver:
-        wait_for(lambda: parts(base, "members") >= 1, "members", driver)
+        wait_for(lambda: lock.exists() and f"process {driver.pid} on " in lock.read_text(), "lock", driver)
+        os.kill(driver.pid, signal.SIGSTOP)
         second = base / "second"
         second.mkdir()
         (second / "hurt.yaml").write_text((base / "hurt.yaml").read_text())
@@ -285,7 +286,6 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_said(
         assert re.search(rf"is in use by sweep run hurt\.yaml .*process {driver.pid} on \S+ since 20", said)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    time.sleep(0.1)
-    assert f"taking over from sweep run hurt.yaml execution.mlflow=false, process {driver.pid} on " in completed(
-        base, "execution.mlflow=false"
-    )
+    told = f"taking over from sweep run hurt.yaml execution.mlflow=false, process {driver.pid} on "
+    with started(base, "execution.mlflow=false") as third:
+        wait_for(lambda: told in log.read_text(), "word of the dead one", third)

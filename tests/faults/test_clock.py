@@ -1,0 +1,83 @@
+"""A wall clock that is set back an hour and forward a day while a sweep runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from harness import LIMIT, assert_whole, completed, parts, started, wait_for
+
+from sweep.store import RunFolder
+
+pytestmark = pytest.mark.faults
+
+HOUR, DAY = 3600, 86400
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that stands before the system's clock."""
+    compiler = shutil.which("cc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("a clock of our own needs Linux and a C compiler called `cc`: nobody's real clock is to be set")
+    made = tmp_path_factory.mktemp("clock") / "leaps.so"
+    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(made), str(Path(__file__).parent / "leaps.c")]
+    subprocess.run(command, check=True)
+    return made
+
+
+def test_a_clock_that_leaps_changes_no_row_and_lets_no_second_driver_in(
+    place: Callable[[], Path], reference: Path, shim: Path
+) -> None:
+    base, begun = place(), time.monotonic()
+    leaps = base / "leaps"
+
+    def leap(seconds: int) -> None:
+        with leaps.open("r+b") as file:
+            file.write(struct.pack("q", seconds))
+
+    leaps.write_bytes(struct.pack("q", 0))
+    more = {"LEAPS": str(leaps), "LD_PRELOAD": str(shim)}
+    with started(base, "execution.mlflow=false", "execution.workers=1", **more) as driver:
+        wait_for(lambda: parts(base, "members") >= 1, "start", driver)
+        leap(-HOUR)
+        wait_for(lambda: parts(base, "members") >= 3, "members", driver)
+        leap(DAY)
+        wait_for(lambda: parts(base, "candidates") >= 2, "blocks", driver)
+        leap(-HOUR)
+        os.kill(driver.pid, signal.SIGSTOP)  # so that it is not done before the second one comes
+        second = base / "second"
+        second.mkdir()
+        shutil.copy(base / "hurt.yaml", second)
+        refused = completed(second, f"execution.storage={base}/runs", code=2, **more)
+        os.kill(driver.pid, signal.SIGCONT)
+        assert driver.wait(LIMIT) == 0, (base / "log").read_text()[-3000:]
+    took = time.monotonic() - begun
+    assert f"process {driver.pid} on " in refused
+    assert_whole(base, reference)
+    assert_sensible(base, took)
+
+
+def assert_sensible(base: Path, took: float) -> None:
+    """The clock leapt, that was said, and what is told of times comes from another one."""
+    folder, said = RunFolder(base / "runs/hurt"), (base / "log").read_text()
+    made = [row["created_at"] for row in folder.read("candidates", ["created_at"]).to_pylist()]
+    assert max(made) - datetime.now(UTC).replace(tzinfo=None) > timedelta(hours=12)
+    assert "the clock was set back by 1 h" in said
+    assert "taking over" not in said
+    stages = re.findall(r"^(?:starts trained|members trained|candidates done): (.*)$", said, re.MULTILINE)
+    assert len(stages) >= 3
+    assert not [stage for stage in stages if re.search(r"-\d| h ", stage)]
+    for table, column in (("tasks", "seconds"), ("members", "train_seconds"), ("curves", "seconds")):
+        seconds = folder.read(table, [column])[column].to_pylist()
+        assert all(0 <= each <= took for each in seconds), column
