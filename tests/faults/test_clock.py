@@ -1,4 +1,4 @@
-"""A wall clock that is set back an hour and forward a day while a sweep runs."""
+"""A wall clock that is set forward a day and back to an hour ago while a sweep runs."""
 
 from __future__ import annotations
 
@@ -50,8 +50,6 @@ def test_a_clock_that_leaps_changes_no_row_and_lets_no_second_driver_in(
     more = {"LEAPS": str(leaps), "LD_PRELOAD": str(shim)}
     with started(base, "execution.mlflow=false", "execution.workers=1", **more) as driver:
         wait_for(lambda: parts(base, "members") >= 1, "start", driver)
-        leap(-HOUR)
-        wait_for(lambda: parts(base, "members") >= 3, "members", driver)
         leap(DAY)
         wait_for(lambda: parts(base, "candidates") >= 2, "blocks", driver)
         leap(-HOUR)
@@ -73,7 +71,7 @@ def assert_sensible(base: Path, took: float) -> None:
     folder, said = RunFolder(base / "runs/hurt"), (base / "log").read_text()
     made = [row["created_at"] for row in folder.read("candidates", ["created_at"]).to_pylist()]
     assert max(made) - datetime.now(UTC).replace(tzinfo=None) > timedelta(hours=12)
-    assert "the clock was set back by 1 h" in said
+    assert "the clock was set back by 25 h" in said
     assert "taking over" not in said
     stages = re.findall(r"^(?:starts trained|members trained|candidates done): (.*)$", said, re.MULTILINE)
     assert len(stages) >= 3
