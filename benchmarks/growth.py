@@ -3,8 +3,8 @@
     python benchmarks/growth.py [repetitions] [most candidates] [PLOT.svg]
 
 From 1,000 candidates of 100 members on, ten times as many each time; then 10 and 1,000 members. Run folders are made
-up, with the ids of their plan, so that every candidate counts as done: one part per block, as a run leaves them, and
-for the last line of each table as `sweep compact` leaves them.
+up, with the ids of their plan, so that every candidate counts as done: one part per block, which are then put together,
+as a run does by itself.
 """
 
 from __future__ import annotations
@@ -155,11 +155,9 @@ def measure(case: Case, repetitions: int) -> dict[str, list[Cost]]:
         found["plan"] = [fresh(CALLS["plan"], folder) for _ in range(repetitions)]
         fresh([sys.executable, __file__, "make", "growth.yaml"], folder)
         parts = len(list((folder / "runs/growth/tables/candidates/parts").iterdir()))
+        found["compact"] = [fresh([*SWEEP_COMMAND, "compact", "runs/growth"], folder)]
         for name, arguments in list(CALLS.items())[1:]:
             found[name] = [fresh(arguments, folder) for _ in range(repetitions)]
-        found["compact"] = [fresh([*SWEEP_COMMAND, "compact", "runs/growth"], folder)]
-        name = "run, nothing left to do"
-        found[f"{name}, compacted"] = [fresh(CALLS[name], folder) for _ in range(repetitions)]
     print(f"\nabout {case.candidates:,} candidates of {case.members:,} members, {parts:,} parts")
     for name, costs in found.items():
         peak = max(cost.bytes for cost in costs) / 2**30

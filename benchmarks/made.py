@@ -50,10 +50,10 @@ def drawn(plan: Plan, seed: int = 0, members: int = 0) -> PoolWeights:
     return PoolWeights(matrix, counters, failed={}, has_start=False, n_parameters=layout.n_parameters)
 
 
-def bench(plan: Plan, weights: PoolWeights, batch: int = 256) -> Bench:
+def bench(plan: Plan, weights: PoolWeights) -> Bench:
     """The bench of the plan's first pool with these weights."""
     pool = plan.pools[0]
-    return bench_of(pool, weights, dataset_of(pool.population.dataset), "cpu", batch)
+    return bench_of(pool, weights, dataset_of(pool.population.dataset), "cpu", plan.sweep.execution.batch)
 
 
 def timed(work: Callable[[], Found]) -> tuple[float, Found]:
