@@ -65,6 +65,7 @@ class _Run:
         self.sweep, self.folder, self.progress = sweep, RunFolder(sweep.folder), progress
         self.stopped = False
         self.made: Mapping[Choice, Dataset] = {}
+        self.told: frozenset[str] = frozenset()  # tasks that have a row
         self.tracker: Any = None
 
     @property
@@ -187,6 +188,7 @@ class _Run:
         if blocks and not self.stopping:
             ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
             self.progress.begin("candidates done", state.new)  # pairs and models that are looked into are not counted
+            self.told = frozenset(self.folder.read("tasks", ["task_id"])["task_id"].to_pylist())
             weights = partial(self._weights, failed)
             launcher = Launcher(state.plan, weights, self._write, self._tick, self.progress.say)
             with compacting(self.folder, self.progress.say):
@@ -208,7 +210,7 @@ class _Run:
             "rows": sum(len(made) for table, made in rows.tables.items() if table != "predictions"),
             "attempts": attempts,
         }
-        for table, made in (rows.tables | {"tasks": [task | rows.cost]}).items():
+        for table, made in (rows.tables | {"tasks": [] if part in self.told else [task | rows.cost]}).items():
             if made and table != "candidates":
                 self.folder.append(table, part, made)
         if rows.candidates and not self.folder.append("candidates", part, rows.candidates):

@@ -17,11 +17,13 @@ from sweep.table import part_files
 _IN_ORDER = ("predictions", "pairs", "curves", "tasks", "candidates", "members")
 """The tables whose rows say that something is done come last: a kill on the way leaves it to be repaired again."""
 
+_NAMED = 10  # members in one line
+
 
 def repair(folder: RunFolder) -> list[str]:
     """Move damaged parts and weights into `retired`, with all that was written beside them; what was done, in lines.
 
-    Nothing is deleted. Raises StoreError while a sweep runs.
+    Nothing is deleted. Curves alone are not made anew, which is told. Raises StoreError while a sweep runs.
     """
     folder.info()
     with folder.lock("sweep doctor --repair"):
@@ -34,7 +36,7 @@ def _parts(folder: RunFolder) -> Iterator[str]:
     bad = [(table, file, why) for table, file in files if (why := defect(table, file))]
     for table, file, why in bad:
         yield f"moved {file} aside: {why}"
-        if file.parent.name == "parts":
+        if file.parent.name == "parts" and table != "curves":
             for each in _IN_ORDER:
                 put_aside(folder.path, each, folder.part(each, file.stem))
         put_aside(folder.path, table, file)
@@ -42,6 +44,10 @@ def _parts(folder: RunFolder) -> Iterator[str]:
     count = (_without_predictions(folder) if "predictions" in hurt else 0) + (_orphans(folder) if hurt else 0)
     if count:
         yield f"moved {count:,} rows of candidates and predictions aside that had lost one another"
+    if "members" in hurt and (count := _memberless(folder)):
+        yield f"moved {count:,} rows of curves and tasks aside whose members are to be trained anew"
+    if "curves" in hurt:
+        yield from _without_curves(folder)
 
 
 def _without_predictions(folder: RunFolder) -> int:
@@ -56,6 +62,33 @@ def _orphans(folder: RunFolder) -> int:
     """Take out predictions that lost their candidates."""
     known = joined(folder.read("candidates", KEYS["candidates"]))
     return take_out(folder.path, "predictions", lambda rows: pc.invert(pc.is_in(joined(rows), value_set=known)))
+
+
+def _memberless(folder: RunFolder) -> int:
+    """Take out what was written beside the rows of members that are lost: else it would be there twice."""
+    known = folder.read("members", ["member_id"])["member_id"].combine_chunks()
+    curves = take_out(folder.path, "curves", lambda rows: pc.invert(pc.is_in(rows["member_id"], value_set=known)))
+    return curves + take_out(
+        folder.path,
+        "tasks",
+        lambda rows: pc.and_(pc.equal(rows["kind"], "member"), pc.invert(pc.is_in(rows["task_id"], value_set=known))),
+    )
+
+
+def _without_curves(folder: RunFolder) -> Iterator[str]:
+    """Tell of members that lost their curve with a file.
+
+    They stay: trained anew on another machine, they might not be those any more that the candidates were made of.
+    """
+    rows = folder.read("members", ["member_id", "kept_epoch"])
+    trained = rows.filter(pc.greater(rows["kept_epoch"], 0))["member_id"].combine_chunks()
+    lost = _not_in(trained, folder.read("curves", ["member_id"])["member_id"].combine_chunks()).to_pylist()
+    if lost:
+        named = ", ".join(sorted(lost)[:_NAMED]) + (f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else "")
+        yield (
+            f"the curves of {len(lost):,} members are lost, their weights and all that was measured stay: {named}; "
+            f"to have them trained anew, move their files out of {folder.path}/members and call sweep run FILE --retry"
+        )
 
 
 def _weights(folder: RunFolder) -> Iterator[str]:

@@ -91,7 +91,9 @@ class RunFolder:
         """Which part cannot be read, and how it is mended."""
         found = ((file, defect(table, file)) for file in part_files(self.path, table))
         bad, why = next(((file, why) for file, why in found if why), (self.path, str(error)))
-        hint = f"sweep doctor {self.path} --repair moves it aside, and its rows are made anew by the next sweep run"
+        hint = (
+            f"sweep doctor {self.path} --repair moves it aside; but for curves, the next sweep run makes its rows anew"
+        )
         return StoreError(f"cannot read {bad}: {why}", hint)
 
     def statuses(self, table: str, key: str) -> dict[str, str]:

@@ -41,7 +41,8 @@ def folder(tmp_path: Path) -> RunFolder:
         digest, _ = made.save_weights(member, {"w": torch.full((3,), float(ord(member)))})
         made.append("curves", member, [{"member_id": member, "epoch": epoch} for epoch in (1, 2)])
         made.append("tasks", member, [{"task_id": member, "kind": "member"}])
-        made.append("members", member, [{"member_id": member, "status": "ok", "weights_sha256": digest}])
+        row = {"member_id": member, "status": "ok", "weights_sha256": digest, "kept_epoch": 2}
+        made.append("members", member, [row])
     for block in range(BLOCKS):
         keys = [{"candidate_id": f"{block:02}-{number}", "split": "test"} for number in range(3)]
         part = f"part{block:02}"
@@ -303,6 +304,47 @@ def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
     assert all(finding.good for finding in folder_findings(folder))
     assert list((folder.path / "retired").glob(f"{table}-{bad.stem}-*")), "nothing is deleted"
     assert repair(folder) == []
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_curves_that_are_lost_are_told_and_their_members_stay(folder: RunFolder, compacted: bool) -> None:
+    digest, _ = folder.save_weights("start", {})
+    row = {"member_id": "start", "status": "ok", "weights_sha256": digest, "kept_epoch": 0}
+    folder.append("members", "start", [row])
+    before = everything(folder)
+    if compacted:
+        compact(folder)
+    bad = part_files(folder.path, "curves")[-1]
+    cut(bad)
+    moved, told = repair(folder)
+    assert moved.startswith(f"moved {bad} aside")
+    lost = "abcdef" if compacted else "f"
+    assert told.startswith(f"the curves of {len(lost)} members are lost")
+    assert f"stay: {', '.join(lost)}; " in told
+    before["curves"] = [row for row in before["curves"] if row["member_id"] not in lost]
+    assert everything(folder) == before
+    for member in lost:
+        folder.weights_file(member).unlink()
+    assert folder.retire() == len(lost), "as the line says"
+    assert repair(folder) == []
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_members_that_are_lost_take_their_curves_and_tasks_with_them(folder: RunFolder, compacted: bool) -> None:
+    if compacted:
+        compact(folder)
+    bad = part_files(folder.path, "members")[-1]
+    cut(bad)
+    lost = set("abcdef" if compacted else "f")
+    assert len(repair(folder)) == (2 if compacted else 1)
+    assert set(folder.read("curves")["member_id"].to_pylist()) == set("abcdef") - lost
+    told = [row["task_id"] for row in folder.read("tasks").to_pylist() if row["kind"] == "member"]
+    assert sorted(told) == sorted(set("abcdef") - lost)
+    assert folder.read("tasks").num_rows == BLOCKS + len(told)
+    for member in lost:
+        folder.append("curves", member, [{"member_id": member, "epoch": epoch} for epoch in (1, 2)])
+        folder.append("tasks", member, [{"task_id": member, "kind": "member"}])
+    assert everything(folder)
 
 
 def test_repair_takes_back_members_whose_weights_changed(folder: RunFolder) -> None:

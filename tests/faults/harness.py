@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,11 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(base: Path, *overrides: str, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(base: Path, *overrides: str, before: Sequence[str] = (), **more: str) -> Iterator[subprocess.Popen[bytes]]:
     """The sweep's command, in a session of its own; whatever is left of it is gone at the end."""
+    command, env = [*before, *COMMAND, *overrides], environment(**more)
     with (base / "log").open("ab") as log:
-        driver = subprocess.Popen(
-            [*COMMAND, *overrides], cwd=base, env=environment(**more), stdout=log, stderr=log, start_new_session=True
-        )
+        driver = subprocess.Popen(command, cwd=base, env=env, stdout=log, stderr=log, start_new_session=True)
     family: set[int] = set()
     try:
         yield driver
@@ -126,6 +125,12 @@ def rows(base: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return found
 
 
+def planned(base: Path) -> set[str]:
+    """The ids that are planned."""
+    plan = pq.read_table(base / "runs/hurt/plan.parquet", filters=[("planned", "=", True)])
+    return set(plan["candidate_id"].to_pylist())
+
+
 def weights(base: Path) -> dict[str, str]:
     """Hash of the weights of every member; a repeated member fails."""
     table = RunFolder(base / "runs/hurt").read("members", ["member_id", "weights_sha256"]).to_pylist()
@@ -137,13 +142,10 @@ def weights(base: Path) -> dict[str, str]:
 def assert_whole(base: Path, reference: Path) -> None:
     """Nothing lost, nothing twice, nothing changed, nothing left over: before and after the parts are put together."""
     folder = RunFolder(base / "runs/hurt")
-    planned = set(
-        pq.read_table(folder.path / "plan.parquet", filters=[("planned", "=", True)])["candidate_id"].to_pylist()
-    )
     for _ in range(2):
         assert rows(base) == rows(reference)
         assert weights(base) == weights(reference)
-        assert {identity for identity, _ in rows(base)} == planned
+        assert {identity for identity, _ in rows(base)} == planned(base)
         bad = [finding for finding in folder_findings(folder) if not finding.good]
         assert not bad
         compact(folder)

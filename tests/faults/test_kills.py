@@ -91,6 +91,13 @@ def worker_stops(base: Path, driver: subprocess.Popen[bytes], chance: Chance) ->
         os.kill(victim, signal.SIGCONT)
 
 
+def evaluator_hangs(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
+    """For good: another worker has to do its blocks."""
+    victim = worker(driver, "Worker", chance)
+    moment(base, driver, chance)
+    os.kill(victim, signal.SIGSTOP)
+
+
 def interrupted(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
     """Ctrl-C once or twice."""
     moment(base, driver, chance)
@@ -108,8 +115,12 @@ KINDS: dict[str, Callable[[Path, subprocess.Popen[bytes], Chance], None]] = {
     "trial": trial_dies,
     "raylet": raylet_dies,
     "stopped worker": worker_stops,
+    "hung evaluator": evaluator_hangs,
     "Ctrl-C": interrupted,
 }
+OF_EVALUATORS = ("evaluator", "hung evaluator")  # so the members are there
+SURVIVED = ("trial", "stopped worker", *OF_EVALUATORS)
+OVERRIDES = {"hung evaluator": ["execution.patience=2"]}
 SEED, ROUNDS = int(os.environ.get("SEED", "1")), int(os.environ.get("ROUNDS", len(KINDS)))
 
 
@@ -118,16 +129,16 @@ def test_after_a_kill_the_same_command_ends_as_if_nothing_had_been(
     number: int, place: Callable[[], Path], trained: Callable[[], Path], reference: Path
 ) -> None:
     name, chance = list(KINDS)[number % len(KINDS)], random.Random(f"{SEED} {number}")
-    early = name == "trial" or (name != "evaluator" and chance.random() < 0.5)
+    early = name == "trial" or (name not in OF_EVALUATORS and chance.random() < 0.5)
     base = place() if early else trained()
     hurt = False
-    with started(base) as driver:
+    with started(base, *OVERRIDES.get(name, ())) as driver:
         try:
             KINDS[name](base, driver, chance)
             hurt = True
         except (ProcessLookupError, EndedError):
             pass  # the victim was done and gone: a round without a fault
-        if driver.poll() is None and name in ("trial", "evaluator", "stopped worker"):
+        if driver.poll() is None and name in SURVIVED:
             assert driver.wait(LIMIT) == 0, (base / "log").read_text()[-4000:]
     told = (
         f"round {number}: {name} {'hurt' if hurt else 'was done already'}, {len(rows(base))} rows before the next call"

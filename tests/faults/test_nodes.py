@@ -12,40 +12,20 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from harness import LIMIT, SWEEP, completed, descendants, environment, parts, rows, started, wait_for
 from mounts import apart, tmpfs
+from slowness import go, slowed, tasks
 
 from sweep.store import RunFolder
 
 pytestmark = pytest.mark.faults
 
-SLOW = '''"""A method that waits, so that there is time to lose a node."""
-
-import os
-import time
-from pathlib import Path
-from typing import Annotated
-
-from annotated_types import Ge
-
-from sweep.weights import Members, Weights
-
-
-def slow(members: Members, *, step: Annotated[int, Ge(0)] = 0) -> Weights:
-    """The mean, after a while."""
-    if not Path(os.environ["HURT_GO"]).exists():
-        time.sleep(0.4)
-    return members.mean(0) * (1 + step)
-'''
-
 
 @contextlib.contextmanager
-def cluster(secret: dict[str, str], base: Path) -> Iterator[tuple[str, Callable[[str], None]]]:
+def cluster(base: Path, **more: str) -> Iterator[tuple[str, Callable[[str], None]]]:
     """The address of a cluster with a head that takes no work, and what tells it to add or lose a node."""
-    more = secret | {"PYTHONPATH": str(base), "HURT_GO": str(base / "go")}
     with (base / "nodes.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).parent / "nodes.py")],
@@ -84,22 +64,13 @@ def cluster(secret: dict[str, str], base: Path) -> Iterator[tuple[str, Callable[
         process.stdout.close()
 
 
-def tasks(base: Path) -> list[dict[str, Any]]:
-    """What is known of the blocks that are done."""
-    return [row for row in RunFolder(base / "runs/hurt").read("tasks").to_pylist() if row["kind"] == "block"]
-
-
 def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
     trained: Callable[[], Path], reference: Path
 ) -> None:
-    base, secret = trained(), {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    methods = "methods: [{'slow:slow': {step: {from: 0, to: 29, steps: 30}}}]"
-    text = SWEEP.replace("methods:", f"grids: [{{{methods}, scalings: none}}, {{}}]\nmethods:")
-    (base / "hurt.yaml").write_text(text.replace("workers: 2", "mlflow: false"))
-    (base / "slow.py").write_text(SLOW)
-    with cluster(secret, base) as (address, tell):
+    base = trained()
+    more = slowed(base) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with cluster(base, **more) as (address, tell):
         tell("add")
-        more = secret | {"PYTHONPATH": str(base), "HURT_GO": str(base / "go")}
         with started(base, f"execution.address={address}", **more) as driver:
             wait_for(lambda: parts(base, "candidates") >= 2, "blocks", driver)
             (first,) = {task["process"] for task in tasks(base)}
@@ -108,7 +79,7 @@ def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
             killed = datetime.now(UTC).replace(tzinfo=None)
             tell("kill 0")
             again = wait_for(lambda: [t for t in tasks(base) if t["attempts"] > 1], "blocks that ran again", driver)
-            (base / "go").touch()
+            go(base)
             driver.wait(LIMIT)
             assert driver.returncode == 0, (base / "log").read_text()[-3000:]
     assert all(task["process"] != first for task in again)
