@@ -44,16 +44,17 @@ class Sleeper:
     def __init__(self, *arguments: Any) -> None:
         pass
 
-    def ready(self) -> None:
-        """Answers once the actor has its place."""
+    def ready(self) -> str:
+        """Who it is, once the actor has its place."""
+        return "a sleeper"
 
-    def run(self, pool: Any, weights: Sequence[Any], work: Sequence[Any]) -> Any:
+    def run(self, pool_id: str, shared: Sequence[Any], work: Sequence[Any]) -> Any:
         """No rows, and when the worker slept."""
         import os
 
         import ray
 
-        begun, longer = time.time(), ray.get(weights[0])
+        begun, longer = time.time(), ray.get(shared[1])
         time.sleep(longer.get(work[0][0].id, SLEEP))
         cost = {"seconds": time.time() - begun, "cpu_seconds": 0.0, "forward_passes": 0, "created_at": None}
         cost |= {"begun": begun, "process": os.getpid(), "host": None, "threads": 1, "peak_memory": 0}
