@@ -179,8 +179,12 @@ def plot(cases: dict[Case, dict[str, list[Cost]]], file: Path) -> None:
         costs = [found[name] for found in shown.values()]
         axes[0].loglog(list(shown), [median(each.wall for each in one) for one in costs], "o-", label=name)
         axes[1].loglog(list(shown), [max(each.bytes for each in one) / 2**30 for one in costs], "o-", label=name)
-    for axis, label in zip(axes, ("seconds", "GiB at most"), strict=True):
+    for axis, label, ticks in zip(
+        axes, ("seconds", "GiB at most"), ((0.5, 1, 2, 5, 10), (0.1, 0.2, 0.5, 1)), strict=True
+    ):
         axis.set(xlabel=f"candidates of {MEMBERS} members", ylabel=label)
+        axis.set_yticks(ticks, [str(tick) for tick in ticks])
+        axis.set_yticks([], minor=True)
     axes[0].legend()
     figure.savefig(file)
 
