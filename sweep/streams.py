@@ -56,7 +56,7 @@ class _Apart(torch.autograd.Function):
 
     @staticmethod
     def forward(values: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-        raise NotImplementedError("outside of vmap there is nothing to take apart")
+        raise RuntimeError("outside of vmap there is nothing to take apart")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
