@@ -32,11 +32,6 @@ class Candidate(NamedTuple):
     block: str = ""
     protocol: Protocol = CORRECT_PROTOCOL
 
-    @property
-    def cost(self) -> float:
-        """About how many passes over a split it takes."""
-        return _cost(self.method, len(self.subset))
-
 
 class Factors(NamedTuple):
     """What candidates of a pool have in common, and the subsets that they differ in."""

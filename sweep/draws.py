@@ -59,13 +59,8 @@ def _cat(parts: Sequence[Tensor | None], dimension: int) -> Tensor | None:
     return torch.cat(found, dimension) if found else None
 
 
-def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Random crops of zero-padded images and mirrored halves, one draw each: (batch, channels, size, size) uint8."""
-    return changed(images, recipe.crop, *_changes(len(images), recipe, generator))
-
-
 def changed(images: Tensor, crop: int, corners: Tensor | None, mirrored: Tensor | None) -> Tensor:
-    """Images cropped at these corners, after so many pixels of padding, and mirrored where it says so."""
+    """Images (batch, channels, size, size) cropped at these corners, after so many pixels of zeros, and mirrored."""
     count, _, size, _ = images.shape
     if corners is not None:
         padded = functional.pad(images, (crop,) * 4)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from sweep.course import NonFiniteError
-from sweep.draws import augmented
+from sweep.draws import changed, draws
 from sweep.evaluate import DeviceSplit
 from sweep.models import seeded
 from sweep.recipe import Recipe
@@ -186,10 +186,10 @@ def test_the_mean_learning_rate_of_a_cosine_is_half() -> None:
 
 def test_crops_are_windows_of_the_padded_image() -> None:
     images = torch.arange(1, 2 * 3 * 25 + 1).view(2, 3, 5, 5) % 251 + 1
-    recipe = Recipe(crop=2)
     seen = set()
     for seed in range(40):
-        cropped = augmented(images, recipe, torch.Generator().manual_seed(seed))
+        (draw,) = draws(Recipe(crop=2, batch_size=2), 2, seed, 0)
+        cropped = changed(images, 2, draw.corners, draw.mirrored)
         for image, window in zip(images, cropped, strict=True):
             padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
             fits = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 5, x : x + 5], window)]
@@ -200,7 +200,8 @@ def test_crops_are_windows_of_the_padded_image() -> None:
 
 def test_flips_mirror_about_half() -> None:
     images = torch.arange(400 * 4, dtype=torch.int32).view(400, 1, 2, 2)
-    flipped = augmented(images, Recipe(flip=True), torch.Generator().manual_seed(0))
+    (draw,) = draws(Recipe(flip=True, batch_size=400), 400, 0, 0)
+    flipped = changed(images, 0, draw.corners, draw.mirrored)
     mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
     assert (mirrored | (flipped == images).flatten(1).all(1)).all()
     assert 150 < int(mirrored.sum()) < 250
