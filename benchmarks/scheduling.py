@@ -3,8 +3,9 @@
     python benchmarks/scheduling.py [repetitions] [workers] [blocks a worker]
 
 64 logical CPUs on whatever this machine has; each block sleeps 100 ms. Utilisation is what was slept over workers x
-wall, from the moment that every worker has begun until the last block ends. Then the same with rows written for
-each block, as the driver does; and with a first block that takes 3 s, beside the least time that all blocks can take.
+wall, from the moment that every worker has begun until the last block ends. Then the same with a row and a task of
+each block written by the driver's writer; and with a first block that takes 3 s, beside the least time that all blocks
+can take.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from sweep.cluster import cluster
 from sweep.launch import Launcher
 from sweep.plan import Plan
 from sweep.store import RunFolder
-from sweep.task import failed_rows
+from sweep.table import part_files
+from sweep.task import Rows, describe
+from sweep.writer import Writer, writing
 
 SLEEP, STRAGGLE = 0.1, 3.0
 SWEEP = """
@@ -98,15 +101,14 @@ def utilisation(costs: Sequence[dict[str, Any]], workers: int) -> tuple[float, f
     return within / (workers * (ended - begun)), ended - begun
 
 
-def writing(plan: Plan, folder: RunFolder) -> Sink:
-    """A sink that writes a row of the block and its task, each as a part."""
+def rowed(plan: Plan, writer: Writer) -> Sink:
+    """A sink that hands the driver's writer a row of each block."""
     work = {candidate.block: candidate for candidate in plan.candidates}
 
     def write(block: str, pool: Any, rows: Any, attempts: int) -> None:
-        made = failed_rows([(work[block], ("test",))], pool, "scheduling", "slept")
-        told_of = {key: value for key, value in rows.cost.items() if key != "begun"}
-        folder.append("tasks", block, [{"task_id": block, "kind": "block", "rows": 1, **told_of}])
-        folder.append("candidates", block, made.candidates)
+        row = describe(work[block], pool, "scheduling", "test") | {"status": "ok"}
+        cost = {key: value for key, value in rows.cost.items() if key != "begun"}
+        writer.put(block, pool, Rows([row], cost=cost), attempts)
 
     return write
 
@@ -125,14 +127,17 @@ def main(repetitions: int, workers: int, each: int) -> None:
     with cluster(plan.sweep.execution), tempfile.TemporaryDirectory() as place:
         slept(plan, {}, nothing)  # the processes are there from now on
         for name in ("rows dropped", "rows written", "a straggler"):
-            found = []
+            found, parts = [], []
             for repetition in range(repetitions):
-                sink = writing(plan, RunFolder(Path(place) / f"{repetition}")) if name == "rows written" else nothing
                 longer = {first.id: STRAGGLE} if name == "a straggler" else {}
-                found.append(utilisation(slept(plan, longer, sink), workers))
+                with writing(folder := RunFolder(Path(place) / name / f"{repetition}"), ()) as writer:
+                    sink = rowed(plan, writer) if name == "rows written" else nothing
+                    found.append(utilisation(slept(plan, longer, sink), workers))
+                parts.append(len(part_files(folder.path, "candidates")))
             shares, walls = zip(*found, strict=True)
             least = max(count * SLEEP / workers, STRAGGLE if name == "a straggler" else 0.0)
-            print(f"{name:14} utilisation {told(shares)}   wall {told(walls)} s, at least {least:.2f}", flush=True)
+            print(f"{name:14} utilisation {told(shares)}   wall {told(walls)} s, at least {least:.2f}", end="")
+            print(f"   in {told(parts)} parts" if any(parts) else "", flush=True)
 
 
 if __name__ == "__main__":

@@ -164,11 +164,10 @@ class Known(NamedTuple):
     blocks: Sequence[str]
 
     @classmethod
-    def of(cls, ids: Ids, blocks: NDArray[Any]) -> Known:
-        """From the ids of candidates and the names of their blocks, in any order."""
-        names, block = np.unique(blocks, return_inverse=True)
+    def of(cls, ids: Ids, block: Ints, blocks: Sequence[str]) -> Known:
+        """From the ids of candidates in any order, and the places of their blocks among `blocks`."""
         order = np.argsort(ids)
-        return cls(ids[order], block[order].astype(np.int32), [str(name) for name in names.tolist()])
+        return cls(ids[order], block[order], blocks)
 
     def find(self, ids: Ids) -> Ints:
         """For each id its block, -1 where it was not planned."""

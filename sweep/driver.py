@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sweep.files import StoreError, now
+from sweep.files import now
 from sweep.lock import is_to_stop
 from sweep.provenance import surroundings
 from sweep.spec import Sweep
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sweep.lineage import Pool
     from sweep.outputs import PoolWeights
     from sweep.progress import Progress
-    from sweep.task import Items, Rows
+    from sweep.task import Items
+    from sweep.writer import Writer
 
 
 def run(
@@ -65,7 +66,6 @@ class _Run:
         self.sweep, self.folder, self.progress = sweep, RunFolder(sweep.folder), progress
         self.stopped = False
         self.made: Mapping[Choice, Dataset] = {}
-        self.told: frozenset[str] = frozenset()  # tasks that have a row
         self.tracker: Any = None
 
     @property
@@ -179,6 +179,7 @@ class _Run:
         from sweep.launch import Launcher
         from sweep.pairs import pair_blocks
         from sweep.pools import failed_members
+        from sweep.writer import writing
 
         failed, place = failed_members(self.folder), {pool.id: index for index, pool in enumerate(state.plan.pools)}
         pairs = self.folder.read("pairs", ["member_a", "member_b"]).columns
@@ -188,11 +189,11 @@ class _Run:
         if blocks and not self.stopping:
             ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
             self.progress.begin("candidates done", state.new)  # pairs and models that are looked into are not counted
-            self.told = frozenset(self.folder.read("tasks", ["task_id"])["task_id"].to_pylist())
-            weights = partial(self._weights, failed)
-            launcher = Launcher(state.plan, weights, self._write, self._tick, self.progress.say)
-            with compacting(self.folder, self.progress.say):
-                launcher.run(ordered, self.made)
+            told, weights = self.folder.read("tasks", ["task_id"])["task_id"], partial(self._weights, failed)
+            with compacting(self.folder, self.progress.say), writing(self.folder, told.to_pylist()) as writer:
+                tick = partial(self._tick, writer)
+                Launcher(state.plan, weights, writer.put, tick, self.progress.say).run(ordered, self.made)
+            self._tick(writer)
 
     def _weights(self, failed: Mapping[str, str], pool: Pool) -> PoolWeights:
         from sweep.pools import pool_weights
@@ -200,30 +201,12 @@ class _Run:
         bound = self.sweep.execution.pool_bytes
         return pool_weights(self.folder, pool, self.made[pool.population.dataset], failed, bound)
 
-    def _write(self, block: str, pool: Pool, rows: Rows, attempts: int) -> None:
-        """Write a whole block, the candidates last, for they say that it is done."""
-        part = rows.part(block)
-        task = {
-            "task_id": part,
-            "kind": "block",
-            "pool_id": pool.id,
-            "rows": sum(len(made) for table, made in rows.tables.items() if table != "predictions"),
-            "attempts": attempts,
-        }
-        for table, made in (rows.tables | {"tasks": [] if part in self.told else [task | rows.cost]}).items():
-            if made and table != "candidates":
-                self.folder.append(table, part, made)
-        if rows.candidates and not self.folder.append("candidates", part, rows.candidates):
-            raise StoreError(f"{self.folder.part('candidates', part)} is there already", "sweep doctor RUN tells more")
-        failed = len({row["candidate_id"] for row in rows.candidates if row["status"] == "failed"})
-        self.progress.advance(len({row["candidate_id"] for row in rows.candidates}), failed)
+    def _tick(self, writer: Writer) -> bool:
+        """Called about every second: tell what was written; whether to stop."""
+        self.progress.advance(*writer.news())
         stage = self.progress.stage
         if self.tracker and stage:
             self.tracker.progress(stage.done, stage.failed, stage.total, stage.rate)
-
-    def _tick(self) -> bool:
-        """Called about every second; whether to stop."""
-        self.progress.advance(0)
         return self.stopping
 
     @contextmanager

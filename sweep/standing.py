@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sweep.catalogue import NOTHING_KNOWN, Ids, Known, digits_of, ids_of
+from sweep.catalogue import NOTHING_KNOWN, Ids, Ints, Known, digits_of, ids_of
 from sweep.files import StoreError, replace
 from sweep.plan import Plan
 from sweep.store import RunFolder
 
 _KEY = b"plan"
+_NAMES = ("block_id", "pool_id", "method")  # few texts for many rows: dictionaries in memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def earlier(folder: RunFolder) -> pa.Table | None:
     if not file.exists():
         return None
     try:
-        return pq.read_table(file)
+        return pq.read_table(file, read_dictionary=list(_NAMES)).unify_dictionaries()
     except (pa.ArrowException, OSError) as error:
         hint = "move it aside: the plan is made anew, and what is done stays done"
         raise StoreError(f"cannot read {file}: {error}", hint) from None
@@ -52,30 +53,45 @@ def columns_of(plan: Plan) -> pa.Table:
     rows = plan.candidates
     columns = {
         "candidate_id": text_of(rows.ids),
-        "block_id": pa.array(rows.blocks, pa.string()).take(pa.array(rows.block)),
-        "pool_id": pa.array([each.pool_id for each in rows.factors], pa.string()).take(pa.array(rows.factor)),
-        "method": pa.array([each.method.name for each in rows.factors], pa.string()).take(pa.array(rows.factor)),
+        "block_id": _names(rows.block, rows.blocks),
+        "pool_id": _names(rows.factor, [each.pool_id for each in rows.factors]),
+        "method": _names(rows.factor, [each.method.name for each in rows.factors]),
     }
     return pa.table(columns | {"planned": pa.array(np.ones(len(rows), dtype=bool))})
+
+
+def _names(places: Ints, texts: Sequence[str]) -> pa.DictionaryArray:
+    """For each place its text; each text once in the dictionary, as whoever counts by it takes for granted."""
+    unique = list(dict.fromkeys(texts))
+    code = {text: place for place, text in enumerate(unique)}
+    codes = np.array([code[text] for text in texts], dtype=np.int32)
+    return pa.DictionaryArray.from_arrays(codes[places], pa.array(unique, pa.string()))
 
 
 def known_of(before: pa.Table | None) -> Known:
     """What was planned before, with its blocks."""
     if before is None:
         return NOTHING_KNOWN
-    return Known.of(ids_of(before["candidate_id"].to_pylist()), before["block_id"].to_numpy())
+    blocks = before["block_id"].combine_chunks()
+    names = blocks.dictionary.to_pylist()
+    return Known.of(ids_of(before["candidate_id"].to_pylist()), blocks.indices.to_numpy(), names)
 
 
 def write_plan(folder: RunFolder, plan: Plan) -> None:
     """Write what is planned now, with its key; what was planned before stays, marked so."""
-    rows, before = columns_of(plan), earlier(folder)
+    rows, before = _spelled_out(columns_of(plan)), earlier(folder)
     if before is not None:
-        gone = before.filter(pc.invert(pc.is_in(before["candidate_id"], rows["candidate_id"])))
+        gone = _spelled_out(before.filter(pc.invert(pc.is_in(before["candidate_id"], rows["candidate_id"]))))
         gone = gone.drop_columns("planned").append_column("planned", pa.array(np.zeros(len(gone), dtype=bool)))
         rows = pa.concat_tables([rows, gone.replace_schema_metadata(None)], promote_options="default")
     sink = pa.BufferOutputStream()
     pq.write_table(rows.replace_schema_metadata({_KEY: plan.key.encode()}), sink, compression="zstd")
     replace(folder.path / "plan.parquet", sink.getvalue().to_pybytes())
+
+
+def _spelled_out(rows: pa.Table) -> pa.Table:
+    """The names as texts, as they lie in the file."""
+    return rows.cast(pa.schema([(c.name, pa.string() if c.name in _NAMES else c.type) for c in rows.schema]))
 
 
 def current(folder: RunFolder, key: str) -> pa.Table | None:
@@ -101,7 +117,7 @@ def standing(rows: pa.Table, plan: pa.Table, splits: Sequence[str]) -> Standing:
             left[each["pool_id"], each["method"], split] = each["count_all"]
     is_open = without.any(axis=1)
     failed = _among(ids, failures(rows))
-    blocks = pc.count_distinct(plan["block_id"].filter(pa.array(is_open))).as_py()
+    blocks = len(pc.unique(plan["block_id"].filter(pa.array(is_open))))
     methods = {each["values"]: each["counts"] for each in pc.value_counts(plan["method"]).to_pylist()}
     return Standing(len(plan), int(is_open.sum()), int(failed.sum()), blocks, methods, left)
 

@@ -308,7 +308,8 @@ def test_every_candidate_is_in_one_block_and_keeps_it(
         assert held.costs[:-1].sum() < block
     kept = data.draw(st.sets(st.sampled_from(small.candidates), max_size=20))
     known = {candidate.id: candidate.block for candidate in kept}
-    told = Known.of(ids_of(list(known)), np.array(list(known.values()), dtype=object)) if known else NOTHING_KNOWN
+    held = np.arange(len(known), dtype=np.int32)
+    told = Known.of(ids_of(list(known)), held, list(known.values())) if known else NOTHING_KNOWN
     grown = make_plan(check(Document("f.yaml", with_population(pools=3))), known=told)
     for candidate in grown.candidates:
         assert known.get(candidate.id, candidate.block) == candidate.block
