@@ -1,4 +1,4 @@
-"""MLflow beside the tables: the one door to it. What its runs show is worked out in `sweep.page`.
+"""MLflow beside the tables. What its runs show is worked out in `sweep.page`, its models are in `sweep.shelf`.
 
 Everything is written with `MlflowClient`, by the driver only, and found again by the tag `ms.key`: writing twice
 changes nothing. Whatever goes wrong here is told once and stops nothing, for the tables are the record.
@@ -7,22 +7,21 @@ changes nothing. Whatever goes wrong here is told once and stops nothing, for th
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweep.page import Page, Point, artifacts, best_pages, cell_pages, member_pages, sweep_page
 from sweep.server import artifact_place, explained, is_server, patience, registry_name, silence, sole, to_stderr
+from sweep.shelf import Shelf
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
-    from torch import Tensor, nn
 
-    ModelOf = Callable[[str], tuple[nn.Module, Tensor]]
+    from sweep.shelf import ModelOf
 
 MOST_RUNS = 2000  # of one kind: with more, MLflow's searches take minutes, where the tables answer at once
 _QUICK, _PATIENT = 4, 20  # seconds for one request to a server: to find out if it is there, and after that
@@ -75,7 +74,7 @@ class Tracker:
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the run of the sweep, if there is one."""
         if self._client is not None:
-            self._attempt(lambda client: client.set_terminated(self._run, status), _QUICK)
+            self._attempt(lambda client: _end(client, self._run, status), _QUICK)
 
     def _attempt(self, action: Callable[[MlflowClient], object], seconds: int) -> None:
         if self.lost:
@@ -99,8 +98,8 @@ class Tracker:
                 client = MlflowClient(tracking_uri=self.uri)
                 self._experiment = self._found_experiment(client)
             runs = client.search_runs([self._experiment], f"tags.`ms.key` = '{self.sweep_id}'", max_results=1)
-            begun = Page("sweep", self.sweep_id, self.sweep_name, {})
-            self._run = runs[0].info.run_id if runs else self._new_run(client, begun)
+            own = Page("sweep", self.sweep_id, self.sweep_name, {})
+            self._run = str(runs[0].info.run_id) if runs else self._new_run(client, own)
             self._client = client
         return self._client
 
@@ -129,7 +128,7 @@ class Tracker:
                 runs |= {page.key: self._write(client, page, known.get(page.key)) for page in pages}
         if chosen and model_of is not None:
             name, remote = registry_name(self.sweep_name), is_server(self.uri)
-            _Shelf(client, self._experiment, name, remote, self.say).fill(chosen, runs, model_of)
+            Shelf(client, self._experiment, name, remote, self.say).fill(chosen, runs, model_of)
 
     def _known(self, client: MlflowClient) -> dict[str, Run]:
         """Key -> run, of every run of the experiment: one search is cheaper than one per key."""
@@ -155,7 +154,7 @@ class Tracker:
             return str(run.info.run_id)
         identity = self._new_run(client, page) if run is None else str(run.info.run_id)
         _log(client, identity, page, run, parent)
-        client.set_terminated(identity, page.status, page.ended)
+        _end(client, identity, page.status, page.ended)
         return identity
 
 
@@ -164,85 +163,44 @@ def _log(client: MlflowClient, identity: str, page: Page, run: Run | None, tags:
     from mlflow.entities import Param, RunTag
 
     params, latest = (run.data.params, run.data.metrics) if run else ({}, {})
-    points = [point for point in page.points if point.time is not None or latest.get(point.name) != point.value]
     told = {**page.tags, **tags, "ms.content": page.content}
     for name in {"error", "ms.non_finite_values"} & run.data.tags.keys() - told.keys() if run else ():
         client.delete_tag(identity, name)
     client.log_batch(
         identity,
-        metrics=_metrics(points),
+        metrics=_metrics(_new(client, identity, page.points, latest)),
         params=[Param(name, value) for name, value in page.params.items() if name not in params],
         tags=[RunTag(*tag) for tag in told.items()],
     )
 
 
+def _new(client: MlflowClient, run: str, points: Iterable[Point], latest: Mapping[str, float]) -> Iterator[Point]:
+    """The points that a run lacks, by the newest value of each of its metrics."""
+    for point in points:
+        if point.time is not None or point.name not in latest:
+            yield point
+        elif latest[point.name] != point.value:
+            yield point._replace(time=_next(client, run, point.name))
+
+
+def _next(client: MlflowClient, run: str, name: str) -> int:
+    """The time of a metric's new value: MLflow shows the latest one, also where the clock was set back since."""
+    return max(_now(), *(known.timestamp + 1 for known in client.get_metric_history(run, name)))
+
+
+def _end(client: MlflowClient, run: str, status: str, at: int | None = None) -> None:
+    """End a run, now where no time is given, and not before it began: the clock may have been set back since."""
+    begun = client.get_run(run).info.start_time
+    client.set_terminated(run, status, max(begun, _now() if at is None else at))
+
+
 def _metrics(points: Iterable[Point]) -> list[Metric]:
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
+    now = _now()
     return [Metric(name, value, now if at is None else at, step) for name, value, step, at in points]
 
 
-@dataclass
-class _Shelf:
-    """The stored models of a sweep, and which of them is the champion."""
-
-    client: MlflowClient
-    experiment: str
-    name: str
-    remote: bool
-    say: Callable[[str], None]
-
-    def fill(self, chosen: list[Page], runs: Mapping[str, str], model_of: ModelOf) -> None:
-        """A version for each page that has none, and the alias on the first page's, if it could be stored."""
-        query = f"name = '{self.name}'"
-        shelves = self.client.search_registered_models(query) or [self.client.create_registered_model(self.name)]
-        versions = {v.tags.get("ms.key"): str(v.version) for v in self.client.search_model_versions(query)}
-        for page in [page for page in chosen if page.key not in versions]:
-            with tempfile.TemporaryDirectory() as folder:
-                if self._exported(page, model_of, folder):
-                    versions[page.key] = self._version(page, runs[page.key], folder)
-        champion = versions.get(chosen[0].key)
-        if champion is not None and str(shelves[0].aliases.get("champion")) != champion:
-            self.client.set_registered_model_alias(self.name, "champion", champion)
-
-    def _exported(self, page: Page, model_of: ModelOf, folder: str) -> bool:
-        """Write the model into a folder; a model that cannot be made or traced is told and left out."""
-        try:
-            _export(*model_of(page.key), folder)
-        except Exception as error:  # of any architecture: the rows of the candidate are good without a stored model
-            cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            self.say(f"{page.name} is not stored in MLflow as a model: {cause}")
-            return False
-        return True
-
-    def _version(self, page: Page, run: str, folder: str) -> str:
-        from mlflow.entities import LoggedModelOutput
-
-        name, tags = f"merge-{registry_name(page.key[:8])}", {"ms.key": page.key}
-        model = self.client.create_logged_model(self.experiment, name, run, tags, page.params)
-        self.client.log_model_artifacts(model.model_id, folder)
-        self.client.finalize_logged_model(model.model_id, "READY")
-        self.client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
-        # without a server, MLflow looks for models:/ in the store of its global address, not in the client's
-        place = f"models:/{model.model_id}" if self.remote else model.artifact_location
-        create = self.client.create_model_version
-        return str(create(self.name, place, run, tags, description=page.name, model_id=model.model_id).version)
-
-
-def _export(model: nn.Module, images: Tensor, folder: str) -> None:
-    """A traced model for batches of any size; the requirements are told, for finding them out takes a new process."""
-    import numpy as np
-    import torch
-    from mlflow.models import ModelSignature
-    from mlflow.pytorch import save_model
-    from mlflow.types import Schema, TensorSpec
-
-    example = torch.cat([images[:1], images[:1]]).cpu()  # one example alone would fix the size of the batch to one
-    model = model.cpu().eval()
-    with torch.no_grad():
-        outputs = model(example)
-    inputs, logits = (Schema([TensorSpec(np.dtype("float32"), (-1, *t.shape[1:]))]) for t in (example, outputs))
-    requirements = [f"torch=={torch.__version__.split('+')[0]}"]
-    told = {"signature": ModelSignature(inputs, logits), "input_example": example, "pip_requirements": requirements}
-    save_model(model, folder, serialization_format="pt2", **told)
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)

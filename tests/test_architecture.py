@@ -25,7 +25,7 @@ BOTTOM = {
 DOORS = {
     "click": {"sweep.cli", "sweep.terminal", "sweep.tools", "analysis.cli", "analysis.terminal"},
     "ray": {"sweep.cluster", "sweep.launch", "sweep.population", "sweep.worker"},
-    "mlflow": {"sweep.tracking"},
+    "mlflow": {"sweep.tracking", "sweep.shelf"},
     "rich": {"sweep.progress"},
     "jinja2": {"analysis.report"},
     "duckdb": {"sweep.query"},
@@ -41,6 +41,8 @@ LAYERS = (
         "sweep.stragglers",
         "sweep.cluster",
         "sweep.tracking",
+        "sweep.shelf",
+        "sweep.writer",
         "sweep.progress",
     },
     {"sweep.driver", "sweep.sync", "sweep.summary"},

@@ -16,7 +16,7 @@ import time
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -332,6 +332,21 @@ def test_progress_and_end_of_a_sweep_that_is_continued(place: Place) -> None:
     assert [(step, value) for step, value, _ in place.history(run)["progress/candidates_done"]] == [(3, 3), (7, 7)]
     assert run.data.metrics["progress/candidates_failed"] == 1
     assert run.data.metrics["progress/candidates_per_second"] == 0.5
+
+
+def test_no_run_ends_before_it_began_though_the_clock_is_set_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, real, day = place.tracker(), time.time, timedelta(days=1)
+    tracker.open()
+    tracker.mirror(run_folder(place.storage / NAME), None)
+    monkeypatch.setattr(time, "time", lambda: real() - day.total_seconds())
+    monkeypatch.setattr(sys.modules[__name__], "TIME", TIME - day)
+    tracker.mirror(run_folder(place.storage / NAME, accuracies=(0.9, 0.96, 0.91)), None)
+    tracker.close("FINISHED")
+    runs = [run for kind in ("sweep", "member", "cell", "candidate") for run in place.runs(kind)]
+    assert max(run.data.metrics.get("test/accuracy", 0.0) for run in runs) == 0.96
+    assert all(run.info.end_time >= run.info.start_time for run in runs)
 
 
 def test_many_parameters_and_cells_are_bounded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
