@@ -5,11 +5,12 @@
 64 logical CPUs on whatever this machine has; each block sleeps 100 ms. Utilisation is what was slept over workers x
 wall, from the moment that every worker has begun until the last block ends. Then the same with a row and a task of
 each block written by the driver's writer; and with a first block that takes 3 s, beside the least time that all blocks
-can take.
+can take. Before that, eight workers to which a node with room for eight more comes: from when on these are at work.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from sweep import launch
 from sweep.cluster import cluster
 from sweep.launch import Launcher
 from sweep.plan import Plan
+from sweep.secret import secret
 from sweep.store import RunFolder
 from sweep.table import part_files
 from sweep.task import Rows, describe
@@ -53,8 +55,6 @@ class Sleeper:
 
     def run(self, pool_id: str, shared: Sequence[Any], work: Sequence[Any]) -> Any:
         """No rows, and when the worker slept."""
-        import os
-
         import ray
 
         begun, longer = time.time(), ray.get(shared[1])
@@ -113,6 +113,33 @@ def rowed(plan: Plan, writer: Writer) -> Sink:
     return write
 
 
+def joined(blocks: int, room: int = 8) -> tuple[float, float]:
+    """Seconds until the first worker of a node that came had a block, and until all of them had one."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": room, "include_dashboard": False})
+    settings = SWEEP.replace("COUNT", str(blocks)).replace("WORKERS", f"auto, address: '{nodes.address}'")
+    plan, came, costs = planned(settings), list[float](), list[dict[str, Any]]()
+
+    def sink(block: str, pool: Any, rows: Any, attempts: int) -> None:
+        costs.append(dict(rows.cost))
+        if len(costs) == 10 * room:
+            nodes.add_node(num_cpus=room)
+            came.append(time.time())
+
+    work = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
+    weights: Any = {}
+    with cluster(plan.sweep.execution):
+        Launcher(plan, lambda pool: weights, sink, lambda: False).run(work, {})
+    nodes.shutdown()
+    begun: dict[int, float] = {}
+    for cost in costs:
+        begun[cost["process"]] = min(cost["begun"], begun.get(cost["process"], cost["begun"]))
+    later = sorted(at - came[0] for at in begun.values() if at > came[0])
+    assert len(later) == room, f"{len(later)} of {room} workers of the node had blocks: ask for more"
+    return later[0], later[-1]
+
+
 def nothing(block: str, pool: Any, rows: Any, attempts: int) -> None:
     """A sink that drops what it is given."""
 
@@ -123,6 +150,9 @@ def main(repetitions: int, workers: int, each: int) -> None:
     plan = planned(SWEEP.replace("COUNT", str(count)).replace("WORKERS", str(workers)))
     first = next(candidate for candidate in plan.candidates if candidate.method.name == "uniform_soup")
     launch.Worker = Sleeper  # type: ignore[assignment, misc]
+    os.environ.update(secret("local"))  # for the nodes that come and for the sweep's own Ray
+    firsts, lasts = zip(*(joined(3000) for _ in range(repetitions)), strict=True)
+    print(f"a node comes   first of 8 workers after {told(firsts)} s, the last after {told(lasts)} s", flush=True)
     print(f"{count} blocks of {1000 * SLEEP:.0f} ms on {workers} logical CPUs", flush=True)
     with cluster(plan.sweep.execution), tempfile.TemporaryDirectory() as place:
         slept(plan, {}, nothing)  # the processes are there from now on

@@ -84,11 +84,14 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
     sweep run configs/digits.yaml train.epochs=2 name=quick
     sweep run configs/digits.yaml --retry
     """
+    import pyarrow as pa
+
     from sweep.config import load
     from sweep.driver import run as carry_out
     from sweep.progress import Progress
     from sweep.summary import run_text, shown
 
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it once had, and a run goes on for long
     sweep = load(file, overrides)
     command = f"sweep run {quoted(file, overrides)}"
     with Progress(sweep.folder / "log.txt") as progress:

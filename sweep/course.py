@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from sweep.evaluate import DeviceSplit, measure
-from sweep.models import forward_flops
+from sweep.flops import forward_flops
 from sweep.recipe import Recipe
 
 State = dict[str, Any]

@@ -18,9 +18,10 @@ from sweep.course import Epoch, Trained
 from sweep.data import Dataset
 from sweep.evaluate import DeviceSplit, measure, outputs, to_device
 from sweep.files import StoreError, now, replace
+from sweep.flops import forward_flops
 from sweep.identity import canonical
 from sweep.lineage import Group, Member
-from sweep.models import differences, draw_head, forward_flops, layout_of
+from sweep.models import differences, draw_head, layout_of
 from sweep.pools import new_model
 from sweep.provenance import code_version, worker
 from sweep.store import RunFolder

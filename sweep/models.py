@@ -154,24 +154,6 @@ def draw_head(model: nn.Module, classes: int, seed: int) -> None:
         head.reset_parameters()
 
 
-def forward_flops(model: nn.Module, images: Tensor) -> int | None:
-    """Floating-point operations of a forward pass over images in evaluation mode, a multiply-add as two.
-
-    Those of matrix products, convolutions and attention, as torch counts them; None where it cannot.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    training = model.training
-    try:
-        with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # or else attention is one kernel
-            model.eval()(images)
-    except Exception:  # a user's architecture may raise anything
-        return None
-    finally:
-        model.train(training)
-    return counter.get_total_flops() or None
-
-
 def _keep_pages() -> None:
     """Let glibc keep up to 1 GiB that was freed: each batch frees and asks for the same again.
 

@@ -14,10 +14,12 @@ import torch
 from pretrained import of_timm, of_torchvision
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from sweep.config import check
 from sweep.document import ConfigError, parse
 from sweep.evaluate import DeviceSplit, outputs
+from sweep.flops import forward_flops
 from sweep.models import build, differences, find_head, flatten, layout_of, to_state
 from sweep.prepare import check_networks, datasets
 from sweep.registry import RegistryError, find, names
@@ -184,6 +186,12 @@ def test_paper_and_memory_hold_the_same_tensors(case: Case, model: nn.Module) ->
     assert layout_of(paper, CLASSES) == layout_of(model, CLASSES)
     assert paper.training == model.train().training
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_operations_are_as_many_as_torch_counts(case: Case, model: nn.Module) -> None:
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(images(case, 1).float())
+    assert forward_flops(model, images(case, 1).float()) == counter.get_total_flops() > 0
 
 
 def test_one_step_of_training(case: Case, model: nn.Module) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweep.evaluate import DeviceSplit, measure, outputs
+from sweep.flops import forward_flops
 from sweep.metrics.accuracy import accuracy
 from sweep.metrics.ece import ece
-from sweep.models import bind, build, differences, find_head, flatten, forward_flops, layout_of, to_state
+from sweep.models import bind, build, differences, find_head, flatten, layout_of, to_state
 from sweep.registry import Entry, find, names
 from sweep.weights import LEARNABLE, Factors, Layout, blend, combine
 

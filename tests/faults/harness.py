@@ -101,9 +101,10 @@ def wait_for(condition: Callable[[], Any], what: str, driver: subprocess.Popen[b
     return found
 
 
-def parts(base: Path, table: str) -> int:
-    """How many parts of a table there are."""
-    return len(list((base / "runs/hurt/tables" / table / "parts").glob("*.parquet")))
+def done(base: Path, table: str) -> int:
+    """How many members have a row, or how many blocks have rows of `candidates`; a part may hold several."""
+    key = {"members": "member_id", "candidates": "block_id"}[table]
+    return len(RunFolder(base / "runs/hurt").read(table, [key])[key].unique())
 
 
 def worker(driver: subprocess.Popen[bytes], title: str, chance: random.Random) -> int:

@@ -23,8 +23,8 @@ from harness import (
     assert_whole,
     completed,
     descendants,
+    done,
     mirrored,
-    parts,
     rows,
     started,
     synced,
@@ -37,14 +37,14 @@ from sweep.store import RunFolder
 pytestmark = pytest.mark.faults
 
 Chance = random.Random
-MEMBERS, BLOCKS = 4, 20  # parts in an undisturbed run, at least
+MEMBERS, BLOCKS = 4, 20  # of an undisturbed run, at least
 
 
 def moment(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
-    """Wait for a random number of parts of what the run makes, and a random while."""
-    stage = "candidates" if parts(base, "members") >= MEMBERS else "members"
+    """Wait for a random number of members or blocks of the run, and a random while."""
+    stage = "candidates" if done(base, "members") >= MEMBERS else "members"
     count = chance.randrange(0, {"members": MEMBERS, "candidates": BLOCKS}[stage])
-    wait_for(lambda: parts(base, stage) >= count, f"{count} parts of {stage}", driver)
+    wait_for(lambda: done(base, stage) >= count, f"{count} of {stage}", driver)
     time.sleep(chance.uniform(0, 0.3))
 
 
@@ -79,7 +79,7 @@ def raylet_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> 
 
 def worker_stops(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
     """It goes on after a while, or its user loses patience and kills the driver."""
-    title = "Worker" if parts(base, "members") >= MEMBERS else "ImplicitFunc"
+    title = "Worker" if done(base, "members") >= MEMBERS else "ImplicitFunc"
     victim = worker(driver, title, chance)
     time.sleep(chance.uniform(0, 1))
     os.kill(victim, signal.SIGSTOP)
