@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from sweep.task import Rows
 
 _HELD = 64 << 20  # bytes that wait to be written, about, before whoever brings more waits, too
+_PAUSE = (
+    0.1  # seconds from one part to the next, at least: what a part costs its writer and its readers is not its rows
+)
 _ROW = 4096  # bytes in memory of a row without what its predictions hold, about
 
 
@@ -59,9 +63,9 @@ class Block:
 
 
 class Writer:
-    """A thread that writes whatever blocks have come while it wrote the ones before.
+    """A thread that writes whatever blocks have come since it wrote the ones before, at most ten times a second.
 
-    So a block is written at once where that is quick enough, and together with others where it is not.
+    So a block is written at once where they come slowly, and together with others where they do not.
     """
 
     def __init__(self, folder: RunFolder, told: Collection[str]) -> None:
@@ -71,6 +75,7 @@ class Writer:
         self._news = [0, 0]
         self._error: BaseException | None = None
         self._is_lost = self._is_closed = False
+        self._last = -_PAUSE
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -121,10 +126,12 @@ class Writer:
                 return
 
     def _next(self) -> list[Block]:
-        """What waits, once something does; nothing once there will be no more."""
+        """What waits, once something does and the last part is a while ago; nothing once there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._waiting) or self._is_closed)
-            blocks, self._waiting = self._waiting, []
+            left = self._last + _PAUSE - time.monotonic()
+            self._changed.wait_for(lambda: self._is_closed or not self._has_room(0), max(0.0, left))
+            blocks, self._waiting, self._last = self._waiting, [], time.monotonic()
             self._changed.notify_all()
         return blocks
 
