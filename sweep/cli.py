@@ -112,10 +112,13 @@ def status(run: Path, as_json: bool) -> None:
     sweep status runs/digits
     sweep status runs/digits --json
     """
-    from sweep.state import state_of
-    from sweep.summary import plan_summary, plan_text
+    from sweep.summary import plan_summary, plan_text, run_summary
 
-    summary = plan_summary(state_of(of_run(run)))
+    summary = run_summary(run.absolute())
+    if summary is None:
+        from sweep.state import state_of
+
+        summary = plan_summary(state_of(of_run(run)))
     data(summary, plan_text(summary), as_json=as_json)
 
 

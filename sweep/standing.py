@@ -18,6 +18,8 @@ from sweep.plan import Plan
 from sweep.store import RunFolder
 
 _KEY = b"plan"
+OUTLINE = b"outline"
+"""Under this the metadata of `plan.parquet` hold what else is told of the plan."""
 _NAMES = ("block_id", "pool_id", "method")  # few texts for many rows: dictionaries in memory
 
 
@@ -77,15 +79,16 @@ def known_of(before: pa.Table | None) -> Known:
     return Known.of(ids_of(before["candidate_id"].to_pylist()), blocks.indices.to_numpy(), names)
 
 
-def write_plan(folder: RunFolder, plan: Plan) -> None:
-    """Write what is planned now, with its key; what was planned before stays, marked so."""
+def write_plan(folder: RunFolder, plan: Plan, outline: str) -> None:
+    """Write what is planned now, with its key and outline; what was planned before stays, marked so."""
     rows, before = _spelled_out(columns_of(plan)), earlier(folder)
     if before is not None:
         gone = _spelled_out(before.filter(pc.invert(pc.is_in(before["candidate_id"], rows["candidate_id"]))))
         gone = gone.drop_columns("planned").append_column("planned", pa.array(np.zeros(len(gone), dtype=bool)))
         rows = pa.concat_tables([rows, gone.replace_schema_metadata(None)], promote_options="default")
     sink = pa.BufferOutputStream()
-    pq.write_table(rows.replace_schema_metadata({_KEY: plan.key.encode()}), sink, compression="zstd")
+    told = {_KEY: plan.key.encode(), OUTLINE: outline.encode()}
+    pq.write_table(rows.replace_schema_metadata(told), sink, compression="zstd")
     replace(folder.path / "plan.parquet", sink.getvalue().to_pybytes())
 
 
@@ -99,7 +102,12 @@ def current(folder: RunFolder, key: str) -> pa.Table | None:
     plan = earlier(folder)
     if plan is None or (plan.schema.metadata or {}).get(_KEY) != key.encode():
         return None
-    return plan if pc.all(plan["planned"]).as_py() else plan.filter(plan["planned"])
+    return in_plan(plan)
+
+
+def in_plan(rows: pa.Table) -> pa.Table:
+    """Those of the rows of `plan.parquet` that are planned still."""
+    return rows if pc.all(rows["planned"]).as_py() else rows.filter(rows["planned"])
 
 
 def lacking(rows: pa.Table, ids: pa.Array | pa.ChunkedArray, splits: Sequence[str]) -> NDArray[np.bool_]:

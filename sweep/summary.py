@@ -15,6 +15,7 @@ from sweep.store import RunFolder
 
 if TYPE_CHECKING:
     from sweep.spec import Sweep
+    from sweep.standing import Standing
     from sweep.state import State
 
 Told = tuple[Any, list[str]]
@@ -31,24 +32,40 @@ def plan_summary(state: State) -> dict[str, Any]:
     """Counts of members and candidates, and the cost of what is new."""
     from sweep.cost import estimate
 
-    sweep, standing = state.sweep, state.standing
-    return {
-        "sweep": sweep.name,
-        "folder": str(sweep.folder),
-        "populations": [population.name for population in sweep.populations],
-        "pools": len(state.pools),
-        "members": {"planned": len(state.planned), "new": len(state.missing), "failed": state.failed_members},
-        "candidates": {
-            "planned": standing.planned,
-            "new": state.new,
-            "done": state.done - state.failed,
-            "failed": state.failed,
-        },
-        "unseen": state.unseen,
-        "methods": dict(sorted(standing.methods.items(), key=lambda method: (-method[1], method[0]))),
-        "blocks": standing.blocks,
-        "estimate": estimate(state, sweep.execution, cores()) if state.new or state.missing else None,
+    sweep = state.sweep
+    where = {"sweep": sweep.name, "folder": str(sweep.folder)}
+    names = [population.name for population in sweep.populations]
+    members = {"planned": len(state.planned), "new": len(state.missing), "failed": state.failed_members}
+    left = estimate(state, sweep.execution, cores()) if state.new or state.missing else None
+    counts = _counts(names, len(state.pools), members, state.standing)
+    return {**where, **counts, "unseen": state.unseen, "estimate": left}
+
+
+def run_summary(path: Path) -> dict[str, Any] | None:
+    """The same of a run folder with nothing left to do, from the folder alone; None for others. Raises StoreError."""
+    from sweep.outline import finished
+
+    folder = RunFolder(path)
+    folder.info()
+    if (found := finished(folder)) is None:
+        return None
+    outline, standing, failed = found
+    members = {"planned": len(outline.members), "new": 0, "failed": failed}
+    counts = _counts(outline.populations, outline.pools, members, standing)
+    return {"sweep": path.name, "folder": str(path), **counts, "unseen": 0, "estimate": None}
+
+
+def _counts(populations: list[str], pools: int, members: dict[str, int], standing: Standing) -> dict[str, Any]:
+    """What both tell."""
+    candidates = {
+        "planned": standing.planned,
+        "new": standing.new,
+        "done": standing.planned - standing.new - standing.failed,
+        "failed": standing.failed,
     }
+    methods = dict(sorted(standing.methods.items(), key=lambda method: (-method[1], method[0])))
+    told = {"populations": populations, "pools": pools, "members": members, "candidates": candidates}
+    return {**told, "methods": methods, "blocks": standing.blocks}
 
 
 def plan_text(summary: dict[str, Any]) -> list[str]:
