@@ -129,9 +129,11 @@ def joined(blocks: int, room: int = 8) -> tuple[float, float]:
 
     work = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
     weights: Any = {}
-    with cluster(plan.sweep.execution):
-        Launcher(plan, lambda pool: weights, sink, lambda: False).run(work, {})
-    nodes.shutdown()
+    try:
+        with cluster(plan.sweep.execution):
+            Launcher(plan, lambda pool: weights, sink, lambda: False).run(work, {})
+    finally:
+        nodes.shutdown()
     begun: dict[int, float] = {}
     for cost in costs:
         begun[cost["process"]] = min(cost["begun"], begun.get(cost["process"], cost["begun"]))
@@ -157,17 +159,19 @@ def main(repetitions: int, workers: int, each: int) -> None:
     with cluster(plan.sweep.execution), tempfile.TemporaryDirectory() as place:
         slept(plan, {}, nothing)  # the processes are there from now on
         for name in ("rows dropped", "rows written", "a straggler"):
-            found, parts = [], []
+            found, parts, later = [], [], []
             for repetition in range(repetitions):
                 longer = {first.id: STRAGGLE} if name == "a straggler" else {}
                 with writing(folder := RunFolder(Path(place) / name / f"{repetition}"), ()) as writer:
                     sink = rowed(plan, writer) if name == "rows written" else nothing
                     found.append(utilisation(slept(plan, longer, sink), workers))
+                    slept_until = time.perf_counter()
+                later.append(time.perf_counter() - slept_until)
                 parts.append(len(part_files(folder.path, "candidates")))
             shares, walls = zip(*found, strict=True)
             least = max(count * SLEEP / workers, STRAGGLE if name == "a straggler" else 0.0)
             print(f"{name:14} utilisation {told(shares)}   wall {told(walls)} s, at least {least:.2f}", end="")
-            print(f"   in {told(parts)} parts" if any(parts) else "", flush=True)
+            print(f"   in {told(parts, 0)} parts, all {told(later)} s later" if any(parts) else "", flush=True)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ _CURVES = (
 )
 _CANDIDATES = (
     Column("candidate_id", _STRING, "content hash of subset, alignment, method, scaling, repair, data set, protocol"),
-    Column("block_id", _STRING, "the block, and so the part, that the row came in"),
+    Column("block_id", _STRING, "the block that the row came in"),
     *_ORIGIN,
     Column("space", _STRING, "what is averaged: weights, features or logits"),
     Column("method", _STRING, "name of the method"),

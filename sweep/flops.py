@@ -15,17 +15,29 @@ def forward_flops(model: nn.Module, images: Tensor) -> int | None:
 
     Those of matrix products, convolutions and attention, as torch counts them; None where it cannot.
     """
-    from torch.utils.flop_counter import flop_registry  # not at once: it imports Triton
-
-    training, counter = model.training, _Operations(flop_registry)
+    training = model.training
     try:
-        with torch.enable_grad(), counter:  # or else attention is one kernel
-            model.eval()(images)
+        with torch.enable_grad():  # or else attention is one kernel
+            return _counted(model.eval(), images) or None
     except Exception:  # a user's architecture may raise anything
         return None
     finally:
         model.train(training)
-    return counter.total or None
+
+
+def _counted(model: nn.Module, images: Tensor) -> int:
+    """By our counter, or by torch's own where ours does not get through, as with control flow on tensors."""
+    from torch.utils.flop_counter import FlopCounterMode, flop_registry  # not at once: they import Triton
+
+    ours = _Operations(flop_registry)
+    try:
+        with ours:
+            model(images)
+    except Exception:
+        with FlopCounterMode(display=False) as whole:
+            model(images)
+        return int(whole.get_total_flops())
+    return ours.total
 
 
 class _Operations(TorchDispatchMode):

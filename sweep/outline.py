@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from sweep.checkpoints import file_hash
+from sweep.lineage import TRAINING_VERSION
+from sweep.plan import EVALUATION_VERSION, Plan
 from sweep.standing import OUTLINE, Standing, earlier, in_plan, standing
 from sweep.store import RunFolder
 
-if TYPE_CHECKING:
-    from sweep.plan import Plan
+_VERSIONS = [TRAINING_VERSION, EVALUATION_VERSION]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Outline:
     members: list[str]  # ids of starts and members
     splits: list[str]
     inside: bool  # whether models are looked into
+    versions: list[int]  # of training and evaluation: other ones make other ids
 
     @classmethod
     def of(cls, folder: RunFolder, plan: Plan) -> Outline:
@@ -38,7 +40,15 @@ class Outline:
             members=[each.id for each in (*starts, *(member for pool in plan.pools for member in pool.members))],
             splits=list(plan.sweep.settings.splits),
             inside=bool(plan.sweep.settings.inside),
+            versions=_VERSIONS,
         )
+
+    def is_of(self, folder: RunFolder) -> bool:
+        """Whether it would be made of the folder's sweep.yaml today."""
+        try:
+            return file_hash(folder.path / "sweep.yaml") == self.config and self.versions == _VERSIONS
+        except OSError:
+            return False
 
     def to_json(self) -> str:
         """As it stands in `plan.parquet`."""
@@ -56,14 +66,14 @@ class Finished(NamedTuple):
 def finished(folder: RunFolder) -> Finished | None:
     """What the run in a folder comes to; None where something is left to do, or more than the folder is needed to tell.
 
-    Raises StoreError.
+    Whether files of data or of models have changed since is not looked at. Raises StoreError.
     """
     plan = earlier(folder)
     outline = None if plan is None else _outline(plan)
-    if plan is None or outline is None or outline.inside:
+    if plan is None or outline is None or outline.inside or not outline.is_of(folder):
         return None
     statuses = folder.statuses("members", "member_id")
-    if not statuses.keys() >= set(outline.members) or file_hash(folder.path / "sweep.yaml") != outline.config:
+    if not statuses.keys() >= set(outline.members):
         return None
     rows = folder.read("candidates", ["candidate_id", "split", "status"])
     counts = standing(rows, in_plan(plan), outline.splits)

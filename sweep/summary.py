@@ -42,7 +42,10 @@ def plan_summary(state: State) -> dict[str, Any]:
 
 
 def run_summary(path: Path) -> dict[str, Any] | None:
-    """The same of a run folder with nothing left to do, from the folder alone; None for others. Raises StoreError."""
+    """The same of a run folder with nothing left to do, from the folder alone; None for others. Raises StoreError.
+
+    Files of data or of models that have changed since are noticed by `sweep run` and `sweep plan`.
+    """
     from sweep.outline import finished
 
     folder = RunFolder(path)

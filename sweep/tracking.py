@@ -46,7 +46,9 @@ class Tracker:
     _client: MlflowClient | None = field(default=None, init=False)
     _experiment: str = field(default="", init=False)
     _run: str = field(default="", init=False)
+    _begun: int = field(default=0, init=False)  # ms since 1970
     _noted: float = field(default=-_PAUSE, init=False)
+    _told: tuple[int, int, int] | None = field(default=None, init=False)
 
     def open(self) -> None:
         """Make the data base, the experiment `sweep/<name>` and the run of the sweep where they are missing."""
@@ -54,9 +56,10 @@ class Tracker:
 
     def progress(self, done: int, failed: int, total: int, rate: float) -> None:
         """Candidates so far, and per second, as metrics of the sweep's run at the step `done`; not at every call."""
-        if done < total and time.monotonic() - self._noted < _PAUSE:
+        told = done, failed, total
+        if told == self._told or (done < total and time.monotonic() - self._noted < _PAUSE):
             return
-        self._noted = time.monotonic()
+        self._told, self._noted = told, time.monotonic()
         values = ("done", done), ("failed", failed), ("total", total), ("per_second", rate)
         points = [Point(f"progress/candidates_{name}", value, done) for name, value in values]
         self._attempt(lambda client: client.log_batch(self._run, metrics=_metrics(points)), _QUICK)
@@ -74,7 +77,7 @@ class Tracker:
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the run of the sweep, if there is one."""
         if self._client is not None:
-            self._attempt(lambda client: _end(client, self._run, status), _QUICK)
+            self._attempt(lambda client: _end(client, self._run, status, self._begun), _QUICK)
 
     def _attempt(self, action: Callable[[MlflowClient], object], seconds: int) -> None:
         if self.lost:
@@ -99,7 +102,8 @@ class Tracker:
                 self._experiment = self._found_experiment(client)
             runs = client.search_runs([self._experiment], f"tags.`ms.key` = '{self.sweep_id}'", max_results=1)
             own = Page("sweep", self.sweep_id, self.sweep_name, {})
-            self._run = str(runs[0].info.run_id) if runs else self._new_run(client, own)
+            info = (runs[0] if runs else self._new_run(client, own)).info
+            self._run, self._begun = str(info.run_id), int(info.start_time)
             self._client = client
         return self._client
 
@@ -111,10 +115,10 @@ class Tracker:
         tags = {"mlflow.experiment.primaryMetric.name": "test/accuracy"}
         return client.create_experiment(name, place, tags | {"mlflow.experiment.primaryMetric.greaterIsBetter": "True"})
 
-    def _new_run(self, client: MlflowClient, page: Page) -> str:
+    def _new_run(self, client: MlflowClient, page: Page) -> Run:
         begun = None if page.ended is None else page.ended - int(1000 * page.seconds)
         tags = page.tags | {"mlflow.user": os.environ.get("USER", "unknown")}
-        return str(client.create_run(self._experiment, begun, tags, page.name).info.run_id)
+        return client.create_run(self._experiment, begun, tags, page.name)
 
     def _mirror(self, client: MlflowClient, folder: Path, model_of: ModelOf | None, best: int) -> None:
         known = self._known(client)
@@ -152,10 +156,10 @@ class Tracker:
         same = (parent | {"ms.content": page.content}).items()
         if run is not None and run.info.status == page.status and same <= run.data.tags.items():
             return str(run.info.run_id)
-        identity = self._new_run(client, page) if run is None else str(run.info.run_id)
-        _log(client, identity, page, run, parent)
-        _end(client, identity, page.status, page.ended)
-        return identity
+        info = (run or self._new_run(client, page)).info
+        _log(client, str(info.run_id), page, run, parent)
+        _end(client, str(info.run_id), page.status, int(info.start_time), page.ended)
+        return str(info.run_id)
 
 
 def _log(client: MlflowClient, identity: str, page: Page, run: Run | None, tags: Mapping[str, str]) -> None:
@@ -188,9 +192,8 @@ def _next(client: MlflowClient, run: str, name: str) -> int:
     return max(_now(), *(known.timestamp + 1 for known in client.get_metric_history(run, name)))
 
 
-def _end(client: MlflowClient, run: str, status: str, at: int | None = None) -> None:
+def _end(client: MlflowClient, run: str, status: str, begun: int, at: int | None = None) -> None:
     """End a run, now where no time is given, and not before it began: the clock may have been set back since."""
-    begun = client.get_run(run).info.start_time
     client.set_terminated(run, status, max(begun, _now() if at is None else at))
 
 

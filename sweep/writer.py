@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from sweep.task import Rows
 
 _HELD = 64 << 20  # bytes that wait to be written, about, before whoever brings more waits, too
-_PAUSE = (
-    0.1  # seconds from one part to the next, at least: what a part costs its writer and its readers is not its rows
-)
-_ROW = 4096  # bytes in memory of a row without what its predictions hold, about
+_ROW = 4096  # bytes in memory of a row without the long values that it holds, about
+_PAUSE = 0.1  # seconds between two looks at what has come: a part costs more than the rows in it
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ class Block:
     @cached_property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        held = sum(len(value) for row in self.rows.predictions for value in row.values() if isinstance(value, bytes))
-        return held + _ROW * (self.count + len(self.rows.predictions))
+        rows = [row for made in self.rows.tables.values() for row in made]
+        return sum(len(value) for row in rows for value in row.values() if isinstance(value, bytes)) + _ROW * len(rows)
 
     @property
     def task(self) -> dict[str, Any]:
@@ -63,7 +61,7 @@ class Block:
 
 
 class Writer:
-    """A thread that writes whatever blocks have come since it wrote the ones before, at most ten times a second.
+    """A thread that writes whatever blocks have come since the last time, which is a tenth of a second ago at least.
 
     So a block is written at once where they come slowly, and together with others where they do not.
     """
@@ -74,7 +72,7 @@ class Writer:
         self._waiting: list[Block] = []
         self._news = [0, 0]
         self._error: BaseException | None = None
-        self._is_lost = self._is_closed = False
+        self._is_lost = self._is_closed = self._is_full = False
         self._last = -_PAUSE
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -84,6 +82,8 @@ class Writer:
         """Hand over a finished block. Raises what went wrong with an earlier one."""
         finished = Block(rows.part(block), pool.id, rows, attempts)
         with self._changed:
+            self._is_full = not self._has_room(finished.size)
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._is_lost or self._has_room(finished.size))
             self._raise()
             self._waiting.append(finished)
@@ -97,11 +97,16 @@ class Writer:
         return done, failed
 
     def close(self) -> None:
-        """Write what waits, and end. Raises as `put` does."""
+        """Write what waits, and end; once interrupted, end what is being written alone. Raises as `put` does."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._thread.join()
+        try:
+            self._thread.join()
+        except BaseException:
+            self._is_lost = True
+            self._thread.join()  # nobody writes once the caller gives back the lock of the run folder
+            raise
         self._raise()
 
     def _has_room(self, size: int) -> bool:
@@ -115,23 +120,24 @@ class Writer:
 
     def _run(self) -> None:
         """Until closed, write what there is; nothing more once something went wrong."""
-        while blocks := self._next():
-            try:
+        try:
+            while blocks := self._next():
                 for group in _groups(blocks):
+                    if self._is_lost:
+                        return
                     self._write(group)
-            except BaseException as error:
-                with self._changed:
-                    self._error, self._is_lost = error, True
-                    self._changed.notify_all()
-                return
+        except BaseException as error:
+            with self._changed:
+                self._error, self._is_lost = error, True
+                self._changed.notify_all()
 
     def _next(self) -> list[Block]:
-        """What waits, once something does and the last part is a while ago; nothing once there will be no more."""
+        """What waits, once something does and the last look is a while ago; nothing once there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._waiting) or self._is_closed)
             left = self._last + _PAUSE - time.monotonic()
-            self._changed.wait_for(lambda: self._is_closed or not self._has_room(0), max(0.0, left))
-            blocks, self._waiting, self._last = self._waiting, [], time.monotonic()
+            self._changed.wait_for(lambda: self._is_closed or self._is_full, max(0.0, left))
+            blocks, self._waiting, self._last, self._is_full = self._waiting, [], time.monotonic(), False
             self._changed.notify_all()
         return blocks
 
@@ -151,12 +157,15 @@ class Writer:
             self._news[1] += sum(block.failed for block in group)
 
 
-def _groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Blocks that become a part together; one with failures stays alone, for its part is made anew as a whole."""
+def _groups(blocks: Sequence[Block]) -> Iterator[Sequence[Block]]:
+    """Blocks that become a part together.
+
+    One with failures stays alone, for its part is made anew as a whole; those with candidates and those without are
+    apart, for by the parts of candidates it is known that predictions are whole.
+    """
     sound = [block for block in blocks if not block.failed]
     yield from ([block] for block in blocks if block.failed)
-    if sound:
-        yield sound
+    yield from filter(None, ([b for b in sound if b.rows.candidates], [b for b in sound if not b.rows.candidates]))
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -166,6 +168,31 @@ def test_counting_operations_leaves_a_network_as_it_was() -> None:
     assert torch.equal(torch.rand(3), expected)
     assert all(module.training for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+class Forked(nn.Module):
+    """Control flow on tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cond(images.sum() > 0, self.head, lambda flat: -self.head(flat), (images.flatten(1),))  # type: ignore[no-any-return]
+
+
+def test_operations_under_control_flow_are_counted() -> None:
+    assert forward_flops(Forked(), torch.ones(1, 1, 4, 4)) == 2 * 16 * 4
+
+
+def test_counting_operations_does_without_the_compiler() -> None:
+    code = (
+        "import sys, torch; from sweep.flops import forward_flops; from sweep.models import build;"
+        "from sweep.registry import find; cnn = build(find('architectures', 'cnn').function, (10, 3, 32), 0);"
+        "print(forward_flops(cnn, torch.zeros(1, 3, 32, 32)) > 0, 'torch._dynamo' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told == "True False\n"
 
 
 def test_operations_that_cannot_be_counted_are_none() -> None:

@@ -79,11 +79,13 @@ def test_another_configuration_or_version_is_left_to_the_plan(done: Path) -> Non
     whole = file.read_text()
     file.write_text(f"{whole}\n# another plan is to come\n")
     assert finished(folder) is None
+    file.unlink()
+    assert finished(folder) is None
     file.write_text(whole)
     assert finished(folder) is not None
     plan = pq.read_table(folder.path / "plan.parquet")
     told = json.loads(plan.schema.metadata[OUTLINE])
-    for other in (b"{}", json.dumps(told | {"news": 1}).encode()):
+    for other in (b"{}", json.dumps(told | {"news": 1}).encode(), json.dumps(told | {"versions": [1, 0]}).encode()):
         metadata = plan.schema.metadata | {OUTLINE: other}
         pq.write_table(plan.replace_schema_metadata(metadata), folder.path / "plan.parquet")
         assert finished(folder) is None

@@ -334,6 +334,16 @@ def test_progress_and_end_of_a_sweep_that_is_continued(place: Place) -> None:
     assert run.data.metrics["progress/candidates_per_second"] == 0.5
 
 
+@pytest.mark.parametrize(("done", "total"), [(0, 0), (7, 7), (0, 7)])
+def test_progress_that_is_none_is_told_once(place: Place, done: int, total: int) -> None:
+    tracker = place.tracker()
+    tracker.open()
+    for _ in range(5):
+        tracker.progress(done, 0, total, 0.5)
+    (run,) = place.runs("sweep")
+    assert [len(points) for points in place.history(run).values()] == [1, 1, 1, 1]
+
+
 def test_no_run_ends_before_it_began_though_the_clock_is_set_back(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

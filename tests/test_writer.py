@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep import writer
+from sweep.compact import compacting
 from sweep.files import StoreError
 from sweep.keys import KEYS
 from sweep.store import Row, RunFolder
@@ -36,6 +37,18 @@ class Slow(RunFolder):
         self.is_at_it.set()
         assert self.goes_on.wait(30)
         if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().append(table, part, rows)
+
+
+class Torn(RunFolder):
+    """A run folder whose parts are put together between two tables of a block, and whose disc is full after that."""
+
+    def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
+        """All tables but candidates."""
+        if table == "candidates":
+            with compacting(self, pytest.fail, 1):
+                pass
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().append(table, part, rows)
 
@@ -115,6 +128,48 @@ def test_tasks_that_are_told_already_have_no_second_row(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).read("tasks").num_rows == 0
     with pytest.raises(StoreError, match="is there already"), writing(RunFolder(tmp_path), [part]) as to:
         hand(to, "b", rows_of("b", 2))
+
+
+def pairs_of(block: str) -> Rows:
+    """Rows of a block of pairs."""
+    return Rows(pairs=[{"member_a": block, "member_b": "b"}], cost={"seconds": 1.0})
+
+
+def test_what_is_written_before_its_candidates_is_not_put_together(tmp_path: Path) -> None:
+    done = RunFolder(tmp_path)
+    with writing(done, ()) as to:
+        hand(to, "0", rows_of("0", 1))
+    to = Writer(Torn(tmp_path), ())
+    with to._changed:  # so that both come at once
+        hand(to, "a", pairs_of("a"))
+        hand(to, "c", rows_of("c", 2))
+    with pytest.raises(OSError, match="No space"):
+        to.close()
+    with done.lock("again"):
+        assert done.read("predictions").num_rows == done.read("candidates").num_rows == 1
+
+
+def test_once_interrupted_nothing_is_written_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Slow(tmp_path)
+    to = Writer(folder, ())
+    hand(to, "a", rows_of("a", 2, failed=True))
+    assert folder.is_at_it.wait(30)
+    hand(to, "b", rows_of("b", 2))
+    joined, real = list[bool](), to._thread.join
+
+    def join(timeout: float | None = None) -> None:
+        if not joined:
+            joined.append(True)
+            raise KeyboardInterrupt
+        folder.goes_on.set()
+        real(timeout)
+
+    monkeypatch.setattr(to._thread, "join", join)
+    with pytest.raises(KeyboardInterrupt):
+        to.close()
+    assert not to._thread.is_alive()
+    found = folder.read("candidates", ["candidate_id"])["candidate_id"].to_pylist()
+    assert found == ["a-0", "a-1"], "what was being written is whole, what waited is not there"
 
 
 def test_what_goes_wrong_is_raised_once_and_nothing_is_written_after_it(tmp_path: Path) -> None:
