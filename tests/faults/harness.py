@@ -29,11 +29,12 @@ populations:
 subsets: {sizes: [2, 3], pairs: all}
 methods: [uniform_soup, greedy_soup, logit_average, {feature_average: {head: [first, average]}}]
 scalings: [none, {magnify: {factor: 2, members: [all, first]}}]
-metrics: [accuracy, cross_entropy, brier, ece]
+metrics: [accuracy, cross_entropy, brier, ece, 'pace:pace']
 execution: {block: 2, workers: 2, best: 0, checkpoint_seconds: 0}
 """
 MEASURED = ("accuracy", "cross_entropy", "brier", "ece", "status", "error", "finite", "n_examples")
 LIMIT = 600.0  # seconds: far more than anything here takes on a busy machine
+HERE = Path(__file__).parent
 COMMAND = (sys.executable, "-m", "sweep", "run", "hurt.yaml")
 
 
@@ -42,9 +43,11 @@ class EndedError(AssertionError):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """One thread each, and nothing of the surroundings."""
+    """One thread each, the metric of `pace.py`, and nothing of the surroundings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_TRACKING"))}
-    return kept | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"} | more
+    own = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    places = [str(HERE), more.get("PYTHONPATH"), kept.get("PYTHONPATH")]
+    return kept | own | more | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 @contextlib.contextmanager
@@ -101,7 +104,7 @@ def wait_for(condition: Callable[[], Any], what: str, driver: subprocess.Popen[b
     return found
 
 
-def done(base: Path, table: str) -> int:
+def recorded(base: Path, table: str) -> int:
     """How many members have a row, or how many blocks have rows of `candidates`; a part may hold several."""
     key = {"members": "member_id", "candidates": "block_id"}[table]
     return len(RunFolder(base / "runs/hurt").read(table, [key])[key].unique())

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, assert_whole, completed, done, started, wait_for
+from harness import LIMIT, assert_whole, completed, recorded, started, wait_for
 
 from sweep.store import RunFolder
 
@@ -49,9 +49,9 @@ def test_a_clock_that_leaps_changes_no_row_and_lets_no_second_driver_in(
     leaps.write_bytes(struct.pack("q", 0))
     more = {"LEAPS": str(leaps), "LD_PRELOAD": str(shim)}
     with started(base, "execution.mlflow=false", "execution.workers=1", **more) as driver:
-        wait_for(lambda: done(base, "members") >= 1, "start", driver)
+        wait_for(lambda: recorded(base, "members") >= 1, "start", driver)
         leap(DAY)
-        wait_for(lambda: done(base, "candidates") >= 2, "blocks", driver)
+        wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
         leap(-HOUR)
         os.kill(driver.pid, signal.SIGSTOP)  # so that it is not done before the second one comes
         second = base / "second"

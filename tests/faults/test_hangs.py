@@ -15,7 +15,7 @@ from harness import (
     SWEEP,
     assert_whole,
     descendants,
-    done,
+    recorded,
     started,
     wait_for,
     weights,
@@ -48,7 +48,7 @@ def test_the_blocks_of_an_evaluator_that_hangs_run_elsewhere_and_count_once(
     base, chance = trained(), random.Random(int(os.environ.get("SEED", "1")))
     with started(base, "execution.mlflow=false", "execution.patience=2") as driver:
         count = chance.randrange(2, 10)
-        wait_for(lambda: done(base, "candidates") >= count, "blocks", driver)
+        wait_for(lambda: recorded(base, "candidates") >= count, "blocks", driver)
         hung = worker(driver, "Worker", chance)
         stopped(hung)
         assert driver.wait(LIMIT) == 0, (base / "log").read_text()[-3000:]
@@ -73,12 +73,12 @@ def test_a_training_that_hangs_is_told_and_goes_on_elsewhere_once_it_is_killed(
     base = place()
     (base / "hurt.yaml").write_text(SWEEP.replace("members: 3", "members: 12").replace("pairs: all", "per_size: 2"))
     with started(base, "execution.mlflow=false", "execution.patience=2") as driver:
-        wait_for(lambda: done(base, "members") >= 4, "some members", driver)
+        wait_for(lambda: recorded(base, "members") >= 4, "some members", driver)
         hung = busiest(driver)
         stopped(hung)
         wait_for(lambda: "may hang" in (base / "log").read_text(), "word of it", driver)
         os.kill(hung, signal.SIGKILL)
-        wait_for(lambda: done(base, "members") >= 13, "members", driver)
+        wait_for(lambda: recorded(base, "members") >= 13, "members", driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
     found, expected = weights(base), weights(reference)
@@ -89,7 +89,7 @@ def test_a_training_that_hangs_is_told_and_goes_on_elsewhere_once_it_is_killed(
 def test_a_run_that_is_to_stop_does_not_wait_for_what_hangs(trained: Callable[[], Path]) -> None:
     base, chance = trained(), random.Random(int(os.environ.get("SEED", "1")))
     with started(base, "execution.mlflow=false", "execution.patience=2", "execution.workers=1") as driver:
-        wait_for(lambda: done(base, "candidates") >= 2, "blocks", driver)
+        wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
         stopped(worker(driver, "Worker", chance))
         driver.send_signal(signal.SIGINT)
         assert driver.wait(LIMIT) == 130

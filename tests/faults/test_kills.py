@@ -23,8 +23,8 @@ from harness import (
     assert_whole,
     completed,
     descendants,
-    done,
     mirrored,
+    recorded,
     rows,
     started,
     synced,
@@ -42,9 +42,9 @@ MEMBERS, BLOCKS = 4, 20  # of an undisturbed run, at least
 
 def moment(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
     """Wait for a random number of members or blocks of the run, and a random while."""
-    stage = "candidates" if done(base, "members") >= MEMBERS else "members"
+    stage = "candidates" if recorded(base, "members") >= MEMBERS else "members"
     count = chance.randrange(0, {"members": MEMBERS, "candidates": BLOCKS}[stage])
-    wait_for(lambda: done(base, stage) >= count, f"{count} of {stage}", driver)
+    wait_for(lambda: recorded(base, stage) >= count, f"{count} of {stage}", driver)
     time.sleep(chance.uniform(0, 0.3))
 
 
@@ -79,7 +79,7 @@ def raylet_dies(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> 
 
 def worker_stops(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
     """It goes on after a while, or its user loses patience and kills the driver."""
-    title = "Worker" if done(base, "members") >= MEMBERS else "ImplicitFunc"
+    title = "Worker" if recorded(base, "members") >= MEMBERS else "ImplicitFunc"
     victim = worker(driver, title, chance)
     time.sleep(chance.uniform(0, 1))
     os.kill(victim, signal.SIGSTOP)

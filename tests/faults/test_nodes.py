@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, SWEEP, completed, descendants, done, environment, rows, started, wait_for
+from harness import LIMIT, SWEEP, completed, descendants, environment, recorded, rows, started, wait_for
 from mounts import apart, tmpfs
 from slowness import go, slowed, tasks
 
@@ -72,7 +72,7 @@ def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
     with cluster(base, **more) as (address, tell):
         tell("add")
         with started(base, f"execution.address={address}", **more) as driver:
-            wait_for(lambda: done(base, "candidates") >= 2, "blocks", driver)
+            wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
             (first,) = {task["process"] for task in tasks(base)}
             tell("add")
             wait_for(lambda: len({task["process"] for task in tasks(base)}) == 2, "work on the second node", driver)
@@ -131,7 +131,7 @@ def test_a_local_ray_listens_on_the_loopback_alone_and_refuses_a_job_without_its
 ) -> None:
     base = place()
     with started(base, "execution.mlflow=false") as driver:
-        wait_for(lambda: done(base, "members") >= 1, "members", driver)
+        wait_for(lambda: recorded(base, "members") >= 1, "members", driver)
         os.kill(driver.pid, signal.SIGSTOP)
         family = descendants(driver.pid)
         (gcs,) = [pid for pid, title in family if "gcs_server" in title.split(" ")[0]]
@@ -232,7 +232,7 @@ def test_sweep_stop_asks_a_run_to_end_and_the_same_command_goes_on(place: Callab
     base = place()
     stop = [sys.executable, "-m", "sweep", "stop", "runs/hurt"]
     with started(base, "execution.workers=1", "execution.mlflow=false") as driver:
-        wait_for(lambda: done(base, "members") >= 1, "members", driver)
+        wait_for(lambda: recorded(base, "members") >= 1, "members", driver)
         asked = subprocess.run(stop, cwd=base, env=environment(), capture_output=True, text=True)
         assert asked.returncode == 0, asked.stderr
         assert f"process {driver.pid} on" in asked.stderr

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, assert_mirrored, assert_whole, environment, mirrored, started, wait_for
+from harness import LIMIT, assert_mirrored, assert_whole, environment, mirrored, recorded, started, wait_for
 
 pytestmark = pytest.mark.faults
 
@@ -73,7 +73,7 @@ def test_a_server_that_is_killed_is_told_and_sync_makes_it_good(trained: Callabl
     base, chance = trained(), random.Random(int(os.environ.get("SEED", "1")))
     with server(base) as (uri, process), started(base, MLFLOW_TRACKING_URI=uri) as driver:
         count = chance.randrange(1, 15)
-        wait_for(lambda: done(base, "candidates") >= count, "blocks", driver)
+        wait_for(lambda: recorded(base, "candidates") >= count, "blocks", driver)
         time.sleep(chance.uniform(0, 0.5))
         os.killpg(process.pid, signal.SIGKILL)
         assert driver.wait(LIMIT) == 0
