@@ -149,6 +149,12 @@ def test_what_is_written_before_its_candidates_is_not_put_together(tmp_path: Pat
         assert done.read("predictions").num_rows == done.read("candidates").num_rows == 1
 
 
+def test_long_values_count_in_whatever_table_they_lie() -> None:
+    for table in ("predictions", "layers", "templates"):
+        rows = Rows(**{table: [{"held": bytes(5_000_000)}]})
+        assert 5_000_000 < writer.Block("p", "", rows, 1).size < 5_100_000, table
+
+
 def test_once_interrupted_nothing_is_written_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Slow(tmp_path)
     to = Writer(folder, ())

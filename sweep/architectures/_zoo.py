@@ -101,7 +101,7 @@ def made(make: Callable[[], nn.Module], *, pretrained: bool) -> nn.Module:
     if device.type != "meta":
         return make()
     if not pretrained:
-        with suppress(NotImplementedError):
+        with suppress(NotImplementedError):  # of torch, for a builder that reads numbers: it is made in memory below
             return make()
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
         return make().to(device)
