@@ -101,6 +101,8 @@ def make(file: Path) -> None:
     freeze(folder, sweep, plan)
     about = {"sweep": sweep.name, "population": sweep.populations[0].name, "status": "ok", "role": "member"}
     about |= {"architecture": "linear", "dataset": "synthetic", "start": "scratch", "pool": 0}
+    about["architecture_settings"] = sweep.populations[0].architecture.settings_json
+    about["dataset_settings"] = sweep.populations[0].dataset.settings_json
     members = [
         about | {"member_id": member.id, "pool_id": member.pool_id, "member_index": member.index}
         for member in plan.members
@@ -154,11 +156,14 @@ def measure(case: Case, repetitions: int) -> dict[str, list[Cost]]:
         (folder / "growth.yaml").write_text(case.text)
         found["plan"] = [fresh(CALLS["plan"], folder) for _ in range(repetitions)]
         fresh([sys.executable, __file__, "make", "growth.yaml"], folder)
-        parts = len(list((folder / "runs/growth/tables/candidates/parts").iterdir()))
+        parts = sorted((folder / "runs/growth/tables/candidates/parts").iterdir())
+        aside = parts[-1].rename(folder / "aside")
         found["compact"] = [fresh([*SWEEP_COMMAND, "compact", "runs/growth"], folder)]
+        found["status, a block left"] = [fresh(CALLS["status"], folder) for _ in range(repetitions)]
+        aside.rename(parts[-1])
         for name, arguments in list(CALLS.items())[1:]:
             found[name] = [fresh(arguments, folder) for _ in range(repetitions)]
-    print(f"\nabout {case.candidates:,} candidates of {case.members:,} members, {parts:,} parts")
+    print(f"\nabout {case.candidates:,} candidates of {case.members:,} members, {len(parts):,} parts")
     for name, costs in found.items():
         peak = max(cost.bytes for cost in costs) / 2**30
         walls, cpu = told([cost.wall for cost in costs]), median(cost.cpu for cost in costs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import quantiles
 from typing import Any, NamedTuple
@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sweep.facts import Facts, facts_of, published
 from sweep.files import StoreError
 from sweep.grid import Choice
 from sweep.identity import canonical
+from sweep.outline import Facts, Outline
 from sweep.registry import RegistryError
-from sweep.spec import Execution
-from sweep.state import State
 from sweep.store import RunFolder
 
 Quartiles = tuple[float, float]  # seconds per image
+Left = Mapping[tuple[str, str, str], int]  # (pool_id, method, split) -> rows
 Row = Mapping[str, Any]
 Known = Mapping[tuple[str, str], Facts]  # by name and settings (JSON) of a data set
 _OF_MEMBERS = (
@@ -48,28 +47,30 @@ class Cell(NamedTuple):
     on_gpu: bool
 
 
-def estimate(state: State, execution: Execution, cores: int) -> dict[str, Any] | None:
-    """Seconds from `low` to `high` by the quartiles of earlier rows in the storage folder, and how many rows those are.
+def estimate(
+    outline: Outline, left: Left, missing: Collection[str], storage: Path, cores: int
+) -> dict[str, Any] | None:
+    """Seconds that the members that are missing and the rows that are left take, from `low` to `high`.
 
-    Rows on other data sets count, too, where images have the same size. None where nothing like it was run.
+    By the quartiles of earlier rows in the storage folder, of which it says the number; rows on other data sets count,
+    too, where images have the same size. None where nothing like it was run.
     """
-    choices = {population.dataset: None for population in state.sweep.populations}
-    facts = {(choice.name, choice.settings_json): facts_of(choice) for choice in choices}
-    needed, (measured, rows) = _needed(state, execution, facts), _measured(state.sweep.folder.parent, facts)
+    facts = {(each.dataset, each.dataset_settings): each.facts for each in outline.populations}
+    needed, (measured, rows) = _needed(outline, left, missing), _measured(storage, facts)
     known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
         return None
-    workers = _workers(execution, cores)
+    workers = _workers(outline, cores)
     low, high = (sum(measured[cell][end] * images for cell, images in known.items()) / workers for end in (0, 1))
     unknown = sorted({cell.work or "training" for cell in needed if cell not in measured})
     return {"low_seconds": low, "high_seconds": high, "workers": workers, "from_rows": rows, "not_estimated": unknown}
 
 
-def _workers(execution: Execution, cores: int) -> int:
+def _workers(outline: Outline, cores: int) -> int:
     """How much is done at a time on this machine."""
-    if execution.workers != "auto":
-        return execution.workers
-    seats, share = cores // execution.threads, max(execution.gpus_per_member, execution.gpus_per_worker)
+    if outline.workers is not None:
+        return outline.workers
+    seats, share = cores // outline.threads, max(outline.gpus_per_member, outline.gpus_per_worker)
     if share:
         import torch
 
@@ -77,28 +78,26 @@ def _workers(execution: Execution, cores: int) -> int:
     return max(1, seats)
 
 
-def _needed(state: State, execution: Execution, facts: Known) -> Counter[Cell]:
+def _needed(outline: Outline, left: Left, missing: Collection[str]) -> Counter[Cell]:
     """Images that are to be pushed through."""
-    images, networks, examples = Counter[Cell](), {}, {}
-    for pool in state.pools:
-        architecture, dataset = pool.population.architecture, pool.population.dataset
-        found = facts[dataset.name, dataset.settings_json]
-        networks[pool.id], examples[pool.id] = (
-            _network(architecture.name, architecture.settings_json, found),
-            found.examples,
-        )
-    for member in state.missing:
-        if member.epochs:
-            cell = Cell(networks[member.pool_id], "", execution.gpus_per_member > 0)
-            images[cell] += member.epochs * examples[member.pool_id]["train"]
-    for (pool_id, method, split), rows in state.standing.left.items():
-        images[Cell(networks[pool_id], method, execution.gpus_per_worker > 0)] += rows * examples[pool_id][split]
+    images = Counter[Cell]()
+    networks = [_network(each.architecture, each.architecture_settings, each.facts) for each in outline.populations]
+    for identity in missing:
+        pool_id, epochs = outline.members[identity]
+        place = outline.pools[pool_id]
+        if epochs:
+            cell = Cell(networks[place], "", outline.gpus_per_member > 0)
+            images[cell] += epochs * outline.populations[place].facts.examples["train"]
+    for (pool_id, method, split), rows in left.items():
+        place = outline.pools[pool_id]
+        cell = Cell(networks[place], method, outline.gpus_per_worker > 0)
+        images[cell] += rows * outline.populations[place].facts.examples[split]
     return images
 
 
-def _network(name: str, settings: str, facts: Facts) -> Network:
+def _network(name: str, settings: str | None, facts: Facts) -> Network:
     """The network of an architecture (settings in JSON) on a data set; where its weights came from costs nothing."""
-    told = {key: value for key, value in json.loads(settings).items() if key != "pretrained"}
+    told = {key: value for key, value in json.loads(settings or "{}").items() if key != "pretrained"}
     return Network(canonical([name, told]), *facts.shape[1:])
 
 
@@ -134,7 +133,9 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> 
     for row in members:
         found = _facts(row, facts)
         if found:
-            network = networks[row["pool_id"]] = _network(row["architecture"], row["architecture_settings"], found)
+            network = networks[row["pool_id"]] = _network(
+                row["architecture"], row["architecture_settings"] or "{}", found
+            )
             images = _epochs(row) * found.examples["train"]
             if images and row["train_seconds"] is not None:
                 yield Cell(network, "", _on_gpu(row)), row["train_seconds"] / images
@@ -146,9 +147,11 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> 
 
 def _facts(row: Row, known: Known) -> Facts | None:
     """The facts of a member's data set, where they take no files."""
-    name, settings = row["dataset"], row["dataset_settings"] or "{}"
+    name, settings = row["dataset"] or "", row["dataset_settings"] or "{}"
     if (name, settings) in known:
         return known[name, settings]
+    from sweep.facts import published  # not at once: it imports torch
+
     try:
         return published(Choice("datasets", name, json.loads(settings)))
     except (RegistryError, KeyError):  # one's own, of another day

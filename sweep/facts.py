@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from sweep.data import DataError, OnPaper
 from sweep.grid import Choice
+from sweep.lineage import Pool
+from sweep.outline import Facts, Outline
 from sweep.pools import dataset_of
 from sweep.spec import Sweep
 
 
-class Facts(NamedTuple):
-    """Shape of a data set, and images in each of its splits."""
-
-    shape: tuple[int, int, int]  # classes, channels, size
-    examples: Mapping[str, int]
+def outline_of(sweep: Sweep, pools: Sequence[Pool]) -> Outline:
+    """The outline of a sweep with these pools. Raises DataError."""
+    return Outline.of(sweep, pools, {each.dataset: facts_of(each.dataset) for each in sweep.populations})
 
 
 def absent(sweep: Sweep) -> dict[Choice, DataError]:

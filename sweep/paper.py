@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from sweep.data import DataError
-from sweep.facts import Facts, facts_of
+from sweep.facts import facts_of
 from sweep.grid import Choice
+from sweep.outline import Facts
 from sweep.prepare import layout_on_paper
 from sweep.spec import Population
 from sweep.state import State

@@ -15,7 +15,6 @@ from sweep.catalogue import Todo
 from sweep.files import StoreError, replace
 from sweep.grid import Choice
 from sweep.lineage import Member, Pool, pools_of
-from sweep.outline import Outline
 from sweep.plan import Plan, make_plan, plan_key
 from sweep.spec import Sweep
 from sweep.standing import (
@@ -161,5 +160,7 @@ def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
 
 def freeze(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
     """Write the resolved sweep and the plan before the first task; what was planned before stays in it, marked so."""
+    from sweep.facts import outline_of
+
     replace(folder.path / "sweep.yaml", sweep.to_yaml().encode())
-    write_plan(folder, plan, Outline.of(folder, plan).to_json())
+    write_plan(folder, plan, outline_of(sweep, plan.pools).model_dump_json())

@@ -14,8 +14,8 @@ from sweep.registry import names as names_of
 from sweep.store import RunFolder
 
 if TYPE_CHECKING:
+    from sweep.outline import Reading
     from sweep.spec import Sweep
-    from sweep.standing import Standing
     from sweep.state import State
 
 Told = tuple[Any, list[str]]
@@ -30,45 +30,52 @@ def shown(path: Path) -> str:
 
 def plan_summary(state: State) -> dict[str, Any]:
     """Counts of members and candidates, and the cost of what is new."""
-    from sweep.cost import estimate
+    from sweep.facts import outline_of
+    from sweep.outline import Reading
 
-    sweep = state.sweep
-    where = {"sweep": sweep.name, "folder": str(sweep.folder)}
-    names = [population.name for population in sweep.populations]
-    members = {"planned": len(state.planned), "new": len(state.missing), "failed": state.failed_members}
-    left = estimate(state, sweep.execution, cores()) if state.new or state.missing else None
-    counts = _counts(names, len(state.pools), members, state.standing)
-    return {**where, **counts, "unseen": state.unseen, "estimate": left}
+    reading = Reading(outline_of(state.sweep, state.pools), state.members, state.standing)
+    return _summary(state.sweep.folder, reading, state.unseen)
 
 
 def run_summary(path: Path) -> dict[str, Any] | None:
-    """The same of a run folder with nothing left to do, from the folder alone; None for others. Raises StoreError.
+    """The same of a run folder from the folder alone; None for one that takes more to tell. Raises StoreError.
 
     Files of data or of models that have changed since are noticed by `sweep run` and `sweep plan`.
     """
-    from sweep.outline import finished
+    from sweep.outline import reading
 
     folder = RunFolder(path)
     folder.info()
-    if (found := finished(folder)) is None:
-        return None
-    outline, standing, failed = found
-    members = {"planned": len(outline.members), "new": 0, "failed": failed}
-    counts = _counts(outline.populations, outline.pools, members, standing)
-    return {"sweep": path.name, "folder": str(path), **counts, "unseen": 0, "estimate": None}
+    found = reading(folder)
+    return None if found is None else _summary(path, found, unseen=0)
 
 
-def _counts(populations: list[str], pools: int, members: dict[str, int], standing: Standing) -> dict[str, Any]:
+def _summary(folder: Path, reading: Reading, unseen: int) -> dict[str, Any]:
     """What both tell."""
+    from sweep.cost import estimate
+
+    outline, members, standing = reading
+    missing = [member for member in outline.members if member not in members]
+    failed = sum(members.get(member) == "failed" for member in outline.members)
+    left = estimate(outline, standing.left, missing, folder.parent, cores()) if standing.new or missing else None
     candidates = {
         "planned": standing.planned,
         "new": standing.new,
         "done": standing.planned - standing.new - standing.failed,
         "failed": standing.failed,
     }
-    methods = dict(sorted(standing.methods.items(), key=lambda method: (-method[1], method[0])))
-    told = {"populations": populations, "pools": pools, "members": members, "candidates": candidates}
-    return {**told, "methods": methods, "blocks": standing.blocks}
+    return {
+        "sweep": folder.name,
+        "folder": str(folder),
+        "populations": [population.name for population in outline.populations],
+        "pools": len(outline.pools),
+        "members": {"planned": len(outline.members), "new": len(missing), "failed": failed},
+        "candidates": candidates,
+        "methods": dict(sorted(standing.methods.items(), key=lambda method: (-method[1], method[0]))),
+        "blocks": standing.blocks,
+        "unseen": unseen,
+        "estimate": left,
+    }
 
 
 def plan_text(summary: dict[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ DOORS = {
     "duckdb": {"sweep.query"},
     "safetensors": {"sweep.store"},
     "yaml": {"sweep.document"},
-    "pydantic": {"sweep.registry", "sweep.grid", "sweep.config", "sweep.spec", "sweep.recipe"},
+    "pydantic": {"sweep.registry", "sweep.grid", "sweep.config", "sweep.spec", "sweep.recipe", "sweep.outline"},
 }
 LAYERS = (
     {

@@ -1,4 +1,4 @@
-"""A finished run says what it comes to from its folder alone: as the plan would, without data and without torch."""
+"""A run folder says how far it is: as the plan would, without data and without torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from sweep.config import load
-from sweep.outline import finished
+from sweep.lineage import Member
+from sweep.outline import reading
 from sweep.plan import make_plan
+from sweep.pools import dataset_of
 from sweep.standing import OUTLINE
 from sweep.state import freeze, state_of
 from sweep.store import RunFolder
@@ -30,7 +33,7 @@ def done(small: Callable[..., Path]) -> Path:
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": "2025-01-01T00:00:00Z"})
     freeze(folder, sweep, plan)
     starts = [pool.start for pool in plan.pools if pool.start]
-    members = [{"member_id": each.id, "status": "ok"} for each in (*starts, *plan.members)]
+    members = [{"member_id": each.id, "status": "ok", **_origin(each)} for each in (*starts, *plan.members)]
     members[-1]["status"] = "failed"
     folder.append("members", "all", members)
     rows = [{"candidate_id": each.id, "split": "test", "status": "ok"} for each in plan.candidates]
@@ -39,6 +42,14 @@ def done(small: Callable[..., Path]) -> Path:
     folder.append("candidates", "most", rows[:-1])
     folder.append("candidates", "last", rows[-1:])
     return file
+
+
+def _origin(member: Member) -> dict[str, str]:
+    """The columns of a member's row by which another run would know how long such a network takes."""
+    architecture, dataset = member.population.architecture, member.population.dataset
+    told = {"architecture": architecture.name, "architecture_settings": architecture.settings_json}
+    told |= {"dataset": dataset.name, "dataset_settings": dataset.settings_json}
+    return told | {"role": member.role, "pool_id": member.pool_id}
 
 
 def test_a_finished_run_says_what_the_plan_says(done: Path) -> None:
@@ -53,23 +64,54 @@ def test_a_finished_run_says_what_the_plan_says(done: Path) -> None:
 
 
 def test_torch_is_not_needed(done: Path) -> None:
-    code = "import sys; from sweep.cli import main; main(standalone_mode=False); print('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "status", str(load(done).folder)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.endswith("nothing left to do\nFalse\n")
+    found, heavy = _told(load(done).folder)
+    assert found["candidates"]["new"] == 0
+    assert not heavy
 
 
-def test_what_is_not_finished_is_left_to_the_plan(done: Path) -> None:
+def test_a_run_with_something_left_says_what_the_plan_says(done: Path) -> None:
     sweep = load(done)
     folder = RunFolder(sweep.folder)
-    assert finished(folder) is not None
     aside = folder.path / "aside"
-    for table, part in (("candidates", "last"), ("members", "all")):
+    for table, part in (("candidates", "last"), ("candidates", "most"), ("members", "all")):
         file = folder.part(table, part)
         file.rename(aside)
-        assert finished(folder) is None, table
+        found, whole = run_summary(sweep.folder), plan_summary(state_of(sweep))
+        assert found == whole, (table, part)
+        assert found is not None
+        counts = found["candidates"]
+        assert (counts["new"] + counts["done"] + counts["failed"], found["members"]["new"] > 0) == (
+            counts["planned"],
+            table == "members",
+        )
         aside.rename(file)
-    assert finished(folder) is not None
+
+
+def test_what_is_left_is_estimated_without_torch(done: Path) -> None:
+    sweep = load(done)
+    folder = RunFolder(sweep.folder)
+    folder.part("candidates", "last").unlink()
+    origin = _origin(make_plan(sweep).members[0])
+    bare = {key: origin[key] for key in ("dataset", "dataset_settings")}  # a row may lack what is not its key
+    folder.append("members", "bare", [bare | {"member_id": "another", "status": "ok"}])
+    last = make_plan(sweep).candidates[-1]
+    timed = {"candidate_id": "another", "pool_id": last.pool_id, "method": last.method.name, "n_examples": 10}
+    timed |= {"merge_seconds": 1.0, "evaluate_seconds": 9.0, "device": "cpu", "status": "ok", "split": "test"}
+    folder.append("candidates", "timed", [timed])
+    found, whole = _told(sweep.folder), plan_summary(state_of(sweep))
+    assert found == [json.loads(json.dumps(whole)), False]
+    workers = whole["estimate"]["workers"]
+    examples = len(dataset_of(sweep.populations[0].dataset).splits["test"])
+    assert whole["estimate"]["high_seconds"] == whole["estimate"]["low_seconds"] == pytest.approx(examples / workers)
+
+
+def _told(folder: Path) -> list[Any]:
+    """What `sweep status --json` says of a run, and whether it imported torch."""
+    code = "import sys; from sweep.cli import main; main(standalone_mode=False); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "status", str(folder), "--json"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    told, _, heavy = said.rstrip("\n").rpartition("\n")
+    return [json.loads(told), heavy == "True"]
 
 
 def test_another_configuration_or_version_is_left_to_the_plan(done: Path) -> None:
@@ -78,17 +120,17 @@ def test_another_configuration_or_version_is_left_to_the_plan(done: Path) -> Non
     file = folder.path / "sweep.yaml"
     whole = file.read_text()
     file.write_text(f"{whole}\n# another plan is to come\n")
-    assert finished(folder) is None
+    assert reading(folder) is None
     file.unlink()
-    assert finished(folder) is None
+    assert reading(folder) is None
     file.write_text(whole)
-    assert finished(folder) is not None
+    assert reading(folder) is not None
     plan = pq.read_table(folder.path / "plan.parquet")
     told = json.loads(plan.schema.metadata[OUTLINE])
     for other in (b"{}", json.dumps(told | {"news": 1}).encode(), json.dumps(told | {"versions": [1, 0]}).encode()):
         metadata = plan.schema.metadata | {OUTLINE: other}
         pq.write_table(plan.replace_schema_metadata(metadata), folder.path / "plan.parquet")
-        assert finished(folder) is None
+        assert reading(folder) is None
     assert plan_summary(state_of(sweep))["candidates"]["new"] == 0
 
 
