@@ -34,7 +34,7 @@ test: setup
 
 soak: setup
 	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -m faults -rP tests/faults
-	HOSTILE=100 $(BIN)/python -m pytest tests/test_hostile.py
+	HOSTILE=100 $(BIN)/python -m pytest tests/test_hostile*.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from small import SMALL
+
+if TYPE_CHECKING:
+    from tracked import Place
+
+    from analysis.load import Run
+    from sweep.store import RunFolder
+
+# What they assert is told as fully as in a test.
+pytest.register_assert_rewrite(
+    "analysis_verbs", "audits", "blocks", "command", "pages", "plain", "tracked", "verbs", "zoo_files"
+)
 
 # Set before anything imports them: no telemetry, no network, and a tracking store only where a test asks for one.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1")
@@ -35,6 +48,49 @@ def small(tmp_path: Path) -> Callable[..., Path]:
         return file
 
     return write
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A run folder without rows."""
+    from sweep.store import RunFolder
+    from sweep.table import SCHEMA_VERSION
+
+    found = RunFolder(tmp_path / "run")
+    found.create({"schema_version": SCHEMA_VERSION})
+    return found
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole small run of synthetic rows as it is loaded, only ever read."""
+    from rows import run_folder
+
+    from analysis.load import load
+
+    return load(run_folder(tmp_path_factory.mktemp("runs") / "made"))
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data base with MLflow's tables: making them takes seconds."""
+    from sweep.tracking import Tracker
+
+    storage = tmp_path_factory.mktemp("template")
+    Tracker(f"sqlite:///{storage / 'mlflow.db'}", storage, "template", "template", {}, pytest.fail).open()
+    return storage / "mlflow.db"
+
+
+@pytest.fixture
+def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A storage whose data base has MLflow's tables and nothing in them."""
+    from tracked import Place
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    storage = tmp_path / "my runs"
+    storage.mkdir()
+    shutil.copy(template, storage / "mlflow.db")
+    return Place(storage)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import rows
 from engine import trained
+from plain import row
 from scipy import stats
-from test_engine import row
 
 from analysis.errors import AnalysisError, NothingToDrawError
 from analysis.statistics.dominance import dominance, exponents, gained

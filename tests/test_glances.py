@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from test_run import sweep
+from command import sweep
 
 from sweep.cli import main
 from sweep.config import check, load

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from command import sweep
 from engine import Trained, plan_of, trained
-from test_run import sweep
 from test_together import EVERYTHING, assert_the_same, maker, pictures
 from test_train import states_equal
 from torch import Tensor

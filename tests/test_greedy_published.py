@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from audits import row
 from engine import Trained, trained
-from test_engine import plain_logits
-from test_protocols import row
+from plain import plain_logits
 from torch import Tensor
 
 from sweep.evaluate import to_device

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from test_zoo_datasets import write_cifar10
+from zoo_files import write_cifar10
 
 from sweep.cli import main
 from sweep.config import load

@@ -8,22 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import rows
-from click.testing import CliRunner, Result
+from analysis_verbs import ask
+from pages import parsed, refused
 
-import analysis
 from analysis import catalogue, numbers, printing, report
 from analysis.cli import main
-from analysis.errors import AnalysisError
 from analysis.load import load
-from sweep import table
 
 MACHINE = {"host": "node1", "cpu": "CPU", "cores": 2, "memory_bytes": 16 * 2**30, "accelerators": ["GPU"]}
 INVOCATION = {
@@ -46,54 +41,6 @@ FACTS = """<script>addEventListener("load", () => {
 });</script>"""
 FRAME = """<!doctype html><iframe src="page.html" width="{width}" height="900" style="border: 0"></iframe><script>
 addEventListener("message", event => document.documentElement.dataset.facts = JSON.stringify(event.data));</script>"""
-VOID = {"meta", "line", "circle", "br", "path", "use", "rect"}
-
-
-class Page(HTMLParser):
-    """Tags that are open, ids and attributes that could load something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.loads: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(str(value))
-            if name in ("src", "href", "action", "srcset", "data"):
-                self.loads.append(str(value))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-
-def parsed(text: str) -> Page:
-    page = Page()
-    page.feed(text)
-    return page
-
-
-def verb(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
-
-
-def refused(*words: object) -> str:
-    result = verb(*words)
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert "hint: " in result.stderr
-    assert "Traceback" not in result.output
-    return result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -136,44 +83,6 @@ def test_the_page_shows_every_figure_with_caption_unit_and_data(page: str) -> No
         assert "<svg" in section
         assert f'download="{name}.csv"' in section
         assert "Unit of replication: pool; n = 3" in section
-
-
-class TestManyPopulations:
-    @pytest.fixture
-    def many(self, tmp_path: Path) -> Path:
-        made = [row for name in ("cnn", "mlp", "vit") for row in rows.candidates(population=name)]
-        return rows.write(tmp_path / "many", {"candidates": made})
-
-    @pytest.mark.parametrize("form", ["html", "md"])
-    def test_a_report_draws_the_first_and_says_how_to_see_all(self, many: Path, tmp_path: Path, form: str) -> None:
-        told, page = {}, tmp_path / f"report.{form}"
-        for most in ("2", "all"):
-            assert verb("report", many, "-o", page, "--populations", most).exit_code == 0
-            told[most] = page.read_text(encoding="utf-8")
-        assert "1 more population." in told["2"]
-        assert "analysis figure spaces" in told["2"]
-        assert "more population" not in told["all"]
-        assert all("vit" in text for text in told.values())
-
-    def test_a_run_may_be_seen_as_some_of_its_populations(self, many: Path) -> None:
-        whole = load(many)
-        part = whole.only(["vit", "cnn"])
-        assert (whole.populations, part.populations) == (["cnn", "mlp", "vit"], ["cnn", "vit"])
-        kept = whole.candidates["population"] != "mlp"
-        assert list(part.candidates["candidate_id"]) == list(whole.candidates["candidate_id"][kept])
-        assert part.table("members").empty
-
-    def test_a_figure_of_one_population_is_that_of_a_run_with_it_alone(self, many: Path, tmp_path: Path) -> None:
-        alone = rows.write(tmp_path / "alone", {"candidates": rows.candidates(population="mlp")})
-        drawn = [tmp_path / name for name in ("part.svg", "alone.svg")]
-        assert verb("figure", "spaces", many, "--population", "mlp", "-o", drawn[0]).exit_code == 0
-        assert verb("figure", "spaces", alone, "-o", drawn[1]).exit_code == 0
-        assert drawn[0].read_bytes() == drawn[1].read_bytes()
-
-    def test_unknown_populations_and_counts_are_refused(self, many: Path) -> None:
-        assert "did you mean `vit`" in refused("figure", "spaces", many, "--population", "vitt")
-        for count in ("0", "few", "-1"):
-            assert "is no number of populations" in refused("report", many, "--populations", count)
 
 
 def test_the_page_says_what_was_run_and_what_failed(page: str) -> None:
@@ -233,83 +142,27 @@ def test_what_is_wrong_with_a_page_is_seen(tmp_path: Path) -> None:
 @in_a_browser
 def test_a_pdf_is_the_page_as_printed(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.pdf"
-    assert verb("report", folder, "-o", path).exit_code == 0
+    assert ask("report", folder, "-o", path).exit_code == 0
     assert path.read_bytes().startswith(b"%PDF")
     assert path.stat().st_size > 50_000
 
 
-def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
-    evil = "<script>alert(1)</script>"
-    info = {"sweep": evil, "sweep_id": evil, "invocations": [{"command": evil, "versions": {evil: evil}}]}
-    made = rows.candidates(pools=2, members=3, sizes=(2,), population=evil)
-    made[5] |= {"status": "failed", "error": evil, "accuracy": None}
-    made[6] |= {"settings": json.dumps({"head": evil})}
-    tables = {"candidates": made, "curves": rows.curves(population=evil), "members": rows.members(population=evil)}
-    folder = rows.write(tmp_path / "run", tables, info)
-    (folder / "sweep.yaml").write_text(evil, encoding="utf-8")
-    report.write(load(folder), folder / "report.html")
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "alert(1)" in text
-    assert evil not in text
-    assert parsed(text).open == []
-
-
-@pytest.mark.parametrize("info", [{}, {"invocations": []}, {"invocations": [{}]}, {"invocations": [{"machine": None}]}])
-def test_a_run_without_some_of_its_description_has_a_page(tmp_path: Path, info: dict[str, Any]) -> None:
-    folder = rows.run_folder(tmp_path / "run", info, pools=1, members=2, sizes=(2,))
-    report.write(load(folder), folder / "report.html")
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "no interval" in text
-    assert ">nan<" not in text
-
-
-@pytest.mark.parametrize("name", ["curves", "members", "candidates"])
-def test_a_run_with_one_table_has_a_page(tmp_path: Path, name: str) -> None:
-    made = {"curves": rows.curves, "members": rows.members, "candidates": rows.candidates}[name]()
-    folder = rows.write(tmp_path / "run", {name: made})
-    assert verb("report", folder).exit_code == 0
-
-
-def test_a_run_whose_candidates_all_failed_has_a_page(tmp_path: Path) -> None:
-    lost = {"status": "failed", "error": "ValueError: boom", "accuracy": None, "cross_entropy": None}
-    made = [row | lost for row in rows.candidates(pools=2)]
-    result = verb("report", rows.write(tmp_path / "run", {"candidates": made}))
-    assert result.exit_code == 0, result.output
-    assert "ValueError: boom" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-
-
-def test_rows_without_cross_entropy_have_a_page(tmp_path: Path) -> None:
-    made = [row | {"cross_entropy": None, "brier": None, "ece": None} for row in rows.candidates(pools=2)]
-    result = verb("report", rows.write(tmp_path / "run", {"candidates": made}))
-    assert result.exit_code == 0, result.output
-
-
-def test_loading_reads_each_candidate_once_the_good_row_first(tmp_path: Path) -> None:
-    made = rows.candidates(pools=1)
-    failed = made[0] | {"status": "failed", "error": "x", "accuracy": None}
-    folder = rows.write(tmp_path / "run", {"candidates": [failed, *made]})
-    run = analysis.load(folder)
-    assert len(run.candidates) == len(made)
-    assert run.candidates["status"].ne("failed").all()
-    assert "1 repeated rows" in run.warnings[0]
-
-
 def test_report_prints_the_path_and_how_to_open_it(folder: Path, tmp_path: Path) -> None:
-    result = verb("report", folder, "-o", tmp_path / "x.html")
+    result = ask("report", folder, "-o", tmp_path / "x.html")
     assert result.exit_code == 0
     assert result.stdout == f"{tmp_path / 'x.html'}\n"
     assert "file://" in result.stderr
 
 
 def test_figure_writes_the_file_and_names_its_data(folder: Path, tmp_path: Path) -> None:
-    result = verb("figure", "spaces", folder, "-o", tmp_path / "x.pdf")
+    result = ask("figure", "spaces", folder, "-o", tmp_path / "x.pdf")
     assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
     assert result.stdout == f"{tmp_path / 'x.pdf'}\n"
     assert f"analysis figure spaces {folder}" in result.stderr
 
 
 def test_ls_names_every_function() -> None:
-    result = verb("ls")
+    result = ask("ls")
     assert result.exit_code == 0
     for kind in catalogue.KINDS:
         for name in catalogue.names(kind):
@@ -327,24 +180,6 @@ def test_mistakes_are_told_in_one_message(folder: Path, tmp_path: Path) -> None:
     assert "run.json: not JSON" in refused("report", tmp_path)
 
 
-def test_a_broken_part_is_named(tmp_path: Path) -> None:
-    folder = rows.run_folder(tmp_path / "run", pools=1)
-    part = folder / "tables" / "candidates" / "parts" / "part.parquet"
-    part.write_bytes(b"PAR1 cut short")
-    assert str(part) in refused("report", folder)
-
-
-def test_a_newer_folder_is_refused(tmp_path: Path) -> None:
-    folder = rows.run_folder(tmp_path / "run", {"schema_version": table.SCHEMA_VERSION + 1}, pools=1)
-    assert "newer than" in refused("report", folder)
-    (folder / "run.json").unlink()
-    path = folder / "tables" / "candidates" / "parts" / "part.parquet"
-    newer = table.schema("candidates").with_metadata({"schema_version": "99"})
-    pq.write_table(pa.Table.from_pylist(rows.candidates(pools=1), newer), path)
-    with pytest.raises(AnalysisError, match="version 99"):
-        load(folder)
-
-
 def test_help_waits_for_no_heavy_package_and_shows_an_example() -> None:
     code = (
         "import sys, analysis.cli; print([m for m in ('pandas', 'matplotlib', 'scipy', 'numpy') if m in sys.modules])"
@@ -352,7 +187,7 @@ def test_help_waits_for_no_heavy_package_and_shows_an_example() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
     for name in main.commands:
-        assert "Example: analysis" in verb(name, "--help").stdout
+        assert "Example: analysis" in ask(name, "--help").stdout
 
 
 def test_numbers_read_as_a_reader_wants_them() -> None:
@@ -364,16 +199,3 @@ def test_numbers_read_as_a_reader_wants_them() -> None:
     assert numbers.interval(float("-inf"), float("inf"), 2) == "no interval"
     assert [numbers.size(n) for n in (0, 512, 2048, 16 * 2**30)] == ["0 B", "512 B", "2 KiB", "16 GiB"]
     assert numbers.when("yesterday") == "yesterday"
-
-
-def test_figures_that_put_populations_into_one_panel_show_all_of_them(tmp_path: Path) -> None:
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in ("candidates", "templates")}
-    for place, decay in enumerate((0.0, 0.1, 1.0)):
-        name = f"decay {place}"
-        tables["candidates"] += rows.candidates(pools=2, members=2, sizes=(2,), population=name)
-        tables["templates"] += [row | {"weight_decay": decay} for row in rows.templates(pools=2, population=name)]
-    run = load(rows.write(tmp_path / "run", tables, {"schema_version": 1}))
-    found = {figure["name"]: figure for figure in report.context(run, lambda name, plot: {}, populations=1)["figures"]}
-    assert {row[0] for row in found["spaces"]["table"]} == {"decay 0"}
-    assert {row[0] for row in found["patterns"]["table"]} == {"decay 0", "decay 1", "decay 2"}
-    assert (found["patterns"]["whole"], found["spaces"]["whole"]) == (True, False)

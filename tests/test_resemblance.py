@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import model_rows
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ def trained(scores: list[list[float]], **training: Any) -> pd.DataFrame:
     made = []
     for pool, members in enumerate(scores):
         for member, score in enumerate(members):
-            row = rows.templates(pools=1, members=1, classes=1)[0] | rows._model(pool, (member,), name) | settings
+            row = rows.templates(pools=1, members=1, classes=1)[0] | model_rows.about(pool, (member,), name) | settings
             for a, b in itertools.product(range(CLASSES), repeat=2):
                 value = score - 0.1 if a == b else -0.1
                 agreement = 0.9 + 0.01 * pool if a == b else None

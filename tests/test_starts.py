@@ -1,4 +1,4 @@
-"""Where members begin, and by which seeds: pretrained starts, heads of their own, crossed seeds, seeds of splits."""
+"""Where members begin: pretrained starts, heads of their own, and what does not go together."""
 
 from __future__ import annotations
 
@@ -9,37 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from planned import linear, planned, swept
 from pretrained import of_timm
 from torch import Tensor, nn
 
-from sweep.config import _SPREAD, check
-from sweep.document import ConfigError, Document, override, parse
-from sweep.identity import content_id, derive_seed
+from sweep.config import check
+from sweep.document import ConfigError, parse
 from sweep.lineage import Group, Member
 from sweep.member import train_group
 from sweep.models import build, draw_head, find_head, seeded
-from sweep.plan import Plan, make_plan
+from sweep.plan import Plan
 from sweep.pools import dataset_of, new_model
 from sweep.spec import Sweep
 from sweep.store import RunFolder
 
 TUNED = {"timm": {"name": "test_resnet", "pretrained": True}}
 COLOURED = {"synthetic": {"classes": 3, "examples": 40, "size": 32}}
-
-
-def swept(*populations: dict[str, Any], **more: Any) -> Sweep:
-    values = {"name": "t", "populations": list(populations), "subsets": {"pairs": "all"}}
-    return check(Document("f.yaml", values | more))
-
-
-def planned(*populations: dict[str, Any], **more: Any) -> Plan:
-    return make_plan(swept(*populations, **more))
-
-
-def linear(**more: Any) -> dict[str, Any]:
-    return {"architecture": "linear", "start": "scratch", **more}
 
 
 def written(population: str) -> Sweep:
@@ -128,67 +113,6 @@ def test_methods_that_need_a_base_are_for_starts_that_have_one(tmp_path: Path, m
             swept(population, **methods)
 
 
-def assert_written_again(sweep: Sweep) -> None:
-    again = check(parse(sweep.to_yaml(), "resolved.yaml"))
-    assert (again.id, again.written) == (sweep.id, sweep.written)
-    assert [m.id for m in make_plan(again).members] == [m.id for m in make_plan(sweep).members]
-
-
-def test_a_resolved_configuration_keeps_heads_and_seeds() -> None:
-    tuned = {"vit_tiny": {"pretrained": True}}
-    sweep = swept(
-        {"architecture": tuned, "start": "pretrained", "own_heads": [True, False], "members": 3},
-        linear(members={"init": 2, "order": 2}),
-        linear(members=4),
-    )
-    assert [p.name for p in sweep.populations] == [
-        *("vit_tiny-digits-pretrained,own_heads=True", "vit_tiny-digits-pretrained,own_heads=False"),
-        *("linear-digits-scratch,crossed=True", "linear-digits-scratch,crossed=False"),
-    ]
-    assert [p["members"] for p in sweep.written["populations"]] == [3, 3, {"init": 2, "order": 2}, 4]
-    assert [p.get("own_heads") for p in sweep.written["populations"]] == [True, None, None, None]
-    assert_written_again(sweep)
-
-
-def test_overrides_reach_heads_and_seeds() -> None:
-    document = Document("f.yaml", {"name": "t", "populations": [linear()], "subsets": {"pairs": "all"}})
-    override(document, ["members.init=2", "members.order=3"], _SPREAD)
-    assert check(document).populations[0].members == 6
-
-
-def test_crossed_members_have_every_initialisation_with_every_order() -> None:
-    (pool,) = planned(linear(members={"init": 3, "order": 2})).pools
-    assert [member.index for member in pool.members] == list(range(6))
-    for member, (init, order) in zip(pool.members, itertools.product(range(3), range(2)), strict=True):
-        assert member.init_seed == derive_seed(pool.id, f"init {init}")
-        assert member.order_seed == derive_seed(pool.id, f"order {order}")
-    assert len({member.id for member in pool.members}) == 6
-
-
-@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2), st.integers(0, 2))
-@settings(max_examples=25, deadline=None)
-def test_crossings_grow_without_renaming_what_is_there(init: int, order: int, more: int, later: int) -> None:
-    small = planned(linear(members={"init": init, "order": order}))
-    grown = planned(linear(members={"init": init + more, "order": order + later}))
-    assert small.pools[0].id == grown.pools[0].id
-    assert {m.id for m in small.members} <= {m.id for m in grown.members}
-    assert {c.id for c in small.candidates} <= {c.id for c in grown.candidates}
-
-
-def test_crossed_members_are_others_than_plain_ones() -> None:
-    plain, crossed = planned(linear(members=4)), planned(linear(members={"init": 2, "order": 2}))
-    both = planned(linear(members=4), linear(members={"init": 2, "order": 2}))
-    assert not {m.id for m in plain.members} & {m.id for m in crossed.members}
-    assert {m.id for m in both.members} == {m.id for m in (*plain.members, *crossed.members)}
-
-
-def test_orders_of_a_shared_start_share_its_weights() -> None:
-    (pool,) = planned({"architecture": "linear", "members": {"order": 3}}).pools
-    assert pool.start
-    assert {member.init_seed for member in pool.members} == {pool.start.init_seed}
-    assert len({member.order_seed for member in pool.members}) == 3
-
-
 @pytest.mark.parametrize("own_heads", [False, True])
 def test_members_of_a_pretrained_start_know_it(own_heads: bool) -> None:
     tuned = {"architecture": TUNED, "start": "pretrained", "own_heads": own_heads, "pools": 2, "members": 3}
@@ -203,29 +127,6 @@ def test_members_of_a_pretrained_start_know_it(own_heads: bool) -> None:
     assert len({pool.start.init_seed for pool in plan.pools if pool.start}) == 2
     other = planned(tuned | {"own_heads": not own_heads})
     assert not {m.id for m in plan.members} & {m.id for m in other.members}
-
-
-def test_split_seeds_are_a_factor() -> None:
-    """A list of seeds of the data set's split makes populations, each with members of its own."""
-    plan = planned(linear(dataset={"cifar10": {"root": "data", "split": [0, 1, 2]}}), linear())
-    assert [p.dataset.settings.get("split") for p in plan.sweep.populations] == [0, 1, 2, None]
-    assert len({member.id for member in plan.members}) == 4 * 10
-    three = planned(linear(dataset={"digits": {"seed": [0, 1, 2]}}))
-    assert len({member.id for member in three.members}) == 3 * 10
-
-
-def test_ids_of_plain_members_are_what_they_were() -> None:
-    """Golden: starts, heads and crossed seeds left them alone; another value here trains every member anew."""
-    plan = planned(
-        {"architecture": {"mlp": {"hidden": [8]}}, "pools": 2, "members": 3, "train": {"epochs": 3, "lr": 0.1}},
-        {"architecture": "cnn", "start": "scratch", "dataset": {"digits": {"size": 8}}, "members": 2},
-        seed=3,
-    )
-    told = [[m.id, m.init_seed, m.order_seed] for m in (*plan.starts, *plan.members)]
-    assert content_id("test", told) == GOLDEN
-
-
-GOLDEN = "2413842d26fdd567ddd8f5f6f37ea61f"
 
 
 def train_all(plan: Plan, tmp_path: Path) -> RunFolder:

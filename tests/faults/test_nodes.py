@@ -14,11 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, SWEEP, completed, descendants, environment, recorded, rows, started, wait_for
-from mounts import apart, tmpfs
+from harness import LIMIT, descendants, environment, recorded, rows, started, wait_for
 from slowness import go, slowed, tasks
-
-from sweep.store import RunFolder
 
 pytestmark = pytest.mark.faults
 
@@ -150,113 +147,3 @@ def test_a_local_ray_listens_on_the_loopback_alone_and_refuses_a_job_without_its
             assert "refused: AuthenticationError" in refused.stderr, refused.stderr
         let_in = join(address, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secret)
         assert let_in.stdout == "in\n", let_in.stderr
-
-
-HUNGRY = '''"""A method that takes more memory than there is for three members."""
-
-import time
-
-from sweep.weights import Members, Weights
-
-GIB = 1 << 30
-
-
-def hungry(members: Members) -> Weights:
-    """The mean; of three members, with six GiB."""
-    if len(members) == 3:
-        taken = [bytearray(b"x") * (GIB // 4) for _ in range(24)]
-        time.sleep(60)
-        del taken
-    return members.mean(0)
-'''
-
-
-def memory() -> tuple[int, int]:
-    """Bytes in use and in all."""
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    whole, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
-    return whole - free, whole
-
-
-def test_a_candidate_that_takes_too_much_memory_fails_with_that_cause_and_the_others_go_on(
-    trained: Callable[[], Path], reference: Path
-) -> None:
-    used, whole = memory()
-    if whole - used < 9 << 30:
-        free = f"{(whole - used) / 2**30:.1f} GiB of memory are free"
-        pytest.skip(f"{free}: the 6 GiB that the candidate takes and the 3 of the run itself might kill other programs")
-    base = trained()
-    (base / "hungry.py").write_text(HUNGRY)
-    text = SWEEP.replace("methods:", "grids: [{methods: ['hungry:hungry'], scalings: none}, {}]\nmethods:")
-    text = text.replace("block: 2, workers: 2", "block: 8, workers: 1, mlflow: false")
-    (base / "hurt.yaml").write_text(text)
-    more = {"PYTHONPATH": str(base), "RAY_memory_usage_threshold": str((used + (3 << 30)) / whole)}
-    said = completed(base, code=1, **more)
-    assert "sweep failures" in said
-    found = RunFolder(base / "runs/hurt").read("candidates").to_pylist()
-    (lost,) = [row for row in found if row["status"] == "failed"]
-    assert (lost["method"], lost["n_members"]) == ("hungry:hungry", 3)
-    assert lost["error"].startswith("its worker was killed for want of memory: 1 worker(s) were killed")
-    assert max(task["attempts"] for task in tasks(base)) == 3, "twice in smaller pieces, and no more"
-    expected = rows(reference)
-    assert {key: row for key, row in rows(base).items() if key in expected} == expected
-
-
-def test_a_full_disc_is_told_and_the_same_command_goes_on_when_there_is_room(
-    place: Callable[[], Path], reference: Path
-) -> None:
-    base = place()
-    (base / "runs/mlflow.db").unlink()
-    disc = base / "runs"
-    run = f"'{sys.executable}' -m sweep run hurt.yaml execution.mlflow=false execution.workers=1 execution.retries=0"
-    script = f"""
-{tmpfs(disc, "size=4m")} || exit 1
-head -c 3900000 /dev/zero > '{disc}/filler'
-{run} 2> first; echo $? > code
-rm '{disc}/filler'
-mount -o remount,size=200m '{disc}'
-{run} 2> second; echo $? >> code
-cp -r '{disc}' kept
-"""
-    subprocess.run([*apart(), "sh", "-c", script], cwd=base, env=environment(), timeout=LIMIT, check=True)
-    first, second = (base / "first").read_text(), (base / "second").read_text()
-    assert (base / "code").read_text().split() == ["2", "0"], first + second
-    assert "No space left on device" in first
-    assert "free some space and run the same command again" in first
-    (base / "runs").rmdir()
-    (base / "kept").rename(base / "runs")
-    assert rows(base) == rows(reference)
-
-
-def test_sweep_stop_asks_a_run_to_end_and_the_same_command_goes_on(place: Callable[[], Path], reference: Path) -> None:
-    base = place()
-    stop = [sys.executable, "-m", "sweep", "stop", "runs/hurt"]
-    with started(base, "execution.workers=1", "execution.mlflow=false") as driver:
-        wait_for(lambda: recorded(base, "members") >= 1, "members", driver)
-        asked = subprocess.run(stop, cwd=base, env=environment(), capture_output=True, text=True)
-        assert asked.returncode == 0, asked.stderr
-        assert f"process {driver.pid} on" in asked.stderr
-        assert driver.wait(LIMIT) == 130
-    assert "asked to stop" in (base / "log").read_text()
-    asked = subprocess.run(stop, cwd=base, env=environment(), capture_output=True, text=True)
-    assert (asked.returncode, asked.stderr) == (2, f"nothing is running on {base}/runs/hurt\n")
-    completed(base, "execution.mlflow=false", "execution.workers=1")
-    assert rows(base) == rows(reference)
-
-
-def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_said(place: Callable[[], Path]) -> None:
-    base = place()
-    lock, log = base / "runs/hurt/lock", base / "log"
-    with started(base, "execution.mlflow=false") as driver:
-        wait_for(lambda: lock.exists() and f"process {driver.pid} on " in lock.read_text(), "lock", driver)
-        os.kill(driver.pid, signal.SIGSTOP)
-        second = base / "second"
-        second.mkdir()
-        (second / "hurt.yaml").write_text((base / "hurt.yaml").read_text())
-        said = completed(second, f"execution.storage={base}/runs", code=2)
-        assert re.search(rf"is in use by sweep run hurt\.yaml .*process {driver.pid} on \S+ since 20", said)
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    told = f"taking over from sweep run hurt.yaml execution.mlflow=false, process {driver.pid} on "
-    with started(base, "execution.mlflow=false") as third:
-        wait_for(lambda: told in log.read_text(), "word of the dead one", third)
