@@ -8,7 +8,7 @@ STAMP := .venv/installed
 .PHONY: setup demo test soak lint bench clean
 
 ROUNDS ?= 100
-SEED ?= 1
+SEED ?= 20
 
 setup: $(STAMP)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from click.testing import CliRunner, Result
 
 from sweep.compact import compact
 from sweep.doctor import folder_findings
@@ -176,13 +177,16 @@ def _told(run: Any) -> dict[str, Any]:
     return {"kind": run.data.tags["ms.kind"], "status": run.info.status, "params": run.data.params, "metrics": metrics}
 
 
-def synced(base: Path) -> None:
-    """`sweep sync` on the run folder."""
-    from click.testing import CliRunner
-
+def sync(base: Path, **variables: str) -> Result:
+    """`sweep sync` on the run folder, in this process."""
     from sweep.cli import main
 
-    done = CliRunner().invoke(main, ["sync", str(base / "runs/hurt")])
+    return CliRunner().invoke(main, ["sync", str(base / "runs/hurt")], env=variables)
+
+
+def synced(base: Path, **variables: str) -> None:
+    """`sweep sync` on the run folder, without a fault."""
+    done = sync(base, **variables)
     assert done.exit_code == 0, done.output
 
 

@@ -121,7 +121,7 @@ KINDS: dict[str, Callable[[Path, subprocess.Popen[bytes], Chance], None]] = {
 OF_EVALUATORS = ("evaluator", "hung evaluator")  # so the members are there
 SURVIVED = ("trial", "stopped worker", *OF_EVALUATORS)
 OVERRIDES = {"hung evaluator": ["execution.patience=2"]}
-SEED, ROUNDS = int(os.environ.get("SEED", "1")), int(os.environ.get("ROUNDS", len(KINDS)))
+SEED, ROUNDS = int(os.environ.get("SEED", "20")), int(os.environ.get("ROUNDS", len(KINDS)))
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, completed, planned, rows, started, wait_for
+from harness import LIMIT, planned, rows, started, wait_for
 from links import cluster, computers, network
 from slowness import go, slowed, tasks
 
@@ -28,6 +28,9 @@ def test_the_blocks_of_a_node_that_is_cut_off_run_elsewhere_and_count_once(
             at_near, at_far = place[network(near.holder)], place[network(far.holder)]
             cut = datetime.now(UTC).replace(tzinfo=None)
             far.cut()
+            with started(undisturbed, **slowed(undisturbed)) as other:  # meanwhile
+                go(undisturbed)
+                assert other.wait(LIMIT) == 0, (undisturbed / "log").read_text()[-3000:]
             again = wait_for(lambda: [t for t in tasks(base) if t["attempts"] > 1], "blocks that ran again", driver)
             assert network(at_far) == network(far.holder), "it was to be out of reach, not dead"
             go(base)
@@ -35,9 +38,6 @@ def test_the_blocks_of_a_node_that_is_cut_off_run_elsewhere_and_count_once(
             assert driver.returncode == 0, (base / "log").read_text()[-3000:]
     assert {task["process"] for task in again} == {at_near}
     assert min(task["created_at"] for task in again) - cut < timedelta(seconds=30)
-    more = slowed(undisturbed)
-    go(undisturbed)
-    completed(undisturbed, code=0, **more)
     found, expected = rows(base), rows(reference)
     assert {identity for identity, _ in found} == planned(base)
     assert found == rows(undisturbed)

@@ -72,11 +72,11 @@ def test_a_full_disc_is_told_and_the_same_command_goes_on_when_there_is_room(
     base = place()
     (base / "runs/mlflow.db").unlink()
     disc = base / "runs"
-    run = f"'{sys.executable}' -m sweep run hurt.yaml execution.mlflow=false execution.workers=1 execution.retries=0"
+    run = f"'{sys.executable}' -m sweep run hurt.yaml execution.mlflow=false"
     script = f"""
 {tmpfs(disc, "size=4m")} || exit 1
 head -c 3900000 /dev/zero > '{disc}/filler'
-{run} 2> first; echo $? > code
+{run} execution.workers=1 execution.retries=0 2> first; echo $? > code
 rm '{disc}/filler'
 mount -o remount,size=200m '{disc}'
 {run} 2> second; echo $? >> code
