@@ -4,7 +4,7 @@
 
 From 1,000 candidates of 100 members on, ten times as many each time; then 10 and 1,000 members. Run folders are made
 up, with the ids of their plan, so that every candidate counts as done: one part per block, which are then put together,
-as a run does by itself.
+as a run does by itself; all but one, without which status is measured, too, before it comes back.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from sweep.terminal import EXIT_FAILED, FILE, JSON, OVERRIDES, RUN, Verbs, data, of_run, quoted, talk
+from sweep.terminal import EXIT_FAILED, FILE, JSON, OVERRIDES, RUN, Verbs, data, of_run, quoted, spelled_out, talk
 from sweep.tools import TOOLS
 
 
@@ -114,7 +114,7 @@ def status(run: Path, as_json: bool) -> None:
     """
     from sweep.summary import plan_summary, plan_text, run_summary
 
-    summary = run_summary(run.absolute())
+    summary = run_summary(spelled_out(run))
     if summary is None:
         from sweep.state import state_of
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from sweep.files import StoreError
 from sweep.grid import Choice
 from sweep.identity import canonical
-from sweep.outline import Facts, Outline
+from sweep.outline import Facts, Outline, outline_in
 from sweep.registry import RegistryError
 from sweep.store import RunFolder
 
@@ -55,8 +55,7 @@ def estimate(
     By the quartiles of earlier rows in the storage folder, of which it says the number; rows on other data sets count,
     too, where images have the same size. None where nothing like it was run.
     """
-    facts = {(each.dataset, each.dataset_settings): each.facts for each in outline.populations}
-    needed, (measured, rows) = _needed(outline, left, missing), _measured(storage, facts)
+    needed, (measured, rows) = _needed(outline, left, missing), _measured(storage, outline.known)
     known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
         return None
@@ -81,17 +80,20 @@ def _workers(outline: Outline, cores: int) -> int:
 def _needed(outline: Outline, left: Left, missing: Collection[str]) -> Counter[Cell]:
     """Images that are to be pushed through."""
     images = Counter[Cell]()
-    networks = [_network(each.architecture, each.architecture_settings, each.facts) for each in outline.populations]
+    networks = [
+        _network(each.architecture, each.architecture_settings, facts)
+        for each, facts in zip(outline.populations, outline.facts, strict=True)
+    ]
     for identity in missing:
         pool_id, epochs = outline.members[identity]
         place = outline.pools[pool_id]
         if epochs:
             cell = Cell(networks[place], "", outline.gpus_per_member > 0)
-            images[cell] += epochs * outline.populations[place].facts.examples["train"]
+            images[cell] += epochs * outline.facts[place].examples["train"]
     for (pool_id, method, split), rows in left.items():
         place = outline.pools[pool_id]
         cell = Cell(networks[place], method, outline.gpus_per_worker > 0)
-        images[cell] += rows * outline.populations[place].facts.examples[split]
+        images[cell] += rows * outline.facts[place].examples[split]
     return images
 
 
@@ -110,7 +112,9 @@ def _measured(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], in
             candidates = _first(folder.read("candidates", _OF_CANDIDATES))
         except StoreError:  # another run's damage is no reason not to plan this one
             continue
-        for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), facts):
+        own = outline_in(folder)
+        known = {**(own.known if own else {}), **facts}
+        for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), known):
             seconds.setdefault(cell, []).append(value)
     return {cell: _quartiles(values) for cell, values in seconds.items()}, sum(map(len, seconds.values()))
 
@@ -133,9 +137,7 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> 
     for row in members:
         found = _facts(row, facts)
         if found:
-            network = networks[row["pool_id"]] = _network(
-                row["architecture"], row["architecture_settings"] or "{}", found
-            )
+            network = networks[row["pool_id"]] = _network(row["architecture"], row["architecture_settings"], found)
             images = _epochs(row) * found.examples["train"]
             if images and row["train_seconds"] is not None:
                 yield Cell(network, "", _on_gpu(row)), row["train_seconds"] / images
@@ -146,7 +148,7 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> 
 
 
 def _facts(row: Row, known: Known) -> Facts | None:
-    """The facts of a member's data set, where they take no files."""
+    """The facts of a member's data set, where no files are needed to tell."""
     name, settings = row["dataset"] or "", row["dataset_settings"] or "{}"
     if (name, settings) in known:
         return known[name, settings]

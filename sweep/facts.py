@@ -1,4 +1,4 @@
-"""What a data set is to networks and costs, also where its files are not here."""
+"""What a data set is to networks and costs, also where its files are not here; the outline of a sweep with it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from sweep.pools import dataset_of
 from sweep.spec import Sweep
 
 
-def outline_of(sweep: Sweep, pools: Sequence[Pool]) -> Outline:
-    """The outline of a sweep with these pools. Raises DataError."""
-    return Outline.of(sweep, pools, {each.dataset: facts_of(each.dataset) for each in sweep.populations})
+def outline_of(sweep: Sweep, pools: Sequence[Pool], *, estimated: bool = True) -> Outline:
+    """The outline of a sweep with these pools, with facts where its time is to be estimated. Raises DataError."""
+    facts = {each.dataset: facts_of(each.dataset) for each in sweep.populations if estimated}
+    return Outline.of(sweep, pools, facts)
 
 
 def absent(sweep: Sweep) -> dict[Choice, DataError]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,6 +65,14 @@ class Pool:
     index: int
     start: Member | None
     members: tuple[Member, ...]
+
+
+def each_once(pools: Iterable[Pool]) -> list[Member]:
+    """Starts, then members; a model that was trained elsewhere may be in several pools, and counts in the first."""
+    pools, found = list(pools), dict[str, Member]()
+    for member in [*(pool.start for pool in pools if pool.start), *(each for pool in pools for each in pool.members)]:
+        found.setdefault(member.id, member)
+    return list(found.values())
 
 
 def pools_of(sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> tuple[Pool, ...]:

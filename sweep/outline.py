@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sweep.checkpoints import file_hash
 from sweep.grid import Choice
-from sweep.lineage import TRAINING_VERSION, Pool
+from sweep.lineage import TRAINING_VERSION, Pool, each_once
 from sweep.plan import EVALUATION_VERSION
 from sweep.spec import Sweep
 from sweep.standing import OUTLINE, Standing, earlier, in_plan, standing
@@ -28,14 +29,13 @@ class Facts(NamedTuple):
 
 
 class OfPopulation(NamedTuple):
-    """What a population is to whoever estimates its time; settings in JSON."""
+    """What tells a population's networks from others; settings in JSON."""
 
     name: str
     architecture: str
     architecture_settings: str
     dataset: str
     dataset_settings: str
-    facts: Facts
 
 
 class OfMember(NamedTuple):
@@ -59,14 +59,14 @@ class Outline(BaseModel):
     gpus_per_member: float
     gpus_per_worker: float
     populations: tuple[OfPopulation, ...]
+    facts: tuple[Facts, ...]  # of their data sets; empty where nobody estimates anything
     pools: Mapping[str, int]  # id -> place of its population
     members: Mapping[str, OfMember]  # starts, then members, by id
 
     @classmethod
     def of(cls, sweep: Sweep, pools: Sequence[Pool], facts: Mapping[Choice, Facts]) -> Outline:
-        """Of a sweep with its pools and the facts of its data sets."""
+        """Of a sweep with its pools, and the facts of its data sets where they are known."""
         execution, place = sweep.execution, {each.name: index for index, each in enumerate(sweep.populations)}
-        planned = [pool.start for pool in pools if pool.start] + [each for pool in pools for each in pool.members]
         populations = [
             OfPopulation(
                 name=each.name,
@@ -74,7 +74,6 @@ class Outline(BaseModel):
                 architecture_settings=each.architecture.settings_json,
                 dataset=each.dataset.name,
                 dataset_settings=each.dataset.settings_json,
-                facts=facts[each.dataset],
             )
             for each in sweep.populations
         ]
@@ -88,9 +87,16 @@ class Outline(BaseModel):
             gpus_per_member=execution.gpus_per_member,
             gpus_per_worker=execution.gpus_per_worker,
             populations=tuple(populations),
+            facts=tuple(facts[each.dataset] for each in sweep.populations if facts),
             pools={pool.id: place[pool.population.name] for pool in pools},
-            members={each.id: OfMember(each.pool_id, each.epochs) for each in planned},
+            members={each.id: OfMember(each.pool_id, each.epochs) for each in each_once(pools)},
         )
+
+    @property
+    def known(self) -> dict[tuple[str, str], Facts]:
+        """The facts of each data set, by name and settings."""
+        named = ((each.dataset, each.dataset_settings) for each in self.populations)
+        return dict(zip(named, self.facts, strict=False))
 
     def is_of(self, folder: RunFolder) -> bool:
         """Whether it would be made of the folder's sweep.yaml today."""
@@ -113,18 +119,18 @@ def reading(folder: RunFolder) -> Reading | None:
 
     Whether files of data or of models have changed since is not looked at.
     """
-    plan = earlier(folder)
-    outline = None if plan is None else _outline(plan)
-    if plan is None or outline is None or outline.inside or not outline.is_of(folder):
+    outline = outline_in(folder)
+    if outline is None or outline.inside or not outline.is_of(folder) or (plan := earlier(folder)) is None:
         return None
     rows = folder.read("candidates", ["candidate_id", "split", "status"])
     members = folder.statuses("members", "member_id")
     return Reading(outline, members, standing(rows, in_plan(plan), outline.splits))
 
 
-def _outline(plan: pa.Table) -> Outline | None:
-    """The outline that was written with a plan; None where there is none, or one of another version."""
+def outline_in(folder: RunFolder) -> Outline | None:
+    """The outline that was written with a folder's plan; None where there is none, or one of another version."""
     try:
-        return Outline.model_validate_json((plan.schema.metadata or {}).get(OUTLINE, b""))
-    except ValidationError:
+        told = pq.read_schema(folder.path / "plan.parquet").metadata or {}
+        return Outline.model_validate_json(told.get(OUTLINE, b""))
+    except (pa.ArrowException, OSError, ValidationError):
         return None

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sweep.catalogue import Todo
 from sweep.files import StoreError, replace
 from sweep.grid import Choice
-from sweep.lineage import Member, Pool, pools_of
+from sweep.lineage import Member, Pool, each_once, pools_of
 from sweep.plan import Plan, make_plan, plan_key
 from sweep.spec import Sweep
 from sweep.standing import (
@@ -85,11 +85,10 @@ class State:
         """Models that are still to be looked into."""
         return _unseen(self.plan, self.folder, self.members, self.failures) if self.sweep.settings.inside else 0
 
-    @property
+    @cached_property
     def planned(self) -> list[Member]:
-        """Starts, then members."""
-        starts = [pool.start for pool in self.pools if pool.start]
-        return [*starts, *(member for pool in self.pools for member in pool.members)]
+        """Starts, then members, each once."""
+        return each_once(self.pools)
 
     @property
     def missing(self) -> list[Member]:

@@ -33,8 +33,8 @@ def plan_summary(state: State) -> dict[str, Any]:
     from sweep.facts import outline_of
     from sweep.outline import Reading
 
-    reading = Reading(outline_of(state.sweep, state.pools), state.members, state.standing)
-    return _summary(state.sweep.folder, reading, state.unseen)
+    outline = outline_of(state.sweep, state.pools, estimated=bool(state.new or state.missing))
+    return _summary(state.sweep.folder, Reading(outline, state.members, state.standing), state.unseen)
 
 
 def run_summary(path: Path) -> dict[str, Any] | None:
@@ -50,11 +50,11 @@ def run_summary(path: Path) -> dict[str, Any] | None:
     return None if found is None else _summary(path, found, unseen=0)
 
 
-def _summary(folder: Path, reading: Reading, unseen: int) -> dict[str, Any]:
+def _summary(folder: Path, found: Reading, unseen: int) -> dict[str, Any]:
     """What both tell."""
     from sweep.cost import estimate
 
-    outline, members, standing = reading
+    outline, members, standing = found
     missing = [member for member in outline.members if member not in members]
     failed = sum(members.get(member) == "failed" for member in outline.members)
     left = estimate(outline, standing.left, missing, folder.parent, cores()) if standing.new or missing else None

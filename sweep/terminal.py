@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import sys
 import traceback
@@ -69,9 +70,15 @@ def of_run(run: Path) -> Sweep:
     from sweep.config import load
     from sweep.store import RunFolder
 
-    RunFolder(run.absolute()).info()
-    where = [f"execution.storage={json.dumps(str(run.absolute().parent))}", f"name={json.dumps(run.absolute().name)}"]
+    whole = spelled_out(run)
+    RunFolder(whole).info()
+    where = [f"execution.storage={json.dumps(str(whole.parent))}", f"name={json.dumps(whole.name)}"]
     return load(run / "sweep.yaml", where)
+
+
+def spelled_out(run: Path) -> Path:
+    """Where a run folder lies, without `..`, so that its name is its last part."""
+    return Path(os.path.abspath(run))  # noqa: PTH100 - resolve() would follow links, which may have names of their own
 
 
 def quoted(file: Path, overrides: tuple[str, ...]) -> str:

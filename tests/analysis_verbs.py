@@ -26,3 +26,10 @@ def wrong(*words: object) -> str:
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert "Traceback" not in result.stderr
     return result.stderr
+
+
+def refused(*words: object) -> str:
+    """What a verb tells of wrong use, with a hint."""
+    said = wrong(*words)
+    assert "hint: " in said
+    return said

@@ -1,4 +1,4 @@
-"""What tests share: small sweeps, and quiet libraries."""
+"""What tests share: small sweeps, run folders, a storage with MLflow's tables, and quiet libraries."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data base with MLflow's tables: making them takes seconds."""
     from sweep.tracking import Tracker
 
@@ -82,14 +82,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A storage whose data base has MLflow's tables and nothing in them."""
     from tracked import Place
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     storage = tmp_path / "my runs"
     storage.mkdir()
-    shutil.copy(template, storage / "mlflow.db")
+    shutil.copy(mlflow_template, storage / "mlflow.db")
     return Place(storage)
 
 

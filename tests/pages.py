@@ -1,10 +1,8 @@
-"""What a browser would see of a page, and how a report is refused."""
+"""What a browser would see of a page."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
-
-from analysis_verbs import wrong
 
 VOID = {"meta", "line", "circle", "br", "path", "use", "rect"}
 
@@ -41,10 +39,3 @@ def parsed(text: str) -> Page:
     page = Page()
     page.feed(text)
     return page
-
-
-def refused(*words: object) -> str:
-    """What a verb tells of wrong use, with a hint."""
-    said = wrong(*words)
-    assert "hint: " in said
-    return said

@@ -1,4 +1,7 @@
-"""Synthetic rows with the columns of the tables, as frames and as a run folder; the same for the same arguments."""
+"""Synthetic rows with the columns of the tables, as frames and as a run folder; the same for the same arguments.
+
+Those about models are made in `model_rows`.
+"""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from sweep.config import load
-from sweep.lineage import Member
+from sweep.lineage import Member, each_once
 from sweep.outline import reading
 from sweep.plan import make_plan
 from sweep.pools import dataset_of
@@ -41,6 +42,24 @@ def done(small: Callable[..., Path]) -> Path:
         row["status"] = "failed"
     folder.append("candidates", "most", rows[:-1])
     folder.append("candidates", "last", rows[-1:])
+    return file
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sweep's file, whose two pools share a model and their base; nothing is carried out yet, but planned."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    for name in ("base", "a", "b", "c"):
+        torch.save(torch.nn.Linear(64, 10).state_dict(), f"{name}.pt")
+    text = "{architecture: linear, base: base.pt, checkpoints: [[a.pt, b.pt], [a.pt, c.pt]]}"
+    file = tmp_path / "shared.yaml"
+    data = "name: shared\ndataset: {digits: {size: 8}}\n"
+    file.write_text(f"{data}populations: [{text}]\nsubsets: {{pairs: all}}\nmethods: uniform_soup\n")
+    sweep = load(file)
+    folder = RunFolder(sweep.folder)
+    folder.create({"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": "2025-01-01T00:00:00Z"})
+    freeze(folder, sweep, state_of(sweep).plan)
     return file
 
 
@@ -132,6 +151,48 @@ def test_another_configuration_or_version_is_left_to_the_plan(done: Path) -> Non
         pq.write_table(plan.replace_schema_metadata(metadata), folder.path / "plan.parquet")
         assert reading(folder) is None
     assert plan_summary(state_of(sweep))["candidates"]["new"] == 0
+
+
+def test_a_model_in_several_pools_counts_once(shared: Path) -> None:
+    sweep = load(shared)
+    state = state_of(sweep)
+    found = run_summary(sweep.folder)
+    assert found == plan_summary(state)
+    assert found is not None
+    assert found["members"] == {"planned": 4, "new": 4, "failed": 0}
+    assert [member.id for member in state.missing] == [member.id for member in each_once(state.pools)]
+    assert len({member.id for member in state.missing}) == len(state.missing) == 4
+
+
+def test_a_run_whose_models_are_looked_into_is_left_to_the_plan(done: Path) -> None:
+    looking = load(done, ["inside=[layers]"])
+    freeze(RunFolder(looking.folder), looking, make_plan(looking))
+    assert reading(RunFolder(looking.folder)) is None
+    assert plan_summary(state_of(looking))["unseen"] > 0
+
+
+def test_with_nothing_left_nobody_asks_for_facts(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = state_of(load(done))
+    monkeypatch.setattr("sweep.facts.facts_of", pytest.fail)
+    assert plan_summary(state)["estimate"] is None
+
+
+def test_runs_on_other_data_beside_it_take_no_torch_either(done: Path) -> None:
+    other = load(done, ["name=other", "dataset={synthetic: {examples: 60}}"])
+    folder, plan = RunFolder(other.folder), make_plan(other)
+    folder.create({"schema_version": SCHEMA_VERSION, "sweep": other.name, "created_at": "2025-01-01T00:00:00Z"})
+    freeze(folder, other, plan)
+    folder.append("members", "all", [{"member_id": each.id, "status": "ok", **_origin(each)} for each in plan.members])
+    RunFolder(load(done).folder).part("candidates", "last").unlink()
+    found, heavy = _told(load(done).folder)
+    assert found["candidates"]["new"] == 1
+    assert not heavy
+
+
+def test_a_folder_is_named_by_its_last_part(done: Path) -> None:
+    folder = load(done).folder
+    found, _ = _told(folder / "members" / "..")
+    assert (found["sweep"], found["folder"]) == (folder.name, str(folder))
 
 
 def test_candidates_of_earlier_plans_do_not_count(done: Path) -> None:

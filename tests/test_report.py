@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import rows
-from analysis_verbs import ask
-from pages import parsed, refused
+from analysis_verbs import ask, refused
+from pages import parsed
 
 from analysis import catalogue, numbers, printing, report
 from analysis.cli import main

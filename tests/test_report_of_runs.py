@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import rows
-from analysis_verbs import ask
-from pages import parsed, refused
+from analysis_verbs import ask, refused
+from pages import parsed
 
 import analysis
 from analysis import report

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from planned import linear, planned, swept
 from pretrained import of_timm
+from start_plans import linear, planned, swept
 from torch import Tensor, nn
 
 from sweep.config import check

@@ -6,7 +6,7 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planned import linear, planned, swept
+from start_plans import linear, planned, swept
 
 from sweep.config import _SPREAD, check
 from sweep.document import Document, override, parse

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from harness import (
     LIMIT,
+    SEED,
     SWEEP,
     assert_whole,
     descendants,
@@ -45,7 +46,7 @@ def is_there(pid: int) -> bool:
 def test_the_blocks_of_an_evaluator_that_hangs_run_elsewhere_and_count_once(
     trained: Callable[[], Path], reference: Path
 ) -> None:
-    base, chance = trained(), random.Random(int(os.environ.get("SEED", "20")))
+    base, chance = trained(), random.Random(SEED)
     with started(base, "execution.mlflow=false", "execution.patience=2") as driver:
         count = chance.randrange(2, 10)
         wait_for(lambda: recorded(base, "candidates") >= count, "blocks", driver)
@@ -87,7 +88,7 @@ def test_a_training_that_hangs_is_told_and_goes_on_elsewhere_once_it_is_killed(
 
 
 def test_a_run_that_is_to_stop_does_not_wait_for_what_hangs(trained: Callable[[], Path]) -> None:
-    base, chance = trained(), random.Random(int(os.environ.get("SEED", "20")))
+    base, chance = trained(), random.Random(SEED)
     with started(base, "execution.mlflow=false", "execution.patience=2", "execution.workers=1") as driver:
         wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
         stopped(worker(driver, "Worker", chance))

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from harness import (
     LIMIT,
+    SEED,
     assert_mirrored,
     assert_whole,
     environment,
@@ -74,7 +75,7 @@ def _asked(address: str) -> int:
 
 
 def test_a_server_that_is_killed_is_told_and_sync_makes_it_good(trained: Callable[[], Path], reference: Path) -> None:
-    base, chance = trained(), random.Random(int(os.environ.get("SEED", "20")))
+    base, chance = trained(), random.Random(SEED)
     with server(base) as (uri, process), started(base, MLFLOW_TRACKING_URI=uri) as driver:
         count = chance.randrange(1, 15)
         wait_for(lambda: recorded(base, "candidates") >= count, "blocks", driver)
