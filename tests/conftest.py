@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # What they assert is told as fully as in a test.
 pytest.register_assert_rewrite(
-    "analysis_verbs", "audits", "blocks", "command", "pages", "plain", "tracked", "verbs", "zoo_files"
+    "analysis_verbs", "audits", "blocks", "command", "pages", "plain_loop", "tracked", "verbs", "zoo_files"
 )
 
 # Set before anything imports them: no telemetry, no network, and a tracking store only where a test asks for one.

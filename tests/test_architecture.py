@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,12 @@ def test_arrows_point_down(height: int) -> None:
             continue  # the door to the Python API imports what it offers when it is asked for
         reached = set(imports(path)) & forbidden
         assert not reached, f"{module} imports {reached}"
+
+
+def test_no_two_modules_of_the_tests_have_one_name() -> None:
+    """They are imported by it alone, so that one would hide the other."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert not [name for name, count in names.items() if count > 1]
 
 
 @pytest.mark.parametrize("path", [*FILES, *OTHERS], ids=lambda path: str(path.relative_to(ROOT)))

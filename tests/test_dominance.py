@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import rows
 from engine import trained
-from plain import row
+from plain_loop import row
 from scipy import stats
 
 from analysis.errors import AnalysisError, NothingToDrawError

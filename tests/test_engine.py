@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from engine import trained
-from plain import BIAS_FREE, CNN, LINEAR, assert_scores, plain_logits, plain_mean, row
+from plain_loop import BIAS_FREE, CNN, LINEAR, assert_scores, plain_logits, plain_mean, row
 from torch import Tensor
 
 from sweep.evaluate import to_device

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engine import Trained, trained
-from plain import CNN, plain_logits, row
+from plain_loop import CNN, plain_logits, row
 
 from sweep.models import differences, layout_of
 from sweep.pools import bench_of, model_of

@@ -8,7 +8,7 @@ import pytest
 import torch
 from audits import row
 from engine import Trained, trained
-from plain import plain_logits
+from plain_loop import plain_logits
 from torch import Tensor
 
 from sweep.evaluate import to_device

@@ -14,7 +14,7 @@ import pytest
 import rows
 import torch
 from engine import trained
-from plain import assert_scores, plain_logits, row
+from plain_loop import assert_scores, plain_logits, row
 from torch import Tensor
 
 from analysis.claims.averaging_regularises import averaging_regularises

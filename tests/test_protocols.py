@@ -14,7 +14,7 @@ import pytest
 import torch
 from audits import ALL, NORMED, SWITCHES, VIT, candidates, evaluated, swept
 from engine import trained
-from plain import CNN
+from plain_loop import CNN
 
 from sweep.conditions import passing
 

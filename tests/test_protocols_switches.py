@@ -9,7 +9,7 @@ import pytest
 import torch
 from audits import METHODS, NORMED, VIT, measured, row, swept
 from engine import Trained, trained
-from plain import BIAS_FREE, CNN, assert_scores, plain_mean
+from plain_loop import BIAS_FREE, CNN, assert_scores, plain_mean
 from torch import Tensor
 from torch.nn import functional
 
