@@ -17,6 +17,7 @@ import torch
 
 from sweep.config import check
 from sweep.document import parse
+from sweep.evaluate import Batching
 from sweep.models import build, flatten, layout_of
 from sweep.outputs import Bench, PoolWeights
 from sweep.plan import Plan, make_plan
@@ -53,7 +54,7 @@ def drawn(plan: Plan, seed: int = 0, members: int = 0) -> PoolWeights:
 def bench(plan: Plan, weights: PoolWeights) -> Bench:
     """The bench of the plan's first pool with these weights."""
     pool = plan.pools[0]
-    return bench_of(pool, weights, dataset_of(pool.population.dataset), "cpu", plan.sweep.execution.batch)
+    return bench_of(pool, weights, dataset_of(pool.population.dataset), "cpu", Batching(128))
 
 
 def timed(work: Callable[[], Found]) -> tuple[float, Found]:

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from sweep.catalogue import Candidate
 from sweep.config import check
 from sweep.document import parse
-from sweep.evaluate import to_device
+from sweep.evaluate import Batching, to_device
 from sweep.models import build, steady
 from sweep.outputs import Bench, PoolWeights
 from sweep.pools import bench_of, dataset_of
@@ -213,7 +213,7 @@ def compare(folder: Path, prefixes: list[int], repetitions: int) -> None:
         return loop, [loop.accuracy(candidate) for candidate in items]
 
     def ours() -> tuple[Bench, list[float]]:
-        bench = bench_of(pool, weights, dataset, "cpu", 128)
+        bench = bench_of(pool, weights, dataset, "cpu", Batching(128))
         rows = Evaluator(bench, pool, "paper", METRICS).block([(candidate, ("test",)) for candidate in items])
         return bench, [row["accuracy"] for row in rows.candidates]
 

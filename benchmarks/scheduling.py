@@ -85,8 +85,7 @@ def slept(plan: Plan, longer: dict[str, float], write: Sink) -> list[dict[str, A
         costs.append(dict(rows.cost))
         write(block, pool, rows, attempts)
 
-    weights: Any = longer  # the launcher carries what it is given to the workers
-    Ready(plan, lambda pool: weights, sink, lambda: False).run(blocks, {})
+    Ready(plan, lambda pool: (longer,), sink, lambda: False).run(blocks, {})
     return costs
 
 
@@ -128,10 +127,9 @@ def joined(blocks: int, room: int = 8) -> tuple[float, float]:
             came.append(time.time())
 
     work = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
-    weights: Any = {}
     try:
         with cluster(plan.sweep.execution):
-            Launcher(plan, lambda pool: weights, sink, lambda: False).run(work, {})
+            Launcher(plan, lambda pool: ({},), sink, lambda: False).run(work, {})
     finally:
         nodes.shutdown()
     begun: dict[int, float] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sweep.data import Dataset
     from sweep.grid import Choice
     from sweep.lineage import Pool
-    from sweep.outputs import PoolWeights
     from sweep.progress import Progress
     from sweep.task import Items
     from sweep.writer import Writer
@@ -67,6 +66,7 @@ class _Run:
         self.stopped = False
         self.made: Mapping[Choice, Dataset] = {}
         self.tracker: Any = None
+        self.info: dict[str, Any] = {}
 
     @property
     def stopping(self) -> bool:
@@ -120,16 +120,18 @@ class _Run:
             "margin": self.sweep.settings.margin,
             **surroundings(),
         }
-        info = self.folder.info() | {
+        info = self.folder.info()
+        own = {"batch": execution.batch, "threads": execution.threads}
+        self.info = info | {
             "sweep_id": self.sweep.id,
             "metrics": list(self.sweep.metrics),
-            "evaluation": {"batch": execution.batch, "threads": execution.threads},
+            "evaluation": info.get("evaluation", {}) | own,
+            "invocations": [*info["invocations"], entry],
         }
-        info["invocations"] = [*info["invocations"], entry]
-        self.folder.write_info(info)
+        self.folder.write_info(self.info)
         yield
         entry["finished_at"] = _time()
-        self.folder.write_info(info)
+        self.folder.write_info(self.info)
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -188,18 +190,32 @@ class _Run:
         blocks |= glance_blocks(state.plan, self.folder, failed, state.failures)
         if blocks and not self.stopping:
             ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
+            self._measure(state.plan.pool_of[each[0][0].pool_id] for each in ordered.values())
             self.progress.begin("candidates done", state.new)  # pairs and models that are looked into are not counted
-            told, weights = self.folder.read("tasks", ["task_id"])["task_id"], partial(self._weights, failed)
+            told, bring = self.folder.read("tasks", ["task_id"])["task_id"], partial(self._bring, failed)
             with compacting(self.folder, self.progress.say), writing(self.folder, told.to_pylist()) as writer:
                 tick = partial(self._tick, writer)
-                Launcher(state.plan, weights, writer.put, tick, self.progress.say).run(ordered, self.made)
+                Launcher(state.plan, bring, writer.put, tick, self.progress.say).run(ordered, self.made)
             self._tick(writer)
 
-    def _weights(self, failed: Mapping[str, str], pool: Pool) -> PoolWeights:
+    def _measure(self, pools: Iterable[Pool]) -> None:
+        """Where that is asked for, find how each network is fastest; once, so that equal ids have equal bits."""
+        from sweep.batching import MEASURED
+        from sweep.worker import measured
+
+        if self.sweep.execution.batch == MEASURED:
+            known = self.info["evaluation"].setdefault(MEASURED, {})
+            known |= measured(pools, known, self.made, self.sweep.execution, self.progress.say)
+            self.folder.write_info(self.info)
+
+    def _bring(self, failed: Mapping[str, str], pool: Pool) -> tuple[object, ...]:
+        """What workers take of a pool."""
+        from sweep.batching import batching_of, network_of
         from sweep.pools import pool_weights
 
-        bound = self.sweep.execution.pool_bytes
-        return pool_weights(self.folder, pool, self.made[pool.population.dataset], failed, bound)
+        execution, dataset = self.sweep.execution, self.made[pool.population.dataset]
+        weights = pool_weights(self.folder, pool, dataset, failed, execution.pool_bytes)
+        return weights, batching_of(execution.batch, self.info, network_of(pool, dataset))
 
     def _tick(self, writer: Writer) -> bool:
         """Called about every second: tell what was written; whether to stop."""

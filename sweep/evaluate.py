@@ -34,6 +34,16 @@ class Shared:
         return torch.from_numpy(np.take(self._images, chosen.numpy(), axis=0))
 
 
+class Batching(NamedTuple):
+    """So many images at a time, and whether channels come last in memory.
+
+    Where that is not said they do so on a CPU: convolutions without gradients are up to twice as fast.
+    """
+
+    images: int
+    channels_last: bool | None = None
+
+
 @dataclass(frozen=True)
 class DeviceSplit:
     """One split for the device: images as uint8, labels, and the normalisation."""
@@ -48,13 +58,11 @@ class DeviceSplit:
         for start in range(0, len(self.labels), size):
             yield self.normalised(self.images[start : start + size])
 
-    def batched(self, told: Pass, batch: int) -> Iterator[Tensor]:
-        """Normalised images as a pass asks for them, `batch` at a time where it does not say.
-
-        On a CPU channels come last in memory: convolutions without gradients are up to twice as fast so.
-        """
-        layout = torch.channels_last if self.labels.device.type == "cpu" else torch.contiguous_format
-        size, count = told.batch or batch, min(told.examples or len(self.labels), len(self.labels))
+    def batched(self, told: Pass, batching: Batching) -> Iterator[Tensor]:
+        """Normalised images as a pass asks for them, as many at a time as the batching says where the pass does not."""
+        on_cpu, last = self.labels.device.type == "cpu", batching.channels_last
+        layout = torch.channels_last if (on_cpu if last is None else last) else torch.contiguous_format
+        size, count = told.batch or batching.images, min(told.examples or len(self.labels), len(self.labels))
         starts = [start for start in range(0, count, size) if not start or count - start >= told.smallest]
         for start, stop in zip(starts, [*starts[1:], count], strict=True):
             yield self.normalised(self.images[start:stop]).contiguous(memory_format=layout)
@@ -96,7 +104,7 @@ def _listening(head: nn.Module | None, heard: list[Tensor]) -> Iterator[None]:
 def outputs(
     model: nn.Module,
     split: DeviceSplit,
-    batch: int,
+    batching: Batching,
     head: nn.Module | None = None,
     around: AbstractContextManager[Pass] | None = None,
 ) -> Outputs:
@@ -107,7 +115,7 @@ def outputs(
     model.eval()
     heard: list[Tensor] = []
     with around or nullcontext(Pass()) as told, _listening(head, heard), torch.inference_mode():
-        logits = torch.cat([model(images) for images in split.batched(told, batch)])
+        logits = torch.cat([model(images) for images in split.batched(told, batching)])
         return Outputs(logits, torch.cat(heard) if heard else None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sweep.data import Dataset
     from sweep.grid import Choice
     from sweep.lineage import Pool
-    from sweep.outputs import PoolWeights
     from sweep.plan import Plan
 
 _WINDOW = 2  # calls in flight per actor: the next block is there before the last one is done
@@ -29,17 +28,17 @@ _LOOK = 5.0  # seconds between two looks for nodes that came
 
 
 class Launcher:
-    """Carries blocks to actors and hands each whole block's rows to `sink`."""
+    """Carries blocks, and what `bring` has for their pools, to actors, and hands each whole block's rows to `sink`."""
 
     def __init__(
         self,
         plan: Plan,
-        weights: Callable[[Pool], PoolWeights],
+        bring: Callable[[Pool], Sequence[object]],
         sink: Callable[[str, Pool, Rows, int], None],
         stopping: Callable[[], bool],
         say: Callable[[str], None] = to_stderr,
     ) -> None:
-        self.plan, self.weights, self.sink, self.stopping, self.say = plan, weights, sink, stopping, say
+        self.plan, self.bring, self.sink, self.stopping, self.say = plan, bring, sink, stopping, say
         self.execution = plan.sweep.execution
         self.watch = Watch(self.execution.patience)
         self.queue: deque[Piece] = deque()
@@ -48,7 +47,7 @@ class Launcher:
         self.actors: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
         self.places: dict[Any, str] = {}  # actor -> its process and host
         self.flying: dict[Any, tuple[Any, Piece]] = {}  # reference -> (actor, piece)
-        self.shared: dict[str, list[Any]] = {}  # pool -> references to it and its weights, while it has open blocks
+        self.shared: dict[str, list[Any]] = {}  # pool -> references to what a worker takes, while it has open blocks
         self.left: Counter[str] = Counter()  # pool -> open blocks
         self.stillborn = 0  # actors that never came to be since the last one that did
         self.looked = -_LOOK
@@ -157,11 +156,11 @@ class Launcher:
                 self.queue.append(piece)
 
     def _share(self, pool: Pool) -> list[Any]:
-        """The pool and its weights in the object store, from the driver, so that they outlive any worker."""
+        """The pool, its weights and batching in the object store, from the driver, so that they outlive any worker."""
         import ray
 
         if pool.id not in self.shared:
-            self.shared[pool.id] = [ray.put(pool), ray.put(self.weights(pool))]
+            self.shared[pool.id] = [ray.put(each) for each in (pool, *self.bring(pool))]
         return self.shared[pool.id]
 
     def _receive(self, reference: Any) -> None:

@@ -26,7 +26,7 @@ from sweep.pools import new_model
 from sweep.provenance import code_version, worker
 from sweep.store import RunFolder
 from sweep.together import train_together
-from sweep.train import labelled, train
+from sweep.train import AT_ONCE, labelled, train
 
 Row = dict[str, Any]
 
@@ -171,7 +171,7 @@ def _begun(member: Member, dataset: Dataset, folder: RunFolder) -> nn.Module:
 def _untrained(model: nn.Module, validation: DeviceSplit) -> Trained:
     """A pretrained start as it was found, and how it does on the validation split."""
     begun = time.perf_counter()
-    scores = measure(outputs(model, validation, 256).logits, validation.labels, ("accuracy", "cross_entropy"))
+    scores = measure(outputs(model, validation, AT_ONCE).logits, validation.labels, ("accuracy", "cross_entropy"))
     seconds = time.perf_counter() - begun
     found = Epoch(0, 0.0, math.nan, scores["accuracy"], scores["cross_entropy"], seconds)
     count, flops = sum(p.numel() for p in model.parameters()), forward_flops(model, next(validation.batches(1)))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sweep.conditions import PLAIN, Conditions, audited, of_split, passing
 from sweep.data import Dataset
-from sweep.evaluate import DeviceSplit, Outputs, measure, outputs, to_device
+from sweep.evaluate import Batching, DeviceSplit, Outputs, measure, outputs, to_device
 from sweep.grid import Choice
 from sweep.identity import canonical, derive_seed
 from sweep.models import bind, build, find_head, flatten, layout_of
@@ -118,7 +118,7 @@ class Bench:
     architecture: Choice
     dataset: Dataset
     device: torch.device
-    batch: int
+    batching: Batching
     forward_passes: int = 0
     _splits: dict[tuple[object, ...], DeviceSplit] = field(default_factory=dict)
     _kept: OrderedDict[tuple[object, ...], Said] = field(default_factory=OrderedDict)
@@ -175,7 +175,7 @@ class Bench:
         """Outputs of whatever weights are loaded; the seed is for what is random under conditions."""
         around = passing(self.model, under.switches, seed) if under.switches else None
         head = self.head if features else None
-        spoken = outputs(self.model, self.split(split, under), self.batch, head, around)
+        spoken = outputs(self.model, self.split(split, under), self.batching, head, around)
         self.forward_passes += len(spoken.logits)
         return spoken
 

@@ -111,7 +111,7 @@ def _features(bench: Bench, members: Sequence[int]) -> dict[int, Tensor]:
     split, found = to_device(dataset, "validation", bench.device), {}
     for index in members:
         bench.row.copy_(bench.matrix[index])
-        features = outputs(bench.model, split, bench.batch, bench.head).features
+        features = outputs(bench.model, split, bench.batching, bench.head).features
         bench.forward_passes += count
         if features is None:
             raise ValueError("nothing reaches the head")

@@ -8,9 +8,11 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from sweep.batching import batching_of, network_of
 from sweep.candidate import Evaluation
 from sweep.catalogue import Candidate
 from sweep.data import IN_MEMORY, Dataset
+from sweep.evaluate import Batching
 from sweep.files import StoreError
 from sweep.grid import Choice
 from sweep.identity import content_id
@@ -74,16 +76,17 @@ def pool_weights(
     return weights.with_causes(causes)
 
 
-def bench_of(pool: Pool, weights: PoolWeights, dataset: Dataset, device: str, batch: int) -> Bench:
+def bench_of(pool: Pool, weights: PoolWeights, dataset: Dataset, device: str, batching: Batching) -> Bench:
     """The bench on which candidates of a pool are evaluated."""
-    return Bench(weights, pool.population.architecture, dataset, torch.device(device), batch)
+    return Bench(weights, pool.population.architecture, dataset, torch.device(device), batching)
 
 
 def stored_bench(sweep: Sweep, pool: Pool) -> Bench:
-    """The bench of a pool of a run folder, in this process."""
+    """The bench of a pool of a run folder, in this process, on the CPU."""
     folder, dataset = RunFolder(sweep.folder), dataset_of(pool.population.dataset)
     weights = pool_weights(folder, pool, dataset, failed_members(folder))
-    return bench_of(pool, weights, dataset, "cpu", sweep.execution.batch)
+    batching = batching_of(sweep.execution.batch, folder.info(), network_of(pool, dataset))
+    return bench_of(pool, weights, dataset, "cpu", batching)
 
 
 def model_of(bench: Bench, candidate: Candidate) -> nn.Module:

@@ -50,7 +50,7 @@ class Execution(BaseModel):
     threads: Count = 1
     gpus_per_member: Annotated[float, Ge(0)] = 0.0
     gpus_per_worker: Annotated[float, Ge(0)] = 0.0
-    batch: Count = 128
+    batch: Literal["measured"] | Count = 128  # measured: per network at the start, and kept for the whole run
     pool_bytes: Annotated[int, Ge(0)] = 2 * 1024**3  # a pool of more is mapped from a file in each node's cache
     block: Annotated[int, Ge(1), Le(100_000)] = 64
     retries: Annotated[int, Ge(0)] = 2

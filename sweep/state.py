@@ -150,7 +150,10 @@ def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
     if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
         what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
         raise StoreError(what, "give the sweep another name to measure others")
-    begun = {key: value for key, value in info.get("evaluation", {}).items() if getattr(sweep.execution, key) != value}
+    told = info.get("evaluation", {})
+    begun = {
+        key: told[key] for key in ("batch", "threads") if key in told and told[key] != getattr(sweep.execution, key)
+    }
     for key, value in begun.items():
         say(f"execution.{key} stays {value}, as this run was begun with, so that its numbers stay comparable")
     execution = sweep.execution.model_copy(update=begun)

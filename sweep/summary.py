@@ -142,7 +142,7 @@ def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
     Raises PlanError for an id that no planned candidate, or more than one, begins with.
     """
     from sweep.models import steady
-    from sweep.pools import bench_of, dataset_of, failed_members, pool_weights
+    from sweep.pools import stored_bench
     from sweep.state import state_of
     from sweep.task import Evaluator
 
@@ -150,11 +150,7 @@ def one_candidate(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
     plan, folder = state_of(sweep).plan, RunFolder(sweep.folder)
     chosen = plan.candidate(prefix)
     pool = plan.pool_of[chosen.pool_id]
-    dataset = dataset_of(pool.population.dataset)
-    weights = pool_weights(folder, pool, dataset, failed_members(folder))
-    evaluator = Evaluator(
-        bench_of(pool, weights, dataset, "cpu", sweep.execution.batch), pool, sweep.name, sweep.metrics
-    )
+    evaluator = Evaluator(stored_bench(sweep, pool), pool, sweep.name, sweep.metrics)
     rows = [evaluator.candidate(chosen, split)[0] for split in sweep.settings.splits]
     stored = folder.read("candidates", candidate_id=chosen.id).to_pylist()
     by_key = {(row["candidate_id"], row["split"]): row for row in stored}

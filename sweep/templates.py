@@ -72,7 +72,7 @@ class Reader:
         model, heard = self.bench.model.eval(), []
         handle = self.bench.head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
         try:
-            for images in self.split.batches(self.bench.batch):
+            for images in self.split.batches(self.bench.batching.images):
                 logits = model(images)
                 yield heard.pop().double(), logits
         finally:

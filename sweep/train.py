@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from sweep.course import Course, Epoch, Memory, State, Trained, validated
 from sweep.draws import Draw, changed, draws, sent
-from sweep.evaluate import DeviceSplit, outputs
+from sweep.evaluate import Batching, DeviceSplit, outputs
 from sweep.identity import derive_seed
 from sweep.models import seeded
 from sweep.recipe import Recipe
@@ -135,7 +135,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-AT_ONCE = 256
+AT_ONCE = Batching(256)
 """Images that are validated at once."""
 
 

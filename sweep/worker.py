@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweep.errors import last_line
 from sweep.task import Items, Rows
 
 if TYPE_CHECKING:
     from sweep.data import Dataset
     from sweep.grid import Choice
+    from sweep.lineage import Pool
     from sweep.spec import Execution
 
 
@@ -32,7 +34,7 @@ class Worker:
         return f"process {os.getpid()} on {socket.gethostname()}"
 
     def run(self, pool_id: str, shared: Sequence[Any], work: Items) -> Rows:
-        """Evaluate a piece of a block. Pool and weights come as references in a list, which Ray leaves alone."""
+        """Evaluate a piece of a block; what belongs to its pool comes as references in a list, which Ray leaves be."""
         import ray
         import torch
 
@@ -42,9 +44,9 @@ class Worker:
 
         if self.evaluator is None or self.evaluator.pool.id != pool_id:
             self.evaluator = None  # let go of one pool before the next comes
-            pool, weights = ray.get(list(shared))
+            pool, weights, batching = ray.get(list(shared))
             dataset = self.datasets[pool.population.dataset]
-            bench = bench_of(pool, weights, dataset, str(self.device), self.execution.batch)
+            bench = bench_of(pool, weights, dataset, str(self.device), batching)
             self.evaluator = Evaluator(bench, pool, self.sweep, self.metrics, self.execution.probabilities)
         try:
             rows: Rows = self.evaluator.block(work)
@@ -52,3 +54,38 @@ class Worker:
             os._exit(1)  # the device is of no use to this process any more; another one finds who is to blame
         rows.cost |= worker()
         return rows
+
+
+def measured(
+    pools: Iterable[Pool],
+    known: Collection[str],
+    datasets: Mapping[Choice, Dataset],
+    execution: Execution,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """How each network that is not known yet is fastest where an evaluator has its place, as run.json holds it."""
+    import ray
+
+    from sweep.batching import UNMEASURED, network_of
+    from sweep.fastest import fastest
+
+    place = (execution.threads, execution.gpus_per_worker)
+    task: Any = ray.remote(num_cpus=place[0], num_gpus=place[1], max_calls=1, max_retries=0)(fastest)
+    calls: dict[str, Any] = {}
+    for pool in pools:
+        dataset = datasets[pool.population.dataset]
+        network = network_of(pool, dataset)
+        if network not in known and network not in calls:
+            calls[network] = task.remote(pool.members[0], dataset, *place)
+    if calls:
+        say("measuring at how many images at a time evaluation is fastest")
+    found = {}
+    for network, call in calls.items():
+        try:
+            fast = ray.get(call)
+            say(f"{network}: {fast}")
+        except ray.exceptions.RayError as error:  # a user's architecture may raise anything; its candidates will tell
+            fast = UNMEASURED
+            say(f"{network}: {fast.images} images at a time, for it cannot be measured: {last_line(error)}")
+        found[network] = fast._asdict()
+    return found

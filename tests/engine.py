@@ -13,7 +13,7 @@ from sweep.catalogue import Candidate
 from sweep.config import check
 from sweep.data import Dataset
 from sweep.document import parse
-from sweep.evaluate import to_device
+from sweep.evaluate import Batching, to_device
 from sweep.lineage import Pool
 from sweep.outputs import Bench, PoolWeights
 from sweep.plan import Plan, make_plan
@@ -44,7 +44,7 @@ class Trained:
         return model
 
     def bench(self, batch: int = 256) -> Bench:
-        return bench_of(self.pool, self.weights(), self.dataset, "cpu", batch)
+        return bench_of(self.pool, self.weights(), self.dataset, "cpu", Batching(batch))
 
     def evaluator(self, batch: int = 256) -> Evaluator:
         return Evaluator(self.bench(batch), self.pool, "test", ("accuracy", "cross_entropy", "brier", "ece"))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from zoo_networks import CLASSES, Case, timm, torchvision
 
-from sweep.evaluate import DeviceSplit, outputs
+from sweep.evaluate import Batching, DeviceSplit, outputs
 from sweep.flops import forward_flops
 from sweep.models import differences, find_head, flatten, layout_of, to_state
 from sweep.registry import names
@@ -75,7 +75,7 @@ def split_of(case: Case) -> DeviceSplit:
 
 def test_logits_are_the_head_of_the_features(case: Case, model: nn.Module) -> None:
     head = model.get_submodule(find_head(model, CLASSES))
-    found = outputs(model, split_of(case), 4, head)
+    found = outputs(model, split_of(case), Batching(4), head)
     assert found.features is not None
     with torch.inference_mode():
         assert torch.equal(head(found.features), found.logits)
@@ -87,7 +87,7 @@ def test_logits_are_the_head_of_the_features(case: Case, model: nn.Module) -> No
 def test_features_of_timm_are_what_it_calls_so(case: Case, model: nn.Module) -> None:
     """After the last normalisation, which skipping the head by hand leaves out."""
     split = split_of(case)
-    found = outputs(model, split, 4, model.get_submodule(find_head(model, CLASSES))).features
+    found = outputs(model, split, Batching(4), model.get_submodule(find_head(model, CLASSES))).features
     with torch.inference_mode():
         theirs = model.forward_head(model.forward_features(next(split.batches(4))), pre_logits=True)
     torch.testing.assert_close(found, theirs)

@@ -11,6 +11,7 @@ import torch
 from engine import Trained, trained
 from plain_loop import CNN, plain_logits, row
 
+from sweep.evaluate import Batching
 from sweep.models import differences, layout_of
 from sweep.pools import bench_of, model_of
 from sweep.task import Evaluator
@@ -48,7 +49,9 @@ def test_the_members_are_never_written_to() -> None:
     weights = pool.weights()
     before = hashlib.sha256(weights.matrix.tobytes()).hexdigest()
     weights.matrix.flags.writeable = False
-    evaluator = Evaluator(bench_of(pool.pool, weights, pool.dataset, "cpu", 256), pool.pool, "test", ("accuracy",))
+    evaluator = Evaluator(
+        bench_of(pool.pool, weights, pool.dataset, "cpu", Batching(256)), pool.pool, "test", ("accuracy",)
+    )
     assert evaluator.bench.matrix.data_ptr() == weights.matrix.ctypes.data, "shared, not copied"
     evaluator.block([(candidate, ("test", "validation")) for candidate in pool.plan.candidates])
     assert hashlib.sha256(weights.matrix.tobytes()).hexdigest() == before

@@ -14,7 +14,7 @@ from torch import Tensor
 from sweep.course import Trained
 from sweep.data import Dataset, Split
 from sweep.datasets.synthetic import synthetic
-from sweep.evaluate import DeviceSplit, outputs, to_device
+from sweep.evaluate import Batching, DeviceSplit, outputs, to_device
 from sweep.models import build
 from sweep.recipe import Recipe
 from sweep.registry import find
@@ -39,7 +39,7 @@ def used(dataset: Dataset) -> tuple[Trained, Tensor]:
     splits = {name: to_device(dataset, name, CPU) for name in ("train", "validation", "test")}
     model = build(find("architectures", "cnn").function, (10, 3, 8), 0, width=4)
     recipe = Recipe(epochs=2, batch_size=32, crop=2, flip=True, mixup=0.3)
-    return train(model, splits, recipe, 1, epochs=2), outputs(model, splits["test"], 7).logits
+    return train(model, splits, recipe, 1, epochs=2), outputs(model, splits["test"], Batching(7)).logits
 
 
 def test_mapped_images_train_and_evaluate_to_the_same_bits_and_stay_as_they_were(mapped: Dataset) -> None:

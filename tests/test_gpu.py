@@ -17,7 +17,7 @@ from torch import Tensor
 from sweep.candidate import Evaluation
 from sweep.catalogue import Candidate
 from sweep.course import Trained as Outcome
-from sweep.evaluate import DeviceSplit, measure
+from sweep.evaluate import Batching, DeviceSplit, measure
 from sweep.member import Partial
 from sweep.models import layout_of, steady
 from sweep.outputs import Bench
@@ -82,7 +82,10 @@ def compare(pool: Trained, reference: Bench, other: Bench, candidates: list[Cand
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_candidate_says_what_it_says_on_a_cpu(architecture: str, device: torch.device) -> None:
     pool = trained(architecture)
-    other, candidates = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), 64), candidates_of(pool)
+    other, candidates = (
+        bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64)),
+        candidates_of(pool),
+    )
     assert len({(each.method, each.scaling) for each in candidates}) > 50
     compare(pool, pool.bench(), other, candidates)
 
@@ -92,7 +95,7 @@ def test_every_candidate_says_what_it_says_on_a_cpu(architecture: str, device: t
 )
 def test_every_protocol_too(protocol: str, device: torch.device) -> None:
     pool = trained("{mlp_bn: {hidden: [16], dropout: 0}}")
-    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), 256)  # train_mode sees the batches
+    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(256))  # train_mode sees the batches
     candidates = [each for each in candidates_of(pool, f"[correct, {protocol}]") if each.protocol.name != "correct"]
     assert candidates
     compare(pool, pool.bench(), other, candidates)
@@ -103,7 +106,7 @@ def test_rows_are_whole_on_every_device(device: torch.device) -> None:
     from sweep.task import Evaluator
 
     pool = trained(ARCHITECTURES[0])
-    bench = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), 64)
+    bench = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
     metrics = ("accuracy", "cross_entropy", "brier", "ece")
     evaluator = Evaluator(bench, pool.pool, "test", metrics, probabilities=True)
     expected = pool.evaluator()

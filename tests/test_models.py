@@ -10,7 +10,7 @@ from networks import ARCHITECTURES, SHAPE, models
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweep.evaluate import DeviceSplit, outputs
+from sweep.evaluate import Batching, DeviceSplit, outputs
 from sweep.models import bind, build, differences, find_head, flatten, layout_of, to_state
 from sweep.registry import find
 
@@ -29,7 +29,7 @@ def test_logits_are_the_head_of_the_features(model: nn.Module) -> None:
         (images() * 40 + 128).to(torch.uint8), torch.zeros(5).long(), torch.tensor(128.0), torch.tensor(64.0)
     )
     head = model.get_submodule(find_head(model, 7))
-    found = outputs(model, split, 2, head)
+    found = outputs(model, split, Batching(2), head)
     assert found.features is not None
     assert found.logits.shape == (5, 7)
     with torch.inference_mode():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from engine import Trained, trained
 
+from sweep.evaluate import Batching
 from sweep.files import StoreError
 from sweep.outputs import PoolWeights
 from sweep.pools import bench_of, pool_weights
@@ -59,7 +60,7 @@ def test_a_mapped_pool_holds_the_same(pool: Trained, folder: RunFolder, cache: P
 
 def test_rows_are_those_of_a_pool_in_memory(pool: Trained, folder: RunFolder, cache: Path) -> None:
     def rows(bound: int) -> list[tuple[object, ...]]:
-        bench = bench_of(pool.pool, weights(pool, folder, bound=bound), pool.dataset, "cpu", 128)
+        bench = bench_of(pool.pool, weights(pool, folder, bound=bound), pool.dataset, "cpu", Batching(128))
         made = Evaluator(bench, pool.pool, "test", ("accuracy", "cross_entropy"))
         found = made.block([(candidate, ("test",)) for candidate in pool.plan.candidates])
         return [(row["candidate_id"], row["accuracy"], row["cross_entropy"]) for row in found.candidates]
