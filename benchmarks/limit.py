@@ -3,7 +3,8 @@
     python benchmarks/limit.py [repetitions] [threads]
 
 The bare loop pushes normalised images through one network in inference mode, and does nothing else; of memory formats
-and batch sizes it takes the best. The engine also merges, loads, measures and makes rows. In turn, in one process.
+and batch sizes it takes the best. The engine takes what `execution.batch: measured` finds, and also merges, loads,
+measures and makes rows. In turn, in one process.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from made import METRICS, bench, drawn, planned, ratios, timed, told
 from torch import Tensor, nn
 
+from sweep.fastest import fastest
 from sweep.models import steady
 from sweep.outputs import Bench
 from sweep.plan import Plan
@@ -76,6 +78,8 @@ def compare(network: str, repetitions: int, threads: int) -> None:
     examples, count = NETWORKS[network]
     plan = planned(SWEEP.replace("NETWORK", network).replace("EXAMPLES", str(5 * examples)))
     ours = bench(plan, drawn(plan))
+    found = fastest(plan.pools[0].members[0], ours.dataset, threads, 0)
+    ours.batching = found.batching
     engine = engine_way(plan, ours, count)
     engine(0)
     ways = {(name, batch): bare_way(ours, FORMATS[name], batch) for name, batch in itertools.product(FORMATS, BATCHES)}
@@ -88,6 +92,7 @@ def compare(network: str, repetitions: int, threads: int) -> None:
         rates["engine"].append(examples * count / timed(partial(engine, number))[0])
     print(f"\n{network}, {examples} test images of 32x32, {threads} threads; bare, each format and batch (best of 3):")
     print("   ".join(f"{name} {batch}: {examples / seconds:,.0f}" for (name, batch), seconds in first.items()))
+    print(f"measured for the engine: {found}")
     for way, each in rates.items():
         name = "engine" if isinstance(way, str) else "bare, {}, batch {}".format(*way)
         print(f"{name:32} {told(each, 0)} images/s")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from small import SMALL
 
 from sweep.batching import UNMEASURED, Measured, batching_of, network_of
-from sweep.evaluate import Batching, DeviceSplit, outputs
-from sweep.fastest import climbed, fastest
+from sweep.evaluate import Batching, DeviceSplit
+from sweep.fastest import climbed
 from sweep.passes import Pass
 from sweep.store import RunFolder
 
@@ -66,18 +66,6 @@ def test_sizes_are_tried_until_two_do_not_pay() -> None:
     rates[128] = 103.5
     assert climbed(rates.__getitem__, SIZES) == (512, 900.0)
     assert climbed(rates.__getitem__, [32]) == (32, 100.0)
-
-
-def test_what_is_found_fastest_gives_the_outputs_of_any_other_way() -> None:
-    pool = trained(CNN)
-    found = fastest(pool.pool.members[0], pool.dataset, 1, 0)
-    split = pool.bench().split("test")
-    assert 1 <= found.images <= len(split.labels)
-    assert found.images_per_second
-    assert found.images_per_second > 0
-    model = pool.model(pool.states[0])
-    ours, other = (outputs(model, split, way).logits for way in (found.batching, Batching(1, False)))
-    assert torch.allclose(ours, other, atol=1e-5)
 
 
 def test_the_batching_is_what_is_told_or_was_measured() -> None:

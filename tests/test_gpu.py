@@ -18,6 +18,7 @@ from sweep.candidate import Evaluation
 from sweep.catalogue import Candidate
 from sweep.course import Trained as Outcome
 from sweep.evaluate import Batching, DeviceSplit, measure
+from sweep.fastest import fastest
 from sweep.member import Partial
 from sweep.models import layout_of, steady
 from sweep.outputs import Bench
@@ -79,13 +80,12 @@ def compare(pool: Trained, reference: Bench, other: Bench, candidates: list[Cand
         assert_alike(found.cpu(), expected, labels[: len(expected)])
 
 
+@pytest.mark.parametrize("last", [None, True, False])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_candidate_says_what_it_says_on_a_cpu(architecture: str, device: torch.device) -> None:
+def test_every_candidate_says_what_it_says_on_a_cpu(architecture: str, last: bool | None, device: torch.device) -> None:
     pool = trained(architecture)
-    other, candidates = (
-        bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64)),
-        candidates_of(pool),
-    )
+    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64, last))
+    candidates = candidates_of(pool)
     assert len({(each.method, each.scaling) for each in candidates}) > 50
     compare(pool, pool.bench(), other, candidates)
 
@@ -121,6 +121,15 @@ def test_rows_are_whole_on_every_device(device: torch.device) -> None:
         assert (row["device"] == "cpu") == (device.type == "cpu")
     rows = evaluator.block([(each, ("test",)) for each in candidates_of(pool)[:20]])
     assert rows.cost["forward_passes"] > 0
+
+
+def test_the_way_that_is_fastest_says_what_any_says(device: torch.device) -> None:
+    pool = trained(ARCHITECTURES[0])
+    found = fastest(pool.pool.members[0], pool.dataset, 1, 1.0 if device.type == "cuda" else 0.0)
+    assert 1 <= found.images <= len(pool.bench().split("test").labels)
+    assert found.images_per_second
+    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), found.batching)
+    compare(pool, pool.bench(), other, candidates_of(pool)[:20])
 
 
 @pytest.mark.parametrize("together", [False, True])
