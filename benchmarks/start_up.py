@@ -1,6 +1,8 @@
 """What a user waits for before anything is computed: help, a plan, a run with nothing left to do.
 
-python benchmarks/start_up.py [repetitions]
+    python benchmarks/start_up.py [repetitions]
+
+Then, of each, the packages that take longest to import (`-X importtime`), each without those that it imports.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +41,17 @@ def timed(arguments: list[str], folder: Path) -> tuple[float, float]:
     return wall, after.children_user + after.children_system - before.children_user - before.children_system
 
 
+def imported(arguments: list[str], folder: Path) -> Counter[str]:
+    """Seconds of importing each package in a fresh process."""
+    command = [sys.executable, "-X", "importtime", "-m", "sweep", *arguments]
+    lines = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stderr.splitlines()
+    found = Counter[str]()
+    for own, _, name in (line.removeprefix("import time:").split("|") for line in lines if line.count("|") == 2):
+        if own.strip().isdigit():
+            found[name.strip().partition(".")[0]] += int(own)
+    return found
+
+
 def main(repetitions: int) -> None:
     """Print the median and the range of each."""
     with tempfile.TemporaryDirectory() as place:
@@ -54,6 +68,10 @@ def main(repetitions: int) -> None:
             walls, cpus = zip(*(timed(arguments, folder) for _ in range(repetitions)), strict=True)
             spread = f"{min(walls):.2f} to {max(walls):.2f}"
             print(f"{name:34} wall {median(walls):6.2f} s ({spread})   CPU {median(cpus):6.2f} s")
+        for name, arguments in calls.items():
+            found = imported(arguments, folder)
+            largest = ", ".join(f"{package} {took / 1e6:.2f}" for package, took in found.most_common(5))
+            print(f"{name:34} imports {found.total() / 1e6:.2f} s: {largest}")
 
 
 if __name__ == "__main__":
