@@ -1,6 +1,6 @@
 """Merges in weight space through the engine beside a bare loop of the same forward passes at its best.
 
-    python benchmarks/limit.py [repetitions] [threads]
+    python benchmarks/limit.py [repetitions] [threads] [device]
 
 The bare loop pushes normalised images through one network in inference mode, and does nothing else; of memory formats
 and batch sizes it takes the best. The engine takes what `execution.batch: measured` finds, and also merges, loads,
@@ -20,6 +20,7 @@ import torch
 from made import METRICS, bench, drawn, planned, ratios, timed, told
 from torch import Tensor, nn
 
+from sweep.evaluate import Shared
 from sweep.fastest import fastest
 from sweep.models import steady
 from sweep.outputs import Bench
@@ -28,7 +29,7 @@ from sweep.task import Evaluator
 
 NETWORKS = {"cnn": (2000, 8), "resnet18": (500, 4)}  # name -> test images, candidates
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
-BATCHES = (64, 128, 256, 512)
+BATCHES = (64, 128, 256, 512, 2048)
 SWEEP = """
 name: limit
 dataset: {synthetic: {examples: EXAMPLES, size: 32}}
@@ -41,9 +42,10 @@ execution: {mlflow: false}
 
 @torch.inference_mode()
 def bare(model: nn.Module, batches: list[Tensor]) -> None:
-    """The forward passes alone."""
+    """The forward passes alone, waited for."""
     for images in batches:
-        model(images)
+        logits = model(images)
+    logits[0, 0].item()
 
 
 def bare_way(ours: Bench, memory: torch.memory_format, batch: int) -> Callable[[], None]:
@@ -54,7 +56,7 @@ def bare_way(ours: Bench, memory: torch.memory_format, batch: int) -> Callable[[
     return lambda: bare(model, batches)
 
 
-def _cut(images: Tensor, batch: int) -> list[Tensor]:
+def _cut(images: Tensor | Shared, batch: int) -> list[Tensor]:
     return [images[start : start + batch] for start in range(0, len(images), batch)]
 
 
@@ -73,12 +75,12 @@ def engine_way(plan: Plan, ours: Bench, count: int) -> Callable[[int], None]:
     return run
 
 
-def compare(network: str, repetitions: int, threads: int) -> None:
+def compare(network: str, repetitions: int, threads: int, device: str) -> None:
     """Print images per second of each bare way, of the engine, and their ratio."""
     examples, count = NETWORKS[network]
     plan = planned(SWEEP.replace("NETWORK", network).replace("EXAMPLES", str(5 * examples)))
-    ours = bench(plan, drawn(plan))
-    found = fastest(plan.pools[0].members[0], ours.dataset, threads, 0)
+    ours = bench(plan, drawn(plan), device)
+    found = fastest(plan.pools[0].members[0], ours.dataset, threads, device == "cuda")
     ours.batching = found.batching
     engine = engine_way(plan, ours, count)
     engine(0)
@@ -90,7 +92,8 @@ def compare(network: str, repetitions: int, threads: int) -> None:
         for way in best:
             rates[way].append(examples * count / timed(partial(several, ways[way], count))[0])
         rates["engine"].append(examples * count / timed(partial(engine, number))[0])
-    print(f"\n{network}, {examples} test images of 32x32, {threads} threads; bare, each format and batch (best of 3):")
+    about = f"{examples} test images of 32x32 on {device}, {threads} threads"
+    print(f"\n{network}, {about}; bare, each format and batch (best of 3):")
     print("   ".join(f"{name} {batch}: {examples / seconds:,.0f}" for (name, batch), seconds in first.items()))
     print(f"measured for the engine: {found}")
     for way, each in rates.items():
@@ -106,13 +109,13 @@ def several(run: Callable[[], None], count: int) -> None:
         run()
 
 
-def main(repetitions: int, threads: int) -> None:
+def main(repetitions: int, threads: int, device: str) -> None:
     """Print the table of every network."""
-    steady(threads, 0)
+    steady(threads, device == "cuda")
     for network in NETWORKS:
-        compare(network, repetitions, threads)
+        compare(network, repetitions, threads, device)
 
 
 if __name__ == "__main__":
-    numbers = [int(text) for text in sys.argv[1:]]
-    main(numbers[0] if numbers else 5, numbers[1] if len(numbers) > 1 else 1)
+    given = [*sys.argv[1:], *("5", "1", "cpu")[len(sys.argv) - 1 :]]
+    main(int(given[0]), int(given[1]), given[2])

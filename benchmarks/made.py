@@ -51,10 +51,10 @@ def drawn(plan: Plan, seed: int = 0, members: int = 0) -> PoolWeights:
     return PoolWeights(matrix, counters, failed={}, has_start=False, n_parameters=layout.n_parameters)
 
 
-def bench(plan: Plan, weights: PoolWeights) -> Bench:
+def bench(plan: Plan, weights: PoolWeights, device: str = "cpu") -> Bench:
     """The bench of the plan's first pool with these weights."""
     pool = plan.pools[0]
-    return bench_of(pool, weights, dataset_of(pool.population.dataset), "cpu", Batching(128))
+    return bench_of(pool, weights, dataset_of(pool.population.dataset), device, Batching(128))
 
 
 def timed(work: Callable[[], Found]) -> tuple[float, Found]:
