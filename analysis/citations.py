@@ -44,9 +44,13 @@ CITED: dict[str, dict[str, tuple[str, ...]]] = {
         "probability_average": _ENSEMBLES,
         "feature_average": (_PAPER,),
     },
-    "alignments": {"none": ()},
+    "alignments": {"none": (), "weight_matching": ("ainsworth2023git",)},
     "scalings": {"none": (), "magnify": (_PAPER,), "homogeneous": (), "noise": (), "norm_matched": ()},
-    "repairs": {"none": ()},
+    "repairs": {
+        "none": (),
+        "reset_bn": ("izmailov2018averaging", "jordan2023repair"),
+        "rescale_activations": ("jordan2023repair",),
+    },
     "metrics": {
         "accuracy": (),
         "cross_entropy": ("good1952rational",),

@@ -12,6 +12,7 @@ from sweep.catalogue import Candidate
 from sweep.conditions import Conditions
 from sweep.grid import Choice
 from sweep.identity import canonical, derive_seed
+from sweep.mending import Parts, mend
 from sweep.outputs import Bench, Source
 from sweep.weights import Blend, Combination, Heads, blend
 
@@ -51,10 +52,12 @@ class Evaluation:
     def load(self) -> None:
         """Load the merged and repaired weights of a method in weight space into the bench's model."""
         if self._linear:
-            self.bench.load(self.source, self._blend())
+            parts = self._parts(self._merged(self._coordinates()))
+            self.bench.load(self.source, blend(self.bench.layout, *parts))
         else:
+            parts = self._equal_parts
             self._load_weights(self._merged(self._materialised()))
-        self._repair()
+        mend(self.bench, self.candidate, self.source, parts)
 
     @property
     def _linear(self) -> bool:
@@ -71,7 +74,7 @@ class Evaluation:
         matrix, base = self.bench.matrix, self.bench.base
         if alignment.name == "none":
             return Source((), matrix, subset, base)
-        aligned = self._call(alignment, {"members": matrix[list(subset)].clone(), "model": self.bench.model})
+        aligned = self.bench.aligner.aligned(alignment, subset, self.candidate.pool_id)
         rows = tuple(range(len(subset)))
         if base is None:
             return Source((alignment, subset), aligned, rows, None)
@@ -137,16 +140,25 @@ class Evaluation:
         return {"members": basis[: self.count], "unscaled": basis[self.count : -1], "base": base, "score": score}
 
     def _merge(self, coordinates: Tensor) -> Blend:
-        """The blend of coordinates over the members and, last, the base, which no scaling touches."""
+        """The blend of coordinates."""
+        return blend(self.bench.layout, *self._parts(coordinates))
+
+    def _parts(self, coordinates: Tensor) -> Parts:
+        """What coordinates add up, over the members and, last, the base, which no scaling touches."""
         *members, base = coordinates.tolist()
         rows, coefficients, factors = self._terms(members)
         if not base or self.source.base is None:
-            return blend(self.bench.layout, rows, coefficients, factors)
+            return rows, coefficients, factors
         ones = torch.ones(1, factors.shape[1], dtype=factors.dtype)
-        return blend(self.bench.layout, (*rows, self.source.base), (*coefficients, base), torch.cat([factors, ones]))
+        return (*rows, self.source.base), [*coefficients, base], torch.cat([factors, ones])
 
-    def _terms(self, coefficients: list[float]) -> tuple[tuple[int, ...], list[float], Tensor]:
-        """What a blend adds up: the scaled members and, where coordinates go on, the same members unscaled."""
+    @property
+    def _equal_parts(self) -> Parts:
+        """The scaled members, of each as much."""
+        return self.source.rows, [1 / self.count] * self.count, self.factors
+
+    def _terms(self, coefficients: list[float]) -> Parts:
+        """The scaled members and, where coordinates go on, the same members unscaled."""
         rows, factors, n = self.source.rows, self.factors, self.count
         if len(coefficients) == n:
             return rows, coefficients, factors
@@ -179,16 +191,8 @@ class Evaluation:
 
     def _load_weights(self, weights: Tensor) -> None:
         """Load merged parameters (parameters,), running statistics being the members' mean."""
-        self.bench.load(
-            self.source, blend(self.bench.layout, self.source.rows, [1 / self.count] * self.count, self.factors)
-        )
+        self.bench.load(self.source, blend(self.bench.layout, *self._equal_parts))
         self.bench.row[: self.bench.layout.n_parameters] = weights
-
-    def _repair(self) -> None:
-        """Mend the loaded model, on training images where the repair asks for them."""
-        needs = self.candidate.repair.entry.needs
-        images = self.bench.split("train") if "images" in needs else None
-        self._call(self.candidate.repair, {"model": self.bench.model, "images": images})
 
     def _chosen_by(self) -> dict[str, Any]:
         """Members, base and score as coordinates, for methods that choose by weights what outputs they average."""

@@ -47,7 +47,8 @@ class Factors(NamedTuple):
     @property
     def costs(self) -> list[float]:
         """About how many passes over a split the candidate of each subset takes."""
-        by_size = {size: _cost(self.method, size) for size in {len(subset) for subset in self.subsets}}
+        mending = len({"images", "members"} & set(self.repair.entry.needs))
+        by_size = {size: mending + _cost(self.method, size) for size in {len(subset) for subset in self.subsets}}
         return [by_size[len(subset)] for subset in self.subsets]
 
 

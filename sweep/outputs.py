@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sweep.aligning import Aligner
 from sweep.conditions import PLAIN, Conditions, audited, of_split, passing
 from sweep.data import Dataset
 from sweep.evaluate import Batching, DeviceSplit, Outputs, measure, outputs, to_device
@@ -120,6 +121,7 @@ class Bench:
     device: torch.device
     batching: Batching
     forward_passes: int = 0
+    measured: OrderedDict[tuple[object, ...], Any] = field(default_factory=OrderedDict)  # of members, by repairs
     _splits: dict[tuple[object, ...], DeviceSplit] = field(default_factory=dict)
     _kept: OrderedDict[tuple[object, ...], Said] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
@@ -137,6 +139,7 @@ class Bench:
         self.matrix = (
             torch.tensor(self.pool.matrix, device=self.device) if self.device.type != "cpu" else _view(self.pool.matrix)
         )
+        self.aligner = Aligner(self.model, self.layout, self.matrix, shape[1:])
 
     @property
     def base(self) -> int | None:

@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 import torch
+from torch import nn
 
+from sweep.channels import AlignmentError, permutations_of
 from sweep.checkpoints import CheckpointError, file_hash, read_checkpoint
 from sweep.data import DataError, Dataset, unsuitable
 from sweep.document import ConfigError, KeyPath, Mistake
@@ -86,6 +88,7 @@ def _misfits(sweep: Sweep, made: Mapping[Choice, Dataset]) -> Iterator[tuple[Key
         for grid in sweep.grids:
             for misfit in _unfit(grid.scalings, layout):
                 yield (*grid.path, "scalings"), f"{misfit} in {population.architecture.name}", ""
+        yield from _unalignable(sweep, population, dataset)
 
 
 def _inseparable(population: Population, dataset: Dataset) -> Iterator[tuple[KeyPath, str, str]]:
@@ -111,6 +114,21 @@ def _unfit(scalings: Sequence[Choice], layout: Layout) -> Iterator[ValueError]:
                 yield error
 
 
+def _unalignable(sweep: Sweep, population: Population, dataset: Dataset) -> Iterator[tuple[KeyPath, str, str]]:
+    """Where alignments ask for the permutations of a network whose units cannot be followed."""
+    asking = [(grid, each) for grid in sweep.grids for each in grid.alignments if "permutations" in each.entry.needs]
+    if not asking:
+        return
+    architecture, shape = population.architecture, (len(dataset.classes), dataset.channels, dataset.size)
+    try:
+        model = on_paper(architecture, shape, pretrained=False)
+        permutations_of(model, layout_of(model, shape[0]), *shape[1:])
+    except AlignmentError as error:
+        for grid, each in asking:
+            what = f"`{each.name}` cannot align {architecture.name}: {error}"
+            yield (*grid.path, "alignments"), what, error.hint
+
+
 def _unusable(population: Population, layout: Layout) -> Iterator[tuple[KeyPath, str, str]]:
     """Models from elsewhere that cannot be read or do not fit the architecture."""
     for file in [
@@ -134,9 +152,14 @@ def layout_on_paper(architecture: Choice, shape: tuple[int, int, int], *, pretra
     Pretrained weights must be here where they are asked for, unless `pretrained` is false. Raises what the
     architecture raises.
     """
+    return layout_of(on_paper(architecture, shape, pretrained=pretrained), shape[0])
+
+
+def on_paper(architecture: Choice, shape: tuple[int, int, int], *, pretrained: bool = True) -> nn.Module:
+    """A network as `layout_on_paper` builds it, without memory."""
     settings = architecture.settings
     if not pretrained and "pretrained" in settings:
         settings = settings | {"pretrained": False}
     with torch.device("meta"):
-        model = architecture.entry.function(*shape, **settings)
-    return layout_of(model, shape[0])
+        model: nn.Module = architecture.entry.function(*shape, **settings)
+    return model

@@ -28,9 +28,9 @@ NEEDS: dict[str, frozenset[str]] = {
     "datasets": frozenset(),
     "methods": frozenset({"members", "unscaled", "base", "score", "layout", "logits", "features", "heads"})
     | {"generator"},
-    "alignments": frozenset({"members", "model"}),
+    "alignments": frozenset({"members", "model", "permutations", "generator"}),
     "scalings": frozenset({"count", "layout", "members", "member", "generator"}),
-    "repairs": frozenset({"model", "images"}),
+    "repairs": frozenset({"model", "images", "members", "generator"}),
     "metrics": frozenset({"logits", "probabilities", "log_probabilities", "labels"}),
     "protocols": frozenset({"model", "reported", "extractor", "mean", "std", "train", "validation", "generator"})
     | {"method", "scaling", "recipe"},

@@ -126,13 +126,13 @@ def blend(layout: Layout, rows: Sequence[int], coefficients: Sequence[float], fa
 
     `factors` is (members, tensors of the layout).
     """
-    learnable, convex = tuple(coefficients), _convex(coefficients)
+    learnable, statistics = tuple(coefficients), convex(coefficients)
     segments: list[Segment] = []
     starts, columns = _runs(layout, factors)
     stops = [*starts[1:], len(layout.entries)]
     for first, last, column in zip(starts, stops, columns, strict=True):
         entry = layout.entries[first]
-        shares = learnable if entry.role in LEARNABLE else convex
+        shares = learnable if entry.role in LEARNABLE else statistics
         weights = [share * factor for share, factor in zip(shares, column, strict=True)]
         used = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
         terms = tuple(row for row, _ in used), tuple(weight for _, weight in used)
@@ -152,7 +152,7 @@ def _runs(layout: Layout, factors: Tensor) -> tuple[list[int], list[list[float]]
     return starts, values.T[starts].tolist()
 
 
-def _convex(coefficients: Sequence[float]) -> tuple[float, ...]:
+def convex(coefficients: Sequence[float]) -> tuple[float, ...]:
     """Negative coefficients to zero, the sum to one; equal shares where nothing is left."""
     positive = [max(c, 0.0) for c in coefficients]
     total = sum(positive)

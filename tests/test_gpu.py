@@ -101,6 +101,16 @@ def test_every_protocol_too(protocol: str, device: torch.device) -> None:
     compare(pool, pool.bench(), other, candidates)
 
 
+def test_aligned_and_repaired_merges_too(device: torch.device) -> None:
+    pool = trained("{mlp_bn: {hidden: [16], dropout: 0}}")
+    steps = "alignments: [none, weight_matching]\nrepairs: [none, reset_bn, rescale_activations]"
+    plan = plan_of(pool.plan.sweep.populations[0].written, f"[uniform_soup]\n{steps}", "none")
+    candidates = [each for each in plan.candidates if each.subset in ((0, 1), (0, 1, 2))]
+    assert len(candidates) == 2 * 2 * 3
+    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
+    compare(pool, pool.bench(), other, candidates)
+
+
 def test_rows_are_whole_on_every_device(device: torch.device) -> None:
     """Metrics, predictions and the name of the device, from the same code as in a worker."""
     from sweep.task import Evaluator
