@@ -30,10 +30,10 @@ def with_weight(rows: pd.DataFrame) -> pd.DataFrame:
     weights = [json.loads(text).get("weight") if isinstance(text, str) and text else None for text in texts]
     if None in weights:
         raise AnalysisError("rows", "an `interpolation` without `weight` in its `settings`")
-    return rows.assign(weight=np.array(weights, float)[number], variant=texted(rows, STEPS, _variant))
+    return rows.assign(weight=np.array(weights, float)[number], variant=texted(rows, STEPS, variant_of))
 
 
-def _variant(alignment: Any, settings: Any, repair: Any, repair_settings: Any) -> str:
+def variant_of(alignment: Any, settings: Any, repair: Any, repair_settings: Any) -> str:
     """The steps of a path by name, `plain` where there are none."""
     steps = ((alignment, settings), (repair, repair_settings))
     return " + ".join(named(step, of) for step, of in steps if step != "none") or "plain"

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
 INK, MUTED, GRID = "#1b1f27", "#667085", "#d9dde4"
 """Text, secondary text and rules: the report swaps them for its theme's."""
@@ -130,9 +132,25 @@ def grid(rows: int, columns: int, *, height: float = 2.5, share: Literal["none",
 
 
 def key(figure: Figure, handles: Sequence[Line2D], columns: int = 4) -> None:
-    """One legend above all panels."""
+    """One legend above all panels, in as many columns as there is room for."""
     if handles:
-        figure.legend(handles=list(handles), loc="outside upper left", ncols=min(columns, len(handles)))
+        labels = short([str(handle.get_label()) for handle in handles])
+        font = FontProperties(size=mpl.rcParams["legend.fontsize"])
+        widest = max(TextPath((0, 0), label, prop=font).get_extents().width for label in labels)
+        room = int(72 * WIDTH / (widest + 6 * font.get_size_in_points()))  # for a sample of its line, and spaces
+        ncols = max(1, min(columns, room, len(handles)))
+        figure.legend(handles=list(handles), labels=labels, loc="outside upper left", ncols=ncols)
+
+
+def short(labels: Sequence[str], *, methods: int = 1) -> list[str]:
+    """Labels without the settings of alignments and repairs, which are long, where that leaves them distinct.
+
+    The first parts of a label, so many, are methods, which keep theirs.
+    """
+    parted = [label.split(" + ") for label in labels]
+    bare = [[*parts[:methods], *(step.partition(" (")[0] for step in parts[methods:])] for parts in parted]
+    joined = [" + ".join(parts) for parts in bare]
+    return joined if len(set(joined)) == len(set(labels)) else list(labels)
 
 
 def title(axes: Axes, text: str, muted: str = "") -> None:

@@ -24,7 +24,7 @@ class Evaluation:
     """One candidate on one pool, with the method and scaling that its protocol carries out."""
 
     def __init__(self, bench: Bench, candidate: Candidate) -> None:
-        protocol = candidate.protocol
+        begun, protocol = time.perf_counter(), candidate.protocol
         method, scaling = protocol.method(candidate.method), protocol.scaling(candidate.scaling)
         self.bench, self.candidate = bench, candidate._replace(method=method, scaling=scaling)
         self.reporting = Conditions(protocol.reporting(method.space), candidate.pool_id)
@@ -34,6 +34,7 @@ class Evaluation:
         self.perturbing = "member" in scaling.entry.needs
         self.source = self._perturbed(self._source()) if self.perturbing else self._source()
         self.factors = self._factors()
+        self.seconds = time.perf_counter() - begun  # that members took to be aligned and scaled
 
     def logits(self, split: str) -> tuple[Tensor, float]:
         """(examples, classes) and the seconds that it took to make the weights, or to average outputs."""
@@ -42,10 +43,10 @@ class Evaluation:
         begun = time.perf_counter()
         if self._linear and self.candidate.repair.name == "none":
             merge = self._blend()
-            seconds = time.perf_counter() - begun
+            seconds = self.seconds + time.perf_counter() - begun
             return self.bench.said(self.source, merge, split, self.reporting).logits, seconds
         self.load()
-        seconds = time.perf_counter() - begun
+        seconds = self.seconds + time.perf_counter() - begun
         seed = derive_seed(self.candidate.id, split)
         return self.bench.speak(split, features=False, under=self.reporting, seed=seed).logits, seconds
 

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import rows
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis import catalogue, style
 from analysis.draw import draw, inline, save
@@ -178,3 +180,39 @@ def test_an_unknown_figure_is_answered_with_the_nearest(run: Run) -> None:
 def test_an_unknown_suffix_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match=r"cannot write `\.gif`"):
         save(draw("paths", run), "paths", tmp_path / "x.gif")
+
+
+def test_settings_of_steps_stay_out_of_a_key_where_names_suffice() -> None:
+    soup = "feature_average (head=first) + reset_bn (batch=500, examples=2000)"
+    assert style.short([soup, "single"]) == ["feature_average (head=first) + reset_bn", "single"]
+    several = [soup, soup.replace("2000", "100")]
+    assert style.short(several) == several
+    assert style.short(["plain", "reset_bn (batch=500)"], methods=0) == ["plain", "reset_bn"]
+    assert style.short([]) == []
+
+
+@pytest.mark.parametrize("length", [4, 20, 45, 90])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_a_key_of_any_length_lies_within_its_figure(length: int, count: int) -> None:
+    figure, _ = style.grid(1, 2)
+    style.key(figure, [Line2D([], [], label=f"{index}".ljust(length, "m")) for index in range(count)], columns=9)
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == count
+    assert figure.bbox.containsx(legend.get_window_extent().x1) or length == 90
+
+
+def test_barriers_of_several_variants_stand_in_a_panel_of_their_own() -> None:
+    made = rows.candidates()
+    lone = draw("paths", run_of(made, []))
+    line = [row for row in made if row["method"] == "interpolation"]
+    repaired = [row | {"repair": "reset_bn", "candidate_id": f"r{row['candidate_id']}"} for row in line]
+    both = draw("paths", run_of([*made, *repaired], []))
+    assert len(both.figure.axes) == len(lone.figure.axes) + 1
+    panel = both.figure.axes[-1]
+    assert panel.get_xlabel() == "barrier (nats)"
+    marks = [line.get_xydata()[0] for line in panel.lines if line.get_marker() == "o"]
+    assert [place for _, place in sorted(marks, key=lambda mark: float(mark[1]))] == [0, 1]
+    assert not any("barrier" in text.get_text() for axes in both.figure.axes for text in axes.texts)
+    (told,) = [text.get_text() for text in lone.figure.axes[0].texts if "barrier" in text.get_text()]
+    assert float(told.split()[1]) == pytest.approx(marks[0][0], abs=1e-3)

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from analysis import style
 from analysis.errors import NothingToDrawError
 from analysis.frames import comparable, over_pools, unscaled, usable
-from analysis.interpolation import with_weight
+from analysis.interpolation import STEPS, variant_of, with_weight
 from analysis.statistics.path import QUANTITIES, path
 
 QUANTITY = {"cross_entropy": ("cross-entropy (nats)", 1), "accuracy": ("accuracy (%)", 100)}
@@ -19,9 +19,9 @@ def paths(candidates: pd.DataFrame) -> style.Plot:
     """The straight line between two members: cross-entropy and accuracy of (1 - w) θ_a + w θ_b against the weight w.
 
     Thin lines are pools (the mean over a pool's pairs), the thick line is their mean with a 95% Student-t band over
-    pools, which are the unit of replication. The barrier, written in, is the largest height of a pair's path above
-    the chord between its two members, averaged over the pairs of a pool and then over pools, with its 95% interval; a
-    path that never rises above its chord has the barrier 0.
+    pools, which are the unit of replication. The barrier, written in or at the right, is the largest height of a pair's
+    path above the chord between its two members, averaged over the pairs of a pool and then over pools, with its 95%
+    interval; a path that never rises above its chord has the barrier 0.
     """
     rows = unscaled(comparable(candidates))
     points = with_weight(rows)
@@ -31,16 +31,22 @@ def paths(candidates: pd.DataFrame) -> style.Plot:
     data = pd.concat([_curve(points, metric) for metric in metrics], ignore_index=True)
     populations = sorted(set(points["population"]))
     variants = sorted(set(points["variant"]), key=lambda text: (text != "plain", text))
-    figure, axes = style.grid(len(populations), len(metrics))
+    lone = variants == ["plain"]
+    figure, axes = style.grid(len(populations), len(metrics) + (not lone))
     for name, panels in zip(populations, axes, strict=True):
-        for metric, panel in zip(metrics, panels, strict=True):
+        for metric, panel in zip(metrics, panels, strict=False):
             _panel(panel, points[points["population"] == name], data[data["population"] == name], metric, variants)
         style.title(panels[0], name, style.recipe(points[points["population"] == name]))
-        _write_barrier(panels[0], rows[rows["population"] == name], metrics[0], variants)
-    for panel in axes[-1]:
+        barriers = _barriers(rows[rows["population"] == name], metrics[0])
+        if lone:
+            _write_barrier(panels[0], barriers, metrics[0])
+        else:
+            _draw_barriers(panels[-1], barriers, metrics[0], variants)
+    for panel in axes[-1][: len(metrics)]:
         panel.set_xlabel("weight w (0: first member, 1: second)")
-    if variants != ["plain"]:
-        style.key(figure, [Line2D([], [], label=text, **style.series(i)) for i, text in enumerate(variants)])
+    if not lone:
+        labels = style.short(variants, methods=0)
+        style.key(figure, [Line2D([], [], label=text, **style.series(i)) for i, text in enumerate(labels)])
     return style.Plot(figure, data, style.pools(points))
 
 
@@ -67,19 +73,36 @@ def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, va
     axes.set_xlim(0, 1)
 
 
-def _write_barrier(axes: Axes, rows: pd.DataFrame, metric: str, variants: list[str]) -> None:
-    """The chord barrier above the panel, at its right, one line per variant."""
-    found = path(rows, metric=metric)
+def _barriers(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The chord barrier of each variant with its interval, in the unit in which it is drawn."""
+    found = path(rows, metric=metric, by=("population", *STEPS))
     found = found[found["quantity"] == QUANTITIES[0]]
-    unit = "nats" if metric == "cross_entropy" else "points of error"
+    names = [variant_of(*steps) for steps in found[list(STEPS)].itertuples(index=False)]
     scale = 1 if metric == "cross_entropy" else 100
-    lines = []
-    for row in found.itertuples():
-        steps = " + ".join(text for text in (str(row.alignment), str(row.repair)) if text != "none")
-        interval = f" [{row.low * scale:.3f}, {row.high * scale:.3f}]" if row.n_units > 1 else ""
-        prefix = f"{steps or 'plain'}: " if len(variants) > 1 else "barrier "
-        lines.append(f"{prefix}{row.estimate * scale:.3f}{interval}")
-    head = [f"barrier ({unit})"] if len(variants) > 1 else []
-    text = "\n".join(head + lines) + ("" if head else f" {unit}")
-    axes.annotate(text, (0.5, 0.97), xycoords="axes fraction", ha="center", va="top", fontsize=8, color=style.INK)
-    axes.margins(y=0.12 + 0.1 * len(lines))
+    return found.assign(variant=names, **{each: found[each] * scale for each in ("estimate", "low", "high")})
+
+
+def _unit(metric: str) -> str:
+    return "nats" if metric == "cross_entropy" else "points of error"
+
+
+def _write_barrier(axes: Axes, barriers: pd.DataFrame, metric: str) -> None:
+    """The barrier of the only variant above the curves."""
+    for row in barriers.itertuples():
+        interval = f" [{row.low:.3f}, {row.high:.3f}]" if row.n_units > 1 else ""
+        text = f"barrier {row.estimate:.3f}{interval} {_unit(metric)}"
+        axes.annotate(text, (0.5, 0.97), xycoords="axes fraction", ha="center", va="top", fontsize=8, color=style.INK)
+    axes.margins(y=0.22)
+
+
+def _draw_barriers(axes: Axes, barriers: pd.DataFrame, metric: str, variants: list[str]) -> None:
+    """The barrier of each variant as a mark with its interval, in the order of the key."""
+    for row in barriers.itertuples():
+        index = variants.index(str(row.variant))
+        if row.n_units > 1:
+            axes.plot([row.low, row.high], [index, index], linewidth=1.5, color=style.series(index)["color"])
+        axes.plot([row.estimate], [index], marker="o", markersize=5, color=style.series(index)["color"])
+    axes.set_yticks([])
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    axes.set_xlabel(f"barrier ({_unit(metric)})")
