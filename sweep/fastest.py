@@ -19,7 +19,7 @@ from sweep.pools import new_model
 
 _SIZES = tuple(2**power for power in range(5, 13))  # 32 to 4,096
 _GAIN = 1.03  # larger batches take more memory, so they must be faster by so much
-_LONG = 0.25  # seconds after which a size is not tried again
+_LONG = 0.25  # seconds after which a size is not tried again, nor a larger one: what a batch costs is paid by then
 
 
 def fastest(member: Member, dataset: Dataset, threads: int, gpus: float) -> Measured:
@@ -37,10 +37,10 @@ def fastest(member: Member, dataset: Dataset, threads: int, gpus: float) -> Meas
 
 
 def climbed(rate_of: Callable[[int], float], sizes: Sequence[int]) -> tuple[int, float]:
-    """The last of ascending sizes that paid, and its rate; one that does not pay is passed over once."""
+    """The last of ascending sizes that paid, and its images per second; one that does not is passed over once."""
     best, highest = sizes[0], rate_of(sizes[0])
     for size in sizes[1:]:
-        if size > 4 * best:
+        if size > 4 * best or best > _LONG * highest:
             break
         rate = rate_of(size)
         if rate >= _GAIN * highest:
