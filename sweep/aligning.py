@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,6 +24,7 @@ class Aligner:
     """Aligned members of subsets of one pool; the last ones are kept, for methods, scalings and splits share them."""
 
     model: nn.Module
+    paper: Callable[[], nn.Module]  # makes the same network without memory
     layout: Layout
     matrix: Tensor  # (members + starts, entries)
     images: tuple[int, int]  # channels, size
@@ -32,7 +34,7 @@ class Aligner:
     @cached_property
     def permutations(self) -> tuple[Permutation, ...]:
         """What may be permuted in the network. Raises AlignmentError."""
-        return permutations_of(self.model, self.layout, *self.images)
+        return permutations_of(self.paper(), self.layout, *self.images)
 
     def aligned(self, alignment: Choice, subset: tuple[int, ...], pool_id: str) -> Tensor:
         """The members of a subset, aligned to one another, (members, entries); not to be written to."""

@@ -47,8 +47,8 @@ class Factors(NamedTuple):
     @property
     def costs(self) -> list[float]:
         """About how many passes over a split the candidate of each subset takes."""
-        mending = len({"images", "members"} & set(self.repair.entry.needs))
-        by_size = {size: mending + _cost(self.method, size) for size in {len(subset) for subset in self.subsets}}
+        steps = (self.alignment.name != "none") + len({"images", "members"} & set(self.repair.entry.needs))
+        by_size = {size: steps + _cost(self.method, size) for size in {len(subset) for subset in self.subsets}}
         return [by_size[len(subset)] for subset in self.subsets]
 
 

@@ -22,7 +22,7 @@ from sweep.operations import FIXED, RULES, Labels, Ties, UnfollowedError
 from sweep.permutations import Permutation, Place
 from sweep.weights import Entry, Layout
 
-_HINT = "convolutions, linear layers, norms, sums and concatenations can be followed"
+_HINT = "convolutions, linear layers, batch and layer norm, sums and concatenations can be followed"
 
 
 class AlignmentError(ToldError):

@@ -109,7 +109,12 @@ _CANDIDATES = (
     Column("finite", _FLAG, "whether every output is finite"),
     *_OUTCOME,
     Column("forward_passes", _LONG, "examples pushed through a network for this row; 0 where kept outputs served"),
-    Column("merge_seconds", _FLOAT, "wall time to make the weights or averaged outputs", "s"),
+    Column(
+        "merge_seconds",
+        _FLOAT,
+        "wall time to make weights or averaged outputs; an alignment counts where it is done",
+        "s",
+    ),
     Column("evaluate_seconds", _FLOAT, "wall time to evaluate them", "s"),
     Column("device", _STRING, "where it was evaluated: cpu or the name of the accelerator"),
     Column("protocol", _STRING, "correct, or the names of the switches that are on, joined by +"),

@@ -205,7 +205,7 @@ class _Run:
 
         if self.sweep.execution.batch == MEASURED:
             known = self.info["evaluation"].setdefault(MEASURED, {})
-            known |= measured(pools, known, self.made, self.sweep.execution, self.progress.say)
+            known |= measured(pools, known, self.made, self.sweep.execution, self.progress.say, lambda: self.stopping)
             self.folder.write_info(self.info)
 
     def _bring(self, failed: Mapping[str, str], pool: Pool) -> tuple[object, ...]:

@@ -146,6 +146,22 @@ def build(architecture: Callable[..., nn.Module], shape: tuple[int, int, int], s
         return architecture(*shape, **settings).float()
 
 
+def without_memory(
+    architecture: Callable[..., nn.Module],
+    shape: tuple[int, int, int],
+    settings: Mapping[str, Any],
+    *,
+    pretrained: bool = False,
+) -> nn.Module:
+    """A model for (classes, channels, size) that has shapes and no weights.
+
+    Pretrained weights must be here where settings ask for them and `pretrained` says so, too.
+    """
+    plain = {} if pretrained or "pretrained" not in settings else {"pretrained": False}
+    with torch.device("meta"):
+        return architecture(*shape, **{**settings, **plain})
+
+
 def draw_head(model: nn.Module, classes: int, seed: int) -> None:
     """Draw the head anew, as torch draws a linear layer, whatever the architecture begins with there."""
     head = model.get_submodule(find_head(model, classes))

@@ -6,6 +6,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from sweep.data import Dataset
 from sweep.evaluate import Batching, DeviceSplit, Outputs, measure, outputs, to_device
 from sweep.grid import Choice
 from sweep.identity import canonical, derive_seed
-from sweep.models import bind, build, find_head, flatten, layout_of
+from sweep.models import bind, build, find_head, flatten, layout_of, without_memory
 from sweep.stacked import Stack
 from sweep.weights import Blend, Layout, blend, combine
 
@@ -139,7 +140,8 @@ class Bench:
         self.matrix = (
             torch.tensor(self.pool.matrix, device=self.device) if self.device.type != "cpu" else _view(self.pool.matrix)
         )
-        self.aligner = Aligner(self.model, self.layout, self.matrix, shape[1:])
+        paper = partial(without_memory, self.architecture.entry.function, shape, self.architecture.settings)
+        self.aligner = Aligner(self.model, paper, self.layout, self.matrix, shape[1:])
 
     @property
     def base(self) -> int | None:

@@ -109,7 +109,15 @@ def _drawn(pool: Pool, sweep: Sweep) -> Catalogue:
     columns = np.frombuffer(bytes(ids), "S16"), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     places = np.concatenate([np.zeros(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
     everything = Catalogue(factors, [], *columns, places, np.full(len(places), -1, np.int32))
-    return everything.take(np.sort(np.unique(everything.ids, return_index=True)[1]))
+    return _neighbouring(everything.take(np.sort(np.unique(everything.ids, return_index=True)[1])))
+
+
+def _neighbouring(candidates: Catalogue) -> Catalogue:
+    """Aligned candidates last, subset by subset: members are aligned once for all that share them."""
+    is_aligned = candidates.of_factors(lambda factors: factors.alignment != _UNALIGNED, np.bool_)
+    aligned, numbers = np.flatnonzero(is_aligned), dict[tuple[Choice, tuple[int, ...]], int]()
+    keys = [numbers.setdefault((each.alignment, each.subset), len(numbers)) for each in candidates.take(aligned)]
+    return candidates.take(np.concatenate([np.flatnonzero(~is_aligned), aligned[np.argsort(keys, kind="stable")]]))
 
 
 def _factors(pool: Pool, grid: Grid) -> Iterator[Factors]:
@@ -121,19 +129,22 @@ def _factors(pool: Pool, grid: Grid) -> Iterator[Factors]:
     methods = dict.fromkeys([_SINGLE, *grid.methods])
     factors = itertools.product(protocols, grid.scalings, grid.alignments, grid.repairs, methods)
     for protocol, scaling, alignment, repair, method in factors:
-        if _meaningful(method, alignment, repair) and _acting(protocol, population, method, scaling):
+        if _meaningful(method, alignment, repair, protocol) and _acting(protocol, population, method, scaling):
             arity = method.entry.arity
             if arity not in chosen:
                 chosen[arity] = [subset for subset in groups if len(subset) == arity]
             yield Factors(pool.id, chosen[arity], method, alignment, scaling, repair, protocol)
 
 
-def _meaningful(method: Choice, alignment: Choice, repair: Choice) -> bool:
-    """Whether the factors act on the method at all: outputs cannot be aligned or repaired, nor one member aligned."""
+def _meaningful(method: Choice, alignment: Choice, repair: Choice, protocol: Protocol) -> bool:
+    """Whether the factors act on the method at all: outputs cannot be aligned or repaired, nor one member aligned.
+
+    What a repair passes is in single precision and in evaluation mode, whatever a protocol says of every pass.
+    """
     aligned, repaired = alignment != _UNALIGNED, repair != _UNREPAIRED
     if method.space != "weights":
         return not aligned and not repaired
-    return not (aligned and method.entry.arity == 1)
+    return not (aligned and method.entry.arity == 1) and not (repaired and protocol.everywhere)
 
 
 def _acting(protocol: Protocol, population: Population, method: Choice, scaling: Choice) -> bool:

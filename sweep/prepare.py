@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
-import torch
-from torch import nn
-
 from sweep.channels import AlignmentError, permutations_of
 from sweep.checkpoints import CheckpointError, file_hash, read_checkpoint
 from sweep.data import DataError, Dataset, unsuitable
 from sweep.document import ConfigError, KeyPath, Mistake
 from sweep.grid import Choice
-from sweep.models import differences, layout_of
+from sweep.models import differences, layout_of, without_memory
 from sweep.pools import dataset_of
 from sweep.spec import Population, Sweep
 from sweep.together import attempt
@@ -121,7 +118,7 @@ def _unalignable(sweep: Sweep, population: Population, dataset: Dataset) -> Iter
         return
     architecture, shape = population.architecture, (len(dataset.classes), dataset.channels, dataset.size)
     try:
-        model = on_paper(architecture, shape, pretrained=False)
+        model = without_memory(architecture.entry.function, shape, architecture.settings)
         permutations_of(model, layout_of(model, shape[0]), *shape[1:])
     except AlignmentError as error:
         for grid, each in asking:
@@ -152,14 +149,5 @@ def layout_on_paper(architecture: Choice, shape: tuple[int, int, int], *, pretra
     Pretrained weights must be here where they are asked for, unless `pretrained` is false. Raises what the
     architecture raises.
     """
-    return layout_of(on_paper(architecture, shape, pretrained=pretrained), shape[0])
-
-
-def on_paper(architecture: Choice, shape: tuple[int, int, int], *, pretrained: bool = True) -> nn.Module:
-    """A network as `layout_on_paper` builds it, without memory."""
-    settings = architecture.settings
-    if not pretrained and "pretrained" in settings:
-        settings = settings | {"pretrained": False}
-    with torch.device("meta"):
-        model: nn.Module = architecture.entry.function(*shape, **settings)
-    return model
+    function, settings = architecture.entry.function, architecture.settings
+    return layout_of(without_memory(function, shape, settings, pretrained=pretrained), shape[0])

@@ -61,6 +61,11 @@ class Protocol:
         """Switches that act on passes by which a search scores weights."""
         return self._taking({"mean", "std", "model", "train", "validation"})
 
+    @cached_property
+    def everywhere(self) -> tuple[Choice, ...]:
+        """Switches that act around every pass."""
+        return self._taking({"model"})
+
     def acts(self, method: Choice, scaling: Choice) -> bool:
         """Whether any switch changes how this method with this scaling is evaluated."""
         changed = self.method(method) != method or self.scaling(scaling) != scaling

@@ -62,8 +62,12 @@ def measured(
     datasets: Mapping[Choice, Dataset],
     execution: Execution,
     say: Callable[[str], None],
+    stopping: Callable[[], bool],
 ) -> dict[str, Any]:
-    """How each network that is not known yet is fastest where an evaluator has its place, as run.json holds it."""
+    """How each network that is not known yet is fastest where an evaluator has its place, as run.json holds it.
+
+    One after the other, so that they do not disturb each other; those that were measured when it is to stop.
+    """
     import ray
 
     from sweep.batching import UNMEASURED, network_of
@@ -71,16 +75,18 @@ def measured(
 
     place = (execution.threads, execution.gpus_per_worker)
     task: Any = ray.remote(num_cpus=place[0], num_gpus=place[1], max_calls=1, max_retries=0)(fastest)
-    calls: dict[str, Any] = {}
-    for pool in pools:
-        dataset = datasets[pool.population.dataset]
-        network = network_of(pool, dataset)
-        if network not in known and network not in calls:
-            calls[network] = task.remote(pool.members[0], dataset, *place)
-    if calls:
+    wanted = {network_of(pool, datasets[pool.population.dataset]): pool for pool in pools}
+    lacking = {network: pool for network, pool in wanted.items() if network not in known}
+    if lacking:
         say("measuring at how many images at a time evaluation is fastest")
-    found = {}
-    for network, call in calls.items():
+    data = {choice: ray.put(datasets[choice]) for choice in {pool.population.dataset for pool in lacking.values()}}
+    found: dict[str, Any] = {}
+    for network, pool in lacking.items():
+        call = task.remote(pool.members[0], data[pool.population.dataset], *place)
+        while not ray.wait([call], timeout=1.0)[0]:
+            if stopping():
+                ray.cancel(call, force=True)
+                return found
         try:
             fast = ray.get(call)
             say(f"{network}: {fast}")

@@ -18,6 +18,7 @@ from sweep.alignments.weight_matching import weight_matching
 from sweep.channels import permutations_of
 from sweep.evaluate import to_device
 from sweep.grid import Choice
+from sweep.identity import canonical, derive_seed
 from sweep.models import to_state
 from sweep.pools import dataset_of, new_model
 from sweep.store import RunFolder
@@ -45,10 +46,9 @@ def test_an_aligned_soup_is_what_a_plain_loop_gives(architecture: str, subset: t
     states = [to_state(row, bench.layout, {}) for row in aligned]
     assert_scores(soup(pool, *subset, aligned=True), *plain_logits(pool, {**pool.states[0], **plain_mean(states)}))
     permutations = permutations_of(pool.model(), bench.layout, 1, 8)
-    if len(subset) == 2:  # one order or another of its sweeps: of these members it is the same
-        generator = torch.Generator().manual_seed(0)
-        plain = weight_matching(bench.matrix[list(subset)], permutations, generator)
-        assert torch.equal(plain[0], aligned[0])
+    seed = derive_seed(pool.pool.id, "alignment", canonical([MATCHING.content, subset]))
+    plain = weight_matching(bench.matrix[list(subset)], permutations, torch.Generator().manual_seed(seed))
+    assert torch.equal(plain, aligned)
 
 
 def test_aligned_members_are_made_once_and_kept_as_long_as_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,4 +124,4 @@ def test_a_network_that_cannot_be_aligned_is_told_before_anything_is_computed(tm
     assert done.returncode == 2
     assert "aligned.yaml:7:1: `alignments`: `weight_matching` cannot align vit_tiny: nothing is known of" in done.stderr
     assert "`scaled_dot_product_attention`" in done.stderr
-    assert "hint: convolutions, linear layers, norms" in done.stderr
+    assert "hint: convolutions, linear layers, batch and layer norm" in done.stderr

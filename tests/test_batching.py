@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
-from command import rows, sweep
+from command import SWEEP, rows, sweep
 from engine import trained
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,7 +119,27 @@ def test_a_network_that_cannot_be_measured_is_told_and_run(tmp_path: Path) -> No
     assert {row["status"] for row in rows(tmp_path / "runs/small").values()} == {"ok"}
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_can_be_stopped_while_it_measures(tmp_path: Path) -> None:
+    (tmp_path / "picky.py").write_text(PICKY.replace('raise ValueError("no 32 images at once")', "time.sleep(600)"))
+    text = SMALL.replace("{mlp: {hidden: [16]}}", "'picky:picky'").replace("pools: 2", "pools: 1")
+    (tmp_path / "small.yaml").write_text(text.replace("block: 16", "block: 16, batch: measured"))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [*SWEEP, "run", "small.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        assert any("measuring" in line for line in run.stderr)
+        run.send_signal(signal.SIGINT)
+        _, told = run.communicate(timeout=60)
+    assert run.returncode == 130, told
+    assert RunFolder(tmp_path / "runs/small").info()["evaluation"]["measured"] == {}
+    assert not rows(tmp_path / "runs/small")
+
+
 PICKY = '''"""A network that does not take every batch."""
+
+import time
 
 from torch import Tensor, nn
 

@@ -161,6 +161,20 @@ def test_outputs_are_neither_aligned_nor_repaired() -> None:
             assert len(candidate.subset) == candidate.method.entry.arity
 
 
+def test_aligned_candidates_of_a_subset_are_neighbours() -> None:
+    """And come last: whoever aligns a subset is done with it before the next."""
+    steps = {"alignments": ["none", "weight_matching"], "repairs": ["none", "reset_bn"]}
+    methods = ["uniform_soup", "greedy_soup", {"interpolation": {"weight": [0, 0.5, 1]}}, "logit_average"]
+    plan = planned({**VALUES, "methods": methods, **steps})
+    for pool in plan.pools:
+        mine = [each for each in plan.candidates if each.pool_id == pool.id]
+        aligned = [each.alignment.name != "none" for each in mine]
+        assert aligned == sorted(aligned)
+        subsets = [each.subset for each, is_aligned in zip(mine, aligned, strict=True) if is_aligned]
+        runs = [subset for subset, _ in itertools.groupby(subsets)]
+        assert len(subsets) > len(runs) == len(set(runs)) > 1
+
+
 def test_a_hundred_thousand_candidates_are_planned() -> None:
     values = {
         "name": "many",

@@ -38,8 +38,12 @@ def correctable(model: nn.Module, images: Tensor) -> list[nn.Module]:
     """Batch norm, and linear and convolutional layers that do not go straight into it, without the head.
 
     Found by a pass of some images. A layer that is passed twice or not at all, or whose weight is another's, too, is
-    none: one correction does not suit both.
+    none: one correction does not suit both. Raises ValueError for batch norm with a forward pass of its own, which may
+    do more than normalise.
     """
+    others = [m for m in model.modules() if isinstance(m, _BatchNorm) and type(m).forward not in _FORWARDS]
+    if others:
+        raise ValueError(f"`{type(others[0]).__name__}` is batch norm that does more, which REPAIR cannot correct")
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     holders = Counter(id(weight) for module in model.modules() for weight in module._parameters.values())
     able = [module for module in model.modules() if _is_able(module) and holders[id(module.weight)] == 1]
