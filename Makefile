@@ -34,7 +34,7 @@ test: setup
 
 soak: setup
 	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -m faults -rP tests/faults
-	HOSTILE=100 $(BIN)/python -m pytest tests/test_hostile*.py
+	HOSTILE=100 $(BIN)/python -m pytest tests/config/test_hostile.py tests/storage/test_hostile_*.py tests/plugins/datasets/test_pictures.py
 
 lint: setup
 	$(BIN)/ruff check .
@@ -47,9 +47,9 @@ lint: setup
 	  *) echo 'skipped: no data base of vulnerabilities can be reached, so requirements.lock was not checked' ;; esac
 
 bench: setup
-	$(BIN)/python benchmarks/start_up.py
-	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/training.py
+	$(BIN)/python -m benchmarks.runs.start_up
+	$(BIN)/python -m benchmarks.evaluation.engine
+	$(BIN)/python -m benchmarks.training.one_member
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis import catalogue
+from analysis.core import registry as catalogue
 
 # Bound here and not on demand: importing the module of the same name later would put the module in its place.
-from analysis.load import Run, load
+from analysis.rows.run import Run, load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,6 @@ def plot(run: Run, figure: str) -> Figure:
 
     Raises AnalysisError for an unknown name, and where the run has no rows for it.
     """
-    from analysis.draw import draw
+    from analysis.display.draw import draw
 
     return draw(figure, run).figure

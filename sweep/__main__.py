@@ -1,5 +1,7 @@
 """`python -m sweep`, the same as the command `sweep`."""
 
-from sweep.cli import main
+from __future__ import annotations
+
+from sweep.cli.main import main
 
 main(prog_name="sweep")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from small import SMALL
+
+from tests.helpers.small import SMALL
 
 if TYPE_CHECKING:
-    from tracked import Place
-
-    from analysis.load import Run
-    from sweep.store import RunFolder
+    from analysis.rows.run import Run
+    from sweep.storage.run_folder import RunFolder
+    from tests.helpers.mlflow import Place
 
 # What they assert is told as fully as in a test.
 pytest.register_assert_rewrite(
@@ -53,8 +53,8 @@ def small(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     """A run folder without rows."""
-    from sweep.store import RunFolder
-    from sweep.table import SCHEMA_VERSION
+    from sweep.storage.run_folder import RunFolder
+    from sweep.storage.tables import SCHEMA_VERSION
 
     found = RunFolder(tmp_path / "run")
     found.create({"schema_version": SCHEMA_VERSION})
@@ -64,9 +64,8 @@ def folder(tmp_path: Path) -> RunFolder:
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A whole small run of synthetic rows as it is loaded, only ever read."""
-    from rows import run_folder
-
-    from analysis.load import load
+    from analysis.rows.run import load
+    from tests.helpers.rows import run_folder
 
     return load(run_folder(tmp_path_factory.mktemp("runs") / "made"))
 
@@ -74,7 +73,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data base with MLflow's tables: making them takes seconds."""
-    from sweep.tracking import Tracker
+    from sweep.tracking.tracker import Tracker
 
     storage = tmp_path_factory.mktemp("template")
     Tracker(f"sqlite:///{storage / 'mlflow.db'}", storage, "template", "template", {}, pytest.fail).open()
@@ -84,7 +83,7 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A storage whose data base has MLflow's tables and nothing in them."""
-    from tracked import Place
+    from tests.helpers.mlflow import Place
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     storage = tmp_path / "my runs"

@@ -7,13 +7,13 @@ import shlex
 from pathlib import Path
 
 import pytest
-import rows
 import yaml
 from click.testing import CliRunner
 
-from sweep.cli import main
-from sweep.config import load
-from sweep.plan import make_plan
+from sweep.cli.main import main
+from sweep.config.loader import load
+from sweep.plan.planner import make_plan
+from tests.helpers import rows
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -70,7 +70,7 @@ def test_the_sweep_that_the_readme_shows_is_right(tmp_path: Path, monkeypatch: p
 
 
 def test_the_method_that_the_readme_shows_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweep.registry import find
+    from sweep.core.registry import find
 
     (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "def trimmed_mean" in block)
     (tmp_path / "shown_in_readme.py").write_text(block)

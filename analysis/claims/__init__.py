@@ -2,3 +2,5 @@
 
 The first paragraph of the documentation is the question, the second the quantity and the test.
 """
+
+from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.cells import per_pool, these_cells
-from analysis.claim import Finding
-from analysis.errors import NothingToDrawError
-from analysis.estimate import Question
+from analysis.core.errors import NothingToDrawError
+from analysis.inference.estimate import Question, these_cells
+from analysis.inference.finding import Finding
+from analysis.rows.contrasts import per_pool
 
 TRANSFORMERS = ("vit", "deit", "swin", "beit", "eva")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import over_cells
-from analysis.claim import Finding
-from analysis.estimate import Question
-from analysis.growth import by_size
+from analysis.claims._growth import by_size
+from analysis.inference.estimate import Question
+from analysis.inference.finding import Finding
+from analysis.rows.contrasts import over_cells
 
 
 def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.claim import Finding
-from analysis.errors import NothingToDrawError
-from analysis.estimate import Question
-from analysis.resemblance import FAMILY, contrast, per_pool
+from analysis.claims._resemblance import FAMILY, contrast, per_pool
+from analysis.core.errors import NothingToDrawError
+from analysis.inference.estimate import Question
+from analysis.inference.finding import Finding
 
 
 def resemblance_grows_with_decay(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:

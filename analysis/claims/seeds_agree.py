@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import over_cells
-from analysis.claim import Finding
-from analysis.errors import NothingToDrawError
-from analysis.estimate import Question
-from analysis.frames import UNIT, require
+from analysis.core.errors import NothingToDrawError
+from analysis.inference.estimate import Question
+from analysis.inference.finding import Finding
+from analysis.rows.contrasts import over_cells
+from analysis.rows.select import UNIT, require
 
 
 def seeds_agree(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import contrast
-from analysis.claim import Finding
-from analysis.errors import NothingToDrawError
+from analysis.core.errors import NothingToDrawError
+from analysis.inference.finding import Finding
+from analysis.rows.contrasts import contrast
 
 
 def soup_is_ensemble(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:

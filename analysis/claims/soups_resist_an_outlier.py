@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import over_cells
-from analysis.claim import Finding
-from analysis.estimate import Question
+from analysis.inference.estimate import Question
+from analysis.inference.finding import Finding
+from analysis.rows.contrasts import over_cells
 from analysis.statistics.scale_sensitivity import area_per_pool
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.claim import Finding
-from analysis.estimate import Question
-from analysis.resemblance import beside, contrast, per_pool
+from analysis.claims._resemblance import beside, contrast, per_pool
+from analysis.inference.estimate import Question
+from analysis.inference.finding import Finding
 
 
 def templates_resemble_means(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:

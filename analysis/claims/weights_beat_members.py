@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import contrast
-from analysis.claim import Finding
-from analysis.frames import MEAN_MEMBER
+from analysis.inference.finding import Finding
+from analysis.rows.contrasts import contrast
+from analysis.rows.select import MEAN_MEMBER
 
 
 def weights_beat_members(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.cells import contrast
-from analysis.claim import Finding
+from analysis.inference.finding import Finding
+from analysis.rows.contrasts import contrast
 
 FEATURES = "feature_average (head=average)"
 

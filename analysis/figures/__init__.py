@@ -2,3 +2,5 @@
 
 Its parameters name the tables that it needs (`candidates`, `curves`, `members`); it gives a `analysis.style.Plot`.
 """
+
+from __future__ import annotations

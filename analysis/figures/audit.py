@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.audited import protocols, short, under
-from analysis.errors import NothingToDrawError
-from analysis.frames import MEAN_MEMBER, POINTS, comparable, unscaled, with_mean_member
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
+from analysis.rows.protocols import protocols, short, under
+from analysis.rows.select import MEAN_MEMBER, POINTS, comparable, unscaled, with_mean_member
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis import style
-from analysis.errors import NothingToDrawError
-from analysis.frames import POINTS, comparable, unscaled
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
+from analysis.rows.select import POINTS, comparable, unscaled
 from analysis.statistics.calibration import AFTER, CROSS_ENTROPY, DEBIASED
 from analysis.statistics.calibration import calibration as measured
 

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import numbers, style
-from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.frames import MEAN_MEMBER, comparable, unscaled
+from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.display import numbers, style
+from analysis.rows.select import MEAN_MEMBER, comparable, unscaled
 from analysis.statistics.diversity import AMBIGUITY, AVERAGE, OF_PAIRS
 from analysis.statistics.diversity import diversity as measured
 from analysis.statistics.paired_difference import paired_difference

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import style
-from analysis.errors import NothingToDrawError
-from analysis.frames import named
-from analysis.pictures import label, pictures, scale_of, strip
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
+from analysis.figures._images import label, pictures, scale_of, strip
+from analysis.rows.select import named
 
 SHOWN = 16
 

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis import numbers, style
-from analysis.errors import NothingToDrawError
-from analysis.frames import comparable
-from analysis.qap import qap
+from analysis.core.errors import NothingToDrawError
+from analysis.display import numbers, style
+from analysis.inference.qap import qap
+from analysis.rows.select import comparable
 from analysis.statistics.predict_gain import PERMUTATIONS, PREDICTORS, pair_gains, pools_of, predict_gain
 
 WORDS = {

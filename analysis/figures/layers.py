@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis import style
-from analysis.errors import NothingToDrawError
-from analysis.frames import named
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
+from analysis.rows.select import named
 from analysis.statistics.layers import layers as shapes
 
 PANELS = (("std", "norm"), ("excess kurtosis", "scope mismatch"))

@@ -8,9 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.frames import UNIT, over_pools
-from analysis.norms import norm_arms
+from analysis.display import style
+from analysis.rows.contrasts import over_pools
+from analysis.rows.norms import norm_arms
+from analysis.rows.select import UNIT
 
 SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "soup": ("the soup", {"color": style.SPACES["weights"], "marker": "o"}),

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis import numbers, style
-from analysis.errors import NothingToDrawError
-from analysis.estimate import pool_mean
-from analysis.frames import chosen
+from analysis.core.errors import NothingToDrawError
+from analysis.display import numbers, style
+from analysis.inference.estimate import pool_mean
+from analysis.rows.select import chosen
 from analysis.statistics.curve import Curve, curves, enough
 
 STEPS = 41

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis import numbers, style
-from analysis.errors import NothingToDrawError
-from analysis.frames import POINTS, comparable, unscaled
+from analysis.core.errors import NothingToDrawError
+from analysis.display import numbers, style
+from analysis.rows.select import POINTS, comparable, unscaled
 from analysis.statistics.pareto import pareto as costs
 
 SPREAD = 0.32

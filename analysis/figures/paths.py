@@ -6,10 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.errors import NothingToDrawError
-from analysis.frames import comparable, over_pools, unscaled, usable
-from analysis.interpolation import STEPS, variant_of, with_weight
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
+from analysis.rows.contrasts import over_pools
+from analysis.rows.interpolation import STEPS, variant_of, with_weight
+from analysis.rows.select import comparable, unscaled, usable
 from analysis.statistics.path import QUANTITIES, path
 
 QUANTITY = {"cross_entropy": ("cross-entropy (nats)", 1), "accuracy": ("accuracy (%)", 100)}

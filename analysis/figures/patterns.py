@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import numbers, style
-from analysis.errors import NothingToDrawError
-from analysis.frames import named
+from analysis.core.errors import NothingToDrawError
+from analysis.display import numbers, style
+from analysis.rows.select import named
 from analysis.statistics.patterns import patterns as resemblance
 
 FAMILY = ["architecture", "dataset", "start", "input"]

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis import style
-from analysis.errors import NothingToDrawError
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
 
 REACH = 4.0
 """Standard deviations that a histogram goes to each side of the mean."""

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from analysis import style
-from analysis.frames import comparable
-from analysis.magnified import magnified
+from analysis.display import style
+from analysis.rows.scale import magnified
+from analysis.rows.select import comparable
 from analysis.statistics.pool_means import pool_means
 
 WORDS = {

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis import style
-from analysis.errors import NothingToDrawError
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
 
 
 def training(curves: pd.DataFrame) -> style.Plot:

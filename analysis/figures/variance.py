@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis import style
-from analysis.errors import NothingToDrawError
-from analysis.frames import POINTS, comparable, unscaled
+from analysis.core.errors import NothingToDrawError
+from analysis.display import style
+from analysis.rows.select import POINTS, comparable, unscaled
 from analysis.statistics.variance import variance as components
 
 LOOKS: dict[str, dict[str, Any]] = {

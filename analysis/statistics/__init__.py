@@ -2,3 +2,5 @@
 
 The first argument is the frame of rows; every row of the answer carries the fields of `analysis.estimate.Estimate`.
 """
+
+from __future__ import annotations

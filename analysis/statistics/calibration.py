@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis import reliability
-from analysis.errors import NothingToDrawError
-from analysis.frames import FIXED, UNIT, chosen, over_pools, refuse_duplicates, refuse_mixture
-from analysis.predicted import classes, log_probabilities, with_predictions
-from analysis.reliability import Reliability
+from analysis.core.errors import NothingToDrawError
+from analysis.inference import reliability
+from analysis.inference.reliability import Reliability
+from analysis.rows.contrasts import over_pools
+from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture
+from analysis.statistics._predictions import classes, log_probabilities, with_predictions
 
 CROSS_ENTROPY, DEBIASED, ECE, TEMPERATURE = "cross_entropy", "debiased CE²", "ECE", "temperature"
 AFTER = " after temperature"

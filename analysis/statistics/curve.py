@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import laws
-from analysis.errors import AnalysisError, NothingToDrawError, suggestion
-from analysis.estimate import ROUNDING, Estimate, Question, unit_mean
-from analysis.frames import (
+from analysis.core.errors import AnalysisError, NothingToDrawError, suggestion
+from analysis.inference import laws
+from analysis.inference.estimate import ROUNDING, Estimate, Question, unit_mean
+from analysis.rows.groups import numbered
+from analysis.rows.pairing import left_out
+from analysis.rows.select import (
     FIXED,
     MEAN_MEMBER,
     METRICS,
@@ -26,8 +28,6 @@ from analysis.frames import (
     usable,
     with_mean_member,
 )
-from analysis.groups import numbered
-from analysis.pairing import left_out
 
 BY = ("population", "space", "label")
 CELL = ("n_members", "mean", "size")

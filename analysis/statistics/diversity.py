@@ -7,21 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis import predicted
-from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.frames import (
-    FIXED,
-    MEAN_MEMBER,
-    METRICS,
-    UNIT,
-    chosen,
-    over_pools,
-    refuse_duplicates,
-    refuse_mixture,
-    require,
-)
-from analysis.pairing import compared, differences
-from analysis.predicted import with_predictions
+from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.rows.contrasts import over_pools
+from analysis.rows.pairing import compared, differences
+from analysis.rows.select import FIXED, MEAN_MEMBER, METRICS, UNIT, chosen, refuse_duplicates, refuse_mixture, require
+from analysis.statistics import _predictions as predicted
+from analysis.statistics._predictions import with_predictions
 
 OF_PAIRS = ("disagreement", "error correlation", "Q")
 AMBIGUITY = "ambiguity"

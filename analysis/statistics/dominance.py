@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.estimate import ROUNDING, Question, unit_mean
+from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.inference.estimate import ROUNDING, Question, unit_mean
 from analysis.statistics.scale_sensitivity import Measured, measured, scaled
 
 RANGE = (-2.0, 6.0)

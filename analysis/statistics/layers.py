@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.errors import NothingToDrawError
-from analysis.frames import UNIT, over_pools, refuse_duplicates, refuse_mixture, require
-from analysis.groups import numbered
+from analysis.core.errors import NothingToDrawError
+from analysis.rows.contrasts import over_pools
+from analysis.rows.groups import numbered
+from analysis.rows.select import UNIT, refuse_duplicates, refuse_mixture, require
 
 SHAPES = {
     "std": "std",

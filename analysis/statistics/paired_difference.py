@@ -9,11 +9,10 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from analysis.cells import these_cells
-from analysis.errors import AnalysisError, suggestion
-from analysis.estimate import Estimate, Question, student, unit_mean
-from analysis.pairing import Group, compared, differences, grouped
-from analysis.resampling import leave_one_member_out, sign_flip_p
+from analysis.core.errors import AnalysisError, suggestion
+from analysis.inference.estimate import Estimate, Question, student, these_cells, unit_mean
+from analysis.inference.resampling import leave_one_member_out, sign_flip_p
+from analysis.rows.pairing import Group, compared, differences, grouped
 
 Over = Literal["pools", "these cells", "new cells"]
 SPEAKS = {"pools": "for new pools", "these cells": "for new pools of these cells", "new cells": "for new cells"}

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.errors import NothingToDrawError
-from analysis.frames import chosen, refuse_duplicates, require, usable
+from analysis.core.errors import NothingToDrawError
+from analysis.rows.select import chosen, refuse_duplicates, require, usable
 from analysis.statistics.pool_means import pool_means
 
 BY = ["population", "space", "label", "n_members"]

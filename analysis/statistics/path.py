@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.frames import over_pools, require, usable
-from analysis.interpolation import about, above_chord, left_out, loss_of, points
+from analysis.rows.contrasts import over_pools
+from analysis.rows.interpolation import about, above_chord, left_out, loss_of, points
+from analysis.rows.select import require, usable
 
 MIDPOINT = "midpoint minus mean of ends"
 QUANTITIES = ("chord barrier", "excess over the worse end", "signed largest interior gap", MIDPOINT)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.frames import over_pools, refuse_duplicates, require
-from analysis.interpolation import about, above_chord, left_out, points
+from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.rows.contrasts import over_pools
+from analysis.rows.interpolation import about, above_chord, left_out, points
+from analysis.rows.select import refuse_duplicates, require
 
 KEY = ["candidate_id", "split"]
 BLOCK = 4096

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.frames import over_pools, refuse_duplicates, refuse_mixture, require
-from analysis.groups import numbered
+from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.rows.contrasts import over_pools
+from analysis.rows.groups import numbered
+from analysis.rows.select import refuse_duplicates, refuse_mixture, require
 
 KIND = ("method", "settings", "alignment", "repair", "n_members", "weight_decay", "mixup", "labels", "input")
 PAIR = ["template_class", "mean_class"]

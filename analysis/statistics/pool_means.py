@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.frames import FIXED, UNIT, chosen, over_pools, refuse_duplicates, refuse_mixture, require, usable
+from analysis.rows.contrasts import over_pools
+from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
 
 
 def pool_means(

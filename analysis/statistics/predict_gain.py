@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.errors import NothingToDrawError, suggestion
-from analysis.estimate import Estimate, Question, pool_mean, student
-from analysis.frames import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
-from analysis.pairwise import FEWEST, Pairs, has_spread, left_out_r2, partial_slopes, rank_correlation
-from analysis.qap import qap, qap_p
+from analysis.core.errors import NothingToDrawError, suggestion
+from analysis.inference.estimate import Estimate, Question, pool_mean, student
+from analysis.inference.pairwise import FEWEST, Pairs, has_spread, left_out_r2, partial_slopes, rank_correlation
+from analysis.inference.qap import qap, qap_p
+from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
 
 PREDICTORS = ("l2_distance", "cosine", "task_cosine", "cka")
 QUANTITIES = ("rank correlation", "leave-pool-out R²", "partial slope")

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import bdtr
 
-from analysis.errors import AnalysisError, NothingToDrawError, suggestion
-from analysis.estimate import LEVEL, ROUNDING, Estimate, Question, unit_mean
-from analysis.frames import FIXED, UNIT, comparable, refuse_duplicates, require, usable
-from analysis.magnified import Side, magnified, sides
-from analysis.pairing import left_out
+from analysis.core.errors import AnalysisError, NothingToDrawError, suggestion
+from analysis.inference.estimate import LEVEL, ROUNDING, Estimate, Question, unit_mean
+from analysis.rows.pairing import left_out
+from analysis.rows.scale import Side, magnified, sides
+from analysis.rows.select import FIXED, UNIT, comparable, refuse_duplicates, require, usable
 
 BY = ["population", "n_members", "space", "label", "arm"]
 POINT = [*UNIT, "subset", "arm", "scaling_factor"]

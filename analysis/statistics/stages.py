@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.frames import over_pools, require, usable
-from analysis.groups import numbered
-from analysis.interpolation import about, left_out, loss_of, points
+from analysis.rows.contrasts import over_pools
+from analysis.rows.groups import numbered
+from analysis.rows.interpolation import about, left_out, loss_of, points
+from analysis.rows.select import require, usable
 
 GAINS = ("BIC of line minus piecewise", "BIC of quadratic minus piecewise")
 BREAKS = ("first breakpoint", "second breakpoint")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.errors import NothingToDrawError
-from analysis.frames import over_pools, refuse_duplicates, refuse_mixture, require
+from analysis.core.errors import NothingToDrawError
+from analysis.rows.contrasts import over_pools
+from analysis.rows.select import refuse_duplicates, refuse_mixture, require
 from analysis.statistics.patterns import KIND, PAIR
 
 QUANTITIES = {

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.errors import AnalysisError, NothingToDrawError
-from analysis.estimate import ROUNDING, Estimate, Question, student
-from analysis.frames import MEAN_MEMBER, UNIT, refuse_duplicates, require, unscaled
-from analysis.pairing import compared, differences, group_numbers, grouped
+from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.inference.estimate import ROUNDING, Estimate, Question, student
+from analysis.rows.pairing import compared, differences, group_numbers, grouped
+from analysis.rows.select import MEAN_MEMBER, UNIT, refuse_duplicates, require, unscaled
 
 EXAMPLES = ("candidate_id", "split")
 UNKNOWN = "no predictions"

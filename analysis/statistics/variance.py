@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pandas as pd
 
-from analysis.components import COMPONENTS, CROSSED, Array, crossed, estimates, jackknife, moments, stacked
-from analysis.errors import NothingToDrawError
-from analysis.estimate import Question, student
-from analysis.frames import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
-from analysis.likelihood import Layout, restricted
+from analysis.core.errors import NothingToDrawError
+from analysis.inference.components import COMPONENTS, CROSSED, Array, crossed, estimates, jackknife, moments, stacked
+from analysis.inference.estimate import Question, student
+from analysis.inference.likelihood import Layout, restricted
+from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
 
 BY = ("population", "label")
 TEXTS = [*BY, "pool_id", "subset"]

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import SWEEP, completed
+
+from tests.faults.harness import SWEEP, completed
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +16,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of an MLflow data base, which take seconds to make."""
     from mlflow import MlflowClient
 
-    from sweep.server import silence
+    from sweep.tracking.connection import silence
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
     with silence():

@@ -17,10 +17,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from click.testing import CliRunner, Result
 
-from sweep.compact import compact
-from sweep.doctor import folder_findings
-from sweep.files import temporaries
-from sweep.store import RunFolder
+from sweep.storage.compact import compact
+from sweep.storage.doctor import folder_findings
+from sweep.storage.files import temporaries
+from sweep.storage.run_folder import RunFolder
 
 SWEEP = """
 name: hurt
@@ -180,7 +180,7 @@ def _told(run: Any) -> dict[str, Any]:
 
 def sync(base: Path, **variables: str) -> Result:
     """`sweep sync` on the run folder, in this process."""
-    from sweep.cli import main
+    from sweep.cli.main import main
 
     return CliRunner().invoke(main, ["sync", str(base / "runs/hurt")], env=variables)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import pytest
-from harness import descendants, environment, wait_for
+
+from tests.faults.harness import descendants, environment, wait_for
 
 _CABLE = "cable"
 _PORT = 6379

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness import SWEEP
-
-from sweep.store import RunFolder
+from sweep.storage.run_folder import RunFolder
+from tests.faults.harness import SWEEP
 
 _METHOD = '''"""A method that waits, so that there is time to lose a node."""
 
@@ -18,7 +17,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from sweep.weights import Members, Weights
+from sweep.core.weights import Members, Weights
 
 
 def slow(members: Members, *, step: Annotated[int, Ge(0)] = 0) -> Weights:

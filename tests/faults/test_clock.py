@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, assert_whole, completed, recorded, started, wait_for
 
-from sweep.store import RunFolder
+from sweep.storage.run_folder import RunFolder
+from tests.faults.harness import LIMIT, assert_whole, completed, recorded, started, wait_for
 
 pytestmark = pytest.mark.faults
 

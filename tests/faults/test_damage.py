@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import assert_whole, completed
 
-from sweep.compact import compact
-from sweep.repair import repair
-from sweep.store import RunFolder
-from sweep.table import part_files
+from sweep.storage.compact import compact
+from sweep.storage.doctor import repair
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.tables import part_files
+from tests.faults.harness import assert_whole, completed
 
 pytestmark = pytest.mark.faults
 BESIDE = {"curves": ["member_id", "epoch", "train_loss"], "tasks": ["task_id", "kind"]}

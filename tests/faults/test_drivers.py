@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, completed, environment, recorded, rows, started, wait_for
+
+from tests.faults.harness import LIMIT, completed, environment, recorded, rows, started, wait_for
 
 pytestmark = pytest.mark.faults
 

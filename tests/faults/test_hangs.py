@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import (
+
+from sweep.storage.run_folder import RunFolder
+from tests.faults.harness import (
     LIMIT,
     SEED,
     SWEEP,
@@ -22,8 +24,6 @@ from harness import (
     weights,
     worker,
 )
-
-from sweep.store import RunFolder
 
 pytestmark = pytest.mark.faults
 

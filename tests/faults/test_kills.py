@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import (
+
+from sweep.storage.run_folder import RunFolder
+from tests.faults.harness import (
     LIMIT,
     SEED,
     EndedError,
@@ -33,8 +35,6 @@ from harness import (
     wait_for,
     worker,
 )
-
-from sweep.store import RunFolder
 
 pytestmark = pytest.mark.faults
 

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, planned, rows, started, wait_for
-from links import cluster, computers, network
-from slowness import go, slowed, tasks
+
+from tests.faults.harness import LIMIT, planned, rows, started, wait_for
+from tests.faults.links import cluster, computers, network
+from tests.faults.slowness import go, slowed, tasks
 
 pytestmark = pytest.mark.faults
 

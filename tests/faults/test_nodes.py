@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, descendants, environment, recorded, rows, started, wait_for
-from slowness import go, slowed, tasks
+
+from tests.faults.harness import LIMIT, descendants, environment, recorded, rows, started, wait_for
+from tests.faults.slowness import go, slowed, tasks
 
 pytestmark = pytest.mark.faults
 

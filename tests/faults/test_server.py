@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import (
+
+from tests.faults.harness import (
     LIMIT,
     SEED,
     assert_mirrored,

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import LIMIT, SWEEP, completed, environment, rows
-from mounts import apart, tmpfs
-from slowness import tasks
 
-from sweep.store import RunFolder
+from sweep.storage.run_folder import RunFolder
+from tests.faults.harness import LIMIT, SWEEP, completed, environment, rows
+from tests.faults.slowness import tasks
+from tests.helpers.mounts import apart, tmpfs
 
 pytestmark = pytest.mark.faults
 
@@ -20,7 +20,7 @@ HUNGRY = '''"""A method that takes more memory than there is for three members."
 
 import time
 
-from sweep.weights import Members, Weights
+from sweep.core.weights import Members, Weights
 
 GIB = 1 << 30
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sweep.recipe import Recipe
-from sweep.registry import NEEDS, find, names
+from sweep.config.recipe import Recipe
+from sweep.core.registry import NEEDS, find, names
 
 fields = {f"{kind}/{name}": find(kind, name).settings.model_fields for kind in NEEDS for name in names(kind)}
 defaults = {name: {key: field.default for key, field in each.items()} for name, each in fields.items()}

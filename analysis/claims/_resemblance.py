@@ -1,0 +1,64 @@
+"""T, how templates resemble their own class's mean, per pool, and contrasts of trainings for claims."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from analysis.core.errors import NothingToDrawError
+from analysis.inference.estimate import Estimate, Question, these_cells
+from analysis.rows.select import UNIT, require
+from analysis.statistics.patterns import KIND, PAIR
+
+FAMILY = ["architecture", "dataset", "start"]
+TRAINING = ["weight_decay", "mixup", "labels"]
+
+
+def per_pool(templates: pd.DataFrame) -> pd.DataFrame:
+    """T of single linear classifiers on pixels, one `value` per pool: the mean over its members.
+
+    Columns: population, pool_id, architecture, dataset, start, weight_decay, mixup, labels, value. Raises
+    NothingToDrawError where there are none.
+    """
+    require(templates, ["model_id", "correlation", *UNIT, *FAMILY, *KIND, *PAIR])
+    rows = templates[(templates["method"] == "single") & (templates["input"] == "pixels")]
+    rows = rows[rows["weight_decay"].notna()]
+    if rows.empty:
+        raise NothingToDrawError("templates", "no templates of linear classifiers", "inside: [templates] looks at them")
+    own = (rows["template_class"] == rows["mean_class"]).to_numpy(bool)
+    model = rows["model_id"].astype(object)
+    diagonal, rest = (rows["correlation"].where(kept).groupby(model).mean() for kept in (own, ~own))
+    about = (
+        rows.drop_duplicates("model_id")
+        .set_index("model_id")[[*UNIT, *FAMILY, *TRAINING]]
+        .astype(dict.fromkeys([*UNIT, *FAMILY, "labels"], object))
+    )
+    models = about.assign(value=(diagonal - rest).reindex(about.index)).dropna(subset="value")
+    return models.groupby([*UNIT, *FAMILY, *TRAINING], sort=True)["value"].mean().reset_index()
+
+
+def contrast(pools: pd.DataFrame, shares: dict[str, float], question: Question) -> Estimate:
+    """The sum of population means, each times its share; t over pools, populations as fixed."""
+    used = pools[pools["population"].isin([name for name, share in shares.items() if share])]
+    weights = np.array([shares[name] for name in sorted(set(used["population"]))])
+    return these_cells(used["value"].to_numpy(float), used["population"].to_numpy(object), question, (), weights)
+
+
+def beside(pools: pd.DataFrame, one: Callable[[pd.DataFrame], pd.Series], other: str) -> dict[str, float]:
+    """Shares of a difference between two trainings, each with others that differ in nothing else that is told.
+
+    `one` tells which rows are of the first training, `other` which column tells both apart. Every setting that has both
+    counts the same, and every population of one side of it. Raises NothingToDrawError where none has both.
+    """
+    told = pools.drop_duplicates("population").assign(first=one)
+    shares: dict[str, float] = {}
+    alike = [name for name in (*FAMILY, *TRAINING) if name != other]
+    groups = [group for _, group in told.groupby(alike, sort=True) if group["first"].nunique() == 2]
+    for group in groups:
+        for first, side in group.groupby("first"):
+            shares |= dict.fromkeys(side["population"], (1 if first else -1) / (len(side) * len(groups)))
+    if not groups:
+        raise NothingToDrawError("templates", f"no two trainings that differ in `{other}` alone")
+    return shares

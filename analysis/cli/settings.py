@@ -1,0 +1,129 @@
+"""Settings of a statistic as a command line writes them, typed as its signature says."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pandas as pd
+
+from analysis import statistic
+from analysis.core import registry as catalogue
+from analysis.core.errors import AnalysisError, suggestion
+from analysis.rows.run import Run
+
+_WORDS = {"true": True, "false": False}
+_NOTHING = ("none", "null")
+
+
+def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """The settings of a statistic from `key=value` words.
+
+    Raises AnalysisError for an unknown statistic or setting, and for a value of another type.
+    """
+    function = catalogue.find("statistics", name)
+    known, hints = catalogue.settings(function), get_type_hints(function)
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise AnalysisError(word, "a setting is written `key=value`", suggestion(key, list(known)))
+        if key not in known:
+            hint = suggestion(key, list(known)) if known else f"{name} has no settings"
+            raise AnalysisError(name, f"no setting `{key}`", hint)
+        if key in found:
+            raise AnalysisError(word, f"`{key}` is given twice", "give it once")
+        try:
+            found[key] = value(text, hints[key])
+        except ValueError:
+            raise AnalysisError(word, f"`{text}` is not {kind(hints[key])}", _example(key, known[key])) from None
+    return found
+
+
+def answer(run: Run, name: str, chosen: dict[str, Any]) -> pd.DataFrame:
+    """The estimates of a statistic with settings.
+
+    Raises AnalysisError where the rows do not serve it, also for a setting that only fails on them, as a metric does
+    that is no number.
+    """
+    try:
+        return statistic(run, name, **chosen)
+    except AnalysisError:
+        raise
+    except ValueError as error:
+        raise AnalysisError(name, f"cannot use its settings: {error}", f"see `analysis stats {name}`") from error
+
+
+def _example(key: str, default: Any) -> str:
+    """How the default would be written."""
+    return f"the default is `{key}={written(default)}`"
+
+
+def written(default: Any) -> str:
+    """A value as a command line takes it."""
+    if isinstance(default, str):
+        return default
+    if isinstance(default, Sequence):
+        return ",".join(written(one) for one in default)
+    return str(default).lower() if default is None or isinstance(default, bool) else str(default)
+
+
+def value(text: str, hint: Any) -> Any:
+    """A text as a value of an annotated type. Raises ValueError."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _first(text, parts)
+    if origin is Literal:
+        return {str(one): one for one in parts}[text] if text in map(str, parts) else _refuse(text)
+    if origin is not None:
+        inside = text.strip().removeprefix("[").removesuffix("]")
+        found = [value(one.strip(), parts[0]) for one in inside.split(",") if one.strip()]
+        return tuple(found)
+    if hint is types.NoneType:
+        return None if text.lower() in _NOTHING else _refuse(text)
+    if hint is bool:
+        return _WORDS[text.lower()] if text.lower() in _WORDS else _refuse(text)
+    found = hint(text)
+    return _refuse(text) if isinstance(found, float) and not math.isfinite(found) else found
+
+
+def _refuse(text: str) -> Any:
+    """Raises ValueError."""
+    raise ValueError(text)
+
+
+def _first(text: str, hints: Sequence[Any]) -> Any:
+    """The value in the first of several types that takes it; None is tried first."""
+    for hint in sorted(hints, key=lambda one: one is not types.NoneType):
+        try:
+            return value(text, hint)
+        except ValueError:
+            continue
+    return _refuse(text)
+
+
+def kind(hint: Any) -> str:
+    """A type in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(kind(part) for part in parts)
+    if origin is Literal:
+        return "one of " + ", ".join(f"`{one}`" for one in parts)
+    if origin is not None:
+        return f"a list of {kind(parts[0]).removeprefix('a ')}s, with commas between them"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", types.NoneType: "none"}
+    return words.get(hint, str(hint))
+
+
+def about(name: str) -> list[str]:
+    """What a statistic is, the tables that it reads, and its settings with their defaults."""
+    function = catalogue.find("statistics", name)
+    hints = get_type_hints(function)
+    lines = [name, "", *(inspect.getdoc(function) or "").splitlines(), ""]
+    lines.append("tables    " + ", ".join(catalogue.tables(function)))
+    pairs = catalogue.settings(function).items()
+    lines += [f"settings  {key}={written(default)}  ({kind(hints[key])})" for key, default in pairs]
+    return lines

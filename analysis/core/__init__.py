@@ -1,0 +1,1 @@
+"""Errors, and the registry of statistics, figures and claims."""

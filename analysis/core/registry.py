@@ -1,0 +1,47 @@
+"""The folder is the registry: `analysis/figures/paths.py` defines the figure `paths`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from analysis.core.errors import AnalysisError, suggestion
+
+KINDS = ("claims", "figures", "statistics")
+
+
+def names(kind: str) -> list[str]:
+    """Names in a plural folder, sorted; nothing is imported but the empty package."""
+    package = importlib.import_module(f"analysis.{kind}")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+
+
+def find(kind: str, name: str) -> Callable[..., Any]:
+    """The function of that name.
+
+    Raises AnalysisError for an unknown name, with the nearest ones.
+    """
+    if name not in names(kind):
+        raise AnalysisError(f"analysis/{kind}", f"no `{name}`", suggestion(name, names(kind)))
+    function: Callable[..., Any] = getattr(importlib.import_module(f"analysis.{kind}.{name}"), name)
+    return function
+
+
+def caption(function: Callable[..., Any]) -> list[str]:
+    """The paragraphs of the documentation, each as one line."""
+    return [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n")]
+
+
+def tables(function: Callable[..., Any]) -> list[str]:
+    """The tables that a figure or statistic takes: its parameters without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.default is inspect.Parameter.empty]
+
+
+def settings(function: Callable[..., Any]) -> dict[str, Any]:
+    """The settings that it takes, with their defaults: its other parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}

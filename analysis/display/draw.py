@@ -1,0 +1,65 @@
+"""Figures by name: drawn from a run, as text for a page or as a file."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+from analysis.core import registry as catalogue
+from analysis.core.errors import AnalysisError
+from analysis.display import style
+from analysis.display import tables as tabular
+from analysis.display.svg import slim
+from analysis.rows.run import Run
+
+SUFFIXES = (".svg", ".pdf", ".png", ".csv")
+_NO_DATE: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
+
+
+def draw(name: str, run: Run) -> style.Plot:
+    """The figure of that name, given the tables that its parameters name.
+
+    Raises AnalysisError for an unknown name, and NothingToDrawError where the run has no rows for it.
+    """
+    function = catalogue.find("figures", name)
+    with style.context(name):
+        plot: style.Plot = function(**{table: run.table(table) for table in catalogue.tables(function)})
+    return plot
+
+
+def save(plot: style.Plot, name: str, path: Path) -> None:
+    """Writes the figure (svg, pdf, png) or its table (csv), the same bytes for the same rows.
+
+    Raises AnalysisError for another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise AnalysisError(str(path), f"cannot write `{suffix}`", f"end in one of {', '.join(SUFFIXES)}")
+    if suffix == ".csv":
+        path.write_text(csv(plot), encoding="utf-8")
+        return
+    with style.context(name):
+        plot.figure.savefig(path, format=suffix[1:], metadata=_NO_DATE[suffix], dpi=200, facecolor="white")
+
+
+def csv(plot: style.Plot) -> str:
+    """The rows that the figure shows."""
+    return tabular.csv(plot.data)
+
+
+def inline(plot: style.Plot, name: str, description: str) -> str:
+    """The figure as SVG for the inside of a page: ids of its own, the page's inks, no address of any kind."""
+    with style.context(name), io.StringIO() as buffer:
+        plot.figure.savefig(buffer, format="svg", metadata={"Date": None})
+        text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    for ink, variable in ((style.INK, "ink"), (style.MUTED, "muted"), (style.GRID, "rule")):
+        text = text.replace(f": {ink}", f": var(--{variable}, {ink})")
+    text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans', sans-serif", r"font: \1var(--sans)", text)
+    width, height = re.findall(r'\b(?:width|height)="([\d.]+)pt"', text)[:2]
+    head = f'<svg role="img" aria-label="{description}" viewBox="0 0 {width} {height}">'
+    return slim(head + text[text.index(">") + 1 :], name)

@@ -1,0 +1,177 @@
+"""Estimates as a table for the eye, for LaTeX, as CSV and as JSON; every p stands beside its interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.core.errors import AnalysisError
+from analysis.display import numbers
+from analysis.inference.estimate import LEVEL, Estimate
+
+FORMS = ("txt", "json", "csv", "tex")
+_FIELDS = tuple(field.name for field in fields(Estimate))
+_INFINITY = "∞"
+_TEX = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", numbers.NONE: "--", numbers.MINUS: "$-$"},
+    **{_INFINITY: r"$\infty$", "²": "$^2$", "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$"},
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is read of estimates: what they are of, `heads`, `rows` of as many texts, and the notes under the table.
+
+    `numeric` tells the columns that are set flush right.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def render(found: pd.DataFrame, form: str) -> str:
+    """The estimates in a form of `FORMS`, with a line break at the end.
+
+    `json` is a list of records in which NaN and infinite values (no interval, no bound) are null, as JSON has neither;
+    `csv` has every column, too; `txt` and `tex` leave out the standard error and its degrees of freedom.
+    """
+    if form == "csv":
+        return csv(found)
+    if form == "json":
+        return as_json(found.to_dict("records"))
+    return tex(table(found)) if form == "tex" else text(table(found))
+
+
+def form_of(path: Path | None) -> str:
+    """The form that the ending of a file asks for; `txt` where there is no file. Raises AnalysisError for others."""
+    if path is None:
+        return FORMS[0]
+    ending = path.suffix[1:].lower()
+    if ending not in FORMS:
+        raise AnalysisError(str(path), f"cannot write `{path.suffix}`", f"end in one of .{', .'.join(FORMS)}")
+    return ending
+
+
+def csv(found: pd.DataFrame) -> str:
+    """Every column, the warnings of a row in one cell."""
+    if "warnings" in found:
+        found = found.assign(warnings=["; ".join(texts) for texts in found["warnings"]])
+    return str(found.to_csv(index=False, lineterminator="\n"))
+
+
+def as_json(content: Any) -> str:
+    """JSON with a line break at the end; numbers that it cannot say are null."""
+    return json.dumps(_finite(content), indent=1, default=str, ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None in the place of NaN and infinite numbers."""
+    if isinstance(value, dict):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(found: pd.DataFrame) -> Table:
+    """Groups, estimate, interval, n with its unit, then p, margin and verdict where something was asked."""
+    marks, notes = _marks(found)
+    estimands = list(dict.fromkeys(found["estimand"]))
+    columns = {name: _column(found[name]) for name in found.columns if name not in _FIELDS}
+    columns |= {"estimand": found["estimand"].tolist()} if len(estimands) > 1 else {}
+    columns["estimate"] = [number(value) for value in found["estimate"]]
+    ends = zip(found["low"], found["high"], strict=True)
+    columns[f"{LEVEL:.0%} interval"] = [interval(low, high) for low, high in ends]
+    columns["n"] = [str(n) for n in found["n_units"]]
+    columns["unit"] = found["unit"].tolist()
+    for name, head in (("p", "p"), ("p_adjusted", "adjusted p")):
+        columns |= {head: [numbers.p_value(value) for value in found[name]]} if found[name].notna().any() else {}
+    columns |= {"margin": _column(found["margin"])} if found["margin"].notna().any() else {}
+    columns |= {"verdict": found["verdict"].tolist()} if found["verdict"].any() else {}
+    columns |= {"notes": marks} if notes else {}
+    right = [head not in ("estimand", "unit", "verdict", "notes") for head in columns]
+    texts = {name for name in found.columns if name not in _FIELDS and not pd.api.types.is_numeric_dtype(found[name])}
+    numeric = tuple(flush and head not in texts for flush, head in zip(right, columns, strict=True))
+    title = estimands[0] if len(estimands) == 1 else ""
+    return Table(title, tuple(columns), numeric, tuple(zip(*columns.values(), strict=True)), notes)
+
+
+def _marks(found: pd.DataFrame) -> tuple[list[str], tuple[str, ...]]:
+    """The numbers of the notes of each row, and the notes: what estimates warn of, each text once."""
+    place: dict[str, int] = {}
+    for texts in found["warnings"]:
+        for one in texts:
+            place.setdefault(one, len(place) + 1)
+    return [", ".join(str(place[one]) for one in texts) for texts in found["warnings"]], tuple(place)
+
+
+def _column(values: pd.Series) -> list[str]:
+    """The texts of a column of groups or further numbers."""
+    return [number(value) if isinstance(value, float) else str(value) for value in values]
+
+
+def number(value: float) -> str:
+    """A number with four decimals, or three digits where that would tell nothing; a dash where there is none."""
+    if math.isnan(value):
+        return numbers.NONE
+    if math.isinf(value):
+        return _INFINITY if value > 0 else numbers.MINUS + _INFINITY
+    if 1e-3 <= abs(value) < 1e5:
+        return numbers.fixed(value, 4)
+    return f"{value:.3g}".replace("-", numbers.MINUS) if value else "0"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval, with infinite ends where it has none on that side; `none` where it has none at all."""
+    known = math.isfinite(low) or math.isfinite(high)
+    return f"[{number(low)}, {number(high)}]" if known else "none"
+
+
+def text(shown: Table) -> str:
+    """Aligned columns, with the notes below."""
+    lines = aligned([shown.heads, *shown.rows], shown.numeric)
+    notes = [f"{place}: {note}" for place, note in enumerate(shown.notes, 1)]
+    return "\n".join([*([shown.title] if shown.title else []), *lines, *notes]) + "\n"
+
+
+def aligned(cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
+    """Rows of cells as lines with columns of one width, numbers flush right; the first row is the header."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        parts = zip(row, widths, numeric, strict=True)
+        lines.append("  ".join(cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in parts))
+    return [line.rstrip() for line in lines]
+
+
+def tex(shown: Table) -> str:
+    """A tabular in the style of booktabs, every text escaped."""
+    spec = "".join("r" if flush else "l" for flush in shown.numeric)
+    lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
+    if shown.title:
+        lines.append(rf"\multicolumn{{{len(spec)}}}{{l}}{{{escaped(shown.title)}}} \\")
+    lines += [_tex_row(shown.heads), r"\midrule", *map(_tex_row, shown.rows), r"\bottomrule"]
+    for place, note in enumerate(shown.notes, 1):
+        lines.append(rf"\multicolumn{{{len(spec)}}}{{l}}{{\footnotesize {place}: {escaped(note)}}} \\")
+    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
+
+
+def _tex_row(cells: Sequence[str]) -> str:
+    """One row of a tabular."""
+    return " & ".join(map(escaped, cells)) + r" \\"
+
+
+def escaped(value: str) -> str:
+    """A text as LaTeX writes it."""
+    return "".join(_TEX.get(sign, sign) for sign in value)

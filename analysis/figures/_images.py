@@ -1,0 +1,61 @@
+"""Weights as pictures: rows of small images that share one scale, sign by colour, zero without any."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+
+from analysis.display import style
+
+COLOURS = mpl.colormaps["RdBu_r"]
+"""Red above zero, blue below, the lighter the nearer."""
+
+
+def pictures(values: bytes, channels: int) -> np.ndarray:
+    """One picture (height, width) of float32 little-endian (channels, side, side); of several channels their mean."""
+    flat = np.frombuffer(values, "<f4").astype(float)
+    side = math.isqrt(flat.size // channels)
+    return np.asarray(flat.reshape(channels, side, -1).mean(0))
+
+
+def scale_of(images: Sequence[np.ndarray]) -> float:
+    """The largest absolute value, which all of them are drawn to."""
+    return max((float(np.abs(image).max()) for image in images), default=0.0) or 1.0
+
+
+def strip(axes: Axes, images: Sequence[np.ndarray], scale: float, names: Sequence[str] = ()) -> None:
+    """Pictures of one size side by side, all from -scale to +scale; `names` stand under them."""
+    height, width = images[0].shape
+    gap = max(1, width // 8)
+    canvas = np.full((height, len(images) * (width + gap) - gap), np.nan)
+    for place, image in enumerate(images):
+        canvas[:, place * (width + gap) : place * (width + gap) + width] = image
+    axes.imshow(canvas, cmap=COLOURS, vmin=-scale, vmax=scale, interpolation="nearest", aspect="equal")
+    axes.set_yticks([])
+    places = [place * (width + gap) + (width - 1) / 2 for place in range(len(names))]
+    axes.set_xticks(places, list(names))
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def label(axes: Axes, text: str, scale: float | None = None) -> None:
+    """What a strip shows, at its left, and the value of its strongest colour at its right."""
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
+    if scale is not None:
+        told = f"±{scale:.2g}"
+        axes.annotate(
+            told,
+            (1, 0.5),
+            (5, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=style.MUTED,
+        )

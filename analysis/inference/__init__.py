@@ -1,0 +1,1 @@
+"""From numbers to estimates, intervals, p-values and verdicts; nothing here knows a run folder."""

@@ -1,0 +1,117 @@
+"""The pairs of a pool with a target and features, and how far the features tell the target: numbers, pool by pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.inference.components import jackknife
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.intp]
+
+FEWEST = 4
+"""Members below which a pool has too few pairs: three members have three, each of which meets both others."""
+
+_FLAT = 1e-12
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of one pool: `ends` (pairs, 2) are positions of members, from 0; `features` (pairs, predictors),
+    `target` (pairs,); NaN where a value is not known.
+    """
+
+    pool_id: str
+    ends: Indices
+    features: Array
+    target: Array
+
+    @property
+    def known(self) -> Flags:
+        """Pairs with every feature."""
+        return np.asarray(np.isfinite(self.features).all(axis=1))
+
+    @property
+    def usable(self) -> Flags:
+        """Pairs with every feature and the target."""
+        return np.asarray(self.known & np.isfinite(self.target))
+
+    @property
+    def n_members(self) -> int:
+        """Members in usable pairs."""
+        return len(np.unique(self.ends[self.usable]))
+
+    def ranked(self) -> Pairs:
+        """Ranks in place of values, ties halved: of features over known pairs, of targets over usable ones."""
+        from scipy.stats import rankdata
+
+        features, target = np.full_like(self.features, np.nan), np.full_like(self.target, np.nan)
+        features[self.known] = rankdata(self.features[self.known], axis=0)
+        target[self.usable] = rankdata(self.target[self.usable])
+        return replace(self, features=features, target=target)
+
+
+def unit(values: Array) -> Array:
+    """Centred and of norm 1 along the last axis, NaN as zero: products of two such vectors are correlations.
+
+    What has no spread becomes zeros.
+    """
+    known = np.isfinite(values)
+    filled = np.where(known, values, 0.0)
+    mean = filled.sum(-1, keepdims=True) / np.maximum(known.sum(-1, keepdims=True), 1)
+    centred = np.where(known, filled - mean, 0.0)
+    norm = np.linalg.norm(centred, axis=-1, keepdims=True)
+    flat = norm <= _FLAT * np.linalg.norm(filled, axis=-1, keepdims=True)
+    return np.asarray(np.where(flat, 0.0, centred / np.where(flat, 1.0, norm)))
+
+
+def has_spread(values: Array) -> bool:
+    """Whether values differ by more than rounding."""
+    return bool(unit(values).any())
+
+
+def rank_correlation(pool: Pairs) -> float:
+    """Spearman's, over the usable pairs of a pool with one feature."""
+    kept = Pairs(pool.pool_id, pool.ends[pool.usable], pool.features[pool.usable], pool.target[pool.usable]).ranked()
+    return float(unit(kept.features[:, 0]) @ unit(kept.target))
+
+
+def left_out_r2(pools: Sequence[Pairs]) -> list[float]:
+    """For each pool, the share of the target's variance that a line takes which was fitted on the other pools.
+
+    Target and features are centred in their pools, so a pool's own mean is what is beaten; below 0 where it is not.
+    """
+    centred = [tuple(part - part.mean(axis=0) for part in (p.features[p.usable], p.target[p.usable])) for p in pools]
+    norms = np.sqrt(np.sum([(x**2).sum(axis=0) for x, _ in centred], axis=0))
+    scaled = [(x / norms, y) for x, y in centred]
+    squares, crossed = [x.T @ x for x, _ in scaled], [x.T @ y for x, y in scaled]
+    found = []
+    for k, (x, y) in enumerate(scaled):
+        slopes = np.linalg.lstsq(np.sum(squares, 0) - squares[k], np.sum(crossed, 0) - crossed[k], rcond=None)[0]
+        found.append(1 - float(((y - x @ slopes) ** 2).sum() / (y**2).sum()))
+    return found
+
+
+def partial_slopes(pools: Sequence[Pairs]) -> tuple[Array, Array] | None:
+    """Slopes of the target on all features at once, and the errors of the jackknife that leaves a pool out.
+
+    All are standardised in their pools, and pools weigh the same. Errors are NaN for one pool; None where pairs are too
+    few or features repeat each other.
+    """
+    count = pools[0].features.shape[1]
+    scaled = [(unit(pool.features[pool.usable].T).T, unit(pool.target[pool.usable])) for pool in pools]
+    squares, crossed = np.array([x.T @ x for x, _ in scaled]), np.array([x.T @ y for x, y in scaled])
+    free = sum(len(y) - 1 for _, y in scaled) - count
+    if free < 1 or np.linalg.matrix_rank(squares.sum(axis=0), hermitian=True) < count:
+        return None
+    slopes = np.linalg.solve(squares.sum(axis=0), crossed.sum(axis=0))
+    if len(pools) < 2:
+        return slopes, np.full(count, np.nan)
+    pairs = zip(squares.sum(axis=0) - squares, crossed.sum(axis=0) - crossed, strict=True)
+    without = np.array([np.linalg.lstsq(left, right, rcond=None)[0] for left, right in pairs])
+    return slopes, jackknife(without)

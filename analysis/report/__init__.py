@@ -1,0 +1,1 @@
+"""The report of a run: page, tables, claims, citations, comparison of runs."""

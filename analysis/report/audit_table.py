@@ -1,0 +1,61 @@
+"""Every claim under the correct protocol and under each defect, as plain rows of texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.inference.finding import Finding
+from analysis.report.claims import Answer
+from analysis.report.tables import cell
+from analysis.rows.protocols import CORRECT, short
+
+
+def defects(asked: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The audited claims, each with `rows`: the correct protocol, then those that change its estimate.
+
+    A row has `protocol`, a Cell, `verdict`, and `changed`: whether it is another one.
+    `same` names the protocols that leave every number as it is, `silent` those without rows for this claim.
+    """
+    known = dict.fromkeys(name for one in asked for name in one.audited)
+    return [_claim(one, list(known)) for one in asked if one.finding and one.audited]
+
+
+def _claim(answer: Answer, known: Sequence[str]) -> dict[str, Any]:
+    """One claim under every protocol."""
+    assert answer.finding is not None
+    under = {CORRECT: answer, **{name: answer.audited[name] for name in known if name in answer.audited}}
+    acted = {name: one for name, one in under.items() if name == CORRECT or _numbers(one) != _numbers(answer)}
+    span = max((abs(end) for one in acted.values() for end in _numbers(one) if math.isfinite(end)), default=0.0)
+    return {
+        "name": answer.name,
+        "question": answer.question,
+        "unit": answer.finding.unit,
+        "rows": [_row(name, one, answer, answer.finding.scale * span or 1.0) for name, one in acted.items()],
+        "same": [short(name) for name in under if name not in acted],
+        "silent": [short(name) for name in known if name not in answer.audited],
+    }
+
+
+def _numbers(answer: Answer) -> tuple[float, float, float]:
+    """The estimate and the ends of its interval."""
+    estimate = _finding(answer).estimate
+    return estimate.estimate, estimate.low, estimate.high
+
+
+def _finding(answer: Answer) -> Finding:
+    """What a claim found: under every protocol that is kept there is an estimate."""
+    assert answer.finding is not None
+    return answer.finding
+
+
+def _row(protocol: str, answer: Answer, correct: Answer, span: float) -> dict[str, Any]:
+    """One line of the table."""
+    finding = _finding(answer)
+    return {
+        "protocol": short(protocol),
+        "cell": cell(finding.estimate, span, finding.scale),
+        "verdict": answer.verdict,
+        "changed": answer.verdict != correct.verdict,
+    }

@@ -1,0 +1,1 @@
+"""A run folder as data frames; choosing and pairing its rows."""

@@ -1,0 +1,99 @@
+"""Populations as cells: one value per pool, averaged over populations that are fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.core.errors import NothingToDrawError
+from analysis.inference.estimate import Estimate, Question, pool_mean, these_cells
+from analysis.rows.groups import Numbers, numbered, numbers_of
+from analysis.rows.pairing import compared, differences, left_out
+from analysis.rows.select import UNIT
+
+
+def per_pool(
+    candidates: pd.DataFrame, a: str, b: str, metric: str = "accuracy"
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Metric of `a` minus that of `b` on identical subsets, one `value` per pool, and what was left out.
+
+    Mean over the subsets of each size, then over sizes, so that no size weighs more for having more subsets. Columns:
+    population, pool_id, architecture, start, value. Raises NothingToDrawError where no pool has both.
+    """
+    rows = compared(candidates, a, b, metric, ["n_members"])
+    pairs = differences(rows, a, b, metric, ["n_members"]).assign(group=0)
+    used = pairs[pairs["reason"] == ""]
+    if used.empty:
+        raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}`")
+    sizes = used.groupby([*UNIT, "n_members"], sort=True, observed=True)["value"].mean()
+    pools = sizes.groupby(level=list(UNIT), sort=True, observed=True).mean().reset_index()
+    about = rows.drop_duplicates("pool_id")[["pool_id", "architecture", "start"]]
+    return pools.merge(about, on="pool_id"), tuple(left_out(pairs, 1)[0])
+
+
+def contrast(candidates: pd.DataFrame, a: str, b: str, *, margin: float, metric: str = "accuracy") -> Estimate:
+    """Metric of `a` minus that of `b` on identical subsets, for new pools of the populations at hand."""
+    pools, told = per_pool(candidates, a, b, metric)
+    question = Question(f"{metric}: {a} minus {b}, for new pools of these populations", "pool", 0.0, margin)
+    return over_cells(pools, question, told)
+
+
+def over_cells(pools: pd.DataFrame, question: Question, told: Sequence[str] = ()) -> Estimate:
+    """`these_cells` of a frame with `population` and `value`."""
+    values, populations = pools["value"].to_numpy(float), pools["population"].to_numpy(object)
+    return these_cells(values, populations, replace(question, unit="pool"), told)
+
+
+def over_pools(
+    values: pd.DataFrame,
+    by: Sequence[str],
+    *,
+    estimand: str,
+    null: float | None = None,
+    margin: float | None = None,
+    noun: str = "row",
+) -> pd.DataFrame:
+    """One estimate per group from `value` (NaN where left out) and `reason`: mean in each pool, then t over pools.
+
+    Rows of one pool weigh equally; what is left out is counted in `warnings`. Columns: `by`, then Estimate's fields.
+    """
+    group, first = numbered(values, by)
+    own, count = numbers_of(values["pool_id"])
+    value = values["value"].to_numpy(np.float64, na_value=np.nan)
+    rows = pd.DataFrame({"group": group, "pool": group * count + own, "value": value})
+    rows = rows.assign(reason=values["reason"].to_numpy(object))
+    told, (pools, means) = _left_out(rows, len(first), noun), _means(rows)
+    ends = np.searchsorted(pools, np.arange(len(first) + 1) * count)
+    keys = values[list(by)].iloc[first].astype(object).to_dict("records")
+    found = []
+    for index, key in enumerate(keys):
+        mine = means[ends[index] : ends[index + 1]].tolist()
+        one = pool_mean(mine, estimand=estimand, null=null, margin=margin, warnings=told[index])
+        found.append({**key, **vars(one)})
+    return pd.DataFrame(found)
+
+
+def _means(rows: pd.DataFrame) -> tuple[Numbers, np.ndarray]:
+    """The number of each pool with a usable row, in order, and the mean of its values."""
+    kept = (rows["reason"] == "").to_numpy(bool) & rows["value"].notna().to_numpy()
+    pool, value = rows["pool"].to_numpy()[kept], rows["value"].to_numpy()[kept]
+    # Sorted before they are added up, for the last bit of a sum depends on the order.
+    order = np.lexsort((value, pool))
+    pools, starts, counts = np.unique(pool[order], return_index=True, return_counts=True)
+    return pools, (np.add.reduceat(value[order], starts) / counts if len(pools) else np.zeros(0))
+
+
+def _left_out(rows: pd.DataFrame, groups: int, noun: str) -> list[list[str]]:
+    """What each `group` (its number) tells of rows with a `reason`, each a `noun`, and of pools without others."""
+    told: list[list[str]] = [[] for _ in range(groups)]
+    lost, used = rows[rows["reason"] != ""], rows[rows["reason"] == ""]
+    for (group, reason), n in lost.groupby(["group", "reason"], sort=True).size().items():
+        told[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
+    pools, kept = (np.bincount(part.drop_duplicates("pool")["group"], minlength=groups) for part in (rows, used))
+    for group in np.flatnonzero((kept > 0) & (pools > kept)):
+        missing = int(pools[group] - kept[group])
+        told[group].append(f"{missing} pool{'s' * (missing > 1)} without a usable {noun}")
+    return told

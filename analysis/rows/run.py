@@ -1,0 +1,184 @@
+"""A run folder as data frames, checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.core.errors import AnalysisError, suggestion
+from sweep.storage.columns import KEYS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARGIN = 0.005
+_FIRST = ("members", "curves", "candidates")
+
+
+@dataclass
+class Run:
+    """What a run folder holds: `info` is its `run.json`, `config` the text of its `sweep.yaml`, the rest tables.
+
+    A table is read when it is first asked for. `warnings` says what was put right in reading.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    config: str
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The rows of a table, one per key, in the order of the keys. Raises AnalysisError for an unknown table."""
+        if name not in KEYS:
+            raise AnalysisError(str(self.folder), f"no table `{name}`", suggestion(name, list(KEYS)))
+        if name not in self.tables:
+            self.tables[name] = _table(self.folder, name, self.warnings)
+        return self.tables[name]
+
+    @property
+    def populations(self) -> list[str]:
+        """The names of the populations that have rows, in order."""
+        return sorted({*self.members["population"].dropna(), *self.candidates["population"].dropna()})
+
+    def only(self, populations: Collection[str]) -> Run:
+        """The run as if it had these populations alone; a table without populations stays whole.
+
+        Raises AnalysisError for a population that the run does not have.
+        """
+        for unknown in sorted(set(populations) - set(self.populations)):
+            raise AnalysisError(str(self.folder), f"no population `{unknown}`", suggestion(unknown, self.populations))
+        return _Part(self.folder, self.info, self.config, warnings=self.warnings, whole=self, chosen=set(populations))
+
+    @property
+    def margin(self) -> float:
+        """The smallest difference in accuracy that matters, as the first invocation fixed it; 0.005 where none did."""
+        stated = [
+            one["margin"] for one in self.info.get("invocations", []) if isinstance(one, dict) and "margin" in one
+        ]
+        return float(stated[0]) if stated else MARGIN
+
+    def has(self, name: str) -> bool:
+        """Whether a table has rows, without reading them."""
+        from sweep.storage.tables import part_files
+
+        return bool(len(self.tables[name]) if name in self.tables else part_files(self.folder, name))
+
+    @property
+    def members(self) -> pd.DataFrame:
+        """One row per member or start."""
+        return self.table("members")
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row per epoch of a member."""
+        return self.table("curves")
+
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """One row per candidate and split."""
+        return self.table("candidates")
+
+
+@dataclass
+class _Part(Run):
+    """Some populations of a run, whose tables are cut out of its own when they are asked for."""
+
+    whole: Run = field(kw_only=True)
+    chosen: set[str] = field(kw_only=True)
+
+    def table(self, name: str) -> pd.DataFrame:
+        if name not in self.tables:
+            rows = self.whole.table(name)
+            self.tables[name] = _cut(rows, self.chosen) if "population" in rows else rows
+        return self.tables[name]
+
+
+def _cut(rows: pd.DataFrame, populations: Collection[str]) -> pd.DataFrame:
+    """The rows of some populations; categories that no row has any more are gone."""
+    kept = rows[rows["population"].isin(populations)].reset_index(drop=True)
+    for name in kept.columns[kept.dtypes == "category"]:
+        kept[name] = kept[name].cat.remove_unused_categories()
+    return kept
+
+
+def load(folder: str | Path) -> Run:
+    """The rows of a run folder, finished or not.
+
+    Raises AnalysisError for a folder that is missing, holds no rows, cannot be read, or was written by a newer version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AnalysisError(str(folder), "no such run folder", "`sweep ls` lists runs; a run folder is `runs/<name>`")
+    info = _info(folder)
+    _refuse_newer(folder, info)
+    config = folder / "sweep.yaml"
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    run = Run(folder, info, text)
+    if all(run.table(name).empty for name in _FIRST):
+        raise AnalysisError(str(folder / "tables"), "no rows yet", f"run the sweep first: `sweep run {_file(info)}`")
+    return run
+
+
+def _file(info: dict[str, Any]) -> str:
+    """The file of choices that the last command named, else a placeholder."""
+    commands = [str(one.get("command", "")) for one in info.get("invocations", [])]
+    words = commands[-1].split() if commands else []
+    return words[2] if len(words) > 2 else "FILE.yaml"
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    """The run's own description; empty where there is none."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AnalysisError(str(path), f"not JSON: {error}", "restore it, or move it away to go on without") from None
+    if not isinstance(info, dict):
+        raise AnalysisError(str(path), "not a JSON object", "restore it, or move it away to go on without")
+    return info
+
+
+def _refuse_newer(folder: Path, info: dict[str, Any]) -> None:
+    """Raises AnalysisError where the folder or one of its files has a newer schema than this code."""
+    from sweep.storage import tables as table
+
+    versions = {folder / "run.json": info.get("schema_version")}
+    for name in KEYS:
+        for path in table.part_files(folder, name)[:1]:
+            versions[path] = (_schema(path).metadata or {}).get(b"schema_version")
+    for path, version in versions.items():
+        if version is not None and int(version) > table.SCHEMA_VERSION:
+            what = f"schema version {int(version)}, newer than {table.SCHEMA_VERSION} which this code reads"
+            raise AnalysisError(str(path), what, "upgrade to the version that wrote it")
+
+
+def _schema(path: Path) -> Any:
+    """The Arrow schema of one file."""
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_schema(path)
+    except (OSError, ValueError) as error:
+        raise AnalysisError(str(path), f"not a readable Parquet file: {error}", "move it away and run again") from None
+
+
+def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
+    """One table with one row per key, in the order of its keys whatever the order of the parts."""
+    from analysis.rows.reader import frame
+
+    key = KEYS[name]
+    try:
+        rows, repeated = frame(folder, name, key)
+    except (OSError, ValueError) as error:
+        place = str(folder / "tables" / name)
+        hint = "`sweep doctor RUN --repair` moves what is broken aside"
+        raise AnalysisError(place, f"cannot be read: {error}", hint) from None
+    if repeated:
+        warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
+    return rows

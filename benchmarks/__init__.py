@@ -1,0 +1,1 @@
+"""Measurements of speed and memory; RESULTS.md holds what was found."""

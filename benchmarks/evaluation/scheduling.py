@@ -1,0 +1,176 @@
+"""How well blocks fill many CPUs: real Ray and the real launcher, with workers that sleep instead of evaluating.
+
+    python -m benchmarks.evaluation.scheduling [repetitions] [workers] [blocks a worker]
+
+64 logical CPUs on whatever this machine has; each block sleeps 100 ms. Utilisation is what was slept over workers x
+wall, from the moment that every worker has begun until the last block ends. Then the same with a row and a task of
+each block written by the driver's writer; and with a first block that takes 3 s, beside the least time that all blocks
+can take. Before that, eight workers to which a node with room for eight more comes: from when on these are at work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from benchmarks.common import planned, told
+from sweep.evaluation.rows import describe
+from sweep.execution import scheduler as launch
+from sweep.execution.cluster import cluster, secret
+from sweep.execution.scheduler import Launcher
+from sweep.plan.planner import Plan
+from sweep.storage.rows import Rows
+from sweep.storage.run_folder import RunFolder
+from sweep.storage.tables import part_files
+from sweep.storage.writer import Writer, writing
+
+SLEEP, STRAGGLE = 0.1, 3.0
+SWEEP = """
+name: scheduling
+dataset: {synthetic: {examples: 50}}
+populations: [{architecture: linear, members: 40, start: scratch}]
+subsets: {sizes: [3], per_size: COUNT}
+methods: uniform_soup
+execution: {mlflow: false, block: 1, workers: WORKERS}
+"""
+Sink = Callable[[str, Any, Any, int], None]
+
+
+class Sleeper:
+    """A worker that sleeps as long as its weights say: without torch, which 64 processes would take minutes to load."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def ready(self) -> str:
+        """Who it is, once the actor has its place."""
+        return "a sleeper"
+
+    def run(self, pool_id: str, shared: Sequence[Any], work: Sequence[Any]) -> Any:
+        """No rows, and when the worker slept."""
+        import ray
+
+        begun, longer = time.time(), ray.get(shared[1])
+        time.sleep(longer.get(work[0][0].id, SLEEP))
+        cost = {"seconds": time.time() - begun, "cpu_seconds": 0.0, "forward_passes": 0, "created_at": None}
+        cost |= {"begun": begun, "process": os.getpid(), "host": None, "threads": 1, "peak_memory": 0}
+        tables: dict[str, Any] = dict.fromkeys(TABLES, ())
+        return SimpleNamespace(**tables, tables=tables, cost=cost | {"code_version": None})
+
+
+TABLES = ("predictions", "pairs", "layers", "templates", "candidates")
+
+
+class Ready(Launcher):
+    """The launcher, which begins once all its workers are there: what 64 processes take to start is not the point."""
+
+    def _fill(self) -> None:
+        if not self.starting:
+            super()._fill()
+
+
+def slept(plan: Plan, longer: dict[str, float], write: Sink) -> list[dict[str, Any]]:
+    """What each block cost, through the launcher."""
+    blocks = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
+    costs: list[dict[str, Any]] = []
+
+    def sink(block: str, pool: Any, rows: Any, attempts: int) -> None:
+        costs.append(dict(rows.cost))
+        write(block, pool, rows, attempts)
+
+    Ready(plan, lambda pool: (longer,), sink, lambda: False).run(blocks, {})
+    return costs
+
+
+def utilisation(costs: Sequence[dict[str, Any]], workers: int) -> tuple[float, float]:
+    """Share of the workers' time that was slept once all had begun, and how long that was."""
+    first: dict[int, float] = {}
+    for cost in costs:
+        first[cost["process"]] = min(cost["begun"], first.get(cost["process"], cost["begun"]))
+    assert len(first) == workers, f"{len(first)} of {workers} workers had blocks: ask for more"
+    begun, ended = max(first.values()), max(cost["begun"] + cost["seconds"] for cost in costs)
+    within = sum(max(0.0, cost["begun"] + cost["seconds"] - max(begun, cost["begun"])) for cost in costs)
+    return within / (workers * (ended - begun)), ended - begun
+
+
+def rowed(plan: Plan, writer: Writer) -> Sink:
+    """A sink that hands the driver's writer a row of each block."""
+    work = {candidate.block: candidate for candidate in plan.candidates}
+
+    def write(block: str, pool_id: str, rows: Any, attempts: int) -> None:
+        row = describe(work[block], plan.pool_of[pool_id], "scheduling", "test") | {"status": "ok"}
+        cost = {key: value for key, value in rows.cost.items() if key != "begun"}
+        writer.put(block, pool_id, Rows([row], cost=cost), attempts)
+
+    return write
+
+
+def joined(blocks: int, room: int = 8) -> tuple[float, float]:
+    """Seconds until the first worker of a node that came had a block, and until all of them had one."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": room, "include_dashboard": False})
+    settings = SWEEP.replace("COUNT", str(blocks)).replace("WORKERS", f"auto, address: '{nodes.address}'")
+    plan, came, costs = planned(settings), list[float](), list[dict[str, Any]]()
+
+    def sink(block: str, pool: Any, rows: Any, attempts: int) -> None:
+        costs.append(dict(rows.cost))
+        if len(costs) == 10 * room:
+            nodes.add_node(num_cpus=room)
+            came.append(time.time())
+
+    work = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
+    try:
+        with cluster(plan.sweep.execution):
+            Launcher(plan, lambda pool: ({},), sink, lambda: False).run(work, {})
+    finally:
+        nodes.shutdown()
+    begun: dict[int, float] = {}
+    for cost in costs:
+        begun[cost["process"]] = min(cost["begun"], begun.get(cost["process"], cost["begun"]))
+    later = sorted(at - came[0] for at in begun.values() if at > came[0])
+    assert len(later) == room, f"{len(later)} of {room} workers of the node had blocks: ask for more"
+    return later[0], later[-1]
+
+
+def nothing(block: str, pool: Any, rows: Any, attempts: int) -> None:
+    """A sink that drops what it is given."""
+
+
+def main(repetitions: int, workers: int, each: int) -> None:
+    """Print each case."""
+    count = workers * each
+    plan = planned(SWEEP.replace("COUNT", str(count)).replace("WORKERS", str(workers)))
+    first = next(candidate for candidate in plan.candidates if candidate.method.name == "uniform_soup")
+    launch.Worker = Sleeper  # type: ignore[assignment, misc]
+    os.environ.update(secret("local"))  # for the nodes that come and for the sweep's own Ray
+    firsts, lasts = zip(*(joined(3000) for _ in range(repetitions)), strict=True)
+    print(f"a node comes   first of 8 workers after {told(firsts)} s, the last after {told(lasts)} s", flush=True)
+    print(f"{count} blocks of {1000 * SLEEP:.0f} ms on {workers} logical CPUs", flush=True)
+    with cluster(plan.sweep.execution), tempfile.TemporaryDirectory() as place:
+        slept(plan, {}, nothing)  # the processes are there from now on
+        for name in ("rows dropped", "rows written", "a straggler"):
+            found, parts, later = [], [], []
+            for repetition in range(repetitions):
+                longer = {first.id: STRAGGLE} if name == "a straggler" else {}
+                with writing(folder := RunFolder(Path(place) / name / f"{repetition}"), ()) as writer:
+                    sink = rowed(plan, writer) if name == "rows written" else nothing
+                    found.append(utilisation(slept(plan, longer, sink), workers))
+                    slept_until = time.perf_counter()
+                later.append(time.perf_counter() - slept_until)
+                parts.append(len(part_files(folder.path, "candidates")))
+            shares, walls = zip(*found, strict=True)
+            least = max(count * SLEEP / workers, STRAGGLE if name == "a straggler" else 0.0)
+            print(f"{name:14} utilisation {told(shares)}   wall {told(walls)} s, at least {least:.2f}", end="")
+            print(f"   in {told(parts, 0)} parts, all {told(later)} s later" if any(parts) else "", flush=True)
+
+
+if __name__ == "__main__":
+    given = [int(text) for text in sys.argv[1:]]
+    main(*(given + [5, 64, 40][len(given) :]))

@@ -1,1 +1,0 @@
-"""Alignments: one file each, members permuted to one another before the merge."""

@@ -1,1 +1,0 @@
-"""Architectures: one file each, a function from classes, channels and size to a `torch.nn.Module`."""

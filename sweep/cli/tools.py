@@ -1,0 +1,134 @@
+"""The verbs around a run: is it whole, what is in it, where else it is shown, what goes in and out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from sweep.cli.console import EXIT_FAILED, JSON, RUN, data, of_run, talk
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Move what is damaged aside, so that the next run makes it anew.")
+@JSON
+def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
+    """Is this machine ready? With RUN: is that run folder whole?
+
+    \b
+    sweep doctor
+    sweep doctor runs/digits
+    sweep doctor runs/digits --repair
+    """
+    from sweep.execution.machine import machine_findings
+    from sweep.storage.doctor import folder_findings
+    from sweep.storage.doctor import repair as mend
+    from sweep.storage.run_folder import RunFolder
+
+    if repair and not run:
+        raise click.UsageError("--repair needs a RUN")
+    for line in mend(RunFolder(run.absolute())) if repair and run else ():
+        talk(line)
+    findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
+    data([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
+    if not all(finding.good for finding in findings):
+        sys.exit(EXIT_FAILED)
+
+
+@click.command()
+@RUN
+@JSON
+def compact(run: Path, as_json: bool) -> None:
+    """Make many small files of a run's tables few, and remove what killed writers left. Nothing is lost if killed.
+
+    sweep compact runs/digits
+    """
+    from sweep.storage.compact import compact as put_together
+    from sweep.storage.run_folder import RunFolder
+
+    tables, left = put_together(RunFolder(run.absolute()))
+    lines = [f"{each.table:12} {each.before:,} files are {each.after:,}, {each.rows:,} rows" for each in tables]
+    lines += [f"{left:,} leftovers of killed writers removed"] if left else []
+    data({"tables": [each._asdict() for each in tables], "removed": left}, lines, as_json=as_json)
+
+
+@click.command()
+@RUN
+def stop(run: Path) -> None:
+    """Ask whoever carries out RUN, here or on another host, to stop once running blocks are done; as Ctrl-C once.
+
+    sweep stop runs/digits
+    """
+    from sweep.storage.lock import stop as ask
+
+    talk(f"asked {ask(run.absolute())} to stop; the same command continues")
+
+
+@click.command()
+@RUN
+@click.argument("query")
+@JSON
+def sql(run: Path, query: str, as_json: bool) -> None:
+    """Ask a run's tables in SQL; every table is a view of its name, read-only.
+
+    \b
+    sweep sql runs/digits "select method, n_members, avg(accuracy) from candidates group by all order by 1, 2"
+    sweep sql runs/digits "describe candidates"
+    """
+    from sweep.storage.query import query_tables
+
+    data(*query_tables(run.absolute(), query), as_json=as_json)
+
+
+@click.command()
+@RUN
+def sync(run: Path) -> None:
+    """Make MLflow say what the tables say, for example after its server was down.
+
+    sweep sync runs/digits
+    """
+    from sweep.cli.text import where_mlflow
+    from sweep.execution.sync import sync as make_equal
+    from sweep.execution.sync import tracker_of
+
+    sweep = of_run(run)
+    tracker = tracker_of(sweep, talk)
+    tracker.open()
+    make_equal(tracker, sweep)
+    tracker.close("FINISHED")
+    if tracker.lost:
+        sys.exit(EXIT_FAILED)
+    talk(where_mlflow(sweep))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder that it is put into.")
+def fetch(name: str, root: Path) -> None:
+    """Fetch a published data set from the network and check it.
+
+    \b
+    sweep fetch cifar10 --root data
+    """
+    from sweep.cli.fetch import fetch as bring
+
+    click.echo("\n".join(str(place) for place in bring(name, root, tell=talk)))
+
+
+@click.command()
+@RUN
+@click.argument("candidate")
+@click.option("--to", "target", required=True, type=click.Path(path_type=Path), help="FILE.safetensors, .pth or .pt")
+def export(run: Path, candidate: str, target: Path) -> None:
+    """Write the merged weights of a candidate as a checkpoint, with a card of how it was made.
+
+    sweep export runs/digits 3f2a --to soup.safetensors
+    """
+    from sweep.execution.export import export as write
+
+    click.echo("\n".join(str(file) for file in write(of_run(run), candidate, target)))
+
+
+TOOLS = (doctor, compact, stop, sql, sync, fetch, export)

@@ -1,0 +1,250 @@
+"""A YAML file as plain values with the place of each, and mistakes that say where they are."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweep.core.errors import ToldError
+
+Key = str | int
+KeyPath = tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong: `place: key path: what`, then a hint on its own line."""
+
+    place: str
+    path: KeyPath
+    what: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " + (f"`{dotted(self.path)}`: " if self.path else "")
+        return where + self.what + (f"\n  hint: {self.hint}" if self.hint else "")
+
+
+class ConfigError(ToldError):
+    """Everything that is wrong with a configuration, told at once."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = list(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+
+
+def dotted(path: KeyPath) -> str:
+    """('methods', 0, 'ties') -> `methods[0].ties`."""
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
+    return text
+
+
+@dataclass
+class Document:
+    """Plain values, and where each key path stands: `file:line:column` or the override that set it."""
+
+    name: str
+    values: dict[str, Any]
+    places: dict[KeyPath, str] = field(default_factory=dict)
+
+    def place(self, path: KeyPath) -> str:
+        """The place of a key path, or of the nearest thing around it that stands somewhere."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.places:
+                return self.places[path[:length]]
+        return self.name
+
+    def mistake(self, path: KeyPath, what: str, hint: str = "") -> Mistake:
+        """A mistake at a key path."""
+        return Mistake(self.place(path), path, what, hint)
+
+
+_LARGEST, _DEEPEST = 100_000, 40
+_TAGS: dict[type[yaml.Node], set[str]] = {
+    yaml.ScalarNode: {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")},
+    yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
+    yaml.MappingNode: {"tag:yaml.org,2002:map"},
+}
+_NUMBER = "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but `1e-3` is a number, as everyone who writes it means."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader` would read as a number."""
+
+
+_Loader.add_implicit_resolver(*_NUMBER)
+_Dumper.add_implicit_resolver(*_NUMBER)
+
+
+def dump(values: Any) -> str:
+    """Plain values as a text that `parse` reads back to the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def read_document(file: Path) -> Document:
+    """The document in a YAML file.
+
+    Raises ConfigError for a file that cannot be read, bad syntax, repeated keys, and anything but a mapping at the top.
+    """
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError([Mistake(str(file), (), f"cannot read it: {reason}", _neighbours(file))]) from None
+    return parse(text, str(file))
+
+
+def _neighbours(file: Path) -> str:
+    """The configurations that are there, where the one asked for is not."""
+    found = sorted(str(path) for path in Path("configs").glob("*.yaml"))[:6]
+    return "there are " + ", ".join(found) if found and not os.path.lexists(file) else ""
+
+
+def parse(text: str, name: str) -> Document:
+    """The document in a text; see `read_document` for what is refused."""
+    document = Document(name, {})
+    values = _value(text, document)
+    if not isinstance(values, dict):
+        raise ConfigError(
+            [Mistake(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml")]
+        )
+    document.values = json.loads(json.dumps(values))  # what aliases share would change together
+    return document
+
+
+def _value(text: str, document: Document) -> Any:
+    """The value that a text holds, every place in it noted in the document. Raises ConfigError."""
+    name = document.name
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        mistakes = list(_walk(root, (), document, loader)) if root else []
+        if mistakes:
+            raise ConfigError(mistakes)
+        return loader.construct_document(root) if root else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        raise ConfigError([Mistake(place, (), error.problem or str(error))]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError([Mistake(name, (), " ".join(str(error).split()))]) from None
+    except RecursionError:
+        raise ConfigError([Mistake(name, (), "nested too deeply")]) from None
+
+
+def _walk(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) -> Iterator[Mistake]:
+    """Note the place of every value, and yield values that are not plain, and keys that are repeated or no text."""
+    place = document.places[path] = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    if len(document.places) > _LARGEST:  # aliases of aliases grow exponentially
+        hint = "are there aliases of aliases?"
+        raise ConfigError([Mistake(document.name, (), f"more than {_LARGEST:,} values", hint)])
+    if len(path) > _DEEPEST:
+        raise ConfigError([Mistake(place, (), "nested too deeply", "does an alias stand in what it names?")])
+    problem = _not_plain(node, loader)
+    if problem:
+        yield Mistake(place, path, problem, "quotes make it text" if node.tag not in _TAGS[type(node)] else "")
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _walk(item, (*path, index), document, loader)
+    elif isinstance(node, yaml.MappingNode):
+        yield from _walk_mapping(node, path, document, loader)
+
+
+def _walk_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, loader: _Loader) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for key, value in node.value:
+        at = f"{document.name}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
+        if key.tag != "tag:yaml.org,2002:str" or not isinstance(key, yaml.ScalarNode):
+            yield Mistake(at, path, "keys are plain words here")
+            continue
+        if key.value in seen:
+            yield Mistake(at, (*path, key.value), "repeated key", "keep one of the two")
+        seen.add(key.value)
+        yield from _walk(value, (*path, key.value), document, loader)
+        document.places[(*path, key.value)] = at
+
+
+def _not_plain(node: yaml.Node, loader: _Loader) -> str:
+    """Why a value is not text, a finite number, a truth value, nothing, a list or a mapping."""
+    kind = node.tag.rpartition(":")[2]
+    if node.tag not in _TAGS[type(node)]:
+        return f"a {kind} has no meaning here"
+    if not isinstance(node, yaml.ScalarNode):
+        return ""
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, LookupError) as error:
+        return f"not a {kind}: {error}"
+    return "" if not isinstance(value, float) or math.isfinite(value) else "not a finite number"
+
+
+def override(document: Document, assignments: Sequence[str], spread: frozenset[str]) -> None:
+    """Set `key.path=value` pairs in the document; values are YAML.
+
+    A path that begins with a key of `spread`, such as `train.epochs`, sets it in every population. Raises ConfigError.
+    """
+    mistakes = []
+    for assignment in assignments:
+        name, (path, equals, text) = f"override {assignment}", assignment.partition("=")
+        if not equals or not path:
+            mistakes.append(Mistake(name, (), "an override is key.path=value", "for example train.epochs=2"))
+            continue
+        keys: KeyPath = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
+        for full in _targets(document.values, keys, spread):
+            try:
+                value = _value(text, Document(name, {}))  # one for each, lest what is set in one shows in another
+            except ConfigError as error:
+                mistakes += [Mistake(name, (*full, *m.path), m.what, m.hint) for m in error.mistakes]
+                continue
+            problem = _assign(document, full, value, name)
+            if problem:
+                mistakes.append(Mistake(name, full, problem))
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+
+
+def _targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[str]) -> list[KeyPath]:
+    """The full paths that an override means."""
+    populations = values.get("populations")
+    if keys[0] in spread and isinstance(populations, list):
+        return [("populations", index, *keys) for index in range(len(populations))]
+    return [keys]
+
+
+def _assign(document: Document, path: KeyPath, value: Any, name: str) -> str:
+    """Set the value at the path, making mappings on the way; a problem in words where that cannot be."""
+    values: Any = document.values
+    for depth, key in enumerate(path[:-1], 1):
+        if isinstance(values, dict) and isinstance(key, str):
+            if values.get(key) is None or isinstance(values[key], str):  # `cnn` written short is `{cnn: {}}`
+                values[key] = {values[key]: {}} if values.get(key) else {}
+                document.places[path[:depth]] = name
+        elif not _has(values, key):
+            return f"there is no `{dotted(path[:depth])}` to set"
+        values = values[key]
+    if not _has(values, path[-1]) and not (isinstance(values, dict) and isinstance(path[-1], str)):
+        return f"there is no `{dotted(path)}` to set"
+    values[path[-1]] = value
+    for inner in [place for place in document.places if place[: len(path)] == path]:
+        del document.places[inner]  # nothing of what stood there before stands anywhere now
+    document.places[path] = name
+    return ""
+
+
+def _has(values: Any, key: Key) -> bool:
+    """Whether it is a list that has a place of that number."""
+    return isinstance(values, list) and isinstance(key, int) and key < len(values)

@@ -1,0 +1,1 @@
+"""What everything, and every plug-in, may import: types, ids, registry, errors."""

@@ -1,0 +1,66 @@
+"""A plug-in with its settings, as a configuration chooses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sweep.core.ids import canonical
+from sweep.core.registry import Entry, find, identity
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """One function of an open set with all its settings."""
+
+    kind: str
+    name: str
+    settings: dict[str, Any]
+
+    @property
+    def entry(self) -> Entry:
+        """The function, looked up."""
+        return find(self.kind, self.name)
+
+    @property
+    def space(self) -> str:
+        """Where a method averages, which a setting of that name may choose."""
+        return str(self.settings.get("space", self.entry.space))
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What enters ids: settings at their defaults stay out, so that a new setting makes no new ids."""
+        fields = self.entry.settings.model_fields
+        chosen = {key: value for key, value in self.settings.items() if value != fields[key].default}
+        return {"name": self.name, "settings": identity(chosen)}
+
+    @cached_property
+    def settings_json(self) -> str:
+        """The settings as they stand in tables."""
+        return canonical({key: _plain(value) for key, value in self.settings.items()})
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The choice as a configuration writes it."""
+        return {self.name: {key: _plain(value) for key, value in self.settings.items()}}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Choice) and (self.kind, self.name, self.settings_json) == (
+            other.kind,
+            other.name,
+            other.settings_json,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name, self.settings_json))
+
+
+def _plain(value: Any) -> Any:
+    """Paths as absolute text, tuples as lists: what JSON and YAML can hold."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value.expanduser().absolute())  # a resolved configuration is read from anywhere
+    return value

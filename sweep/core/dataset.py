@@ -1,0 +1,221 @@
+"""What a data set is to the rest: uint8 images and labels per split, decoded when first asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+from numpy.typing import NDArray
+
+from sweep.core.choice import Choice
+from sweep.core.errors import ToldError
+from sweep.core.memmap import cache_folder, mapped, write_once
+
+SPLITS = ("train", "validation", "test")
+AUGMENTATIONS = frozenset({"crop", "flip"})
+IN_MEMORY = 2 * 1024**3
+"""Bytes of decoded images: a split with more of them, and with a key, is a memory-mapped file."""
+DECODING_VERSION = 1
+"""Enters the names of those files: raise it when the same settings would be decoded to other pixels."""
+
+Images = NDArray[np.uint8]  # (examples, channels, size, size)
+Labels = NDArray[np.int64]  # (examples,)
+Indices = NDArray[np.int64]  # (examples,), ascending
+Pixels = Annotated[int, Ge(1), Le(4096)]
+Channels = Annotated[int, Ge(1), Le(16)]
+Fraction = Annotated[float, Ge(0), Le(1)]
+Share = Annotated[float, Gt(0), Lt(1)]
+Seed = Annotated[int, Ge(0)]
+Deviation = Annotated[float, Gt(0)]
+
+
+class DataError(ToldError):
+    """A data set that cannot be used."""
+
+
+class OnPaper(NamedTuple):
+    """What is known of a published data set without its files: classes, and images to train and to test with.
+
+    Its settings are `size` and `validation`, the share of what is to train with, and perhaps `channels`.
+    """
+
+    classes: int
+    train: int
+    test: int
+
+
+@dataclass
+class Split:
+    """One split: labels at once, images by `decode` when first asked for, whole or as pieces in their order.
+
+    `key` names the decoded images among all that are; without one they stay in memory, however many. It is the bytes
+    beyond `bound` that send them to a file in `cache_folder()`, decoded once per node.
+    """
+
+    labels: Labels
+    decode: Callable[[], Images | Iterator[Images]]
+    key: str = ""
+    bound: int = IN_MEMORY
+    file: Path | None = None
+    """Where the images are mapped from, once they are."""
+
+    @cached_property
+    def images(self) -> Images:
+        """(examples, channels, size, size), uint8."""
+        if self.key:
+            here = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+            self.file = next((file for file in (self.file, here) if file and file.is_file()), None)
+        images = _read(self.file) if self.file else self._decoded()
+        if len(images) != len(self.labels):
+            raise DataError(f"{len(images)} images for {len(self.labels)} labels")
+        return images
+
+    def _decoded(self) -> Images:
+        found = self.decode()
+        pieces = _counted(iter((found,) if isinstance(found, np.ndarray) else found), len(self))
+        first = next(pieces)
+        shape, pieces = (len(self), *first.shape[1:]), itertools.chain((first,), pieces)
+        if not self.key or math.prod(shape) <= self.bound:
+            return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _gathered(pieces, shape)
+        self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+        try:
+            write_once(self.file, pieces, shape, np.uint8)
+        except OSError as error:
+            what = f"cannot keep decoded images in {self.file.parent}: {error}"
+            raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
+        return _read(self.file)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as arrays, which Ray shares among the processes of a node; a mapped one as where and what it is."""
+        images = self.images
+        if self.file is None:
+            return _in_memory, (self.labels, images)
+        return Split, (self.labels, self.decode, self.key, self.bound, self.file)
+
+
+def _read(file: Path) -> Images:
+    try:
+        return mapped(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read decoded images from {file}: {error}", "remove it: it is made again") from None
+
+
+def _in_memory(labels: Labels, images: Images) -> Split:
+    return Split(labels, lambda: images)
+
+
+def _counted(pieces: Iterator[Images], count: int) -> Iterator[Images]:
+    """The pieces; raises DataError where they do not hold `count` images."""
+    seen = 0
+    for piece in pieces:
+        seen += len(piece)
+        if seen <= count:
+            yield piece
+    if seen != count:
+        raise DataError(f"{seen} images for {count} labels")
+
+
+def _gathered(pieces: Iterator[Images], shape: tuple[int, ...]) -> Images:
+    images, filled = np.empty(shape, dtype=np.uint8), 0
+    for piece in pieces:
+        images[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    return images
+
+
+def digest(*parts: object) -> str:
+    """32 hex digits that stand for plain values, equal in every process."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def fingerprint_of(sizes: Mapping[str, int]) -> str:
+    """Hash of names and sizes of files: it tells one content from another without reading it."""
+    lines = (f"{name}\0{size}\n".encode() for name, size in sizes.items())
+    return hashlib.sha256(b"".join(lines)).hexdigest()[:32]
+
+
+@dataclass
+class Dataset:
+    """Classes, splits and normalisation (mean and std per channel of pixels in [0, 1]).
+
+    `fingerprint` stands in ids for content that the settings do not determine, as files in a folder. `augmentation`
+    holds what leaves the class of an image as it is: a mirrored digit is another one, or none.
+    """
+
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    fingerprint: str = ""
+    augmentation: frozenset[str] = AUGMENTATIONS
+    channels: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.channels = len(self.mean)
+        if len(self.classes) < 2:
+            raise DataError(f"{len(self.classes)} class: a classifier needs at least two")
+        if len(self.std) != self.channels:
+            raise DataError(f"{len(self.mean)} means for {len(self.std)} standard deviations")
+        empty = [name for name in SPLITS if not len(self.splits.get(name, ()))]
+        if empty:
+            raise DataError(f"no images in {', '.join(empty)}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(classes, channels, size): what an architecture is built for."""
+        return len(self.classes), self.channels, self.size
+
+    def decode(self) -> None:
+        """Bring the images of every split into memory; raises DataError for one that cannot be read."""
+        for split in self.splits.values():
+            _ = split.images
+
+
+def unsuitable(dataset: Dataset, asked: Mapping[str, object]) -> list[tuple[str, str, str]]:
+    """(key, what, hint) for each augmentation that a recipe asks for (true) and that changes what images show here."""
+    allowed = " and ".join(f"`{key}`" for key in sorted(dataset.augmentation)) or "none"
+    return [
+        (key, f"`{key}` changes what the images of this data set show", f"what leaves their class as it is: {allowed}")
+        for key in sorted(AUGMENTATIONS - dataset.augmentation)
+        if asked.get(key)
+    ]
+
+
+def stratified_split(labels: Labels, shares: Sequence[float], seed: int) -> list[NDArray[np.int64]]:
+    """Indices of len(shares) + 1 disjoint parts, each class cut by the same shares; the last part is the rest.
+
+    Each part is in ascending order of index.
+    """
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in range(len(shares) + 1)]
+    generator = np.random.default_rng(seed)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        cuts = np.round(np.cumsum(shares) * len(members)).astype(int)
+        for part, piece in zip(parts, np.split(members, cuts), strict=True):
+            part.append(piece)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def subset(labels: Labels, images: Images, indices: NDArray[np.int64]) -> Split:
+    """The split of those examples of images that are in memory already."""
+    return Split(labels[indices], lambda: images[indices])
+
+
+@cache
+def dataset_of(choice: Choice) -> Dataset:
+    """A data set, made once per process. Raises DataError."""
+    dataset = choice.entry.function(**choice.settings)
+    assert isinstance(dataset, Dataset)
+    return dataset

@@ -1,0 +1,138 @@
+"""What made a row: version, commit, libraries, machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def now() -> datetime:
+    """The present, UTC without a zone, as tables hold it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+_LIBRARIES = (
+    *("torch", "torchvision", "timm", "ray", "mlflow", "pyarrow", "numpy", "scipy", "scikit-learn", "pillow"),
+    "safetensors",
+)
+_MOVING_BITS = ("OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_")
+
+
+@cache
+def commit() -> tuple[str | None, bool | None]:
+    """The git commit of this code and whether files differ from it; None where that is not known."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None, None
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+@cache
+def code_version() -> str:
+    """Version of the package, with the commit where it is known."""
+    head, dirty = commit()
+    return importlib.metadata.version("merge-sweep") + (f"+{head[:10]}" if head else "") + (".dirty" if dirty else "")
+
+
+def surroundings() -> dict[str, Any]:
+    """What a call was made by, and where."""
+    head, dirty = commit()
+    return {
+        "code_version": code_version(),
+        "commit": head,
+        "dirty": dirty,
+        "versions": versions(),
+        "machine": machine(),
+        "determinism": determinism(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that numbers depend on."""
+    installed = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def determinism() -> dict[str, str]:
+    """What can move a bit beside code, libraries and settings: variables of the environment, and the vector units."""
+    told = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_MOVING_BITS)}
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return told
+    told["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    if torch.version.cuda:
+        told |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return told
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """Host, processor, cores, memory and accelerators of this machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "host": socket.gethostname(),
+        "system": platform.platform(),
+        "cpu": _processor(),
+        "cores": cores(),
+        "memory_bytes": memory,
+        "accelerators": _accelerators(),
+    }
+
+
+def _processor() -> str:
+    """The processor's model name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _accelerators() -> list[str]:
+    """Names of the accelerators, asked only of a torch that is loaded already: loading it takes seconds."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def worker() -> dict[str, Any]:
+    """The columns of `tasks` that say where and by what a task was done."""
+    import resource
+    from datetime import UTC, datetime
+
+    torch = sys.modules.get("torch")
+    return {
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "threads": torch.get_num_threads() if torch else None,
+        "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "created_at": datetime.now(UTC).replace(tzinfo=None),
+        "code_version": code_version(),
+    }

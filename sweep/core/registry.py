@@ -1,0 +1,199 @@
+"""The folder is the registry, the signature is the schema, the positional names are the needs.
+
+`sweep/methods/uniform_soup.py` defines `uniform_soup`; a configuration that says `uniform_soup` gets it. Its
+keyword-only parameters are its settings, with the bounds of their annotations; its positional parameters name what the
+engine brings.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import PurePath
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from sweep.core.errors import ToldError
+from sweep.core.text import suggestion
+
+NEEDS: dict[str, frozenset[str]] = {
+    "architectures": frozenset({"classes", "channels", "size"}),
+    "datasets": frozenset(),
+    "methods": frozenset({"members", "unscaled", "base", "score", "layout", "logits", "features", "heads"})
+    | {"generator"},
+    "alignments": frozenset({"members", "model", "permutations", "generator"}),
+    "scalings": frozenset({"count", "layout", "members", "member", "generator"}),
+    "repairs": frozenset({"model", "images", "members", "generator"}),
+    "metrics": frozenset({"logits", "probabilities", "log_probabilities", "labels"}),
+    "protocols": frozenset({"model", "reported", "extractor", "mean", "std", "train", "validation", "generator"})
+    | {"method", "scaling", "recipe"},
+}
+"""Open set -> the positional names its functions may use; the engine brings exactly these."""
+
+_PLAINER = {
+    "tuple_type": "a list is due here",
+    "model_type": "a mapping is due here",
+    "path_type": "a path is due here",
+}
+_BROUGHT = {
+    "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator"),
+    "logits": ("logits", "members", "unscaled", "base", "score", "generator"),
+    "weights": ("members", "unscaled", "base", "score", "layout", "generator"),
+}
+"""Space -> what the engine brings to a method there."""
+
+_SPACES = {"members": "weights", "features": "features", "heads": "features", "logits": "logits"}
+
+
+class RegistryError(ToldError):
+    """A name that is not in the registry, settings that do not fit, or a function that breaks the rules of its folder.
+
+    `problems` holds (path within the settings, what is wrong, hint); an empty path is the name itself.
+    """
+
+    def __init__(self, problems: list[tuple[tuple[str | int, ...], str, str]]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(what + (f" ({hint})" if hint else "") for _, what, hint in problems))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One function of an open set."""
+
+    kind: str
+    name: str
+    function: Callable[..., Any]
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The signature of the function, annotations unevaluated."""
+        return inspect.signature(self.function)
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """Evaluated annotations, with their bounds."""
+        return typing.get_type_hints(self.function, include_extras=True)
+
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the positional parameters: what the engine brings."""
+        return tuple(p.name for p in self.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY)
+
+    @cached_property
+    def space(self) -> str:
+        """Where a method averages: weights, features or logits; what it averages counts before what it chooses by."""
+        spaces = {_SPACES[need] for need in self.needs if need in _SPACES}
+        return next(space for space in _BROUGHT if space in spaces)
+
+    @cached_property
+    def arity(self) -> int:
+        """How many members a method takes; 0 for any number."""
+        marks = getattr(self.hints.get("members"), "__metadata__", ())
+        return next((mark.count for mark in marks if hasattr(mark, "count")), 0)
+
+    @cached_property
+    def settings(self) -> type[BaseModel]:
+        """The settings as a model: one field per keyword-only parameter, nothing else allowed."""
+        fields: dict[str, Any] = {
+            p.name: (self.hints[p.name], ... if p.default is p.empty else p.default)
+            for p in self.signature.parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        }
+        # Defaults are validated too, so that a wrong one is found by the laws and not by a user.
+        strict = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+        return create_model(self.name, __config__=strict, **fields)
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the documentation, as one line."""
+        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
+
+    def stated(self, constant: str) -> Any:
+        """What the function's file states beside it, such as the `RECIPE` of an architecture; None where nothing."""
+        return getattr(sys.modules.get(self.function.__module__), constant, None)
+
+    def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings with defaults filled in.
+
+        Raises RegistryError with one problem per wrong setting.
+        """
+        try:
+            return dict(self.settings(**settings))
+        except ValidationError as error:
+            known = list(self.settings.model_fields)
+            raise RegistryError([explain(problem, known) for problem in error.errors()]) from None
+
+
+def explain(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | int, ...], str, str]:
+    """One error of the settings' model as (path, what, hint)."""
+    path, kind = tuple(problem["loc"]), problem["type"]
+    if kind == "extra_forbidden":
+        return path, "unknown key", suggestion(str(path[-1]), known)
+    if kind == "missing":
+        return path[:-1], f"`{path[-1]}` is missing", ""
+    what = _PLAINER.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
+    return path, what[:1].lower() + what[1:], ""
+
+
+@cache
+def names(kind: str) -> list[str]:
+    """Names in an open set, sorted; nothing is imported but the empty package."""
+    package = importlib.import_module(f"sweep.plugins.{kind}")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+
+
+@cache
+def find(kind: str, name: str) -> Entry:
+    """The function of that name, or of `package.module:function` for one's own.
+
+    Raises RegistryError for an unknown name, with the nearest ones, and for a function that breaks the folder's rules.
+    """
+    if ":" in name.strip(":"):
+        module, _, attribute = name.partition(":")
+    elif name in names(kind):
+        module, attribute = f"sweep.plugins.{kind}.{name}", name
+    else:
+        raise RegistryError([((), f"no `{name}` in {kind}", suggestion(name, names(kind)))])
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a module of one's own may raise anything
+        raise RegistryError([((), f"cannot load `{name}`: {error}", "is its folder on PYTHONPATH?")]) from error
+    try:
+        return _lawful(Entry(kind, name, function))
+    except RegistryError:
+        raise
+    except Exception as error:  # no function, or annotations that mean nothing
+        what = f"`{name}` has no signature to read settings from: {error}"
+        raise RegistryError([((), what, "settings are keyword-only, each with its type")]) from error
+
+
+def _lawful(entry: Entry) -> Entry:
+    """The entry, if its signature follows the rules of its folder; else RegistryError."""
+    starred = [p for p in entry.signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if starred:
+        what = f"`{entry.name}` takes {starred[0]}: needs and settings are declared one by one"
+        raise RegistryError([((), what, "")])
+    unknown = [need for need in entry.needs if need not in NEEDS[entry.kind]]
+    if unknown:
+        hint = suggestion(unknown[0], sorted(NEEDS[entry.kind]))
+        raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
+    if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
+        raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
+    strange = [need for need in entry.needs if entry.kind == "methods" and need not in _BROUGHT[entry.space]]
+    if strange:
+        what = f"`{entry.name}` averages {entry.space}, where there is no `{strange[0]}`"
+        raise RegistryError([((), what, f"there: {', '.join(_BROUGHT[entry.space])}")])
+    _ = entry.settings
+    return entry
+
+
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they enter an id: paths say where, not what, so they stay out."""
+    return {key: value for key, value in settings.items() if not isinstance(value, PurePath)}

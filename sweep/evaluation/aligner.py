@@ -1,0 +1,61 @@
+"""Members of one pool brought into an order of hidden units in which they fit one another."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from sweep.core.choice import Choice
+from sweep.core.ids import canonical, derive_seed
+from sweep.core.permutations import Permutation
+from sweep.core.weights import Layout
+from sweep.model.tracing import permutations_of
+
+_KEPT_BYTES = 1 << 29
+
+
+@dataclass
+class Aligner:
+    """Aligned members of subsets of one pool; the last ones are kept, for methods, scalings and splits share them."""
+
+    model: nn.Module
+    paper: Callable[[], nn.Module]  # makes the same network without memory
+    layout: Layout
+    matrix: Tensor  # (members + starts, entries)
+    images: tuple[int, int]  # channels, size
+    _kept: OrderedDict[tuple[Choice, tuple[int, ...]], Tensor] = field(default_factory=OrderedDict)
+    _kept_bytes: int = 0
+
+    @cached_property
+    def permutations(self) -> tuple[Permutation, ...]:
+        """What may be permuted in the network. Raises AlignmentError."""
+        return permutations_of(self.paper(), self.layout, *self.images)
+
+    def aligned(self, alignment: Choice, subset: tuple[int, ...], pool_id: str) -> Tensor:
+        """The members of a subset, aligned to one another, (members, entries); not to be written to."""
+        key = (alignment, subset)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        self._kept[key] = aligned = self._align(alignment, subset, pool_id)
+        self._kept_bytes += aligned.nbytes
+        while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return aligned
+
+    def _align(self, alignment: Choice, subset: tuple[int, ...], pool_id: str) -> Tensor:
+        needs = alignment.entry.needs
+        seed = derive_seed(pool_id, "alignment", canonical([alignment.content, subset]))
+        brought = {
+            "members": self.matrix[list(subset)],  # a copy
+            "model": self.model,
+            "generator": torch.Generator().manual_seed(seed),
+            **({"permutations": self.permutations} if "permutations" in needs else {}),
+        }
+        aligned: Tensor = alignment.entry.function(*(brought[need] for need in needs), **alignment.settings)
+        return aligned

@@ -1,0 +1,121 @@
+"""Distances and kinship of the members of a pool: one pass over its matrix and one of each network for all pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweep.core.dataset import subset
+from sweep.evaluation.engine import Bench
+from sweep.model.forward import outputs
+from sweep.model.split import to_device
+from sweep.plan.pools import Pool
+from sweep.plan.work import Pair
+
+_CHUNK = 1 << 18  # columns in double precision at a time
+_EXAMPLES = 1000
+_FEWEST = 4  # examples that an unbiased estimate takes
+
+
+def gram(matrix: NDArray[np.float32], columns: int) -> NDArray[np.float64]:
+    """Inner products of all rows over the first `columns`, (rows, rows), in double precision."""
+    products = np.zeros((len(matrix), len(matrix)))
+    for left in range(0, columns, _CHUNK):
+        piece = matrix[:, left : min(left + _CHUNK, columns)].astype(np.float64)
+        products += piece @ piece.T
+    return products
+
+
+def pair_rows(bench: Bench, pool: Pool, pairs: Sequence[Pair], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row for each pair, with what all are `about`; `task_cosine` is signed (a known script takes |cos|)."""
+    weights, members = bench.pool, pool.members
+    products, similar = gram(weights.matrix, weights.n_parameters), _similarities(bench, pairs)
+    return [
+        {**about, "member_a": members[a].id, "member_b": members[b].id, "index_a": a, "index_b": b}
+        | _kinship(products, a, b, weights.has_start)
+        | {"cka": similarity}
+        for (_, a, b), similarity in zip(pairs, similar, strict=True)
+    ]
+
+
+def _kinship(products: NDArray[np.float64], a: int, b: int, has_start: bool) -> dict[str, float | None]:
+    """Distance and cosines of two rows, from inner products; the last row is the start."""
+    squared = products[a, a] + products[b, b] - 2 * products[a, b]
+    kinship: dict[str, float | None] = {
+        "l2_distance": math.sqrt(max(squared, 0.0)),
+        "cosine": _cosine(products[a, b], products[a, a], products[b, b]),
+        "task_cosine": None,
+    }
+    if has_start:
+        s = len(products) - 1
+        inner = products[a, b] - products[a, s] - products[b, s] + products[s, s]
+        own = [products[i, i] - 2 * products[i, s] + products[s, s] for i in (a, b)]
+        kinship["task_cosine"] = _cosine(inner, *own)
+    return kinship
+
+
+def _cosine(inner: float, first: float, second: float) -> float | None:
+    """None where a vector is zero, or nothing is known of it."""
+    norm = math.sqrt(max(first, 0.0) * max(second, 0.0))
+    return float(inner / norm) if norm > 0 and math.isfinite(inner / norm) else None
+
+
+def _similarities(bench: Bench, pairs: Sequence[Pair]) -> list[float | None]:
+    """Debiased CKA of each pair's features; None where a network has none, or none that can be compared."""
+    try:
+        features = _features(bench, sorted({index for _, a, b in pairs for index in (a, b)}))
+    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception:  # a user's architecture may raise anything; the rows of its candidates tell what
+        return [None] * len(pairs)
+    own = {index: hsic(one, one) for index, one in features.items()}
+    return [_cosine(hsic(features[a], features[b]), own[a], own[b]) for _, a, b in pairs]
+
+
+@torch.inference_mode()
+def _features(bench: Bench, members: Sequence[int]) -> dict[int, Tensor]:
+    """What reaches the head of each member, comparable, on up to 1,000 validation images spread over the split."""
+    whole = bench.dataset.splits["validation"]
+    count = min(len(whole), _EXAMPLES)
+    part = subset(whole.labels, whole.images, np.arange(count) * len(whole) // count)
+    dataset = replace(bench.dataset, splits={**bench.dataset.splits, "validation": part})
+    split, found = to_device(dataset, "validation", bench.device), {}
+    for index in members:
+        bench.row.copy_(bench.matrix[index])
+        features = outputs(bench.model, split, bench.batching, bench.head).features
+        bench.forward_passes += count
+        if features is None:
+            raise ValueError("nothing reaches the head")
+        found[index] = comparable(features)
+    return found
+
+
+def comparable(features: Tensor) -> Tensor:
+    """Features (examples, any shape) as `hsic` takes them: (examples, p), double, centred, p at most the examples.
+
+    Inner products of the examples are all that matters, and a rotation to fewer columns keeps them.
+    """
+    flat = features.flatten(1).double()
+    flat = flat - flat.mean(0)
+    return flat if flat.shape[1] <= len(flat) else torch.linalg.qr(flat.T, mode="r").R.T
+
+
+def hsic(x: Tensor, y: Tensor) -> float:
+    """How much two sets of centred features of the same examples say alike, linear kernels; around 0 if nothing.
+
+    The unbiased estimate of the Hilbert-Schmidt independence criterion, in O(examples × columns²); NaN for fewer than 4
+    examples. Source: Song et al., JMLR 13 (2012), as debiased CKA in arXiv 2010.15327.
+    """
+    n = len(x)
+    if n < _FEWEST:
+        return math.nan
+    own_x, own_y = x.square().sum(1), y.square().sum(1)
+    shared = (x.T @ y).square().sum() - n / (n - 2) * (own_x @ own_y)
+    return float(shared + own_x.sum() * own_y.sum() / ((n - 1) * (n - 2))) / (n * (n - 3))

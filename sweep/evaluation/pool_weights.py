@@ -1,0 +1,164 @@
+"""The weights of planned pools: from the run folder to the shared matrix, and candidates back to models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sweep.core.dataset import IN_MEMORY, Dataset
+from sweep.core.ids import content_id
+from sweep.core.memmap import alone, cache_folder, mapped, write_once
+from sweep.core.weights import Layout
+from sweep.model.build import build_member_model
+from sweep.model.layout import differences, flatten, layout_of
+from sweep.plan.pools import Member, Pool
+from sweep.storage.checkpoints import load_tensors
+from sweep.storage.files import StoreError
+from sweep.storage.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class PoolWeights:
+    """The weights of a pool as workers share them, read-only: rows are the members in order, then the start if any."""
+
+    matrix: NDArray[np.float32]  # (members + starts, entries)
+    counters: dict[str, NDArray[np.int64]]  # of the first member
+    failed: dict[int, str]  # member -> why it has no weights
+    has_start: bool
+    n_parameters: int  # learnable entries: the first columns
+    stack: Stack | None = None  # what the matrix is mapped from, where it is too large for memory
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as an array, which Ray shares among the processes of a node; a mapped one as what it is made of."""
+        told = (self.counters, self.failed, self.has_start, self.n_parameters, self.stack)
+        return (_mapped, told) if self.stack else (PoolWeights, (self.matrix, *told))
+
+    @classmethod
+    def of(
+        cls,
+        states: Sequence[Mapping[str, Tensor] | None],
+        start: Mapping[str, Tensor] | None,
+        model: nn.Module,
+        classes: int,
+    ) -> PoolWeights:
+        """The pool of some state dicts, None for members that failed. Raises ValueError as `models.flatten` does."""
+        rows = [*states, *([start] if start is not None else [])]
+        return cls.gathered(rows, len(rows), layout_of(model, classes), has_start=start is not None)
+
+    @classmethod
+    def gathered(
+        cls,
+        states: Iterable[Mapping[str, Tensor] | None],
+        count: int,
+        layout: Layout,
+        *,
+        has_start: bool,
+        stack: Stack | None = None,
+    ) -> PoolWeights:
+        """The pool of so many state dicts, the start last, each let go of once it is read; by a stack, of its matrix.
+
+        Raises ValueError as `models.flatten` does.
+        """
+        matrix = None if stack else np.zeros((count, layout.n_entries), dtype=np.float32)
+        counters: dict[str, NDArray[np.int64]] = {}
+        failed = {}
+        for index, state in enumerate(states):
+            if state is None:
+                failed[index] = "no weights"
+                continue
+            counters = counters or {name: state[name].numpy() for name in layout.counters if name in state}
+            if matrix is not None:
+                matrix[index] = flatten(state, layout).numpy()
+        if matrix is None:
+            assert stack
+            matrix = stack.matrix()
+        return cls(matrix, counters, failed, has_start, layout.n_parameters, stack)
+
+    def with_causes(self, causes: Mapping[int, str]) -> PoolWeights:
+        """The same weights, with why members have none."""
+        return replace(self, failed={**self.failed, **causes})
+
+
+def _mapped(
+    counters: dict[str, NDArray[np.int64]], failed: dict[int, str], has_start: bool, n_parameters: int, stack: Stack
+) -> PoolWeights:
+    return PoolWeights(stack.matrix(), counters, failed, has_start, n_parameters, stack)
+
+
+def pool_weights(
+    folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mapping[str, str], bound: int = IN_MEMORY
+) -> PoolWeights:
+    """The weights of a pool from the run folder; `failed` maps members without weights to their causes.
+
+    A matrix of more bytes than the bound is mapped from a file. Raises StoreError for weights that cannot be read or
+    are of another architecture, by its first three differences.
+    """
+    first, digests = pool.members[0], folder.digests()
+    model = build_member_model(first.population.architecture, dataset.shape, first.init_seed)
+    layout, rows = layout_of(model, len(dataset.classes)), [*pool.members, *([pool.start] if pool.start else [])]
+
+    def state(member: Member) -> dict[str, Tensor] | None:
+        if member.id in failed:
+            return None
+        weights = folder.load_weights(member.id, digests.get(member.id))
+        problems = differences(weights, layout)
+        if problems:
+            file = folder.weights_file(member.id)
+            raise StoreError(f"{file} does not fit {pool.population.architecture.name}: {'; '.join(problems[:3])}")
+        return weights
+
+    stack = None
+    if 4 * len(rows) * layout.n_entries > bound:
+        files = tuple(None if member.id in failed else folder.weights_file(member.id) for member in rows)
+        held = [None if member.id in failed else digests.get(member.id, member.id) for member in rows]
+        stack = Stack(files, layout, content_id("weights", held))
+    weights = PoolWeights.gathered(map(state, rows), len(rows), layout, has_start=pool.start is not None, stack=stack)
+    causes = {index: failed[member.id] for index, member in enumerate(pool.members) if member.id in failed}
+    return weights.with_causes(causes)
+
+
+_KEPT = 2  # pools are evaluated one after the other; what is mapped already stays so when its name is gone
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The weights files of a pool in the order of its rows, None where there are none, and how each is laid out."""
+
+    files: tuple[Path | None, ...]
+    layout: Layout
+    key: str  # of what the files hold
+
+    def matrix(self) -> NDArray[np.float32]:
+        """(rows, entries), mapped; holds one model at a time while it is made. Raises StoreError."""
+        name = content_id("stack", [self.key, [entry._asdict() for entry in self.layout.entries]])
+        file = cache_folder() / "pools" / f"{name}.npy"
+        try:
+            with alone(file.parent / "lock"):  # nobody else's stack pushes this one out before it is mapped
+                write_once(file, self._rows(), (len(self.files), self.layout.n_entries), np.float32)
+                matrix: NDArray[Any] = mapped(file)
+                _forget_others(file)
+        except (OSError, ValueError) as error:
+            what = f"cannot keep the weights of a pool in {file.parent}: {error}"
+            raise StoreError(what, "MERGE_SWEEP_CACHE names another folder") from None
+        return matrix
+
+    def _rows(self) -> Iterator[NDArray[np.float32]]:
+        for file in self.files:
+            if file is None:
+                yield np.zeros(self.layout.n_entries, dtype=np.float32)
+            else:
+                yield flatten(load_tensors(file), self.layout).numpy()
+
+
+def _forget_others(file: Path) -> None:
+    """Keep this matrix and the one used last before it: a pool that is asked for again is stacked again."""
+    file.touch()
+    stacks = sorted(file.parent.glob("*.npy"), key=lambda each: each.stat().st_mtime, reverse=True)
+    for each in [stack for stack in stacks if stack != file][_KEPT - 1 :]:
+        each.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Templates of a classifier, the rows of its head, beside the class means of what the head reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from sweep.core.weights import LEARNABLE
+from sweep.evaluation.engine import Bench
+from sweep.model.split import shuffle_labels
+from sweep.plan.pools import Pool
+
+Row = dict[str, Any]
+Matrix = NDArray[np.float64]
+_PICTURED = 10  # classes
+
+
+class Reader:
+    """What the head of a pool's models reads on the training split, and the templates of its members."""
+
+    def __init__(self, bench: Bench, pool: Pool) -> None:
+        self.bench, self.pool = bench, pool
+        split = bench.split("train")
+        self.split = shuffle_labels(split, pool.id) if pool.population.recipe.shuffle_labels else split
+        weight, _ = bench.layout.head
+        pixels = bench.dataset.channels * bench.dataset.size**2
+        alone = all(entry.role == "head" for entry in bench.layout.entries if entry.role in LEARNABLE)
+        self.of_pixels = alone and weight.shape[1] == pixels
+        """Whether the network is one linear layer on pixels."""
+        members = enumerate(bench.matrix[: len(pool.members)])
+        self.heads = {i: centred(self._head(row)) for i, row in members if i not in bench.pool.failed}
+
+    def loaded(self) -> Matrix:
+        """The templates of the loaded model, (classes, features)."""
+        return self._head(self.bench.row)
+
+    def _head(self, row: Tensor) -> Matrix:
+        weight, _ = self.bench.layout.head
+        return np.asarray(row[weight.offset : weight.stop].view(weight.shape).double().cpu().numpy())
+
+    @torch.inference_mode()
+    def means(self) -> tuple[Matrix, Matrix]:
+        """Of the loaded model on the training split: class means of what its head reads, and E[(1[y=c] - p_c) x].
+
+        Both (classes, features), by the labels that it was trained with; NaN where the head reads more than one row
+        of features of an image.
+        """
+        bench, (weight, _) = self.bench, self.bench.layout.head
+        sums = torch.zeros(2, *weight.shape, dtype=torch.float64, device=bench.device)
+        start = 0
+        for features, logits in self._passes():
+            if features.shape != (len(logits), weight.shape[1]):
+                nothing = np.full(weight.shape, np.nan)
+                return nothing, nothing
+            labels = self.split.labels[start : start + len(logits)]
+            start += len(labels)
+            right = one_hot(labels, weight.shape[0]).double()
+            sums[0] += right.T @ features
+            sums[1] += (right - logits.double().softmax(-1)).T @ features
+        bench.forward_passes += start
+        counts = torch.bincount(self.split.labels, minlength=weight.shape[0]).double()[:, None]
+        return (sums[0] / counts).cpu().numpy(), (sums[1] / start).cpu().numpy()
+
+    def _passes(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the head reads and says, batch by batch, in evaluation mode."""
+        model, heard = self.bench.model.eval(), []
+        handle = self.bench.head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+        try:
+            for images in self.split.batches(self.bench.batching.images):
+                logits = model(images)
+                yield heard.pop().double(), logits
+        finally:
+            handle.remove()
+
+
+def template_rows(reader: Reader, about: Row, *, pictured: bool) -> list[Row]:
+    """A row per pair of classes: the loaded model's template of one against the class mean of the other.
+
+    Templates and means as pictures of the first classes of models that are `pictured`, where they lie over pixels.
+    """
+    templates, (means, pull) = reader.loaded(), reader.means()
+    about, classes = about | _training(reader), range(len(templates))
+    alike, raw = correlated(centred(templates), centred(means)), correlated(templates, means)
+    own = _of_own_class(reader, templates, pull, about)
+    if pictured and reader.of_pixels:
+        for a in classes[:_PICTURED]:
+            pictures = {"template": _bytes(centred(templates)[a]), "mean_image": _bytes(centred(means)[a])}
+            own[a] |= {**pictures, "channels": reader.bench.dataset.channels}
+    return [
+        {**about, "template_class": a, "mean_class": b, **(own[a] if a == b else {})}
+        | {"correlation": _number(alike[a, b]), "raw_correlation": _number(raw[a, b])}
+        for a in classes
+        for b in classes
+    ]
+
+
+def _of_own_class(reader: Reader, templates: Matrix, pull: Matrix, about: Row) -> list[Row]:
+    """What is told of each template alone: agreement across seeds, and how far it is from where training rests."""
+    subset, decay = about["member_indices"], reader.pool.population.recipe.weight_decay
+    others = set(subset) if about["kind"] == "merge" else reader.heads.keys() - set(subset)
+    mine = centred(templates)
+    each = [np.diag(correlated(mine, reader.heads[index])) for index in sorted(others)]
+    agreement = np.mean(each, axis=0) if each else np.full(len(templates), np.nan)
+    gap = stationarity_gap(templates, pull, decay) if _is_plain(reader) else np.full(len(templates), np.nan)
+    return [{"agreement": _number(a), "stationarity_gap": _number(g)} for a, g in zip(agreement, gap, strict=True)]
+
+
+def _is_plain(reader: Reader) -> bool:
+    """Whether the training minimised cross-entropy on the images as they are plus weight decay, as far as is known."""
+    recipe = reader.pool.population.recipe
+    odd = recipe.mixup or recipe.label_smoothing or recipe.crop or recipe.flip or recipe.optimizer != "sgd"
+    return not odd and not reader.pool.population.files
+
+
+def _training(reader: Reader) -> Row:
+    """How the models were trained, where that is known."""
+    recipe, elsewhere = reader.pool.population.recipe, bool(reader.pool.population.files)
+    return {
+        "weight_decay": None if elsewhere else recipe.weight_decay,
+        "mixup": None if elsewhere else recipe.mixup,
+        "labels": "shuffled" if recipe.shuffle_labels else "true",
+        "input": "pixels" if reader.of_pixels else "features",
+    }
+
+
+def centred(rows: Matrix) -> Matrix:
+    """The rows without their mean: equal shifts of all templates change no prediction."""
+    return np.asarray(rows - rows.mean(0))
+
+
+def correlated(a: Matrix, b: Matrix) -> Matrix:
+    """Pearson's correlation over features of each row of `a` with each of `b`; NaN for a row that does not vary."""
+    a, b = (each - each.mean(1, keepdims=True) for each in (a, b))
+    norms = np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Matrix = a @ b.T / norms
+    return found
+
+
+def stationarity_gap(templates: Matrix, pull: Matrix, decay: float) -> Matrix:
+    """|d W - G| / (|d W| + |G|) of each class: 0 where cross-entropy + d |W|² / 2 has no slope, 1 where only one acts.
+
+    Any such point has d W_c = G_c = E[(1[y=c] - p_c) x]: a template is a sum of images, whatever they show.
+    """
+    held = decay * templates
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sizes = np.linalg.norm(held, axis=1) + np.linalg.norm(pull, axis=1)
+        gap: Matrix = np.linalg.norm(held - pull, axis=1) / sizes
+    return gap
+
+
+def _bytes(values: Matrix) -> bytes:
+    return values.astype("<f4").tobytes()
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

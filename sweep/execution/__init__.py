@@ -1,0 +1,1 @@
+"""Runs a sweep: driver, Ray Tune, Ray actors and progress."""

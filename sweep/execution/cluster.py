@@ -1,0 +1,117 @@
+"""Ray for as long as a sweep runs: this machine, or the cluster that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sweep.config.spec import Execution
+from sweep.core.errors import ToldError
+from sweep.core.provenance import cores
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # workers without a GPU must not see one
+}
+
+
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray reads it on every system: without clusters its ports are bound to the loopback alone."""
+
+
+class LaunchError(ToldError):
+    """A cluster that cannot carry out the sweep."""
+
+
+@contextmanager
+def cluster(execution: Execution) -> Iterator[None]:
+    """Ray, on the cluster of `execution.address` or RAY_ADDRESS, else on this machine for as long as the sweep runs.
+
+    Raises LaunchError for a cluster that cannot be reached or lacks what one worker needs.
+    """
+    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
+    address = execution.address or os.environ.get("RAY_ADDRESS") or "local"
+    own = secret(address) if "RAY_AUTH_MODE" not in os.environ else {}
+    os.environ.update(own)
+    if address == "local":
+        os.environ.setdefault(_CLUSTERS, "0")
+    import ray
+
+    if own:
+        _reread()
+    size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise LaunchError(
+            f"no Ray at {address}: {error}", "is the cluster up, and RAY_AUTH_MODE and its token set?"
+        ) from None
+    try:
+        if address == "local":  # elsewhere nodes may still be on their way
+            _suffices(execution, ray.cluster_resources())
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reread() -> None:
+    """Have Ray look at its environment again: one that was imported before has read that there is no secret."""
+    import ray
+
+    native: Any = ray._raylet
+    native.Config.initialize("")
+    native.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _cores(execution: Execution) -> int:
+    """Cores for Ray on this machine: as many as the workers that were asked for need, at least."""
+    wanted = 1 if execution.workers == "auto" else execution.workers
+    return max(cores(), wanted * execution.threads)
+
+
+def _suffices(execution: Execution, resources: Mapping[str, float]) -> None:
+    """LaunchError where no worker would ever start."""
+    gpus = max(execution.gpus_per_member, execution.gpus_per_worker)
+    for name, wanted in (("CPU", execution.threads), ("GPU", gpus)):
+        if wanted > resources.get(name, 0):
+            what = f"a worker needs {wanted:g} {name}, and Ray has {resources.get(name, 0):g}"
+            raise LaunchError(what, "set execution.threads, gpus_per_member and gpus_per_worker to what there is")
+
+
+def size_of(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
+    """How many workers to ask for: the number that was given, else as many as the nodes have room for now."""
+    if execution.workers != "auto":
+        return execution.workers
+    rooms = [node["Resources"] for node in nodes if node["Alive"]]
+    return max(1, sum(_room(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms))
+
+
+def _room(execution: Execution, cpus: float, gpus: float) -> int:
+    """Workers that one node has room for: a share of a GPU lies on one GPU, so shares do not add up across them."""
+    by_cpu, share = int(cpus // execution.threads), execution.gpus_per_worker
+    if not share:
+        return by_cpu
+    per_gpu = int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)
+    return min(by_cpu, per_gpu)
+
+
+def secret(address: str) -> dict[str, str]:
+    """Token authentication in so many words: of itself Ray turns it on for some of its processes and not for others.
+
+    On this machine with a secret of this run's own, elsewhere with the cluster's, where one is known here.
+    """
+    if address == "local":
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    known = "RAY_AUTH_TOKEN" in os.environ or token_file().is_file()
+    return {"RAY_AUTH_MODE": "token"} if known else {}
+
+
+def token_file() -> Path:
+    """Where the secret of a cluster lies, unless RAY_AUTH_TOKEN holds it."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")

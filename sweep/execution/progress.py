@@ -1,0 +1,131 @@
+"""What the terminal shows: one live panel, or one plain line per half minute off a terminal. All of it on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sweep.core.text import clock
+
+_QUIET_SECONDS = 30.0
+_LEAP = 60.0  # seconds: less is an adjustment
+_STANDSTILL = "Ray goes by it and may stand still; if so, press Ctrl-C twice, and the same command goes on"
+
+
+@dataclass
+class Stage:
+    """One kind of work: what is done of how many, and how fast in this run."""
+
+    name: str
+    total: int
+    done: int = 0
+    failed: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Per second, since the stage began."""
+        return self.done / max(time.monotonic() - self.begun, 1e-9)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left at this rate; None before the first is done."""
+        return (self.total - self.done) / self.rate if self.done else None
+
+    def __str__(self) -> str:
+        parts = [f"{self.name}: {self.done:,} of {self.total:,}"]
+        parts += [f"{self.failed:,} failed"] if self.failed else []
+        if self.left is not None and self.done < self.total:
+            parts += [f"{self.rate:.3g} per second", f"about {clock(self.left)} left"]
+        elif self.done:
+            parts.append(f"in {clock(time.monotonic() - self.begun)}")
+        return ", ".join(parts)
+
+
+class Wall:
+    """The clock on the wall, which people may set: our own work goes by another one, that of Ray does not."""
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
+        self.wall, self.steady = wall, steady
+        self.ahead = wall() - steady()
+
+    def set_back(self) -> float:
+        """Seconds by which it was set back since the last look."""
+        before, self.ahead = self.ahead, self.wall() - self.steady()
+        return before - self.ahead
+
+
+class Progress:
+    """Shows stages while they run; `log` is a file that keeps every line."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        from rich.console import Console
+
+        self.log = log
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live: Any = None
+        self.task: Any = None
+        self.stage: Stage | None = None
+        self.told = time.monotonic()
+        self.wall = Wall()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def say(self, line: str) -> None:
+        """One line of talk."""
+        if self.log and self.log.parent.is_dir():
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
+        if self.console.is_terminal:
+            self.console.print(line, markup=False)
+        else:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    def begin(self, name: str, total: int) -> None:
+        """Begin a stage; the one before ends."""
+        self.end()
+        self.stage, self.told = Stage(name, total), time.monotonic()
+        if self.console.is_terminal:
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+            columns = SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}", markup=False)
+            self.live = Progress(*columns, console=self.console, transient=True)
+            self.live.start()
+            self.task = self.live.add_task(str(self.stage), total=total)
+
+    def advance(self, done: int = 1, failed: int = 0) -> None:
+        """Count what was done. Called at least every second while something runs, it also tells of a clock set back."""
+        if (back := self.wall.set_back()) > _LEAP:
+            self.say(f"the clock was set back by {clock(back)}: {_STANDSTILL}")
+        if self.stage is None:
+            return
+        self.stage.done += done
+        self.stage.failed += failed
+        if self.live:
+            self.live.update(self.task, completed=self.stage.done, description=str(self.stage))
+        elif time.monotonic() - self.told >= _QUIET_SECONDS:
+            self.told = time.monotonic()
+            self.say(str(self.stage))
+
+    def end(self) -> None:
+        """Take the panel down and leave the stage's last line."""
+        if self.live:
+            self.live.stop()
+            self.live = None
+        if self.stage:
+            self.say(str(self.stage))
+            self.stage = None

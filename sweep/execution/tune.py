@@ -1,0 +1,205 @@
+"""The members through Ray Tune: one trial for each group that lacks some in the run folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweep.core.errors import last_line
+from sweep.core.provenance import now
+from sweep.execution.stragglers import Watch
+from sweep.storage.files import NO_SPACE, StoreError
+from sweep.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from sweep.config.spec import Execution, Sweep
+    from sweep.core.choice import Choice
+    from sweep.core.dataset import Dataset
+    from sweep.plan.pools import Group
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver has its own
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are in our tables: no CSV, JSON and TensorBoard copies
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+}
+_REMEDY = "one of the processes called ray::ImplicitFunc; its training goes on in another one if it is killed"
+_LITTLE = 1 << 20  # bytes: less than the state of an experiment takes
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trials have in common."""
+
+    sweep: str
+    groups: Mapping[str, Group]
+    datasets: Mapping[Choice, Dataset]
+    folder: Path
+    execution: Execution
+
+
+def train_members(
+    groups: Sequence[Group],
+    sweep: Sweep,
+    datasets: Mapping[Choice, Dataset],
+    told: Callable[[int], None],
+    stopping: Callable[[], bool],
+    say: Callable[[str], None],
+) -> None:
+    """Train groups in parallel on the running Ray: `told` hears how many members ended, `say` of those that may hang.
+
+    A member whose training fails gets a row with its cause and the others go on. Raises StoreError where rows cannot be
+    written, and KeyboardInterrupt once `stopping` has said so and trainings were left.
+    """
+    os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    from ray import tune
+
+    execution = sweep.execution
+    job = Job(sweep.name, {group.id: group for group in groups}, dict(datasets), sweep.folder, execution)
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(_trial, job=job), _share(execution)),
+        param_space={"member": tune.grid_search(list(job.groups))},
+        tune_config=tune.TuneConfig(
+            # A trial depends on its arguments alone, so the imports of one process serve many trials.
+            reuse_actors=True,
+            max_concurrent_trials=None if execution.workers == "auto" else execution.workers,
+            trial_dirname_creator=lambda trial: trial.config["member"],
+        ),
+        run_config=tune.RunConfig(
+            name=f"{now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}",  # a clock may stand or go back
+            storage_path=str(sweep.folder / "tune"),
+            failure_config=tune.FailureConfig(max_failures=execution.retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
+            callbacks=[_counter(job, told, say, Watch(execution.patience))],
+            stop=_stopper(stopping),
+            verbose=0,
+        ),
+    )
+    with _told_of_a_full_disc(sweep.folder):
+        results = tuner.fit()
+    _settle(job, results)
+
+
+def _share(execution: Execution) -> dict[str, float]:
+    """What a trial takes of the cluster."""
+    return {"cpu": execution.threads, "gpu": execution.gpus_per_member}
+
+
+@contextmanager
+def _told_of_a_full_disc(folder: Path) -> Iterator[None]:
+    """Tune does not check what it writes: on a full disc it fails, with any error, on reading half a file."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free > _LITTLE:
+            raise
+        cause = f"{os.strerror(errno.ENOSPC)} ({type(error).__name__}: {error})"
+        raise StoreError(f"Ray Tune could not keep its state in {folder / 'tune'}: {cause}", NO_SPACE) from error
+
+
+def _counter(job: Job, told: Callable[[int], None], say: Callable[[str], None], watch: Watch) -> Any:
+    """A Tune callback that counts, and tells of trials that may hang.
+
+    It is pickled with the experiment, so without what it calls, which may hold a terminal. Tune aborts on an exception
+    in a callback, so it does next to nothing.
+    """
+    from ray import tune
+
+    class Counter(tune.Callback):
+        told: Callable[[int], None]
+        say: Callable[[str], None]
+        watch: Watch
+        sizes: Mapping[str, int]
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.watch.begin(_member(trial))
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            self.watch.end(_member(trial))
+            self.told(self.sizes.get(_member(trial), 1))
+
+        on_trial_error = on_trial_complete
+
+        def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+            self.told(0)
+            for member, while_ in self.watch.news():
+                self.say(f"the training of {member} has run for {while_} and may hang, in {_REMEDY}")
+
+    counter = Counter()
+    counter.told, counter.say, counter.watch = told, say, watch
+    counter.sizes = {name: len(group.missing) for name, group in job.groups.items()}
+    return counter
+
+
+def _stopper(stopping: Callable[[], bool]) -> Any:
+    """A Tune stopper, pickled without what it calls, too."""
+    from ray import tune
+
+    class Stop(tune.Stopper):
+        stopping: Callable[[], bool]
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return self.stopping()
+
+    stop = Stop()
+    stop.stopping = stopping
+    return stop
+
+
+def _member(trial: Any) -> str:
+    """The group that a trial trains; one that was killed before it reported may have no configuration."""
+    return str(trial.config.get("member", trial.trial_id))
+
+
+def _settle(job: Job, results: Any) -> None:
+    """A failed row for each member whose trial ended without one."""
+    from sweep.training.members import fail
+
+    folder = RunFolder(job.folder)
+    present = folder.statuses("members", "member_id")
+    # A trial that was killed before it reported has no configuration, but a folder named by its group.
+    errors = {Path(result.path).name: result.error for result in results if result.error}
+    for identity, group in job.groups.items():
+        lacking = [member for member in group.missing if member.id not in present]
+        if not lacking:
+            continue
+        if identity not in errors:
+            raise KeyboardInterrupt
+        cause = last_line(errors[identity])
+        if StoreError.__name__ in cause:
+            hint = NO_SPACE if os.strerror(errno.ENOSPC) in cause else ""
+            raise StoreError(f"a training could not read or write the run folder: {cause}", hint)
+        for member in lacking:
+            fail(member, job.sweep, folder, cause)
+
+
+def _trial(config: dict[str, Any], *, job: Job) -> dict[str, Any]:
+    """One trial: train a group and write its members down."""
+    import torch
+
+    from sweep.model.runtime import steady
+    from sweep.training.members import train_group
+
+    execution, group = job.execution, job.groups[config["member"]]
+    device = steady(execution.threads, execution.gpus_per_member)
+    dataset, every = job.datasets[group.members[0].population.dataset], execution.checkpoint_seconds
+    train_group(group, job.sweep, dataset, RunFolder(job.folder), str(device), checkpoint_seconds=every)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return {"trained": 1}

@@ -1,1 +1,0 @@
-"""Methods: one file each, a function from members, features or logits to merged weights or averaged logits."""

@@ -1,1 +1,0 @@
-"""Metrics: one file each, a function from logits or probabilities and labels to a number."""

@@ -1,0 +1,68 @@
+"""Builds the network of an architecture: with weights drawn by a seed, or on the meta device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from sweep.core.choice import Choice
+from sweep.core.weights import Layout
+from sweep.model.layout import find_head, layout_of
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global generators seeded inside and as before outside: initialisation and dropout know no other."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # asking for a state begins it
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def build(architecture: Callable[..., nn.Module], shape: tuple[int, int, int], seed: int, **settings: Any) -> nn.Module:
+    """A freshly initialised model for (classes, channels, size), the same for the same seed."""
+    with seeded(seed):
+        return architecture(*shape, **settings).float()
+
+
+def without_memory(
+    architecture: Callable[..., nn.Module],
+    shape: tuple[int, int, int],
+    settings: Mapping[str, Any],
+    *,
+    pretrained: bool = False,
+) -> nn.Module:
+    """A model for (classes, channels, size) that has shapes and no weights.
+
+    Pretrained weights must be here where settings ask for them and `pretrained` says so, too.
+    """
+    plain = {} if pretrained or "pretrained" not in settings else {"pretrained": False}
+    with torch.device("meta"):
+        return architecture(*shape, **{**settings, **plain})
+
+
+def draw_head(model: nn.Module, classes: int, seed: int) -> None:
+    """Draw the head anew, as torch draws a linear layer, whatever the architecture begins with there."""
+    head = model.get_submodule(find_head(model, classes))
+    assert isinstance(head, nn.Linear)
+    with seeded(seed):
+        head.reset_parameters()
+
+
+def build_member_model(architecture: Choice, shape: tuple[int, int, int], seed: int) -> nn.Module:
+    """A model for (classes, channels, size) with the initial weights that the seed draws."""
+    return build(architecture.entry.function, shape, seed, **architecture.settings)
+
+
+def layout_on_paper(architecture: Choice, shape: tuple[int, int, int], *, pretrained: bool = True) -> Layout:
+    """The layout of networks for (classes, channels, size), none of which is given memory.
+
+    Pretrained weights must be here where they are asked for, unless `pretrained` is false. Raises what the
+    architecture raises.
+    """
+    function, settings = architecture.entry.function, architecture.settings
+    return layout_of(without_memory(function, shape, settings, pretrained=pretrained), shape[0])

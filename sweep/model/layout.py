@@ -1,0 +1,128 @@
+"""Models and their weights as rows: building, roles of tensors, and state dicts in and out of a layout."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sweep.core.weights import LEARNABLE, Entry, Layout
+
+
+def find_head(model: nn.Module, classes: int) -> str:
+    """Name of the head: the last linear layer, which must give one output per class.
+
+    Raises ValueError where there is none.
+    """
+    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear or linear[-1][1].out_features != classes:
+        raise ValueError(f"{type(model).__name__} does not end in a linear layer with {classes} outputs")
+    return str(linear[-1][0])
+
+
+def layout_of(model: nn.Module, classes: int) -> Layout:
+    """Roles and columns of the model's tensors; tied tensors are laid out once."""
+    roles, head = _roles(model), find_head(model, classes)
+    first: dict[int, str] = {}
+    tied, floats, counters = [], [], []
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not tensor.is_floating_point():
+            counters.append(name)
+        elif id(tensor) in first:
+            tied.append((name, first[id(tensor)]))
+        else:
+            first[id(tensor)] = name
+            role = "head" if name.rpartition(".")[0] == head else roles[name]
+            floats.append((name, tuple(tensor.shape), role))
+    entries, offset = [], 0
+    for name, shape, role in sorted(floats, key=lambda each: each[2] not in LEARNABLE):  # stable: order is kept
+        entries.append(Entry(name, shape, role, offset))
+        offset = entries[-1].stop
+    return Layout(tuple(entries), tuple(counters), tuple(tied))
+
+
+_GAIN = re.compile("gamma|scale|gain|alpha|temperature|gating")
+"""Parameters that multiply activations outside of normalisation, as a layer scale does; they act as a norm's weight."""
+
+
+def _roles(model: nn.Module) -> dict[str, str]:
+    """Tensor name -> role, from the module that holds it; position embeddings and class tokens are weights."""
+    running = {"running_mean": "mean", "running_var": "variance"}
+    roles = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        dot = f"{prefix}." if prefix else ""
+        norm = re.search("norm|affine", type(module).__name__.lower())
+        for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
+            gain = norm or _GAIN.search(name)
+            roles[dot + name] = "norm" if gain else "bias" if tensor.ndim <= 1 else "weight"
+        for name, _ in module.named_buffers(recurse=False, remove_duplicate=False):
+            roles[dot + name] = running.get(name, "buffer")
+    return roles
+
+
+def flatten(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
+    """A state dict as one row, (entries,) float32; raises ValueError as `differences` tells."""
+    problems = differences(state, layout)
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise ValueError("; ".join(problems[:3]) + more)
+    row = torch.empty(layout.n_entries, dtype=torch.float32)
+    for entry in layout.entries:
+        row[entry.offset : entry.stop] = state[entry.name].reshape(-1)
+    return row
+
+
+def differences(state: Mapping[str, Tensor], layout: Layout) -> list[str]:
+    """What keeps a state dict from fitting an architecture: missing, unknown and differently shaped tensors."""
+    expected = {e.name: e.shape for e in layout.entries}
+    known = expected.keys() | set(layout.counters) | {name for name, _ in layout.tied}
+    missing = [f"`{name}` is missing" for name in expected if name not in state]
+    unknown = [f"`{name}` is unknown" for name in state if name not in known]
+    shaped = [
+        f"`{name}` has shape {tuple(state[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    odd = [f"`{name}` is {state[name].dtype}" for name in expected if name in state and not _real(state[name])]
+    return missing + unknown + shaped + odd
+
+
+def _real(tensor: Tensor) -> bool:
+    return tensor.is_floating_point()
+
+
+def bind(model: nn.Module, layout: Layout, device: torch.device) -> Tensor:
+    """Lay the float tensors of the model into one row (entries,), which it then reads: writing it loads weights."""
+    model.to(device)
+    row = torch.empty(layout.n_entries, device=device)
+    tensors = model.state_dict(keep_vars=True)
+    freed = 0
+    for entry in layout.entries:
+        view = row[entry.offset : entry.stop].view(entry.shape)
+        view.copy_(tensors[entry.name].detach())
+        tensors[entry.name].data = view
+        freed += 4 * entry.size
+        if freed >= _TRIM:
+            _give_back()
+            freed = 0
+    return row
+
+
+_TRIM = 1 << 26
+
+
+def _give_back() -> None:
+    """Let the kernel have what glibc keeps of freed tensors: a large model would be held twice while it is bound."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # another C library may have none
+        libc.malloc_trim(0)
+
+
+def to_state(row: Tensor, layout: Layout, counters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A row as a state dict of new tensors, tied names included."""
+    state = {e.name: row[e.offset : e.stop].reshape(e.shape).clone() for e in layout.entries}
+    state |= {name: counters[name].clone() for name in layout.counters if name in counters}
+    return state | {name: state[source].clone() for name, source in layout.tied}

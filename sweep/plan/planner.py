@@ -1,0 +1,193 @@
+"""Sweep -> members and candidates with ids, counts and cost: pure, and the same in every process."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sweep.config.protocols import is_of
+from sweep.config.spec import Grid, Population, Sweep
+from sweep.core.choice import Choice
+from sweep.core.errors import ToldError
+from sweep.core.ids import canonical, content_id, content_ids, escaped
+from sweep.core.protocol import CORRECT_PROTOCOL, Protocol
+from sweep.plan.candidates import NOTHING_KNOWN, Candidate, Catalogue, Factors, Known, digits_of
+from sweep.plan.pools import Member, Pool, pools_of
+from sweep.plan.subsets import subsets
+
+EVALUATION_VERSION = 3
+"""Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
+
+_UNALIGNED, _UNREPAIRED = Choice("alignments", "none", {}), Choice("repairs", "none", {})
+_SINGLE = Choice("methods", "single", {})
+
+
+class PlanError(ToldError):
+    """Something that is asked of a plan and is not in it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a sweep means."""
+
+    sweep: Sweep
+    pools: tuple[Pool, ...]
+    candidates: Catalogue
+
+    def candidate(self, prefix: str) -> Candidate:
+        """The candidate whose id begins so. Raises PlanError where there is none, or more than one."""
+        fitting = self.candidates.beginning(prefix)
+        if len(fitting) != 1:
+            what = f"{len(fitting)} candidates begin with {prefix!r}"
+            raise PlanError(what, 'sweep sql RUN "select candidate_id, method from candidates limit 5" shows some')
+        return fitting[0]
+
+    @property
+    def starts(self) -> list[Member]:
+        """The shared starts, one per pool that has one."""
+        return [pool.start for pool in self.pools if pool.start]
+
+    @property
+    def members(self) -> list[Member]:
+        """All members, in the order of populations and pools."""
+        return [member for pool in self.pools for member in pool.members]
+
+    @property
+    def key(self) -> str:
+        """What the plan follows from: plans with one key have the same candidates."""
+        return plan_key(self.sweep, self.pools)
+
+    @cached_property
+    def pool_of(self) -> dict[str, Pool]:
+        """pool_id -> pool."""
+        return {pool.id: pool for pool in self.pools}
+
+    @property
+    def blocks(self) -> dict[str, Catalogue]:
+        """block_id -> its candidates, in order."""
+        return {name: self.candidates.take(own) for name, own in self.candidates.by_block().items()}
+
+
+def plan_key(sweep: Sweep, pools: Sequence[Pool]) -> str:
+    """Content hash of everything that the candidates of a plan depend on."""
+    members = [[pool.id, *(member.id for member in pool.members)] for pool in pools]
+    return content_id("plan", [sweep.id, EVALUATION_VERSION, members])
+
+
+def make_plan(
+    sweep: Sweep, fingerprints: Mapping[Choice | Path, str] | None = None, known: Known = NOTHING_KNOWN
+) -> Plan:
+    """The plan of a sweep.
+
+    `fingerprints` stands for what lies in the files of data sets and of models from elsewhere; `known` are candidates
+    that were planned before, which keep their blocks.
+    """
+    pools = pools_of(sweep, fingerprints or {})
+    drawn = [_drawn(pool, sweep) for pool in pools]
+    candidates = _assigned(_joined(drawn), [len(each) for each in drawn], sweep.execution.block, known)
+    return Plan(sweep, pools, candidates)
+
+
+def _drawn(pool: Pool, sweep: Sweep) -> Catalogue:
+    """The candidates of all grids, each once, without blocks."""
+    members = [canonical(member.id) for member in pool.members]
+    factors, ids = list[Factors](), bytearray()
+    for grid in sweep.grids:
+        written = dict[int, list[bytes]]()  # by arity: the members of each subset as they stand in ids
+        for each in _factors(pool, grid):
+            arity = each.method.entry.arity
+            if arity not in written:
+                written[arity] = [escaped(",".join(members[index] for index in subset)) for subset in each.subsets]
+            ids += _candidate_ids(each, written[arity])
+            factors.append(each)
+    counts = [len(each.subsets) for each in factors]
+    columns = np.frombuffer(bytes(ids), "S16"), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    places = np.concatenate([np.zeros(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
+    everything = Catalogue(factors, [], *columns, places, np.full(len(places), -1, np.int32))
+    return _neighbouring(everything.take(np.sort(np.unique(everything.ids, return_index=True)[1])))
+
+
+def _neighbouring(candidates: Catalogue) -> Catalogue:
+    """Aligned candidates last, subset by subset: members are aligned once for all that share them."""
+    is_aligned = candidates.of_factors(lambda factors: factors.alignment != _UNALIGNED, np.bool_)
+    aligned, numbers = np.flatnonzero(is_aligned), dict[tuple[Choice, tuple[int, ...]], int]()
+    keys = [numbers.setdefault((each.alignment, each.subset), len(numbers)) for each in candidates.take(aligned)]
+    return candidates.take(np.concatenate([np.flatnonzero(~is_aligned), aligned[np.argsort(keys, kind="stable")]]))
+
+
+def _factors(pool: Pool, grid: Grid) -> Iterator[Factors]:
+    """A grid's combinations of factors: by scaling, then method, so that kept outputs serve their neighbours."""
+    count, population = len(pool.members), pool.population
+    groups = subsets(grid.subsets, pool.index, count)
+    chosen: dict[int, Sequence[tuple[int, ...]]] = {0: groups, 1: [(index,) for index in range(count)]}
+    protocols = [each for each in grid.protocols if is_of(population, each)]
+    methods = dict.fromkeys([_SINGLE, *grid.methods])
+    factors = itertools.product(protocols, grid.scalings, grid.alignments, grid.repairs, methods)
+    for protocol, scaling, alignment, repair, method in factors:
+        if _meaningful(method, alignment, repair, protocol) and _acting(protocol, population, method, scaling):
+            arity = method.entry.arity
+            if arity not in chosen:
+                chosen[arity] = [subset for subset in groups if len(subset) == arity]
+            yield Factors(pool.id, chosen[arity], method, alignment, scaling, repair, protocol)
+
+
+def _meaningful(method: Choice, alignment: Choice, repair: Choice, protocol: Protocol) -> bool:
+    """Whether the factors act on the method at all: outputs cannot be aligned or repaired, nor one member aligned.
+
+    What a repair passes is in single precision and in evaluation mode, whatever a protocol says of every pass.
+    """
+    aligned, repaired = alignment != _UNALIGNED, repair != _UNREPAIRED
+    if method.space != "weights":
+        return not aligned and not repaired
+    return not (aligned and method.entry.arity == 1) and not (repaired and protocol.everywhere)
+
+
+def _acting(protocol: Protocol, population: Population, method: Choice, scaling: Choice) -> bool:
+    """Whether a protocol has an outcome of its own; where no switch acts, it is that of the correct one."""
+    return protocol == CORRECT_PROTOCOL or population.correct is not None or protocol.acts(method, scaling)
+
+
+def _candidate_ids(factors: Factors, members: Iterable[bytes]) -> bytes:
+    """The ids over canonical JSON, 16 bytes each, whose pieces are given as text: many candidates, few pieces."""
+    choices = (factors.alignment, factors.method, factors.repair, factors.scaling, factors.protocol)
+    alignment, method, repair, scaling, protocol = (canonical(each.content) for each in choices)
+    tail = f'"method":{method},"protocol":{protocol},"repair":{repair},"scaling":{scaling}'
+    before, after = f'{{"alignment":{alignment},"members":[', f'],{tail},"version":{EVALUATION_VERSION}}}'
+    return content_ids("candidate", before, members, after)
+
+
+def _joined(pools: Sequence[Catalogue]) -> Catalogue:
+    """The candidates of all pools, one after another."""
+    factors = [each for pool in pools for each in pool.factors]
+    begins = np.cumsum([0, *(len(pool.factors) for pool in pools)], dtype=np.int32)
+    shifted = [pool.factor + begin for pool, begin in zip(pools, begins, strict=False)]
+    ids, place, block = (np.concatenate([getattr(each, name) for each in pools]) for name in ("ids", "place", "block"))
+    return Catalogue(factors, [], ids, np.concatenate(shifted), place, block)
+
+
+def _assigned(candidates: Catalogue, counts: Sequence[int], limit: int, known: Known) -> Catalogue:
+    """The candidates with their blocks: known ones keep theirs, the others fill new ones; `counts` are by pool."""
+    block, names, costs, start = known.find(candidates.ids), list(known.blocks), candidates.costs, 0
+    for count in counts:
+        new = np.flatnonzero(block[start : start + count] < 0) + start
+        start += count
+        digits = digits_of(candidates.ids[new])
+        for own in _groups(costs[new].tolist(), limit):
+            block[new[own]] = len(names)
+            names.append(content_id("block", digits[own].astype(str).tolist()))
+    return replace(candidates, blocks=names, block=block)
+
+
+def _groups(costs: Sequence[float], limit: int) -> Iterator[slice]:
+    """Neighbours that together cost `limit` or a little more, the last ones less."""
+    start, cost = 0, 0.0
+    for stop, each in enumerate(costs, 1):
+        cost += each
+        if cost >= limit or stop == len(costs):
+            yield slice(start, stop)
+            start, cost = stop, 0.0

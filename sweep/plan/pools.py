@@ -1,0 +1,175 @@
+"""Where models come from: pools, their starts and members, with ids and seeds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sweep.config.document import ConfigError
+from sweep.config.spec import Population, Sweep
+from sweep.core.choice import Choice
+from sweep.core.ids import content_id, derive_seed
+
+TRAINING_VERSION = 1
+"""Enters member ids: raise it when the same settings would train to other weights."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model: a member of a pool (index from 0), or the start that a pool shares (index -1)."""
+
+    id: str
+    population: Population
+    pool_id: str
+    pool: int
+    index: int
+    init_seed: int
+    order_seed: int
+    start_id: str | None
+    file: Path | None = None  # where it comes from, if it was trained elsewhere
+
+    @property
+    def role(self) -> str:
+        """member or start."""
+        return "start" if self.index < 0 else "member"
+
+    @property
+    def epochs(self) -> int:
+        """How long it is trained here: not at all as a pretrained start, or where it was trained elsewhere."""
+        recipe = self.population.recipe
+        if self.file or (self.role == "start" and self.population.start == "pretrained"):
+            return 0
+        return recipe.epochs if self.role == "member" else recipe.start_epochs
+
+
+@dataclass(frozen=True)
+class Group:
+    """Members of one pool that are trained at once, and those of them that are missing."""
+
+    members: tuple[Member, ...]
+    missing: tuple[Member, ...]
+
+    @property
+    def id(self) -> str:
+        """That of the last member: rows are written in order, so there is one for it when the group is done."""
+        return self.members[-1].id
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One replicate of a population: only its members are merged with one another."""
+
+    id: str
+    population: Population
+    index: int
+    start: Member | None
+    members: tuple[Member, ...]
+
+
+def each_once(pools: Iterable[Pool]) -> list[Member]:
+    """Starts, then members; a model that was trained elsewhere may be in several pools, and counts in the first."""
+    pools, found = list(pools), dict[str, Member]()
+    for member in [*(pool.start for pool in pools if pool.start), *(each for pool in pools for each in pool.members)]:
+        found.setdefault(member.id, member)
+    return list(found.values())
+
+
+def pools_of(sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> tuple[Pool, ...]:
+    """Every pool of a sweep; `fingerprints` as in `make_plan`. Raises ConfigError where two would be the same."""
+    pools: list[Pool] = []
+    for population in sweep.populations:
+        if population.files:
+            pools += _from_elsewhere(population, sweep, fingerprints)
+        else:
+            pools += _trained(population, sweep, fingerprints.get(population.dataset, ""))
+    _refuse_twins(pools, sweep)
+    return tuple(pools)
+
+
+def _refuse_twins(pools: Sequence[Pool], sweep: Sweep) -> None:
+    """Raise ConfigError where populations that are written differently train the same members."""
+    seen: dict[str, Pool] = {}
+    twins = [(pool, other) for pool in pools if (other := seen.setdefault(pool.id, pool)) is not pool]
+    if twins:
+        pool, other = twins[0]
+        what = f"the same population as populations[{other.population.path[-1]}]: their folders hold the same"
+        raise ConfigError([sweep.document.mistake(pool.population.path, what)])
+
+
+def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
+    """The pools of a population that is trained here; number and size stay out of ids, so that either can grow."""
+    about = {"fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
+    correct = _one_by_one(population.correct or population)
+    for index in range(population.pools):
+        pool_id = content_id("pool", {**population.content, **about, "pool": index})
+        root = content_id("pool", {**correct.content, **about, "pool": index})
+        start = _member(population, (pool_id, root), index, -1, None) if population.has_base else None
+        places = range(population.members)
+        members = tuple(_member(population, (pool_id, root), index, place, start) for place in places)
+        yield Pool(pool_id, population, index, start, members)
+
+
+def _one_by_one(population: Population) -> Population:
+    """The population whose members are not trained together: both have the same seeds."""
+    return replace(population, recipe=population.recipe.model_copy(update={"together": 1}))
+
+
+def groups_of(pools: Sequence[Pool], missing: Collection[Member]) -> list[Group]:
+    """The groups of missing starts and members, by places alone: nobody's group depends on what is done already."""
+    wanted, found = {member.id for member in missing}, []
+    for pool in pools:
+        size = pool.population.recipe.together
+        each = [pool.members[first : first + size] for first in range(0, len(pool.members), size)]
+        for members in [(pool.start,), *each] if pool.start else each:
+            if lacking := tuple(member for member in members if member.id in wanted):
+                found.append(Group(members, lacking))
+    return found
+
+
+def _member(population: Population, pool_ids: tuple[str, str], pool: int, index: int, start: Member | None) -> Member:
+    """One member, its seeds derived from its place and the second of two pools: the correct one, or its own."""
+    pool_id, root = pool_ids
+    name, init, order = _seeds(population, root, index)
+    if start and not population.own_heads:
+        init = start.init_seed
+    content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}
+    return Member(
+        content_id("member", content), population, pool_id, pool, index, init, order, start.id if start else None
+    )
+
+
+def _seeds(population: Population, pool_id: str, index: int) -> tuple[str, int, int]:
+    """Name, init seed and order seed of a place in a pool; none of them depends on how many others there are."""
+    if index >= 0 and population.crossing:
+        row, column = divmod(index, population.crossing.order)
+        init, order = f"init {row}", f"order {column}"
+        return f"{init} {order}", derive_seed(pool_id, init), derive_seed(pool_id, order)
+    name = f"member {index}" if index >= 0 else "start"
+    return name, derive_seed(pool_id, name, "init"), derive_seed(pool_id, name, "order")
+
+
+def _from_elsewhere(population: Population, sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> Iterator[Pool]:
+    """The pools of models that were trained elsewhere, whose ids come from the content of their files.
+
+    Raises ConfigError where one pool has the same model twice.
+    """
+    content = {
+        **population.content,
+        "fingerprint": fingerprints.get(population.dataset, ""),
+        "version": TRAINING_VERSION,
+    }
+    for index, files in enumerate(population.files):
+        base = {"base": fingerprints[population.base]} if population.base else {}
+        pool_id = content_id("pool", {**content, **base, "population": population.name, "pool": index})
+
+        def model(place: int, file: Path, start: Member | None, about: tuple[str, int] = (pool_id, index)) -> Member:
+            identity = content_id("member", {**content, "weights": fingerprints[file]})
+            return Member(identity, population, *about, place, 0, 0, start.id if start else None, file)
+
+        start = model(-1, population.base, None) if population.base else None
+        members = tuple(model(place, file, start) for place, file in enumerate(files))
+        if len({member.id for member in members}) < len(members):
+            what = f"pool {index} has the same model twice"
+            raise ConfigError([sweep.document.mistake((*population.path, "checkpoints"), what)])
+        yield Pool(pool_id, population, index, start, members)

@@ -1,0 +1,1 @@
+"""The plug-ins: one file each, found by its name."""

@@ -1,0 +1,3 @@
+"""Alignments: one file each, members permuted to one another before the merge."""
+
+from __future__ import annotations

@@ -1,0 +1,78 @@
+"""Weight matching of Git Re-Basin (arXiv 2209.04836, algorithm 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sweep.core.permutations import Permutation, neighbours, reorder, units
+
+_ROUNDS = 100
+_GAIN = 1e-12
+
+
+def weight_matching(members: Tensor, permutations: tuple[Permutation, ...], generator: torch.Generator) -> Tensor:
+    """Hidden units permuted so that weights lie close: two members' second to the first (2209.04836).
+
+    Of more members each is matched to the mean of the others, in random order, until none changes. (members, entries)
+    in and out; running statistics move along and do not count. Raises ValueError for weights that are not finite.
+    """
+    if not bool(torch.isfinite(members).all()):
+        raise ValueError("weights that are not finite cannot be matched")
+    aligned, touching = members.clone(), neighbours(permutations)
+    if len(aligned) == 2:
+        _match(aligned[1], aligned[0], permutations, touching, set(range(len(permutations))), generator)
+        return aligned
+    pending = [set(range(len(permutations))) for _ in aligned if len(aligned) > 1]
+    for _ in range(_ROUNDS):
+        for index in torch.randperm(len(pending), generator=generator).tolist():
+            others = (aligned.sum(0, dtype=torch.float64) - aligned[index]) / (len(aligned) - 1)
+            moved = _match(aligned[index], others, permutations, touching, pending[index], generator)
+            for other in pending[:index] + pending[index + 1 :]:
+                other.update(moved, *(touching[each] for each in moved))
+        if not any(pending):
+            break
+    return aligned
+
+
+def _match(
+    row: Tensor,
+    reference: Tensor,
+    permutations: tuple[Permutation, ...],
+    touching: list[set[int]],
+    pending: set[int],
+    generator: torch.Generator,
+) -> set[int]:
+    """Permute weights (entries,) in place until no permutation alone brings them closer; which ones did.
+
+    `pending` are those, by index, that could: what the others depend on has not changed since they were best.
+    """
+    moved = set[int]()
+    for _ in range(_ROUNDS):
+        for index in torch.randperm(len(permutations), generator=generator).tolist():
+            if index not in pending:
+                continue
+            pending.remove(index)
+            if _improve(row, reference, permutations[index]):
+                pending |= touching[index]
+                moved.add(index)
+        if not pending:
+            break
+    return moved
+
+
+def _improve(row: Tensor, reference: Tensor, permutation: Permutation) -> bool:
+    """Give one permutation its best order, all others fixed; whether that gains anything."""
+    from scipy.optimize import linear_sum_assignment
+
+    likeness = torch.zeros(permutation.units, permutation.units, dtype=torch.float64, device=row.device)
+    for place in permutation.places:
+        if place.learnable:
+            likeness += units(reference, place).double() @ units(row, place).double().T
+    _, order = linear_sum_assignment(likeness.cpu().numpy(), maximize=True)
+    best = torch.from_numpy(order)
+    gain = likeness.cpu().gather(1, best[:, None])[:, 0] - likeness.diagonal().cpu()
+    if float(gain.sum()) <= _GAIN:
+        return False
+    reorder(row, permutation, best)
+    return True

@@ -1,0 +1,24 @@
+"""The multi-layer perceptron of arXiv 2411.09263's experiments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Len
+from torch import nn
+
+from sweep.core.weights import Probability
+from sweep.plugins.architectures._perceptron import MLP, Width
+
+
+def mlp(
+    classes: int,
+    channels: int,
+    size: int,
+    *,
+    hidden: Annotated[tuple[Width, ...], Len(1)] = (512, 256, 128, 64),
+    dropout: Probability = 0.5,
+    bias: bool = True,
+) -> nn.Module:
+    """Multi-layer perceptron with ReLU; at its defaults the sizes and names of the paper's script (2411.09263)."""
+    return MLP([channels * size * size, *hidden, classes], dropout, bias=bias)

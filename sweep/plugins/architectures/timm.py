@@ -1,0 +1,19 @@
+"""Any classifier of timm, by its name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sweep.plugins.architectures._recipes import EITHER, TUNED
+from sweep.plugins.architectures._timm import classifier
+from sweep.plugins.architectures._zoo import Side
+
+RECIPE = EITHER
+FINE_TUNING = TUNED | {"lr": 1e-4}
+
+
+def timm(
+    classes: int, channels: int, size: int, *, name: str, pretrained: bool = False, upsample: Side = 0
+) -> nn.Module:
+    """Classifier of timm, such as `resnet26d` or `resnet18.a1_in1k`; `upsample` resizes images inside the network."""
+    return classifier(name, (classes, channels, size), pretrained=pretrained, upsample=upsample)

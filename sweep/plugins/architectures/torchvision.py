@@ -1,0 +1,19 @@
+"""Any classifier of torchvision, by its name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sweep.plugins.architectures._recipes import EITHER, TUNED
+from sweep.plugins.architectures._torchvision import classifier
+from sweep.plugins.architectures._zoo import Side
+
+RECIPE = EITHER
+FINE_TUNING = TUNED | {"lr": 1e-4}
+
+
+def torchvision(
+    classes: int, channels: int, size: int, *, name: str, pretrained: bool = False, upsample: Side = 0
+) -> nn.Module:
+    """Classifier of torchvision, such as `convnext_tiny`; `upsample` resizes images inside the network."""
+    return classifier(name, (classes, channels, size), pretrained=pretrained, upsample=upsample)

@@ -1,0 +1,20 @@
+"""ViT-Base of arXiv 2010.11929."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sweep.plugins.architectures._recipes import TRANSFORMER, TUNED
+from sweep.plugins.architectures._torchvision import transformer
+from sweep.plugins.architectures._zoo import Side
+
+RECIPE = TRANSFORMER | {"lr": 5e-4, "batch_size": 512}
+FINE_TUNING = TUNED | {"lr": 1e-4, "batch_size": 128}
+
+
+def vit_b_16(
+    classes: int, channels: int, size: int, *, patch_size: Side = 0, pretrained: bool = False, upsample: Side = 0
+) -> nn.Module:
+    """ViT-Base (2010.11929), torchvision's; patches of 16, or an eighth of small images (`patch_size: 0`)."""
+    shape = (classes, channels, size)
+    return transformer(shape, patch_size=patch_size, pretrained=pretrained, upsample=upsample)

@@ -1,0 +1,20 @@
+"""ViT-Tiny of arXiv 2106.10270."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sweep.plugins.architectures._recipes import TRANSFORMER, TUNED
+from sweep.plugins.architectures._timm import classifier
+from sweep.plugins.architectures._zoo import Side, patch_of, side_of
+
+RECIPE = TRANSFORMER
+FINE_TUNING = TUNED | {"lr": 1e-4}
+
+
+def vit_tiny(
+    classes: int, channels: int, size: int, *, patch_size: Side = 0, pretrained: bool = False, upsample: Side = 0
+) -> nn.Module:
+    """ViT-Tiny (2106.10270), timm's; patches of 16, or an eighth of small images (`patch_size: 0`)."""
+    patch, shape = patch_of(side_of(size, upsample), patch_size), (classes, channels, size)
+    return classifier("vit_tiny_patch16_224", shape, pretrained=pretrained, upsample=upsample, patch_size=patch)

@@ -1,0 +1,127 @@
+"""The Python batches of CIFAR: pickles of 2009, read without running anything that they name."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sweep.core.dataset import DataError, Images, Labels
+from sweep.plugins.datasets._published import Published, of_arrays, present, within
+
+
+class Layout(NamedTuple):
+    """Where CIFAR-10 and CIFAR-100 differ: folder, files of each part, keys of labels and names."""
+
+    name: str
+    folder: str
+    parts: Mapping[str, Sequence[str]]
+    meta: str
+    labels: str
+    classes: str
+
+
+def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Published:
+    """The data set in root/<folder>/. Raises DataError for a file that is missing or is no batch of images."""
+    folder = root.expanduser().absolute() / layout.folder
+    names = [*layout.parts["train"], *layout.parts["test"], layout.meta]
+    sizes = present(layout.name, root, {name: folder / name for name in names})
+    found = _batch(folder / layout.meta).get(layout.classes, ())
+    if not _listed(found, bytes):
+        raise DataError(f"{folder / layout.meta}: it holds no `{layout.classes}`")
+    classes = tuple(name.decode("latin-1") for name in found)
+    files = {part: [folder / name for name in names] for part, names in layout.parts.items()}
+    labels = {
+        part: np.concatenate([_labels(file, layout.labels, len(classes)) for file in several])
+        for part, several in files.items()
+    }
+    return Published(
+        layout.name,
+        classes,
+        mean,
+        std,
+        size,
+        sizes,
+        labels,
+        partial(of_arrays, partial(_images, files), labels, size, 3),
+    )
+
+
+def _listed(values: object, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _labels(file: Path, key: str, classes: int) -> Labels:
+    batch = _batch(file)
+    labels = batch.get(key, ())
+    if not _listed(labels, int) or len(labels) != len(_pixels(file, batch)):
+        raise DataError(f"{file}: it does not hold `{key}` for each image")
+    return within(np.array(labels), classes, file)
+
+
+def _images(files: Mapping[str, Sequence[Path]], part: str) -> Images:
+    return np.concatenate([_pixels(file, _batch(file)) for file in files[part]])
+
+
+def _pixels(file: Path, batch: Mapping[str, Any]) -> Images:
+    """(examples, 3, 32, 32): a row of the file holds the red, green and blue planes."""
+    pixels = getattr(batch.get("data"), "pixels", None)
+    if pixels is None or pixels.ndim != 2 or pixels.shape[1] != 3072:
+        raise DataError(f"{file}: it holds no images of 3 x 32 x 32")
+    images: Images = pixels.reshape(-1, 3, 32, 32)
+    return images
+
+
+class _Kind:
+    """Stands in for numpy.dtype."""
+
+    def __init__(self, code: bytes, *_: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like: a byte has none."""
+
+
+class _Array:
+    """Stands in for numpy.ndarray: bytes of pixels and their shape, nothing else."""
+
+    pixels: Images | None = None
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[int, tuple[int, ...], _Kind, bool, bytes]) -> None:
+        _, shape, kind, columns_first, content = state
+        if kind.code != b"u1":
+            raise ValueError(f"an array of {kind.code!r} instead of bytes")
+        self.pixels = np.frombuffer(content, np.uint8).reshape(shape, order="F" if columns_first else "C")
+
+
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Kind,
+}
+
+
+class _Batch(pickle.Unpickler):
+    """Knows the names in a batch of images, each as a stand-in, and refuses all others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _STAND_INS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which no batch of images does")
+        return _STAND_INS[module, name]
+
+
+def _batch(file: Path) -> dict[str, Any]:
+    """What a batch holds, by name. Raises DataError for a file that is none, whatever it tries."""
+    try:
+        found = _Batch(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        return {key.decode("latin-1"): value for key, value in found.items()}
+    except Exception as error:  # a pickle can raise anything
+        raise DataError(f"cannot read {file}: {error}", "remove it and fetch it again") from error

@@ -1,0 +1,74 @@
+"""The idx files of MNIST and its kin, as they are published (.gz) or unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.core.dataset import DataError, Images
+from sweep.plugins.datasets._published import Published, of_arrays, present, within
+
+_PREFIXES = {"train": "train", "test": "t10k"}
+
+
+class Layout(NamedTuple):
+    """Where the data sets of this format differ."""
+
+    name: str
+    folder: str
+    classes: tuple[str, ...]
+    mean: float
+    std: float
+    augmentation: frozenset[str]
+
+
+def idx(layout: Layout, root: Path, size: int, channels: int) -> Published:
+    """The data set in root/<folder>/raw/. Raises DataError for a file that is missing or holds something else."""
+    folder = root.expanduser().absolute() / layout.folder / "raw"
+    images = {part: _there(folder / f"{prefix}-images-idx3-ubyte") for part, prefix in _PREFIXES.items()}
+    numbers = {part: _there(folder / f"{prefix}-labels-idx1-ubyte") for part, prefix in _PREFIXES.items()}
+    present(layout.name, root, {file.name: file for file in (*images.values(), *numbers.values())})
+    sizes = {file.name.removesuffix(".gz"): _unpacked_size(file) for file in (*images.values(), *numbers.values())}
+    labels = {part: within(_read(file, 1), len(layout.classes), file) for part, file in numbers.items()}
+    pieces = partial(of_arrays, partial(_images, images), labels, size, channels)
+    mean, std = (layout.mean,) * channels, (layout.std,) * channels
+    return Published(layout.name, layout.classes, mean, std, size, sizes, labels, pieces, layout.augmentation)
+
+
+def _there(file: Path) -> Path:
+    """The file, else the one as it is published."""
+    return file if file.is_file() else file.with_name(file.name + ".gz")
+
+
+def _unpacked_size(file: Path) -> int:
+    """Bytes of the file when unpacked, so that packing makes no other data set of it."""
+    if file.suffix != ".gz":
+        return file.stat().st_size
+    return int.from_bytes(file.read_bytes()[-4:], "little")
+
+
+def _images(files: Mapping[str, Path], part: str) -> Images:
+    return _read(files[part], 3)[:, None]
+
+
+def _read(file: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Unsigned bytes of the shape that the header tells."""
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        start = 4 * (dimensions + 1)
+        magic, *shape = struct.unpack(f">{dimensions + 1}i", content[:start])
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise DataError(f"cannot read {file}: {error}", "remove it and fetch it again") from error
+    # 8 stands for unsigned bytes, the last byte for the number of dimensions.
+    if magic != 0x800 + dimensions or math.prod(shape) != len(content) - start:
+        raise DataError(f"cannot read {file}: its header does not fit it", "remove it and fetch it again")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

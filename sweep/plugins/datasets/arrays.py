@@ -1,0 +1,134 @@
+"""One's own images as arrays in a .npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Set
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+from numpy.typing import NDArray
+
+from sweep.core.dataset import SPLITS, DataError, Dataset, Deviation, Fraction, Images, Labels, Seed, stratified_split
+from sweep.plugins.datasets._published import Published, of_arrays, within
+
+_HINT = "numpy.savez(FILE, images=…, labels=…), or train_images=…, train_labels=…, test_images=…, test_labels=…"
+
+
+def arrays(
+    *,
+    file: Path,
+    size: Annotated[int, Ge(0), Le(4096)] = 0,
+    mean: tuple[Fraction, ...] = (0.5,),
+    std: tuple[Deviation, ...] = (0.25,),
+    split: Seed = 0,
+    held_out: Annotated[float, Gt(0), Lt(0.5)] = 0.2,
+) -> Dataset:
+    """Square uint8 `images` (NHWC, NCHW or NHW) and `labels` from 0 in a .npz, or with train_, validation_ and test_.
+
+    What is not split in the file is split here: the share `held_out` is the test, ever the same, and as many are the
+    validation, drawn by `split`. One mean stands for all channels, `size` 0 for the images' own; `classes` in the file
+    names the labels. Raises DataError for a file that holds something else.
+    """
+    file = file.expanduser().absolute()
+    with _opened(file) as archive:
+        checksums = {each.filename.removesuffix(".npy"): each.CRC for each in archive.infolist()}
+        prefixes = _prefixes(checksums.keys(), file)
+        form = _form({_shape(archive, f"{prefix}images", file) for prefix in prefixes.values()}, file)
+    labels, classes = _labels(file, prefixes, checksums.keys())
+    size, count = size or form.side, form.channels
+    pieces = partial(of_arrays, partial(_images, file, prefixes, form), labels, size, count)
+    mean, std = (each * count if len(each) == 1 else each for each in (mean, std))
+    if len(mean) != count:
+        raise DataError(f"{len(mean)} means for {count} channels")
+    about = Published("arrays", classes, mean, std, size, checksums, labels, pieces)
+    return about.split(split, held_out) if "all" not in labels else _three(about, split, held_out)
+
+
+def _three(about: Published, split: int, held_out: float) -> Dataset:
+    """One part cut in three; only the cut between train and validation depends on the seed."""
+    labels = about.labels["all"]
+    test, rest = stratified_split(labels, (held_out,), 0)
+    held, kept = stratified_split(labels[rest], (held_out / (1 - held_out),), split)
+    return about.of({"train": ("all", rest[kept]), "validation": ("all", rest[held]), "test": ("all", test)})
+
+
+class _Form(NamedTuple):
+    """How images lie in the file."""
+
+    channels: int
+    side: int
+    channels_last: bool
+
+
+def _opened(file: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read {file}: {error}", _HINT) from error
+
+
+def _prefixes(names: Set[str], file: Path) -> dict[str, str]:
+    """Part -> what its arrays' names begin with."""
+    found = {part: f"{part}_" for part in SPLITS if f"{part}_images" in names} or {"all": ""}
+    needed = {f"{prefix}{what}" for prefix in found.values() for what in ("images", "labels")}
+    if not needed <= names or not ("all" in found or {"train", "test"} <= found.keys()):
+        raise DataError(f"{file} holds {', '.join(sorted(names)) or 'nothing'}", _HINT)
+    return found
+
+
+def _shape(archive: zipfile.ZipFile, name: str, file: Path) -> tuple[int, ...]:
+    """Of one image, read from the header alone."""
+    try:
+        with archive.open(f"{name}.npy") as header:
+            version = np.lib.format.read_magic(header)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, kind = read(header)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read `{name}` in {file}: {error}", _HINT) from error
+    if kind != np.uint8:
+        raise DataError(f"{file}: `{name}` is {kind}", "images are uint8, from 0 to 255")
+    return tuple(shape[1:])
+
+
+def _form(shapes: Set[tuple[int, ...]], file: Path) -> _Form:
+    """The one form that the images of all parts have."""
+    shape = min(shapes)
+    first, *rest = (1, *shape) if len(shape) == 2 else shape or (0,)
+    fits = []
+    if len(rest) == 2:
+        middle, last = rest
+        fits = [_Form(first, last, False)] * (middle == last) + [_Form(last, first, True)] * (first == middle)
+    if len(fits) != 1 or len(shapes) > 1 or fits[0].channels > 16:
+        told = " and ".join(str(each) for each in sorted(shapes))
+        raise DataError(f"{file}: images of shape {told}", "all are square, with up to 16 channels, first or last")
+    return fits[0]
+
+
+def _labels(file: Path, prefixes: Mapping[str, str], names: Set[str]) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Labels of each part, and the names of the classes."""
+    found = {part: _array(file, f"{prefix}labels") for part, prefix in prefixes.items()}
+    found = {part: labels[:, 0] if labels.shape[1:] == (1,) else labels for part, labels in found.items()}
+    count = max(int(labels.max(initial=0)) for labels in found.values()) + 1
+    classes = tuple(map(str, _array(file, "classes") if "classes" in names else range(count)))
+    return {part: within(labels, len(classes), file) for part, labels in found.items()}, classes
+
+
+def _images(file: Path, prefixes: Mapping[str, str], form: _Form, part: str) -> Images:
+    """(examples, channels, side, side)."""
+    images = _array(file, f"{prefixes[part]}images")
+    if form.channels_last:
+        return images.transpose(0, 3, 1, 2)
+    return images.reshape(-1, form.channels, form.side, form.side)
+
+
+def _array(file: Path, name: str) -> NDArray[Any]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            array: NDArray[Any] = arrays[name]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"cannot read `{name}` in {file}: {error}", _HINT) from error
+    return array

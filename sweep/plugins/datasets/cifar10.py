@@ -1,0 +1,31 @@
+"""CIFAR-10 from its Python batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.core.dataset import Dataset, OnPaper, Pixels, Seed, Share
+from sweep.plugins.datasets._cifar import Layout, cifar
+
+RECIPE = {"crop": 4, "flip": True}
+ON_PAPER = OnPaper(classes=10, train=50_000, test=10_000)
+
+_LAYOUT = Layout(
+    name="cifar10",
+    folder="cifar-10-batches-py",
+    parts={"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]},
+    meta="batches.meta",
+    labels="labels",
+    classes="label_names",
+)
+
+
+def cifar10(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
+    """Things and animals (10 classes, 32x32 RGB) in root/cifar-10-batches-py: 50,000 to train with, 10,000 to test.
+
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    """
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    return cifar(_LAYOUT, root, size, mean, std).split(split, validation)

@@ -1,0 +1,31 @@
+"""CIFAR-100 from its Python batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.core.dataset import Dataset, OnPaper, Pixels, Seed, Share
+from sweep.plugins.datasets._cifar import Layout, cifar
+
+RECIPE = {"crop": 4, "flip": True}
+ON_PAPER = OnPaper(classes=100, train=50_000, test=10_000)
+
+_LAYOUT = Layout(
+    name="cifar100",
+    folder="cifar-100-python",
+    parts={"train": ["train"], "test": ["test"]},
+    meta="meta",
+    labels="fine_labels",
+    classes="fine_label_names",
+)
+
+
+def cifar100(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
+    """Things and animals (100 classes, 32x32 RGB) in root/cifar-100-python: 50,000 to train with, 10,000 to test.
+
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    """
+    mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    return cifar(_LAYOUT, root, size, mean, std).split(split, validation)

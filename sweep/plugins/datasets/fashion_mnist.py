@@ -1,0 +1,29 @@
+"""Fashion-MNIST from its idx files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.core.dataset import AUGMENTATIONS, Channels, Dataset, OnPaper, Pixels, Seed, Share
+from sweep.plugins.datasets._idx import Layout, idx
+
+RECIPE = {"crop": 2, "flip": True}
+ON_PAPER = OnPaper(classes=10, train=60_000, test=10_000)
+
+_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+_LAYOUT = Layout("fashion_mnist", "FashionMNIST", _CLASSES, 0.2860, 0.3530, AUGMENTATIONS)
+
+
+def fashion_mnist(
+    *, root: Path, size: Pixels = 28, channels: Channels = 1, split: Seed = 0, validation: Share = 0.1
+) -> Dataset:
+    """Clothes (10 classes, 28x28 grey) in root/FashionMNIST/raw: 60,000 to train with, 10,000 to test.
+
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
+    Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747.
+    """
+    return idx(_LAYOUT, root, size, channels).split(split, validation)

@@ -1,0 +1,72 @@
+"""A folder of one's own images: root/{train,val,test}/<class>/<image>."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sweep.core.dataset import DataError, Dataset, Deviation, Fraction, Labels, Pixels, Split, digest, fingerprint_of
+from sweep.plugins.datasets._pictures import decoded
+
+_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+def imagefolder(
+    *,
+    root: Path,
+    size: Pixels = 224,
+    mean: tuple[Fraction, ...] = (0.485, 0.456, 0.406),
+    std: tuple[Deviation, ...] = (0.229, 0.224, 0.225),
+) -> Dataset:
+    """Images in root/{train,val,test}/<class>/, shorter side resized to `size`, centre cropped; grey for one mean.
+
+    Raises DataError with the place for a missing folder, fewer than two classes, classes that differ between splits,
+    and an image that cannot be read.
+    """
+    root = root.expanduser().absolute()
+    if len(mean) not in (1, 3):
+        raise DataError(f"{len(mean)} means: images are grey (1) or RGB (3)")
+    classes = _classes(root)
+    mode, fingerprint, splits = "L" if len(mean) == 1 else "RGB", _fingerprint(root), {}
+    for name, folder in _FOLDERS.items():
+        files, labels = _files(root / folder, classes)
+        key = digest("imagefolder", fingerprint, name, size, mode)
+        splits[name] = Split(labels, partial(decoded, files, size, mode), key)
+    return Dataset(classes, splits, mean, std, size, fingerprint)
+
+
+def _classes(root: Path) -> tuple[str, ...]:
+    """Names of the class folders, the same in every split."""
+    found = {}
+    for folder in _FOLDERS.values():
+        place = root / folder
+        if not place.is_dir():
+            raise DataError(f"no folder {place}", "images belong in root/{train,val,test}/<class>/")
+        found[folder] = sorted(p.name for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if len(found[folder]) < 2:
+            raise DataError(f"{len(found[folder])} class in {place}", "a classifier needs at least two class folders")
+        odd = sorted(set(found[folder]) ^ set(found["train"]))
+        if odd:
+            raise DataError(f"classes of {place} differ from train: {', '.join(odd[:3])}")
+    return tuple(found["train"])
+
+
+def _files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Labels]:
+    """Images and their labels, sorted by class and name."""
+    found = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).iterdir())
+        if path.suffix.lower() in _SUFFIXES
+    ]
+    return [path for path, _ in found], np.array([label for _, label in found], dtype=np.int64)
+
+
+def _fingerprint(root: Path) -> str:
+    """Of relative names and sizes of all files."""
+    files = (path for folder in _FOLDERS.values() for path in sorted((root / folder).rglob("*")) if path.is_file())
+    return fingerprint_of({path.relative_to(root).as_posix(): path.stat().st_size for path in files})

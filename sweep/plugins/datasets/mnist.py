@@ -1,0 +1,25 @@
+"""MNIST from its idx files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sweep.core.dataset import Channels, Dataset, OnPaper, Pixels, Seed, Share
+from sweep.plugins.datasets._idx import Layout, idx
+
+RECIPE = {"crop": 2}
+ON_PAPER = OnPaper(classes=10, train=60_000, test=10_000)
+
+_LAYOUT = Layout("mnist", "MNIST", tuple("0123456789"), 0.1307, 0.3081, frozenset({"crop"}))
+
+
+def mnist(
+    *, root: Path, size: Pixels = 28, channels: Channels = 1, split: Seed = 0, validation: Share = 0.1
+) -> Dataset:
+    """Handwritten digits (10 classes, 28x28 grey) in root/MNIST/raw: 60,000 to train with, 10,000 to test.
+
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
+    Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998.
+    """
+    return idx(_LAYOUT, root, size, channels).split(split, validation)

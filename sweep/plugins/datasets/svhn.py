@@ -1,0 +1,59 @@
+"""Street View House Numbers from their Matlab files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sweep.core.dataset import DataError, Dataset, Images, Labels, OnPaper, Pixels, Seed, Share
+from sweep.plugins.datasets._published import Published, of_arrays, present, within
+
+RECIPE = {"crop": 4}
+ON_PAPER = OnPaper(classes=10, train=73_257, test=26_032)
+
+_CLASSES = tuple("0123456789")
+
+
+def svhn(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
+    """Digits of house numbers (10 classes, 32x32 RGB) in root/*_32x32.mat: 73,257 to train with, 26,032 to test.
+
+    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
+    that are missing or damaged.
+    Source: Y. Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning", NIPS workshop 2011.
+    """
+    files = {part: root.expanduser().absolute() / f"{part}_32x32.mat" for part in ("train", "test")}
+    sizes = present("svhn", root, {file.name: file for file in files.values()})
+    labels = {part: _labels(file) for part, file in files.items()}
+    pieces = partial(of_arrays, partial(_images, files), labels, size, 3)
+    mean, std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+    about = Published("svhn", _CLASSES, mean, std, size, sizes, labels, pieces, frozenset({"crop"}))
+    return about.split(split, validation)
+
+
+def _labels(file: Path) -> Labels:
+    """In the file 10 stands for the digit 0."""
+    labels = _variable(file, "y").reshape(-1)
+    return within(np.where(labels == 10, 0, labels), len(_CLASSES), file)
+
+
+def _images(files: Mapping[str, Path], part: str) -> Images:
+    """(examples, 3, 32, 32) of the file's (32, 32, 3, examples)."""
+    images = _variable(files[part], "X")
+    if images.ndim != 4 or images.shape[:3] != (32, 32, 3) or images.dtype != np.uint8:
+        raise DataError(f"{files[part]}: `X` is {images.shape} of {images.dtype}")
+    return images.transpose(3, 2, 0, 1)
+
+
+def _variable(file: Path, name: str) -> NDArray[Any]:
+    from scipy.io import loadmat
+
+    try:
+        variable: NDArray[Any] = loadmat(file, variable_names=[name])[name]
+    except Exception as error:  # the reader lets through whatever a damaged file brings about
+        raise DataError(f"cannot read {file}: {error}", "remove it and fetch it again") from error
+    return variable

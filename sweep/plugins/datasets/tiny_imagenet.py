@@ -1,0 +1,148 @@
+"""Tiny ImageNet from the folders of its zip, or from Parquet files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, OnPaper, Pixels, Seed, Share
+from sweep.plugins.datasets._pictures import PIECE, decoded, of_bytes
+from sweep.plugins.datasets._published import Pieces, Published, within
+
+RECIPE = {"crop": 8, "flip": True}
+ON_PAPER = OnPaper(classes=200, train=100_000, test=10_000)
+
+_MEAN, _STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
+
+
+def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation: Share = 0.1) -> Dataset:
+    """ImageNet made small (200 classes, 64x64 RGB) in root/tiny-imagenet-200 or root/data/*.parquet.
+
+    Its 100,000 training images are cut into train and `validation`, stratified by `split`; its official validation of
+    10,000 is the test, as the labels of its test were never published. Raises DataError for what is missing or damaged.
+    Source: Y. Le, X. Yang, "Tiny ImageNet Visual Recognition Challenge", CS231N 2015.
+    """
+    place = root.expanduser().absolute()
+    folders = [each for each in (place / "tiny-imagenet-200", place) if (each / "wnids.txt").is_file()]
+    tables = [each for each in (place / "data", place) if any(each.glob("train-*.parquet"))]
+    if not folders + tables:
+        raise DataError(f"no tiny-imagenet-200 in {place}", f"sweep fetch tiny_imagenet --root {root}")
+    found = _folders(folders[0], size) if folders else _tables(tables[0], size)
+    return Published("tiny_imagenet", found.classes, _MEAN, _STD, size, *found[:3]).split(split, validation)
+
+
+class _Found(NamedTuple):
+    contents: Mapping[str, int]
+    labels: Mapping[str, Labels]
+    pieces: Pieces
+    classes: tuple[str, ...]
+
+
+def _folders(folder: Path, size: int) -> _Found:
+    """The layout of the zip; classes in the order of their WordNet ids."""
+    ids = sorted((folder / "wnids.txt").read_text().split())
+    try:
+        listed = {"train": _trained(folder, ids), "test": _annotated(folder, ids)}
+        files = {part: [file for file, _ in pairs] for part, pairs in listed.items()}
+        sizes = {each.relative_to(folder).as_posix(): each.stat().st_size for part in files.values() for each in part}
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error}", "unpack the zip again") from error
+    labels = {part: np.array([label for _, label in pairs], dtype=np.int64) for part, pairs in listed.items()}
+    return _Found(sizes, labels, partial(_of_files, files, size), _words(folder, ids))
+
+
+def _trained(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
+    return [
+        (file, label)
+        for label, name in enumerate(ids)
+        for file in sorted((folder / "train" / name / "images").iterdir())
+        if file.suffix == ".JPEG"
+    ]
+
+
+def _annotated(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
+    """Images and labels of val/val_annotations.txt, sorted by name."""
+    numbers = {name: label for label, name in enumerate(ids)}
+    notes = folder / "val" / "val_annotations.txt"
+    pairs = []
+    for line in sorted(notes.read_text().splitlines()):
+        file, _, rest = line.partition("\t")
+        name = rest.split("\t")[0]
+        if name not in numbers:
+            raise DataError(f"{notes}: `{line}` names no class of wnids.txt")
+        pairs.append((folder / "val" / "images" / file, numbers[name]))
+    return pairs
+
+
+def _words(folder: Path, ids: Sequence[str]) -> tuple[str, ...]:
+    """The first word for each WordNet id; the id itself where there is none."""
+    file = folder / "words.txt"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    words = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return tuple(words.get(name, name).split(",")[0] for name in ids)
+
+
+def _of_files(files: Mapping[str, Sequence[Path]], size: int, part: str, indices: Indices) -> Iterator[Images]:
+    return decoded([files[part][index] for index in indices], size, "RGB")
+
+
+def _tables(folder: Path, size: int) -> _Found:
+    """Parquet files with columns `image` (bytes and path) and `label`, as on the Hugging Face hub."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = {part: sorted(folder.glob(f"{name}-*.parquet")) for part, name in (("train", "train"), ("test", "valid"))}
+    if not files["test"]:
+        raise DataError(f"no file {folder}/valid-*.parquet")
+    try:
+        labels = {part: _column([pq.read_table(file, columns=["label"]) for file in files[part]]) for part in files}
+        noted = json.loads((pq.read_schema(files["train"][0]).metadata or {}).get(b"huggingface", b"{}"))
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"cannot read the Parquet files in {folder}: {error}") from error
+    names = noted.get("info", {}).get("features", {}).get("label", {}).get("names")
+    classes = tuple(names or map(str, range(max(int(each.max()) for each in labels.values()) + 1)))
+    labels = {part: within(each, len(classes), folder) for part, each in labels.items()}
+    sizes = {file.name: file.stat().st_size for part in files.values() for file in part}
+    return _Found(sizes, labels, partial(_of_rows, files, size), classes)
+
+
+def _column(tables: Sequence[Any]) -> Labels:
+    labels: Labels = np.concatenate([table["label"].to_numpy() for table in tables])
+    if labels.dtype.kind not in "iu" or not len(labels):
+        raise ValueError(f"{len(labels)} labels of {labels.dtype}")
+    return labels
+
+
+def _of_rows(files: Mapping[str, Sequence[Path]], size: int, part: str, indices: Indices) -> Iterator[Images]:
+    """A piece per batch of rows that holds any of the examples, which are in ascending order."""
+    start = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for file in files[part]:
+            for batch in _batches(file):
+                chosen = indices[(start <= indices) & (indices < start + len(batch))] - start
+                pictures = batch["image"].take(chosen).to_pylist()
+                start += len(batch)
+                if pictures:
+                    yield np.stack(list(pool.map(partial(_of_row, file, size), pictures)))
+
+
+def _batches(file: Path) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as table:
+            yield from table.iter_batches(PIECE, columns=["image"])
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {file}: {error}") from error
+
+
+def _of_row(file: Path, size: int, row: Mapping[str, Any]) -> Images:
+    return of_bytes(row["bytes"] or b"", f"{row['path']} in {file}", size, "RGB")

@@ -1,0 +1,40 @@
+"""The search of the published script that its greedy methods share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from sweep.core.weights import Heads
+
+
+def halved(start: Tensor, members: Tensor, score: Callable[[Tensor], float], best: float) -> Tensor:
+    """From a start with its score on, members in their order: (soup + member) / 2 is kept if it scores higher."""
+    soup = start
+    for member in members:
+        trial = (soup + member) / 2
+        accuracy = score(trial)
+        if accuracy > best:
+            soup, best = trial, accuracy
+    return soup
+
+
+def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, list[int]]:
+    """The soup and the members that `greedy_indexed` accepts, by position."""
+    soup, accepted = members[0], [0]
+    best = score(soup)
+    for index in range(1, len(members)):
+        trial = (soup * index + members[index]) / (index + 1)
+        accuracy = score(trial)
+        if accuracy > best:
+            soup, best = trial, accuracy
+            accepted.append(index)
+    return soup, accepted
+
+
+def averaged(accepted: list[int], logits: Tensor, features: Tensor, heads: Heads, space: str) -> Tensor:
+    """Outputs of the accepted members as one: mean logits, or mean features through the mean head."""
+    if space == "logits":
+        return logits[accepted].mean(0)
+    return features[accepted].mean(0) @ heads.weight[accepted].mean(0).T + heads.bias[accepted].mean(0)

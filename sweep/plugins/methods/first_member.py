@@ -1,0 +1,10 @@
+"""One member where a merge would be: a control for scalings that look at the whole subset."""
+
+from __future__ import annotations
+
+from sweep.core.weights import Combination, Members
+
+
+def first_member(members: Members) -> Combination:
+    """The first member of the subset, unmerged: as `single`, but scaled as the members of a merge are."""
+    return members[0].as_subclass(Combination)

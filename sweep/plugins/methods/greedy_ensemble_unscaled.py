@@ -1,0 +1,28 @@
+"""The published script's greedy ensemble as it meets magnified members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+from sweep.core.weights import Heads, Members
+from sweep.plugins.methods._greedy import averaged, indexed
+
+
+def greedy_ensemble_unscaled(
+    unscaled: Members,
+    score: Callable[[Tensor], float],
+    logits: Tensor,
+    features: Tensor,
+    heads: Heads,
+    *,
+    space: Literal["logits", "features"] = "logits",
+) -> Tensor:
+    """As `greedy_ensemble`, of scaled members that are chosen by the soup of unscaled ones (arXiv 2411.09263).
+
+    (members, examples, classes) -> (examples, classes).
+    """
+    _, accepted = indexed(unscaled, score)
+    return averaged(accepted, logits, features, heads, space)

@@ -1,0 +1,24 @@
+"""The greedy soup of Wortsman et al."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from sweep.core.weights import Combination, Members
+
+
+def greedy_soup(members: Members, score: Callable[[Tensor], float]) -> Combination:
+    """Members from best to worst, each kept if the mean with it scores strictly higher (arXiv 2203.05482).
+
+    `score` gives the validation accuracy of weights; members that tie keep their order.
+    """
+    scores = [score(member) for member in members]
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
+    chosen, best = order[:1], scores[order[0]]
+    for index in order[1:]:
+        accuracy = score(members[sorted([*chosen, index])].mean(0))
+        if accuracy > best:
+            chosen, best = [*chosen, index], accuracy
+    return members[sorted(chosen)].mean(0).as_subclass(Combination)

@@ -1,0 +1,11 @@
+"""The straight line between two members."""
+
+from __future__ import annotations
+
+from sweep.core.weights import Combination, Pair, Probability
+
+
+def interpolation(members: Pair, *, weight: Probability = 0.5) -> Combination:
+    """(1 - weight) of the first member plus `weight` of the second: a point on the linear path between them."""
+    first, second = members[0], members[1]
+    return ((1 - weight) * first + weight * second).as_subclass(Combination)

@@ -1,0 +1,10 @@
+"""One member as it is: what every merge is compared with."""
+
+from __future__ import annotations
+
+from sweep.core.weights import Combination, One
+
+
+def single(members: One) -> Combination:
+    """The member itself, unmerged."""
+    return members[0].as_subclass(Combination)

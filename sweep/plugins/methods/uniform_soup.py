@@ -1,0 +1,10 @@
+"""The plain average of weights."""
+
+from __future__ import annotations
+
+from sweep.core.weights import Combination, Members
+
+
+def uniform_soup(members: Members) -> Combination:
+    """The mean of the members' weights (uniform soup, arXiv 2203.05482)."""
+    return members.mean(0).as_subclass(Combination)

@@ -1,0 +1,21 @@
+"""Test images normalised as those of another data set."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from sweep.core.weights import Positive
+
+Channels = tuple[float, ...]
+
+
+def wrong_normalisation(
+    mean: Channels, std: Channels, *, shift: Annotated[float, Ge(0)] = 0.0048, ratio: Positive = 1.327
+) -> tuple[Channels, Channels]:
+    """Images are evaluated with another mean and standard deviation per channel than in training.
+
+    By default as far off as CIFAR-100's are from CIFAR-10's, which the script of arXiv 2411.09263 mixes up.
+    """
+    return tuple(value + shift for value in mean), tuple(value * ratio for value in std)

@@ -1,0 +1,32 @@
+"""Gaussian noise on every weight, relative to the spread of its tensor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from sweep.core.weights import LEARNABLE, Layout, Positive
+
+
+def noise(
+    member: Tensor,
+    layout: Layout,
+    generator: torch.Generator,
+    *,
+    sigma: Positive = 0.1,
+    draw: Annotated[int, Ge(0)] = 0,
+) -> Tensor:
+    """Add to each learnable tensor Gaussian noise of `sigma` times its standard deviation; (entries,) to (entries,).
+
+    A member gets the same noise in every subset; `draw` numbers repetitions. Tensors of one entry stay as they are.
+    """
+    noised = member.clone()
+    for entry in layout.entries:
+        if entry.role in LEARNABLE and entry.size > 1:
+            tensor = noised[entry.offset : entry.stop]
+            drawn = torch.randn(entry.size, generator=generator, dtype=torch.float32).to(member.device)
+            tensor += sigma * tensor.std() * drawn
+    return noised

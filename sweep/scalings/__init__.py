@@ -1,1 +1,0 @@
-"""Scalings: one file each, a function that gives a factor per member and tensor, or a member with other weights."""

@@ -1,0 +1,168 @@
+"""What of a sweep is in its run folder, and what is to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sweep.config.spec import Sweep
+from sweep.core.choice import Choice
+from sweep.plan.candidates import Todo
+from sweep.plan.planner import Plan, make_plan, plan_key
+from sweep.plan.pools import Member, Pool, each_once, pools_of
+from sweep.status.counts import (
+    Standing,
+    columns_of,
+    current,
+    earlier,
+    failures,
+    known_of,
+    lacking,
+    standing,
+    text_of,
+    write_plan,
+)
+from sweep.storage.files import StoreError, replace
+from sweep.storage.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class State:
+    """What of a sweep is in its run folder, and what is to do.
+
+    Where the folder holds this very plan, it is counted there, and made only when its candidates are asked for.
+    """
+
+    sweep: Sweep
+    pools: tuple[Pool, ...]
+    folder: RunFolder
+    members: Mapping[str, str]  # id -> status, of members and starts
+    known: Mapping[Choice | Path, str]  # what stands for the content of data sets and of models from elsewhere
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan; candidates that were planned before keep their blocks."""
+        return make_plan(self.sweep, self.known, known_of(earlier(self.folder)))
+
+    @cached_property
+    def standing(self) -> Standing:
+        """The counts of candidates."""
+        planned = current(self.folder, plan_key(self.sweep, self.pools))
+        planned = columns_of(self.plan) if planned is None else planned
+        return standing(self._rows, planned, self.sweep.settings.splits)
+
+    @cached_property
+    def todo(self) -> Todo:
+        """The candidates that are still to be evaluated, each with its splits."""
+        splits, candidates = self.sweep.settings.splits, self.plan.candidates
+        without = lacking(self._rows, text_of(candidates.ids), splits)
+        is_open = np.flatnonzero(without.any(axis=1))
+        return Todo(candidates.take(is_open), splits, without[is_open])
+
+    @property
+    def blocks(self) -> dict[str, Todo]:
+        """What is to do of each block."""
+        return self.todo.by_block()
+
+    @cached_property
+    def failures(self) -> frozenset[str]:
+        """Candidates with a row that says failed."""
+        return frozenset(failures(self._rows).to_pylist())
+
+    @cached_property
+    def _rows(self) -> pa.Table:
+        """Which rows there are of candidates."""
+        return self.folder.read("candidates", ["candidate_id", "split", "status"])
+
+    @cached_property
+    def unseen(self) -> int:
+        """Models that are still to be looked into."""
+        return _unseen(self.plan, self.folder, self.members, self.failures) if self.sweep.settings.inside else 0
+
+    @cached_property
+    def planned(self) -> list[Member]:
+        """Starts, then members, each once."""
+        return each_once(self.pools)
+
+    @property
+    def missing(self) -> list[Member]:
+        """Starts and members that are still to be trained."""
+        return [member for member in self.planned if member.id not in self.members]
+
+    @property
+    def failed_members(self) -> int:
+        """Starts and members of the plan whose training failed."""
+        return sum(self.members.get(member.id) == "failed" for member in self.planned)
+
+    @property
+    def new(self) -> int:
+        """Candidates that are still to be evaluated."""
+        return self.standing.new
+
+    @property
+    def done(self) -> int:
+        """Candidates with all their rows."""
+        return self.standing.planned - self.standing.new
+
+    @property
+    def failed(self) -> int:
+        """Candidates of the plan whose row says failed."""
+        return self.standing.failed
+
+
+def state_of(sweep: Sweep, absent: Collection[Choice] = ()) -> State:
+    """The plan against what is in the run folder. Raises ConfigError and StoreError.
+
+    Members of data sets that are absent have other ids here than they will have, so none of them is found done.
+    """
+    from sweep.status.preflight import fingerprints
+
+    folder = RunFolder(sweep.folder)
+    if folder.exists:
+        folder.info()
+    known = fingerprints(sweep, absent)
+    return State(sweep, pools_of(sweep, known), folder, folder.statuses("members", "member_id"), known)
+
+
+def _unseen(plan: Plan, folder: RunFolder, members: Mapping[str, str], failures: Collection[str]) -> int:
+    """How many models lack rows of what lies inside them."""
+    from sweep.status.pending import glance_blocks
+
+    failed = {identity for identity, status in members.items() if status == "failed"}
+    return sum(map(len, glance_blocks(plan, folder, failed, failures).values()))
+
+
+def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
+    """The sweep with the batch and threads that its run folder was begun with, so that equal ids have equal bits.
+
+    Raises StoreError where the folder holds rows of other metrics.
+    """
+    folder = RunFolder(sweep.folder)
+    if not folder.exists:
+        return sweep
+    info = folder.info()
+    if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
+        what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
+        raise StoreError(what, "give the sweep another name to measure others")
+    told = info.get("evaluation", {})
+    begun = {
+        key: told[key] for key in ("batch", "threads") if key in told and told[key] != getattr(sweep.execution, key)
+    }
+    for key, value in begun.items():
+        say(f"execution.{key} stays {value}, as this run was begun with, so that its numbers stay comparable")
+    execution = sweep.execution.model_copy(update=begun)
+    return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
+
+
+def freeze(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
+    """Write the resolved sweep and the plan before the first task; what was planned before stays in it, marked so."""
+    from sweep.status.dataset_info import outline_of
+
+    replace(folder.path / "sweep.yaml", sweep.to_yaml().encode())
+    write_plan(folder, plan, outline_of(sweep, plan.pools).model_dump_json())

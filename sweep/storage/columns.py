@@ -1,0 +1,262 @@
+"""Every column of every table, with its meaning and unit.
+
+Columns are only ever added, always nullable. A change of meaning needs a new major `SCHEMA_VERSION` (in `sweep.table`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+
+class Column(NamedTuple):
+    """One column: `unit` is empty for names, counts and texts."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    unit: str = ""
+
+
+_STRING, _INT, _LONG, _FLOAT, _FLAG = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_()
+_TIME = pa.timestamp("us")  # UTC without a zone: readers need no time zone data base
+
+_ORIGIN = (
+    Column("sweep", _STRING, "name of the sweep"),
+    Column("population", _STRING, "name of the population"),
+    Column("pool_id", _STRING, "content hash of the pool"),
+    Column("pool", _INT, "position of the pool in its population, from 0; the unit of replication"),
+    Column("architecture", _STRING, "name of the architecture"),
+    Column("dataset", _STRING, "name of the data set"),
+    Column("start", _STRING, "where members begin: shared, scratch or pretrained"),
+)
+_STAMP = (
+    Column("created_at", _TIME, "when the row was made, UTC"),
+    Column("code_version", _STRING, "version of the code that made the row, with the commit where known"),
+)
+_OUTCOME = (
+    Column("status", _STRING, "ok, failed (see error) or non_finite (weights or outputs overflowed)"),
+    Column("error", _STRING, "cause of a status that is not ok"),
+)
+
+_MEMBERS = (
+    Column("member_id", _STRING, "content hash of everything that can change the weights"),
+    Column("role", _STRING, "member, or start (the shared start of a pool)"),
+    *_ORIGIN,
+    Column("member_index", _INT, "position in the pool, from 0; -1 for a start"),
+    Column("start_id", _STRING, "member_id of the shared start; null from scratch"),
+    Column("architecture_settings", _STRING, "settings of the architecture, JSON"),
+    Column("dataset_settings", _STRING, "settings of the data set, JSON"),
+    Column("training", _STRING, "settings of the training, JSON"),
+    Column("init_seed", _LONG, "seed of the initial weights"),
+    Column("order_seed", _LONG, "seed of data order, augmentation and dropout"),
+    Column("n_parameters", _LONG, "learnable parameters, tied ones once"),
+    Column("forward_flops", _LONG, "floating-point operations of one forward pass of one example"),
+    Column("weights_file", _STRING, "weights, relative to the run folder"),
+    Column("weights_sha256", _STRING, "hash of the weights file"),
+    Column("weights_bytes", _LONG, "size of the weights file", "B"),
+    Column("kept_epoch", _INT, "epoch whose weights were kept, from 1; 0 for a pretrained start"),
+    Column("validation_accuracy", _FLOAT, "accuracy of the kept weights on the validation split", "fraction"),
+    Column("validation_cross_entropy", _FLOAT, "cross-entropy of the kept weights on the validation split", "nats"),
+    Column(
+        "train_seconds", _FLOAT, "wall time of the training; an equal share where members are trained together", "s"
+    ),
+    Column("device", _STRING, "where it was trained: cpu or the name of the accelerator"),
+    *_OUTCOME,
+    *_STAMP,
+)
+_CURVES = (
+    Column("member_id", _STRING, "the member or start"),
+    Column("role", _STRING, "member or start"),
+    *_ORIGIN,
+    Column("member_index", _INT, "position in the pool, from 0; -1 for a start"),
+    Column("epoch", _INT, "epochs trained, from 1"),
+    Column("learning_rate", _FLOAT, "learning rate at the last step of the epoch"),
+    Column("train_loss", _FLOAT, "mean training loss over the epoch (smoothed, mixed and augmented as set)", "nats"),
+    Column("validation_accuracy", _FLOAT, "accuracy on the validation split", "fraction"),
+    Column("validation_cross_entropy", _FLOAT, "cross-entropy on the validation split", "nats"),
+    Column(
+        "seconds", _FLOAT, "wall time since the training began; an equal share where members are trained together", "s"
+    ),
+    *_STAMP,
+)
+_CANDIDATES = (
+    Column("candidate_id", _STRING, "content hash of subset, alignment, method, scaling, repair, data set, protocol"),
+    Column("block_id", _STRING, "the block that the row came in"),
+    *_ORIGIN,
+    Column("space", _STRING, "what is averaged: weights, features or logits"),
+    Column("method", _STRING, "name of the method"),
+    Column("settings", _STRING, "settings of the method, JSON"),
+    Column("members", pa.list_(_STRING), "member_id of each member, in the order of the pool"),
+    Column("member_indices", pa.list_(_INT), "their positions in the pool, from 0"),
+    Column("n_members", _INT, "number of members merged"),
+    Column("alignment", _STRING, "name of the alignment; none where there is none"),
+    Column("alignment_settings", _STRING, "settings of the alignment, JSON"),
+    Column("scaling", _STRING, "name of the scaling; none where there is none"),
+    Column("scaling_settings", _STRING, "settings of the scaling, JSON"),
+    Column("scaling_factor", _FLOAT, "factor on the scaled members' tensors; 1 where there is none"),
+    Column("scaling_members", _STRING, "which members are scaled (all, first, ...); all where there is no scaling"),
+    Column("repair", _STRING, "name of the repair; none where there is none"),
+    Column("repair_settings", _STRING, "settings of the repair, JSON"),
+    Column("split", _STRING, "the split that was evaluated: test or validation"),
+    Column("n_examples", _INT, "examples in the split"),
+    Column("accuracy", _FLOAT, "share of examples whose class is right", "fraction"),
+    Column("cross_entropy", _FLOAT, "mean negative log-likelihood of the right class", "nats"),
+    Column("brier", _FLOAT, "mean squared distance of probabilities to the one-hot class, summed over classes"),
+    Column("ece", _FLOAT, "expected calibration error, equal-mass bins", "fraction"),
+    Column("other_metrics", _STRING, "metrics without a column of their own, JSON"),
+    Column("finite", _FLAG, "whether every output is finite"),
+    *_OUTCOME,
+    Column("forward_passes", _LONG, "examples pushed through a network for this row; 0 where kept outputs served"),
+    Column(
+        "merge_seconds",
+        _FLOAT,
+        "wall time to make weights or averaged outputs; an alignment counts where it is done",
+        "s",
+    ),
+    Column("evaluate_seconds", _FLOAT, "wall time to evaluate them", "s"),
+    Column("device", _STRING, "where it was evaluated: cpu or the name of the accelerator"),
+    Column("protocol", _STRING, "correct, or the names of the switches that are on, joined by +"),
+    *_STAMP,
+)
+_PAIRS = (
+    *_ORIGIN,
+    Column("member_a", _STRING, "member_id of the earlier member of the pool"),
+    Column("member_b", _STRING, "member_id of the later one"),
+    Column("index_a", _INT, "position of member_a in the pool, from 0"),
+    Column("index_b", _INT, "position of member_b in the pool, from 0"),
+    Column("l2_distance", _FLOAT, "Euclidean distance between the learnable parameters"),
+    Column("cosine", _FLOAT, "cosine between the parameters"),
+    Column("task_cosine", _FLOAT, "signed cosine between the differences to the shared start; null from scratch"),
+    Column("cka", _FLOAT, "debiased linear CKA of the features on up to 1,000 validation examples; null without"),
+    *_STAMP,
+)
+_PREDICTIONS = (
+    Column("candidate_id", _STRING, "the candidate"),
+    Column("block_id", _STRING, "the block that the row came in"),
+    Column("split", _STRING, "the split, whose order of examples is fixed"),
+    Column("n_examples", _INT, "examples in the split"),
+    Column("correct", pa.binary(), "one bit per example, 1 = right, packed big-endian as numpy.packbits does"),
+    Column("classes", pa.binary(), "predicted class per example, uint8 (uint16 little-endian above 256 classes)"),
+    Column("labels", pa.binary(), "right class per example, as `classes`; null unless probabilities were asked for"),
+    Column(
+        "log_probabilities",
+        pa.binary(),
+        "float16 little-endian, (examples, classes) row by row; null unless asked for",
+        "nats",
+    ),
+)
+_MODEL = (
+    Column("model_id", _STRING, "the member, or the candidate that was merged"),
+    Column("kind", _STRING, "member or merge"),
+    *_ORIGIN,
+    Column("method", _STRING, "name of the method; single for a member"),
+    Column("settings", _STRING, "settings of the method, JSON"),
+    Column("alignment", _STRING, "name of the alignment; none where there is none"),
+    Column("alignment_settings", _STRING, "settings of the alignment, JSON"),
+    Column("repair", _STRING, "name of the repair; none where there is none"),
+    Column("repair_settings", _STRING, "settings of the repair, JSON"),
+    Column("members", pa.list_(_STRING), "member_id of each member, in the order of the pool"),
+    Column("member_indices", pa.list_(_INT), "their positions in the pool, from 0"),
+    Column("n_members", _INT, "number of members merged; 1 for a member"),
+)
+_LAYERS = (
+    *_MODEL,
+    Column("tensor", _STRING, "name of the tensor"),
+    Column("role", _STRING, "weight, bias, norm weight or norm bias"),
+    Column("depth", _INT, "position among the tensors of the network, from 0"),
+    Column("n_elements", _LONG, "number of entries"),
+    Column("mean", _FLOAT, "mean of the entries"),
+    Column("std", _FLOAT, "standard deviation of the entries"),
+    Column("skewness", _FLOAT, "third standardised moment"),
+    Column("kurtosis", _FLOAT, "fourth standardised moment minus 3: 0 for a Gaussian"),
+    Column("qq_correlation", _FLOAT, "correlation of sorted entries with the quantiles of a Gaussian"),
+    Column("norm", _FLOAT, "Euclidean norm"),
+    Column(
+        "member_correlation", _FLOAT, "mean correlation of its members' entries, over their pairs; null for a member"
+    ),
+    Column("shape", _STRING, "lengths of the axes, joined by x"),
+    Column(
+        "histogram",
+        pa.binary(),
+        "shares of the entries in 80 bins of a tenth of `std`, from 4 below the mean to 4 above, the end bins with all "
+        "beyond; float32 little-endian; of pictured models (see sweep/inside.py)",
+    ),
+    Column(
+        "filters",
+        pa.binary(),
+        "the first 32 filters of the first layer, (filters, channels, height, width) row by row, float32 little-"
+        "endian; of pictured models",
+    ),
+    Column("filter_shape", _STRING, "channels, height and width of a filter, joined by x"),
+    *_STAMP,
+)
+_TEMPLATES = (
+    *_MODEL,
+    Column("weight_decay", _FLOAT, "weight decay of the training"),
+    Column("mixup", _FLOAT, "parameter of mixup in the training; 0 is off"),
+    Column("labels", _STRING, "true, or shuffled: the control"),
+    Column("input", _STRING, "what templates lie over: pixels of a linear classifier, or features before the head"),
+    Column("template_class", _INT, "class of the template (a row of the linear classifier), from 0"),
+    Column("mean_class", _INT, "class of the mean image that it is compared with, from 0"),
+    Column("correlation", _FLOAT, "correlation over pixels, both centred over classes"),
+    Column("raw_correlation", _FLOAT, "correlation over pixels, neither centred over classes"),
+    Column(
+        "agreement",
+        _FLOAT,
+        "mean correlation with the same class's templates of the pool's other members, or of a merge's own, centred "
+        "over classes; null where mean_class is another",
+    ),
+    Column(
+        "stationarity_gap",
+        _FLOAT,
+        "|d W - G| / (|d W| + |G|) of the template W, weight decay d and G = E[(1[y=c] - p_c) x] over the training "
+        "split: 0 where the loss is stationary; null where mean_class is another, or the loss was another one",
+    ),
+    Column("template", pa.binary(), "the template less the mean of all, float32 little-endian; of pictured models"),
+    Column("mean_image", pa.binary(), "the class's mean of what is read less that of all classes; as `template`"),
+    Column("channels", _INT, "channels of `template` and `mean_image`, each (channels, size, size) row by row"),
+    *_STAMP,
+)
+_TASKS = (
+    Column("task_id", _STRING, "the block, or the member that was trained"),
+    Column("kind", _STRING, "block or member"),
+    Column("pool_id", _STRING, "the pool it belongs to"),
+    Column("rows", _INT, "rows written"),
+    Column("attempts", _INT, "how often a block was begun until it was done; null for members"),
+    Column("host", _STRING, "name of the machine"),
+    Column("process", _INT, "process id"),
+    Column("threads", _INT, "threads that torch used"),
+    Column("seconds", _FLOAT, "wall time in the worker", "s"),
+    Column("cpu_seconds", _FLOAT, "CPU time of the worker's process", "s"),
+    Column("forward_passes", _LONG, "examples pushed through a network"),
+    Column("peak_memory", _LONG, "largest resident memory of the process so far", "B"),
+    *_STAMP,
+)
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "members": _MEMBERS,
+    "curves": _CURVES,
+    "candidates": _CANDIDATES,
+    "pairs": _PAIRS,
+    "predictions": _PREDICTIONS,
+    "layers": _LAYERS,
+    "templates": _TEMPLATES,
+    "tasks": _TASKS,
+}
+"""Table name -> its columns. Keys: members.member_id, curves (member_id, epoch), candidates and predictions
+(candidate_id, split), pairs (member_a, member_b), layers (model_id, tensor), templates (model_id, template_class,
+mean_class), tasks.task_id."""
+
+KEYS = {
+    "members": ["member_id"],
+    "curves": ["member_id", "epoch"],
+    "candidates": ["candidate_id", "split"],
+    "pairs": ["member_a", "member_b"],
+    "predictions": ["candidate_id", "split"],
+    "layers": ["model_id", "tensor"],
+    "templates": ["model_id", "template_class", "mean_class"],
+    "tasks": ["task_id"],
+}
+"""The columns that tell the rows of a table apart."""

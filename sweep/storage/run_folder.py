@@ -1,0 +1,185 @@
+"""The run folder: immutable parts that the first writer wins, done ids, weights, and one driver at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from sweep.storage.columns import COLUMNS, KEYS
+from sweep.storage.files import StoreError, file_hash, publish, replace, telling
+from sweep.storage.lock import held
+from sweep.storage.parts import BROKEN, among, defect, is_foreign, of_rows, put_aside, settle, take_out
+from sweep.storage.tables import SCHEMA_VERSION, failed_parts, part_files, read
+
+if TYPE_CHECKING:
+    from torch import Tensor
+from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
+
+
+def failed_members(folder: RunFolder) -> dict[str, str]:
+    """Members and starts without weights, and why."""
+    rows = folder.read("members", ["member_id", "status", "error"]).to_pylist()
+    return {row["member_id"]: row["error"] or row["status"] for row in rows if row["status"] != "ok"}
+
+
+Row = Mapping[str, Any]
+_OF_MEMBERS = ("curves", "tasks", "members")
+
+
+class RunFolder:
+    """Paths, parts and weights of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / "run.json").exists()
+
+    def create(self, info: Mapping[str, Any]) -> None:
+        """Begin the run folder where there is none yet."""
+        with telling(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        if not self.exists:
+            self.write_info(info)
+
+    def info(self) -> dict[str, Any]:
+        """run.json; raises StoreError where it is missing, unreadable or of a newer schema."""
+        file = self.path / "run.json"
+        try:
+            info: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            raise StoreError(f"no run folder at {self.path}", "sweep run FILE makes one; see sweep ls runs") from None
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot read {file}: {error}") from None
+        if not isinstance(info, dict) or not isinstance(info.get("schema_version", 0), int):
+            raise StoreError(f"cannot read {file}: it does not describe a run")
+        if info.get("schema_version", 0) > SCHEMA_VERSION:
+            newer = f"schema {info['schema_version']}, this one knows {SCHEMA_VERSION}"
+            what = f"{self.path} was made by a newer version ({newer})"
+            raise StoreError(what, "upgrade merge-sweep, or give the sweep another name")
+        return info
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Replace run.json."""
+        replace(self.path / "run.json", json.dumps(info, indent=1).encode())
+
+    def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
+        """Write rows as one immutable part; False where the part exists already, which stays as it is."""
+        return publish(self.part(table, part), of_rows(table, rows))
+
+    def part(self, table: str, part: str) -> Path:
+        """Where a part lies."""
+        return self.path / "tables" / table / "parts" / f"{part}.parquet"
+
+    def read(self, table: str, columns: Sequence[str] | None = None, **equal: str) -> pa.Table:
+        """All rows of a table, or those whose columns equal what is given. Raises StoreError that names a bad part."""
+        try:
+            rows = read(self.path, table, columns, **equal)
+        except BROKEN as error:
+            raise self._bad(table, error) from None
+        if any(name in rows.schema.names and rows[name].null_count for name in KEYS[table]):
+            bad = [file for file in part_files(self.path, table) if is_foreign(table, pq.read_schema(file))]
+            if bad:
+                raise self._bad(table, "it is of another table")
+        return rows
+
+    def _bad(self, table: str, error: object) -> StoreError:
+        """Which part cannot be read, and how it is mended."""
+        found = ((file, defect(table, file)) for file in part_files(self.path, table))
+        bad, why = next(((file, why) for file, why in found if why), (self.path, str(error)))
+        hint = (
+            f"sweep doctor {self.path} --repair moves it aside; but for curves, the next sweep run makes its rows anew"
+        )
+        return StoreError(f"cannot read {bad}: {why}", hint)
+
+    def statuses(self, table: str, key: str) -> dict[str, str]:
+        """id -> status of every row."""
+        rows = self.read(table, [key, "status"])
+        return dict(zip(rows[key].to_pylist(), rows["status"].to_pylist(), strict=True))
+
+    def retire(self) -> int:
+        """Move parts with failed rows aside, and those of members whose weights are gone, so that they are made anew.
+
+        Returns how many parts of members and candidates.
+        """
+        retired = 0
+        for table, beside in (("members", ("curves", "tasks")), ("candidates", ("predictions", "tasks"))):
+            for file in sorted(failed_parts(self.path, table)):
+                retired += 1
+                for each in (*beside, table):  # the part that says that it is done goes last
+                    put_aside(self.path, each, self.part(each, file.stem))
+        rows = self.read("members", ["member_id", "status"]).to_pylist()
+        lost = [r["member_id"] for r in rows if r["status"] == "ok" and not self.weights_file(r["member_id"]).exists()]
+        return retired + self.forget(lost)
+
+    def forget(self, members: Sequence[str]) -> int:
+        """Take the rows of members out of their tables, so that they are trained anew; how many members had one."""
+        if not members:
+            return 0
+        gone = pa.array(members, pa.string())
+        for table in _OF_MEMBERS:  # the row that says that it is done goes last
+            key = "task_id" if table == "tasks" else "member_id"
+            count = take_out(self.path, table, among(key, gone))
+        return count
+
+    def weights_file(self, member_id: str) -> Path:
+        """Where a member's weights lie."""
+        return self.path / "members" / f"{member_id}.safetensors"
+
+    def save_weights(self, member_id: str, state: Mapping[str, Tensor]) -> tuple[str, int]:
+        """Write a member's weights; their hash and size.
+
+        What is there without a row in `members` was left by a process that was lost, and is replaced.
+        """
+        content = tensors_to_bytes(state)
+        replace(self.weights_file(member_id), content)
+        return hashlib.sha256(content).hexdigest(), len(content)
+
+    def load_weights(self, member_id: str, digest: str | None = None) -> dict[str, Tensor]:
+        """A member's weights; raises StoreError for a file that is missing, damaged, or not of that hash."""
+        file = self.weights_file(member_id)
+        if digest and file.exists() and file_hash(file) != digest:
+            hint = f"sweep doctor {self.path} --repair moves it aside, and the next sweep run trains it anew"
+            raise StoreError(f"cannot read the weights {file}: they are not what was written", hint)
+        return load_tensors(file, "sweep run FILE --retry trains the members whose files are gone")
+
+    def digests(self) -> dict[str, str]:
+        """Members that have weights -> the hash of their file."""
+        rows = self.read("members", ["member_id", "weights_sha256"]).to_pylist()
+        return {row["member_id"]: row["weights_sha256"] for row in rows if row["weights_sha256"]}
+
+    @contextmanager
+    def lock(self, purpose: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+        """One driver at a time, as `lock.held` says; what a killed one left half done is brought to its end."""
+        with held(self.path, purpose, say):
+            for table in COLUMNS:
+                settle(self.path, table)
+            self._drop_orphans()
+            yield
+
+    def _drop_orphans(self) -> None:
+        """Take out predictions whose candidates were not written: their block may be done in other pieces by now."""
+        stems = {file.stem for file in part_files(self.path, "candidates")}
+        alone = [f for f in part_files(self.path, "predictions") if f.parent.name == "parts" and f.stem not in stems]
+        if not alone:
+            return
+        with suppress(StoreError, *BROKEN):  # damage is told by whoever reads it
+            known = joined(self.read("candidates", ["candidate_id", "split"]))
+            take_out(self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined(rows), value_set=known)), alone)
+
+
+def joined(rows: pa.Table) -> pa.Array:
+    """Candidate and split as one text."""
+    joined = pc.binary_join_element_wise(rows["candidate_id"], rows["split"], " ")
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

@@ -1,0 +1,1 @@
+"""One member: from data to weights."""

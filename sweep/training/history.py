@@ -1,0 +1,88 @@
+"""The course of a training: its curve epoch by epoch, the weights that are kept, and where it goes on from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
+
+from torch import Tensor, nn
+
+from sweep.config.recipe import Recipe
+from sweep.model.flops import forward_flops
+from sweep.model.metrics import measure
+from sweep.model.split import DeviceSplit
+from sweep.training.checkpoint import State
+
+
+class NonFiniteError(ArithmeticError):
+    """The training loss left the finite numbers."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One point of a training curve."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    validation_accuracy: float
+    validation_cross_entropy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The weights that were kept, their epoch, and the curve."""
+
+    state: dict[str, Tensor]
+    kept: Epoch
+    curve: tuple[Epoch, ...]
+    n_parameters: int
+    forward_flops: int | None  # of one example
+
+
+class Course:
+    """The course of one training: its curve, and the weights that are kept."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.curve: list[Epoch] = []
+        self.kept, self.weights = 0, dict[str, Tensor]()
+
+    @property
+    def seconds(self) -> float:
+        """How long it took until now."""
+        return self.curve[-1].seconds if self.curve else 0.0
+
+    def add(self, epoch: Epoch, weights: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Add an epoch, and keep its weights if they are to be kept. Raises NonFiniteError."""
+        found = {"loss in": epoch.train_loss, "outputs after": epoch.validation_cross_entropy}
+        for what, value in found.items():
+            if not math.isfinite(value):
+                raise NonFiniteError(f"non-finite {what} epoch {epoch.epoch}; try a smaller `train.lr`")
+        best = max((each.validation_accuracy for each in self.curve), default=-1.0)
+        self.curve.append(epoch)
+        if self.recipe.keep == "last" or epoch.validation_accuracy > best:
+            self.kept = len(self.curve) - 1
+            self.weights = {name: tensor.detach().clone() for name, tensor in weights().items()}
+
+    def state(self) -> State:
+        """What it goes on from."""
+        return {"curve": [astuple(epoch) for epoch in self.curve], "kept": self.kept, "weights": self.weights}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.curve = [Epoch(*point) for point in state["curve"]]
+        self.kept, self.weights = state["kept"], state["weights"]
+
+    def result(self, model: nn.Module, split: DeviceSplit) -> Trained:
+        """What came of it; the model tells its size, on an image of the split."""
+        count, flops = sum(p.numel() for p in model.parameters()), forward_flops(model, next(split.batches(1)))
+        return Trained(self.weights, self.curve[self.kept], tuple(self.curve), count, flops)
+
+
+def validated(logits: Tensor, split: DeviceSplit) -> tuple[float, float]:
+    """Accuracy and cross-entropy on a split."""
+    scores = measure(logits, split.labels, ("accuracy", "cross_entropy"))
+    return scores["accuracy"], scores["cross_entropy"]

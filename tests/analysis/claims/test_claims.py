@@ -1,0 +1,216 @@
+"""Claims: laws over every file of the folder, verdicts by hand, and what an audit does to them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from analysis.cli.main import main
+from analysis.core import registry as catalogue
+from analysis.core.errors import AnalysisError
+from analysis.inference.estimate import Question, pool_mean, these_cells
+from analysis.inference.finding import Finding
+from analysis.report.claims import VERDICTS, answers, claim_verdict, table
+from analysis.rows.contrasts import contrast
+from analysis.rows.run import Run
+from analysis.statistics.paired_difference import paired_difference
+from tests.helpers import rows
+
+CLAIMS = catalogue.names("claims")
+SILENT = (
+    *("architecture_moderates", "soups_resist_scale", "soups_resist_an_outlier"),
+    *("templates_resemble_means", "resemblance_grows_with_decay", "mixup_sharpens_templates"),
+)
+"""Claims that the made rows have nothing for: one architecture, only soups scaled, and one training."""
+
+
+def run_of(candidates: list[dict[str, Any]], margin: float = 0.005) -> Run:
+    info = {"invocations": [{"margin": margin, "started_at": "2026-01-01T00:00:00+00:00"}]}
+    return Run(Path("runs/made"), info, "", {"candidates": rows.frame(candidates)})
+
+
+def merges(pool: int, gap: float, *, population: str = "people", start: str = "shared") -> list[dict[str, Any]]:
+    """Two singles, their soup and their ensemble, which is `gap` better."""
+    own = {"population": population, "start": start, "architecture": population}
+    made = [rows.candidate(pool, (index,), "single", accuracy=0.8, **own) for index in range(2)]
+    made.append(rows.candidate(pool, (0, 1), "uniform_soup", accuracy=0.9, **own))
+    made.append(rows.candidate(pool, (0, 1), "logit_average", space="logits", accuracy=0.9 + gap, **own))
+    return made
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+class TestEveryClaim:
+    def test_its_documentation_asks_and_says_how(self, name: str) -> None:
+        question, quantity, *_ = catalogue.caption(catalogue.find("claims", name))
+        assert question.endswith("?")
+        assert "over pools" in quantity
+
+    def test_it_gives_the_estimate_that_decides_or_says_what_is_missing(self, name: str) -> None:
+        tables = {**rows.tables(), "margin": 0.005}
+        function = catalogue.find("claims", name)
+        finding: Finding | None = None
+        with contextlib.suppress(AnalysisError):
+            finding = function(*(tables[table] for table in catalogue.tables(function)), margin=0.01)
+        if finding is None:
+            assert name in SILENT, "the rows have all that the other claims ask for"
+            return
+        assert finding.figure in catalogue.names("figures")
+        assert finding.estimate.margin == 0.01
+        assert finding.estimate.verdict
+        assert finding.estimate.n_units == 3
+
+    def test_without_rows_it_says_so(self, name: str) -> None:
+        function = catalogue.find("claims", name)
+        empty = {table: frame.iloc[:0] for table, frame in rows.tables().items()}
+        with pytest.raises(AnalysisError, match="no "):
+            function(*(empty[table] for table in catalogue.tables(function)))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "verdict"),
+    [
+        ([0.03, 0.031, 0.029, 0.03], "above", "supported"),
+        ([0.03, 0.031, 0.029, 0.03], "below", "refuted"),
+        ([0.03, 0.031, 0.029, 0.03], "zero", "refuted"),
+        ([0.0001, -0.0001, 0.0002, -0.0002], "above", "equivalent"),
+        ([0.0001, -0.0001, 0.0002, -0.0002], "zero", "supported"),
+        ([0.03, -0.03, 0.02, -0.01], "above", "inconclusive"),
+    ],
+)
+def test_verdicts_of_claims(values: list[float], expected: Any, verdict: str) -> None:
+    assert claim_verdict(pool_mean(values, null=0.0, margin=0.005), expected) == verdict
+    assert verdict in VERDICTS
+
+
+def test_a_claim_that_cannot_be_decided_says_how_many_pools_would_do() -> None:
+    gaps = [0.02, -0.01, 0.015, -0.012]
+    found = {one.name: one for one in answers(run_of([row for p, gap in enumerate(gaps) for row in merges(p, gap)]))}
+    one = found["weights_or_logits"]
+    assert one.verdict == "inconclusive"
+    assert one.needs is not None
+    # A spread of .017 at a margin of .005 is 3.4 margins: about 2 (2.8 x 3.4)² / 2 pools by the usual rule of thumb.
+    assert 60 <= one.needs <= 160
+    assert found["soups_resist_scale"].missing
+    assert found["soups_resist_scale"].verdict == ""
+
+
+def test_the_family_is_corrected_and_told_as_a_table() -> None:
+    gaps = [0.02, 0.024, 0.019, 0.022, 0.021]
+    found = answers(run_of([row for p, gap in enumerate(gaps) for row in merges(p, gap)]))
+    frame = pd.DataFrame(table(found))
+    told = frame.set_index("claim").loc["weights_or_logits"]
+    assert told["verdict_of_claim"] == "supported"
+    assert told["p_adjusted"] >= told["p"] > 0
+    assert told["low"] < told["estimate"] < told["high"]
+    assert told["estimate"] == pytest.approx(-np.mean(gaps))
+    assert told["survives_audit"] == "not audited"
+    assert set(frame["claim"]) == set(CLAIMS)
+
+
+def test_an_audited_claim_is_asked_under_every_protocol() -> None:
+    correct = [row for p in range(5) for row in merges(p, 0.02 + 0.001 * p)]
+    # The switch acts on the ensemble alone: the soup's rows are those of the correct protocol.
+    broken = [row for p in range(5) for row in merges(p, -0.02 - 0.001 * p)]
+    acted = [row | {"protocol": "train_mode"} for row in broken if row["method"] == "logit_average"]
+    acted = [row | {"candidate_id": row["candidate_id"] + "train_mode"} for row in acted]
+    found = {one.name: one for one in answers(run_of(correct + acted))}
+    assert found["weights_or_logits"].verdict == "supported"
+    assert found["weights_or_logits"].audit == {"train_mode": "refuted"}
+    assert found["weights_or_logits"].survives == "no: train_mode"
+    assert found["weights_beat_members"].survives == "yes"
+
+
+def test_the_margin_is_the_one_of_the_first_invocation() -> None:
+    run = run_of(merges(0, 0.0), margin=0.02)
+    assert run.margin == 0.02
+    assert replace(run, info={}).margin == 0.005
+
+
+def scaled(pool: int, method: str, which: str, falls: float) -> list[dict[str, Any]]:
+    """A pair, or each of its members, at half and at twice its weights, where it loses `falls`."""
+    made = []
+    subsets = [(0,), (1,)] if method == "single" else [(0, 1)]
+    for subset in subsets:
+        made.append(rows.candidate(pool, subset, method, accuracy=0.9))
+        for factor in (0.5, 2.0):
+            told = {"scaling": "magnify", "scaling_factor": factor, "scaling_members": which}
+            told["scaling_settings"] = f'{{"factor": {factor}, "members": "{which}"}}'
+            made.append(rows.candidate(pool, subset, method, accuracy=0.9 - falls, **told))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("claim", "which", "other"),
+    [("soups_resist_scale", "all", "single"), ("soups_resist_an_outlier", "first", "logit_average")],
+)
+def test_scale_is_resisted_by_what_falls_less(claim: str, which: str, other: str) -> None:
+    made = []
+    for pool in range(4):
+        made += scaled(pool, "uniform_soup", which, 0.1) + scaled(pool, other, which, 0.3 + 0.01 * pool)
+    (found,) = (one for one in answers(run_of(made)) if one.name == claim)
+    assert found.verdict == "supported"
+    assert found.finding is not None
+    # The fall is linear in log c from 0: its mean over the range is half of it.
+    assert found.finding.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
+
+
+def test_transformers_against_the_others() -> None:
+    made = []
+    for pool, (name, gap) in itertools.product(range(3), [("vit_tiny", 0.0), ("cnn", 0.02), ("resnet18", 0.04)]):
+        made += merges(pool, gap + 0.001 * pool, population=name)
+    (found,) = (one for one in answers(run_of(made)) if one.name == "architecture_moderates")
+    assert found.finding is not None
+    assert found.finding.estimate.estimate == pytest.approx(0.03)
+    assert found.verdict == "supported"
+
+
+def test_cells_are_those_of_the_paired_difference() -> None:
+    made = [row for p in range(4) for row in merges(p, 0.01 * p)]
+    made += [row for p in range(3) for row in merges(p, 0.02 + 0.004 * p, population="others")]
+    frame = rows.frame(made)
+    ours = contrast(frame, "uniform_soup", "logit_average", margin=0.005)
+    theirs = paired_difference(frame, over="these cells", margin=0.005).iloc[0]
+    for name in ("estimate", "se", "df", "low", "high", "p"):
+        assert getattr(ours, name) == pytest.approx(theirs[name])
+
+
+def test_shares_make_a_contrast_of_cells() -> None:
+    values = np.array([1.0, 2.0, 3.0, 10.0, 12.0])
+    populations = np.array(["a", "a", "a", "b", "b"], dtype=object)
+    found = these_cells(values, populations, Question("a minus b", null=0.0), shares=np.array([1.0, -1.0]))
+    variance = 1.0 / 3 + 2.0 / 2
+    assert found.estimate == 2 - 11
+    assert found.se == pytest.approx(math.sqrt(variance))
+    assert found.df == pytest.approx(variance**2 / ((1 / 3) ** 2 / 2 + 1.0**2 / 1))  # Welch's
+
+
+def test_sizes_weigh_the_same_however_many_subsets_they_have() -> None:
+    made = []
+    for pool in range(2):
+        made += [rows.candidate(pool, (i,), "single", accuracy=0.5) for i in range(3)]
+        for subset, accuracy in [((0, 1), 0.6), ((0, 2), 0.6), ((1, 2), 0.6), ((0, 1, 2), 0.8)]:
+            made.append(rows.candidate(pool, subset, "uniform_soup", accuracy=accuracy))
+    found = contrast(pd.DataFrame(rows.frame(made)), "uniform_soup", "mean_member", margin=0.005)
+    assert found.estimate == pytest.approx(0.2)
+
+
+def test_the_verb_prints_every_claim(tmp_path: Path) -> None:
+    folder = rows.run_folder(tmp_path / "run")
+    said = CliRunner().invoke(main, ["claims", str(folder)])
+    assert said.exit_code == 0, said.stderr
+    told = json.loads(CliRunner().invoke(main, ["claims", str(folder), "--json"]).stdout)
+    assert [one["claim"] for one in told] == CLAIMS
+    for one in told:
+        assert one["question"] in said.stdout
+        assert one["verdict_of_claim"] in (*VERDICTS, "not asked")
+        assert one["missing"] or one["low"] <= one["estimate"] <= one["high"]

@@ -1,0 +1,135 @@
+"""The rows of a run as `analysis` reads them: texts are held as categories, and say what plain texts say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from analysis.core import registry as catalogue
+from analysis.rows import run as load
+from analysis.rows.contrasts import over_pools
+from analysis.rows.groups import numbered, stacked
+from analysis.rows.reader import frame
+from analysis.rows.run import Run
+from analysis.rows.select import comparable, labelled, with_mean_member
+from sweep.storage.columns import KEYS
+from tests.helpers import rows
+from tests.helpers.analysis_verbs import STATISTICS
+
+
+class TestManyRows:
+    """What a run folder gives holds texts as categories: everything must say the same of them as of plain texts."""
+
+    def test_a_folder_holds_the_rows_that_were_written(self, run: Run) -> None:
+        plain = rows.frame(rows.every_candidate()).sort_values(["candidate_id", "split"], ignore_index=True)
+        found = run.candidates.astype(dict.fromkeys(["error", "other_metrics"], "str"))
+        assert found["subset"].astype(str).tolist() == ["|".join(members) for members in plain["members"]]
+        found = found.drop(columns="subset").astype(plain.dtypes.to_dict())
+        for name in ("members", "member_indices"):
+            assert [list(one) for one in found.pop(name)] == [list(one) for one in plain.pop(name)]
+        pd.testing.assert_frame_equal(found, plain, check_column_type=False)
+
+    @pytest.mark.parametrize("name", STATISTICS)
+    def test_every_statistic_says_the_same_of_categories_as_of_texts(self, name: str, run: Run) -> None:
+        function = catalogue.find("statistics", name)
+        tables = [run.table(table) for table in catalogue.tables(function)]
+        found = function(*tables)
+        pd.testing.assert_frame_equal(found, function(*map(plainly, tables)), check_dtype=False, rtol=1e-9)
+
+    @pytest.mark.parametrize("name", catalogue.names("figures"))
+    def test_every_figure_shows_the_same_of_categories_as_of_texts(self, name: str, run: Run) -> None:
+        from analysis.display.draw import draw
+
+        plain = Run(run.folder, run.info, run.config, {table: plainly(run.table(table)) for table in KEYS})
+        found, meant = draw(name, run).data, draw(name, plain).data
+        pd.testing.assert_frame_equal(
+            found.reset_index(drop=True), meant.reset_index(drop=True), check_dtype=False, check_categorical=False
+        )
+
+    def test_lists_and_texts_are_held_once(self, run: Run) -> None:
+        held = {id(members) for members in run.candidates["members"]}
+        assert len(held) == run.candidates["subset"].nunique()
+        assert run.candidates["method"].cat.categories.is_monotonic_increasing
+
+    def test_only_planned_rows_are_read(self, tmp_path: Path) -> None:
+        made = [rows.candidate(pool, (0,), "single") for pool in range(3)]
+        folder = rows.write(tmp_path / "run", {"candidates": made}, {})
+        ids = [row["candidate_id"] for row in made]
+        pools = [row["pool_id"] for row in made]
+        plan = pa.table({"candidate_id": ids, "pool_id": pools, "planned": [True, False, True]})
+        pq.write_table(plan, folder / "plan.parquet")
+        assert set(load(folder).candidates["candidate_id"]) == {ids[0], ids[2]}
+
+    def test_rows_without_members_are_read(self, tmp_path: Path) -> None:
+        made = [rows.candidate(0, (0,), "single"), rows.candidate(0, (1,), "single")]
+        made[0] |= {"members": None, "member_indices": None}
+        found, _ = frame(rows.write(tmp_path / "run", {"candidates": made}, {}), "candidates", KEYS["candidates"])
+        assert sorted(map(str, found["members"])) == ["None", "['people-0-1']"]
+        assert found["subset"].isna().sum() == 1
+
+    def test_groups_are_those_of_pandas(self) -> None:
+        random = np.random.default_rng(0)
+        plain = pd.DataFrame({name: random.choice([*"abc", None], 200) for name in "xyz"})
+        plain["number"] = random.choice([1.5, 0.5, np.nan], 200)
+        for made in (plain, plain.astype({"x": "category", "y": "category"})):
+            number, first = numbered(made, list(made))
+            meant = plain.groupby(list(plain), dropna=False, sort=True).ngroup().to_numpy()
+            np.testing.assert_array_equal(number, meant)
+            np.testing.assert_array_equal(first, np.unique(meant, return_index=True)[1])
+        number, first = numbered(plain, [])
+        assert (number == 0).all()
+        assert first.tolist() == [0]
+
+    def test_many_columns_of_many_values_do_not_overflow(self) -> None:
+        wide = pd.DataFrame({f"c{i}": np.random.default_rng(i).permutation(2000) for i in range(12)})
+        twice = pd.concat([wide, wide], ignore_index=True)
+        number, first = numbered(twice, list(twice))
+        assert (len(first), sorted(number[:2000])) == (2000, [*range(2000)])
+        np.testing.assert_array_equal(number[:2000], number[2000:])
+
+    def test_frames_with_other_categories_are_stacked_as_categories(self) -> None:
+        one = pd.DataFrame({"x": pd.Categorical(["b", "d"]), "n": [1, 2]})
+        both = stacked(one, pd.DataFrame({"n": [3, 4], "x": ["c", None]}))
+        assert both["x"].cat.categories.tolist() == ["b", "c", "d"]
+        assert both["x"].isna().tolist() == [False, False, False, True]
+
+    def test_estimates_over_pools_are_plain_means(self) -> None:
+        random = np.random.default_rng(1)
+        values = pd.DataFrame({"group": random.choice([*"abc"], 400), "pool_id": random.choice([*"pqrs"], 400)})
+        values = values.assign(value=random.normal(size=400), reason=random.choice(["", "", "lost"], 400))
+        found = over_pools(values, ["group"], estimand="x").set_index("group")
+        used = values[values["reason"] == ""]
+        for group, one in used.groupby("group"):
+            means = one.groupby("pool_id")["value"].mean()
+            assert found.loc[group, "estimate"] == pytest.approx(means.mean(), rel=1e-12)
+            assert found.loc[group, "se"] == pytest.approx(means.std() / 2, rel=1e-12)
+            lost = int((values["group"] == group).sum()) - len(one)
+            assert found.loc[group, "warnings"] == (f"{lost} rows left out: lost",)
+
+    def test_no_bit_of_an_estimate_depends_on_the_order_of_rows(self) -> None:
+        random = np.random.default_rng(2)
+        values = pd.DataFrame({"group": "a", "pool_id": random.choice([*"pqrs"], 5000), "reason": ""})
+        values = values.assign(value=random.normal(size=5000))
+        one = over_pools(values, ["group"], estimand="x")
+        pd.testing.assert_frame_equal(one, over_pools(values.sample(frac=1, random_state=1), ["group"], estimand="x"))
+        assert one["estimate"].item() == over_pools(values[::-1], ["group"], estimand="x")["estimate"].item()
+
+    def test_mean_members_are_made_once(self, run: Run) -> None:
+        made = with_mean_member(comparable(run.candidates))
+        assert with_mean_member(made) is made
+        assert isinstance(made["label"].dtype, pd.CategoricalDtype)
+        single = labelled(run.candidates).query("label == 'single'").set_index("subset")["accuracy"]
+        means = made[made["label"] == "mean_member"]
+        meant = [single[list(members)].mean() for members in means["members"]]
+        np.testing.assert_allclose(means["accuracy"], meant, rtol=1e-12)
+
+
+def plainly(table: pd.DataFrame) -> pd.DataFrame:
+    """A table with plain texts and without what reading adds."""
+    categories = [name for name, column in table.items() if isinstance(column.dtype, pd.CategoricalDtype)]
+    return table.astype(dict.fromkeys(categories, "str")).drop(columns="subset", errors="ignore")

@@ -1,0 +1,173 @@
+"""The verbs as a user meets them: data on stdout, talk on stderr, exit codes, and help that tells the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from sweep.cli.main import main
+from sweep.config.loader import load
+from sweep.core.registry import NEEDS, names
+from sweep.plan.planner import make_plan
+from tests.helpers import ROOT
+from tests.helpers.verbs import ask, right, wrong
+
+VERBS = {"check", "plan", "run", "status", "failures", "one", "stop", "ls", "show", "doctor", "compact", "sql", "sync"}
+VERBS |= {"fetch", "export"}
+
+
+def test_the_verbs_are_these() -> None:
+    assert set(main.commands) == VERBS
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    script = "import sys, sweep.cli; print(sorted({n.split('.')[0] for n in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    heavy = {"torch", "ray", "mlflow", "pandas", "pyarrow", "pydantic", "numpy", "duckdb", "rich", "yaml", "sklearn"}
+    assert "'click'" in loaded
+    assert not {name for name in heavy if f"'{name}'" in loaded}
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    return [("", main), *main.commands.items()]
+
+
+def examples(command: click.Command) -> list[list[str]]:
+    """The lines of a command's help that begin with `sweep`, as a shell splits them; remarks stand apart."""
+    lines = [line.strip() for line in (command.help or "").splitlines()]
+    return [shlex.split(re.split(r"\s{2,}", line)[0])[1:] for line in lines if line.startswith("sweep ")]
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda part: part if isinstance(part, str) else "")
+def test_every_example_in_the_help_is_right(name: str, command: click.Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert examples(command), "help without an example"
+    for verb, *arguments in examples(command):
+        assert not name or verb == name
+        context = main.commands[verb].make_context(verb, list(arguments))
+        if "overrides" in context.params:
+            assert load(context.params["file"], context.params["overrides"]).name
+        if verb in ("ls", "show") and context.params.get("what") != "runs":
+            assert ask(verb, *arguments).exit_code == 0
+
+
+@pytest.mark.parametrize(("name", "command"), commands(), ids=lambda part: part if isinstance(part, str) else "")
+def test_every_verb_explains_itself(name: str, command: click.Command) -> None:
+    result = ask(*([name] if name else []), "--help")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (command.help or "").splitlines()[0] in " ".join(result.stdout.split())
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help
+            assert parameter.opts[0] in result.stdout
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from sweep import __version__
+
+    assert ask("--version").stdout.strip() == __version__
+
+
+def test_the_module_is_the_command() -> None:
+    found = subprocess.run([sys.executable, "-m", "sweep", "--help"], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("Usage: sweep ")
+
+
+def test_a_right_file_is_told_right(small: Callable[..., Path]) -> None:
+    file = small()
+    result = ask("check", file, "train.epochs=2", "name=it's")
+    assert result.exit_code == 2
+    result = ask("check", file, "train.epochs=2", "subsets.sizes=[2, 3]")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"{file} is right\nnext: sweep plan {file} train.epochs=2 'subsets.sizes=[2, 3]'\n"
+
+
+def test_what_only_shows_when_networks_are_made_is_told(small: Callable[..., Path]) -> None:
+    file = small()
+    told = wrong("check", file, "architecture=cnn", "dataset.digits.size=4")
+    assert "`populations[0].architecture`: cannot build cnn: cnn halves images three times: size 4 is below 8" in told
+    told = wrong("check", file, "scalings={magnify: {tensors: nowhere}}")
+    assert "`scalings`: magnify: no tensor matches `nowhere` in mlp" in told
+    told = wrong("check", file, "dataset={imagefolder: {root: /nowhere}}")
+    assert "imagefolder: no folder /nowhere/train\n  hint: images belong in root/" in told
+
+
+@pytest.mark.parametrize("verb", ["check", "plan", "run"])
+def test_wrong_files_and_overrides_are_told(verb: str, small: Callable[..., Path]) -> None:
+    assert wrong(verb, "nope.yaml").startswith("nope.yaml: cannot read it: No such file or directory")
+    file = small()
+    assert wrong(verb, file, "train.epochs=x").startswith(
+        "override train.epochs=x: `populations[0].train.epochs`: input should be a valid integer"
+    )
+    file.write_text("name: x\nnmae: y\n")
+    assert wrong(verb, file).startswith(f"{file}:2:1: `nmae`: unknown key\n  hint: did you mean `name`?\n{file}:1:1: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nope",), ("check",), ("plan", "--nope", "x"), ("show",), ("sql", "x"), ("status",), ("ls", "a", "b")],
+    ids=str,
+)
+def test_wrong_use_is_told(arguments: tuple[str, ...]) -> None:
+    assert wrong(*arguments).startswith("Usage: ")
+
+
+@pytest.mark.parametrize("verb", ["status", "failures", "doctor", "sync", "sql", "one"])
+def test_a_run_that_is_not_there_is_told(verb: str, tmp_path: Path) -> None:
+    more = {"sql": ["select 1"], "one": ["a"]}.get(verb, [])
+    told = wrong(verb, tmp_path / "nowhere", *more)
+    assert told == f"no run folder at {tmp_path}/nowhere\n  hint: sweep run FILE makes one; see sweep ls runs\n"
+
+
+def test_plan_counts_what_the_plan_holds(small: Callable[..., Path]) -> None:
+    plan = make_plan(load(small()))
+    found = right("plan", small())
+    assert found["candidates"]["planned"] == found["candidates"]["new"] == len(plan.candidates)
+    assert sum(found["methods"].values()) == len(plan.candidates)
+    assert found["members"]["planned"] == found["members"]["new"] == len(plan.members) + len(plan.starts)
+    assert (found["blocks"], found["estimate"]) == (len(plan.blocks), None)
+    result = ask("plan", small())
+    assert (
+        f"candidates          {len(plan.candidates)} = {len(plan.candidates)} new + 0 done + 0 failed" in result.stdout
+    )
+    assert "not known: nothing like it was run in this storage folder yet" in result.stdout
+    assert result.stderr == f"next: sweep run {small()}\n"
+
+
+def test_ls_lists_what_the_folders_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert right("ls") == {kind: names(kind) for kind in NEEDS}
+    for kind in NEEDS:
+        assert [row["name"] for row in right("ls", kind)] == names(kind)
+        assert all(re.search(rf"^{name}\s+\S", ask("ls", kind).stdout, re.MULTILINE) for name in names(kind))
+    monkeypatch.chdir(tmp_path)
+    assert right("ls", "runs") == []
+    assert ask("ls", "runs").stdout == "no runs yet under runs/\n"
+    assert wrong("ls", "method") == "nothing is called 'method' here\n  hint: did you mean `methods`?\n"
+
+
+def test_show_tells_everything_of_a_name() -> None:
+    (found,) = right("show", "interpolation")
+    assert found["settings"] == [{"name": "weight", "type": "float ≥ 0 ≤ 1", "default": 0.5}]
+    assert "write: interpolation: {weight: 0.5}" in ask("show", "interpolation").stdout
+    everywhere = [kind for kind in NEEDS if "none" in names(kind)]
+    assert [entry["kind"] for entry in right("show", "none")] == everywhere
+    assert [entry["kind"] for entry in right("show", "scalings/none")] == ["scalings"]
+    told = wrong("show", "unifrom_soup")
+    assert told.startswith("nothing is called `unifrom_soup` (did you mean `uniform_soup`")
+    assert "no `magnfy` in scalings (did you mean `magnify`?)" in wrong("show", "scalings/magnfy")
+
+
+def test_doctor_looks_at_this_machine() -> None:
+    result = ask("doctor", "--json")
+    findings = json.loads(result.stdout)
+    assert {"python", "torch", "machine", "disk", "storage"} <= {finding["subject"] for finding in findings}
+    assert result.exit_code == (0 if all(finding["good"] for finding in findings) else 1)
+    assert ask("doctor").stdout.count("\n") == len(findings)

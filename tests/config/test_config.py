@@ -1,0 +1,215 @@
+"""YAML -> a checked Sweep: every mistake is told where it stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweep.config.document import ConfigError
+from sweep.core.registry import names
+from tests.helpers.texts import KNOWN, checked, text
+
+NOT_A_RANGE = "not a range\n  hint: a range is {from: number, to: number, steps: 2 or more, log: true or false}"
+WEIGHT = "f.yaml:5:27: `methods.interpolation.weight`: "
+A_NAME = "write a name, or one name with its settings: "
+BAD = {
+    "unknown key": (
+        text("metods: none"),
+        "f.yaml:5:1: `metods`: unknown key\n  hint: did you mean `methods` or `metrics`?",
+    ),
+    "unknown key, nothing near": (text("zzz: 1"), f"f.yaml:5:1: `zzz`: unknown key\n  hint: {KNOWN}"),
+    "unknown key of a population": (
+        text(population="architecture: cnn, trian: {}"),
+        "f.yaml:3:25: `populations[0].trian`: unknown key\n  hint: did you mean `train`?",
+    ),
+    "unknown key of a grid": (
+        text("grids: [{metods: x}]"),
+        "f.yaml:5:10: `grids[0].metods`: unknown key\n  hint: did you mean `methods`?",
+    ),
+    "unknown setting": (
+        text("methods: {interpolation: {weigth: 1}}"),
+        "f.yaml:5:27: `methods.interpolation.weigth`: unknown key\n  hint: did you mean `weight`?",
+    ),
+    "unknown key of the execution": (
+        text("execution: {wrkers: 0}"),
+        "f.yaml:5:13: `execution.wrkers`: unknown key\n  hint: did you mean `workers` or `retries`?",
+    ),
+    "repeated key": (text("name: u"), "f.yaml:5:1: `name`: repeated key\n  hint: keep one of the two"),
+    "no name": ("populations: [{architecture: linear}]\nsubsets: {sizes: [2]}", "f.yaml:1:1: `name` is missing"),
+    "name that is no folder": (
+        text().replace("name: t", "name: a/b"),
+        "f.yaml:1:1: `name`: string should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'",
+    ),
+    "wrong type": (
+        text(population="architecture: {cnn: {width: a}}"),
+        "f.yaml:3:27: `populations[0].architecture.cnn.width`: "
+        "input should be a valid integer, unable to parse string as an integer",
+    ),
+    "truth value for a number": (text("seed: yes"), "f.yaml:5:1: `seed`: input should be a valid integer"),
+    "truth value for pairs": (
+        text(subsets="pairs: yes"),
+        "f.yaml:4:11: `subsets.pairs`: input should be 'all', or input should be a valid integer",
+    ),
+    "out of bounds": (
+        text("methods: {interpolation: {weight: 2}}"),
+        WEIGHT + "input should be less than or equal to 1",
+    ),
+    "several points of a grid out of bounds": (
+        text("methods: {interpolation: {weight: [0, 2, x]}}"),
+        "f.yaml:5:39: `methods.interpolation.weight[1]`: input should be less than or equal to 1\n"
+        "f.yaml:5:42: `methods.interpolation.weight[2]`: "
+        "input should be a valid number, unable to parse string as a number",
+    ),
+    "empty subset": (
+        text(subsets="sizes: [2, 0]"),
+        "f.yaml:4:22: `subsets.sizes[1]`: input should be greater than or equal to 1",
+    ),
+    "one size where a list is due": (text(subsets="sizes: 2"), "f.yaml:4:11: `subsets.sizes`: a list is due here"),
+    "empty list of methods": (text("methods: []"), "f.yaml:5:1: `methods`: an empty list of methods"),
+    "empty list of values": (
+        text(population="architecture: cnn, train: {epochs: []}"),
+        "f.yaml:3:33: `populations[0].train.epochs`: an empty list: there is nothing to choose from",
+    ),
+    "empty list of populations": (
+        "name: t\npopulations: []",
+        "f.yaml:2:1: `populations`: a list of populations is due here\n  hint: - {architecture: cnn, members: 8}",
+    ),
+    "no populations": (
+        "name: t",
+        "f.yaml:1:1: `populations`: `populations` is missing\n  hint: - {architecture: cnn, members: 8}",
+    ),
+    "a population that is no mapping": (
+        "name: t\npopulations: [cnn]",
+        "f.yaml:2:15: `populations[0]`: a population is a mapping, not 'cnn'",
+    ),
+    "no architecture": (
+        text(population="members: 3"),
+        f"f.yaml:3:5: `populations[0]`: `architecture` is missing\n  hint: known: {', '.join(names('architectures'))}",
+    ),
+    "larger than the population": (
+        text(subsets="sizes: [2, 9], prefixes: [7]"),
+        "f.yaml:4:22: `subsets.sizes[1]`: subsets of 9 members, but `linear-digits-shared` has 4\n"
+        "  hint: take smaller subsets, or members: 9\n"
+        "f.yaml:4:37: `subsets.prefixes[0]`: subsets of 7 members, but `linear-digits-shared` has 4\n"
+        "  hint: take smaller subsets, or members: 7",
+    ),
+    "larger than the population, told once for all grids": (
+        text("grids: [{methods: uniform_soup}, {methods: logit_average}]", subsets="sizes: [5]"),
+        "f.yaml:4:19: `subsets.sizes[0]`: subsets of 5 members, but `linear-digits-shared` has 4\n"
+        "  hint: take smaller subsets, or members: 5",
+    ),
+    "larger than the population in a grid's own subsets": (
+        text("grids: [{subsets: {sizes: [5]}}, {}]"),
+        "f.yaml:5:28: `grids[0].subsets.sizes[0]`: subsets of 5 members, but `linear-digits-shared` has 4\n"
+        "  hint: take smaller subsets, or members: 5",
+    ),
+    "a key that every grid has of its own": (
+        text("grids: [{subsets: {sizes: [2]}}]"),
+        "f.yaml:4:1: `subsets`: no grid reads this: each has its own\n  hint: set grids.0.subsets and so on",
+    ),
+    "nothing to merge": (
+        text(subsets=""),
+        "f.yaml:4:1: `subsets`: no subset to merge\n  hint: for example subsets: {sizes: [2, 3], per_size: 20}",
+    ),
+    "unknown method": (
+        text("methods: [unifrom_soup]"),
+        "f.yaml:5:11: `methods[0]`: no `unifrom_soup` in methods\n  hint: did you mean `uniform_soup`?",
+    ),
+    "unknown architecture": (
+        text(population="architecture: {cnnn: {width: 3}}"),
+        "f.yaml:3:21: `populations[0].architecture.cnnn`: no `cnnn` in architectures\n  hint: did you mean `cnn`?",
+    ),
+    "unknown data set": (
+        text("dataset: digit"),
+        "f.yaml:5:1: `dataset`: no `digit` in datasets\n  hint: did you mean `digits`?",
+    ),
+    "unknown metric": (
+        text("metrics: accurcy"),
+        "f.yaml:5:1: `metrics`: no `accurcy` in metrics\n  hint: did you mean `accuracy`?",
+    ),
+    "settings that are no mapping": (
+        text("methods: {uniform_soup: 3}"),
+        "f.yaml:5:11: `methods.uniform_soup`: settings of `uniform_soup` are a mapping, not 3",
+    ),
+    "training that is no mapping": (
+        text(population="architecture: cnn, train: 3"),
+        "f.yaml:3:25: `populations[0].train`: a mapping is due here, not 3",
+    ),
+    "execution that is no mapping": (text("execution: 5"), "f.yaml:5:1: `execution`: a mapping is due here"),
+    "storage that is no path": (
+        text("execution: {storage: 5}"),
+        "f.yaml:5:13: `execution.storage`: a path is due here",
+    ),
+    "two names in one mapping": (
+        text("methods: {a: 1, b: 2}"),
+        "f.yaml:5:1: `methods`: not one of the methods: {'a': 1, 'b': 2}\n"
+        f"  hint: {A_NAME}{{{names('methods')[0]}: {{…}}}}",
+    ),
+    "no for none": (
+        text("alignments: no"),
+        f"f.yaml:5:1: `alignments`: not one of the alignments: False\n  hint: {A_NAME}{{none: {{…}}}}",
+    ),
+    "null for none": (
+        text("repairs: null"),
+        f"f.yaml:5:1: `repairs`: not one of the repairs: None\n  hint: {A_NAME}{{none: {{…}}}}",
+    ),
+    "range without steps": (text("methods: {interpolation: {weight: {from: 0, to: 1}}}"), WEIGHT + NOT_A_RANGE),
+    "range of one step": (text("methods: {interpolation: {weight: {from: 0, to: 1, steps: 1}}}"), WEIGHT + NOT_A_RANGE),
+    "range with a word too many": (
+        text("methods: {interpolation: {weight: {from: 0, to: 1, steps: 3, by: 1}}}"),
+        WEIGHT + NOT_A_RANGE,
+    ),
+    "range with log as text": (
+        text("methods: {interpolation: {weight: {from: 1, to: 1, steps: 3, log: 'false'}}}"),
+        WEIGHT + NOT_A_RANGE,
+    ),
+    "range to the moon": (
+        text(f"methods: {{interpolation: {{weight: {{from: 0, to: 1{'0' * 400}, steps: 3}}}}}}"),
+        WEIGHT + NOT_A_RANGE,
+    ),
+    "logarithmic range from nothing": (
+        text("methods: {interpolation: {weight: {from: 0, to: 1, steps: 3, log: true}}}"),
+        WEIGHT + "a logarithmic range needs ends above 0",
+    ),
+    "range out of bounds": (
+        text("methods: {interpolation: {weight: {from: 0, to: 3, steps: 3}}}"),
+        WEIGHT + "input should be less than or equal to 1",
+    ),
+    "interpolation without pairs": (
+        text("methods: interpolation", subsets="sizes: [3]"),
+        "f.yaml:5:1: `methods`: `interpolation` takes exactly 2 members: no such subset\n"
+        "  hint: add pairs: all under subsets",
+    ),
+    "two equal populations": (
+        "name: t\nsubsets: {sizes: [2]}\npopulations:\n- architecture: mlp\n- {architecture: mlp, members: 5, name: b}",
+        "f.yaml:5:3: `populations[1]`: the same population as populations[0]",
+    ),
+    "settings that do not go together": (
+        text(population="architecture: cnn, train: {epochs: [9, 1], warmup: 2}"),
+        "f.yaml:3:25: `populations[0].train`: `warmup` is longer than the training",
+    ),
+    "no split": (text("splits: []"), "f.yaml:5:1: `splits`: one of them or more, each once"),
+    "a split twice": (text("splits: [test, test]"), "f.yaml:5:1: `splits`: one of them or more, each once"),
+    "unknown split": (text("splits: [tst]"), "f.yaml:5:10: `splits[0]`: input should be 'test' or 'validation'"),
+    "grids that are no list": (
+        text("grids: {}"),
+        "f.yaml:5:1: `grids`: a list of mappings is due here\n  hint: - {subsets: {pairs: all}, methods: uniform_soup}",
+    ),
+    "bad syntax": (text("x: [1, 2"), "f.yaml:5:9: expected ',' or ']', but got '<stream end>'"),
+    "several at once": (
+        text("metods: none\nseed: -1\nmethods: [unifrom_soup]", "architecture: linear, train: {lr: -1, epochs: x}"),
+        "f.yaml:5:1: `metods`: unknown key\n  hint: did you mean `methods` or `metrics`?\n"
+        "f.yaml:6:1: `seed`: input should be greater than or equal to 0\n"
+        "f.yaml:3:44: `populations[0].train.epochs`: "
+        "input should be a valid integer, unable to parse string as an integer\n"
+        "f.yaml:3:36: `populations[0].train.lr`: input should be greater than 0\n"
+        "f.yaml:7:11: `methods[0]`: no `unifrom_soup` in methods\n  hint: did you mean `uniform_soup`?",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_every_mistake_is_told_where_it_stands(name: str) -> None:
+    written, message = BAD[name]
+    with pytest.raises(ConfigError) as raised:
+        checked(written)
+    assert str(raised.value) == message

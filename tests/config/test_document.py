@@ -1,0 +1,153 @@
+"""A YAML file as plain values with places: what is refused is told where it stands, and nothing else ever happens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sweep.config.document import ConfigError, Mistake, dotted, dump, parse, read_document
+from tests.helpers.values import VALUES, WORDS
+
+BAD = {
+    "bad syntax": ("a: b: c", "f.yaml:1:5: mapping values are not allowed here"),
+    "open list": ("a: 1\nx: [", "f.yaml:2:5: expected the node content, but found '<stream end>'"),
+    "tab": ("a: 1\n\tx: 1", "f.yaml:2:1: found character '\\t' that cannot start any token"),
+    "two documents": ("a: 1\n---\nb: 1", "f.yaml:2:1: but found another document"),
+    "nothing": (
+        "",
+        "f.yaml:1:1: a sweep is a mapping of keys to values\n  hint: see configs/digits.yaml",
+    ),
+    "a list": (
+        "[1]",
+        "f.yaml:1:1: a sweep is a mapping of keys to values\n  hint: see configs/digits.yaml",
+    ),
+    "repeated key": (
+        "a: 1\nb: {c: 1, c: 2}\na: 3",
+        "f.yaml:2:11: `b.c`: repeated key\n  hint: keep one of the two\n"
+        "f.yaml:3:1: `a`: repeated key\n  hint: keep one of the two",
+    ),
+    "number as key": ("a: {1: 2}", "f.yaml:1:5: `a`: keys are plain words here"),
+    "no as key": ("no: 2", "f.yaml:1:1: keys are plain words here"),
+    "list as key": ("[a]: 2", "f.yaml:1:1: keys are plain words here"),
+    "merge key": ("<<: {a: 1}", "f.yaml:1:1: keys are plain words here"),
+    "infinity": ("a: [1, -.inf]", "f.yaml:1:8: `a[1]`: not a finite number"),
+    "not a number": ("a: .nan", "f.yaml:1:4: `a`: not a finite number"),
+    "too large a number": ("a: 1e400", "f.yaml:1:4: `a`: not a finite number"),
+    "date": ("a: 2001-02-03", "f.yaml:1:4: `a`: a timestamp has no meaning here\n  hint: quotes make it text"),
+    "impossible date": (
+        "a: 2001-99-99",
+        "f.yaml:1:4: `a`: a timestamp has no meaning here\n  hint: quotes make it text",
+    ),
+    "set": ("a: !!set {b}", "f.yaml:1:4: `a`: a set has no meaning here\n  hint: quotes make it text"),
+    "own tag": ("a: !b c", "f.yaml:1:4: `a`: a !b has no meaning here\n  hint: quotes make it text"),
+    "wrong truth value": ("a: !!bool b", "f.yaml:1:4: `a`: not a bool: 'b'"),
+    "empty number": ('a: !!float ""', "f.yaml:1:4: `a`: not a float: string index out of range"),
+    "alias in itself": (
+        "a: &a [*a]",
+        "f.yaml:1:4: nested too deeply\n  hint: does an alias stand in what it names?",
+    ),
+    "too deep": ("a: " + "[" * 5000, "f.yaml: nested too deeply"),
+    "unknown alias": ("a: *b", "f.yaml:1:4: found undefined alias 'b'"),
+    "control character": (
+        "a: \x00",
+        'f.yaml: unacceptable character #x0000: special characters are not allowed in "<unicode string>", position 3',
+    ),
+}
+
+
+def told(text: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        parse(text, "f.yaml")
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_refused_is_told_where_it_stands(name: str) -> None:
+    text, message = BAD[name]
+    assert told(text) == message
+
+
+def test_an_integer_beyond_all_bounds_is_refused() -> None:
+    assert told("a: " + "9" * 5000).startswith("f.yaml:1:4: `a`: not a int: Exceeds the limit")
+
+
+def test_aliases_of_aliases_do_not_explode() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{depth}: &a{depth} [{', '.join([f'*a{depth - 1}'] * 10)}]" for depth in range(1, 20)]
+    assert told("\n".join(lines)) == "f.yaml: more than 100,000 values\n  hint: are there aliases of aliases?"
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^nope\.yaml: cannot read it: No such file or directory$"):
+        read_document(Path("nope.yaml"))
+    Path("configs").mkdir()
+    Path("configs/one.yaml").write_text("name: one")
+    with pytest.raises(ConfigError, match=r"No such file or directory\n  hint: there are configs/one\.yaml$"):
+        read_document(Path("nope.yaml"))
+    with pytest.raises(ConfigError, match=r"^configs: cannot read it: Is a directory$"):
+        read_document(Path("configs"))
+    Path("latin.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(ConfigError, match=r"^latin\.yaml: cannot read it: 'utf-8' codec can't decode byte 0xff"):
+        read_document(Path("latin.yaml"))
+    with pytest.raises(ConfigError, match=r"cannot read it: embedded null byte"):
+        read_document(Path("a\0b"))
+
+
+def test_numbers_and_words_are_what_they_look_like() -> None:
+    text = "a: 1e-3\nb: 1E5\nc: .5e+2\nd: no\ne: none\nf: 1_000\ng: e3\nh: '1e-3'\ni: ~"
+    assert parse(text, "f").values == {
+        **{"a": 0.001, "b": 100000.0, "c": 50.0, "d": False, "e": "none", "f": 1000, "g": "e3", "h": "1e-3"},
+        "i": None,
+    }
+
+
+@given(st.dictionaries(WORDS, VALUES, max_size=4))
+@example({"1e-3": "1e-3", "no": "no", "2001-02-03": ["1_0", "0x1", "~", "null", "=", "<<", " a", "a: b", "#"]})
+@settings(max_examples=200, deadline=None)
+def test_what_is_dumped_is_read_back(values: dict[str, Any]) -> None:
+    assert parse(dump(values), "f.yaml").values == values
+
+
+@given(st.dictionaries(WORDS, VALUES, min_size=1, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_every_value_has_the_place_where_it_stands(values: dict[str, Any]) -> None:
+    text = dump(values)
+    document = parse(text, "f.yaml")
+    lines = text.splitlines()
+    for path in _paths(values):
+        line, column = (int(number) for number in document.places[path].split(":")[1:])
+        assert lines[line - 1][column - 1 :].strip()
+        if isinstance(path[-1], str) and path[-1].isalpha() and path[-1].isascii() and path[-1] not in "yYnN":
+            assert lines[line - 1][column - 1 :].lstrip("'\"").startswith(path[-1])
+
+
+def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    inner: list[tuple[str | int, Any]] = []
+    if isinstance(value, dict | list):
+        inner = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+    return [full for key, item in inner for full in [(*path, key), *_paths(item, (*path, key))]]
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_document_or_a_told_mistake(text: str) -> None:
+    mistakes: list[Mistake] | None = None
+    try:
+        document = parse(text, "f.yaml")
+    except ConfigError as error:
+        mistakes = error.mistakes
+    if mistakes is None:
+        assert json.loads(json.dumps(document.values, allow_nan=False)) == document.values
+    else:
+        assert mistakes
+        assert all(str(mistake).startswith("f.yaml") and mistake.what for mistake in mistakes)
+
+
+def test_key_paths_read_as_code() -> None:
+    assert dotted(("methods", 0, "ties", "density", 2)) == "methods[0].ties.density[2]"

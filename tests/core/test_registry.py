@@ -1,0 +1,240 @@
+"""Laws over every open set, found by folder; and functions of one's own."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import sweep
+from sweep.cli.listing import description, found_as, listing, wording
+from sweep.core.choice import Choice
+from sweep.core.registry import NEEDS, Entry, RegistryError, find, names
+from sweep.core.text import suggestion
+
+PLUGINS = Path(sweep.__file__).parent / "plugins"
+ENTRIES = [
+    (kind, file.stem)
+    for kind in NEEDS
+    for file in sorted((PLUGINS / kind).glob("*.py"))
+    if not file.stem.startswith("_")
+]
+every_entry = pytest.mark.parametrize(("kind", "name"), ENTRIES, ids=lambda part: str(part))
+
+
+def test_every_folder_of_functions_is_an_open_set() -> None:
+    folders = {path.name for path in PLUGINS.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(NEEDS)
+    for kind in NEEDS:
+        assert names(kind) == [name for each, name in ENTRIES if each == kind] != []
+
+
+@every_entry
+def test_files_define_the_function_of_their_name(kind: str, name: str) -> None:
+    entry = find(kind, name)
+    assert entry.function.__name__ == entry.name == name
+    assert entry.function.__module__ == f"sweep.{kind}.{name}"
+
+
+@every_entry
+def test_functions_say_what_they_do_in_a_line(kind: str, name: str) -> None:
+    first, *rest = (inspect.getdoc(find(kind, name).function) or "").splitlines()
+    assert first.endswith(".")
+    assert len(first) > 10
+    assert not rest or not rest[0], "the idea is one line, then an empty one"
+
+
+@every_entry
+def test_settings_are_declared_with_types_and_defaults_that_hold(kind: str, name: str) -> None:
+    entry = find(kind, name)
+    for parameter in entry.signature.parameters.values():
+        assert parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        assert parameter.name in entry.hints, f"{parameter.name} has no type"
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            assert parameter.default is parameter.empty, "what the engine brings has no default"
+    required = [key for key, field in entry.settings.model_fields.items() if field.is_required()]
+    if required:
+        with pytest.raises(RegistryError) as raised:
+            entry.check({})
+        assert [what for _, what, _ in raised.value.problems] == [f"`{key}` is missing" for key in required]
+    else:
+        filled = entry.check({})
+        assert list(filled) == list(entry.settings.model_fields)
+        assert entry.check(filled) == filled
+
+
+@every_entry
+def test_needs_are_what_the_engine_brings(kind: str, name: str) -> None:
+    entry = find(kind, name)
+    assert set(entry.needs) <= NEEDS[kind]
+    assert len(set(entry.needs)) == len(entry.needs)
+    if kind == "methods":
+        assert entry.space in ("weights", "features", "logits")
+        assert entry.arity >= 0
+        assert entry.space == "weights" or not entry.arity, "arity is told by `members`"
+
+
+@every_entry
+def test_unknown_settings_are_refused(kind: str, name: str) -> None:
+    entry = find(kind, name)
+    with pytest.raises(RegistryError) as raised:
+        entry.check({"no_such_setting": 1})
+    assert (("no_such_setting",), "unknown key") in [(path, what) for path, what, _ in raised.value.problems]
+    with pytest.raises(ValidationError):
+        entry.settings(no_such_setting=1)
+
+
+@every_entry
+def test_what_show_says_to_write_can_be_written(kind: str, name: str) -> None:
+    entry = find(kind, name)
+    told = description(entry)
+    assert [each["name"] for each in told["settings"]] == list(entry.settings.model_fields)
+    assert all(each["type"] and "typing" not in each["type"] for each in told["settings"])
+    written = yaml.safe_load(told["example"])
+    if any(field.is_required() for field in entry.settings.model_fields.values()):
+        assert "(required)" in told["example"]
+    elif told["settings"]:
+        assert entry.check(written[name]) == entry.check({})
+    else:
+        assert written == name
+    assert {"name", "idea"} <= set(listing(kind)[names(kind).index(name)])
+    assert entry in found_as(f"{kind}/{name}")
+    assert entry in found_as(name)
+
+
+@every_entry
+def test_choices_are_equal_by_what_they_choose(kind: str, name: str) -> None:
+    entry = find(kind, name)
+    if not any(field.is_required() for field in entry.settings.model_fields.values()):
+        one, other = (Choice(kind, name, entry.check({})) for _ in range(2))
+        assert (one, hash(one), one.content) == (other, hash(other), other.content)
+        assert one != Choice(kind, name, {**one.settings, "more": 1})
+        assert one.written == {name: one.settings | yaml.safe_load(yaml.safe_dump(one.written))[name]}
+
+
+@every_entry
+def test_a_letter_too_many_or_too_few_is_answered_with_the_name(kind: str, name: str) -> None:
+    for wrong in {name + "s", name[:-1], "x" + name} - set(names(kind)):
+        if len(wrong) > 2:
+            with pytest.raises(RegistryError) as raised:
+                find(kind, wrong)
+            ((path, what, hint),) = raised.value.problems
+            assert (path, what) == ((), f"no `{wrong}` in {kind}")
+            assert f"`{name}`" in hint
+
+
+@given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=10), max_size=40, unique=True))
+def test_suggestions_name_only_what_there_is(word: str, known: list[str]) -> None:
+    hint = suggestion(word, known)
+    assert hint == "" or any(f"`{name}`" in hint for name in known)
+    if word in known:
+        assert hint.startswith(f"did you mean `{word}`")
+    if 0 < len(known) <= 30:
+        assert hint
+
+
+OWN = '''
+from typing import Annotated
+from annotated_types import Ge
+def median(members, *, strength: Annotated[float, Ge(0)] = 1.0, kind: str = "x"):
+    """The median."""
+    return members.median(0).values
+def both(logits, features): ...
+def strange(members, nonsense): ...
+def near(member): ...
+def nothing(*, a: int = 1): ...
+def keywords(members, **settings): ...
+def star(*members): ...
+def untyped(members, *, a=1): ...
+def missing(members, *, a: "Nowhere" = 1): ...
+number = 3
+class Held:
+    pass
+'''
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Entry]:
+    (tmp_path / "own_methods.py").write_text(OWN)
+    (tmp_path / "own_broken.py").write_text("raise KeyError('at import')")
+    (tmp_path / "own_syntax.py").write_text("def (:")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_methods", raising=False)
+    return lambda name: find.__wrapped__("methods", name)
+
+
+def test_a_function_of_ones_own_is_found(own: Callable[[str], Entry]) -> None:
+    entry = own("own_methods:median")
+    assert (entry.name, entry.needs, entry.space, entry.summary) == (
+        "own_methods:median",
+        ("members",),
+        "weights",
+        "The median.",
+    )
+    assert entry.check({"strength": "2"}) == {"strength": 2.0, "kind": "x"}
+    with pytest.raises(RegistryError) as raised:
+        entry.check({"strength": -1, "knd": "y", "kind": 3})
+    assert raised.value.problems == [
+        (("strength",), "input should be greater than or equal to 0", ""),
+        (("kind",), "input should be a valid string", ""),
+        (("knd",), "unknown key", "did you mean `kind`?"),
+    ]
+    with pytest.raises(RegistryError, match="input should be a finite number"):
+        entry.check({"strength": "inf"})
+    assert own("own_methods:both").space == "features"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_methods:strange", "`own_methods:strange` needs `nonsense`, which nothing brings"),
+        (
+            "own_methods:near",
+            "`own_methods:near` needs `member`, which nothing brings .did you mean `members`..",
+        ),
+        ("own_methods:nothing", "`own_methods:nothing` takes neither members, features nor logits"),
+        ("own_methods:keywords", "takes \\*\\*settings: needs and settings are declared one by one"),
+        ("own_methods:star", "takes \\*members: needs and settings are declared one by one"),
+        ("own_methods:untyped", "`own_methods:untyped` has no signature to read settings from: 'a'"),
+        ("own_methods:missing", "has no signature to read settings from: name 'Nowhere' is not defined"),
+        ("own_methods:number", "has no signature to read settings from: 3 is not a callable object"),
+        ("own_methods:nope", "cannot load `own_methods:nope`: module 'own_methods' has no attribute 'nope'"),
+        ("own_broken:x", "cannot load `own_broken:x`: 'at import'"),
+        ("own_syntax:x", "cannot load `own_syntax:x`: invalid syntax"),
+        ("no_such_module:x", "cannot load `no_such_module:x`: No module named 'no_such_module' .is its folder on"),
+        (".relative:x", "cannot load `.relative:x`"),
+        (":", "no `:` in methods"),
+        ("own_methods:", "no `own_methods:` in methods"),
+    ],
+)
+def test_what_breaks_the_rules_is_refused(own: Callable[[str], Entry], name: str, message: str) -> None:
+    with pytest.raises(RegistryError, match=message):
+        own(name)
+
+
+def test_functions_are_bound_to_their_folder() -> None:
+    """What one folder brings, another does not: an alignment is no method."""
+    for kind, other in itertools.permutations(NEEDS, 2):
+        for name in names(kind):
+            needs = set(find(kind, name).needs)
+            if needs - NEEDS[other]:
+                with pytest.raises(RegistryError, match="which nothing brings"):
+                    find(other, f"sweep.{kind}.{name}:{name}")
+
+
+def test_types_read_as_a_person_says_them() -> None:
+    hints: dict[str, Any] = find("scalings", "magnify").hints
+    assert wording(hints["factor"]) == "float > 0"
+    assert wording(hints["members"]) == "all | first | last | all_but_first | all_but_last"
+    assert wording(find("architectures", "mlp").hints["hidden"]) == "list of int ≥ 1"
+    assert wording(find("datasets", "imagefolder").hints["root"]) == "folder"
+    assert wording(bool) == "bool"

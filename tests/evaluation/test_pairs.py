@@ -1,0 +1,178 @@
+"""Pairs of members against plain computations: distances, cosines, similarity of features."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from sweep.core.dataset import subset
+from sweep.evaluation.block import Evaluator
+from sweep.evaluation.engine import Bench
+from sweep.evaluation.pairs import comparable, hsic
+from sweep.evaluation.rows import failed_rows
+from sweep.plan.work import Pair
+from sweep.status.pending import pair_blocks
+from sweep.storage.rows import Rows
+from tests.helpers.engine import Trained, trained
+
+CNN = "{cnn: {width: 4}}"
+
+
+def pair_rows(pool: Trained, bench: Bench | None = None) -> list[dict[str, Any]]:
+    """The rows of all pairs, as a block gives them."""
+    (block,) = pair_blocks([pool.pool], (), ()).values()
+    return Evaluator(bench or pool.bench(), pool.pool, "test", ("accuracy",)).block(block).pairs
+
+
+def numbers(rows: list[dict[str, Any]]) -> list[list[float]]:
+    return [[row[key] for key in ("l2_distance", "cosine", "task_cosine", "cka")] for row in rows]
+
+
+def debiased_by_definition(x: np.ndarray, y: np.ndarray) -> float:
+    """CKA from n × n matrices: Song et al. 2012, equation 5, with nothing centred beforehand."""
+
+    def unbiased(a: np.ndarray, b: np.ndarray) -> float:
+        n = len(a)
+        k, m = a @ a.T, b @ b.T
+        np.fill_diagonal(k, 0)
+        np.fill_diagonal(m, 0)
+        ones = np.ones(n)
+        middle = (ones @ k @ ones) * (ones @ m @ ones) / ((n - 1) * (n - 2))
+        return float((np.trace(k @ m) + middle - 2 / (n - 2) * (ones @ k @ m @ ones)) / (n * (n - 3)))
+
+    return unbiased(x, y) / np.sqrt(unbiased(x, x) * unbiased(y, y))
+
+
+def biased(x: np.ndarray, y: np.ndarray) -> float:
+    """CKA as it was first defined (arXiv 1905.00414)."""
+    x, y = x - x.mean(0), y - y.mean(0)
+    return float(np.square(x.T @ y).sum() / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
+
+
+def debiased(x: np.ndarray, y: np.ndarray) -> float:
+    a, b = (comparable(torch.from_numpy(each)) for each in (x, y))
+    return hsic(a, b) / (hsic(a, a) * hsic(b, b)) ** 0.5
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(4, 40), st.integers(1, 60), st.integers(1, 60), st.integers(0, 999))
+def test_the_similarity_of_features_is_that_of_the_definition(n: int, p: int, q: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    x = random.standard_normal((n, p)) + 5
+    y = random.standard_normal((n, q)) + np.resize(x[:, :1], (n, q)) - 3
+    a, b = (comparable(torch.from_numpy(each)) for each in (x, y))
+    assert a.shape[1] <= n
+    if min(hsic(a, a), hsic(b, b)) > 1e-3:
+        assert debiased(x, y) == pytest.approx(debiased_by_definition(x, y), rel=1e-7, abs=1e-9)
+
+
+def test_unrelated_features_look_alike_only_to_the_biased_estimate() -> None:
+    random = np.random.default_rng(0)
+    both = [(random.standard_normal((100, 512)), random.standard_normal((100, 512))) for _ in range(40)]
+    assert np.mean([biased(*each) for each in both]) == pytest.approx(0.83, abs=0.02)
+    values = np.array([debiased(*each) for each in both])
+    assert abs(values.mean()) < 2 * values.std(ddof=1) / np.sqrt(len(values))
+    assert np.abs(values).max() < 0.1
+
+
+def test_similarity_sees_through_rotation_scale_and_shift_and_not_through_chance() -> None:
+    random = np.random.default_rng(1)
+    x = random.standard_normal((50, 8))
+    rotation = np.linalg.qr(random.standard_normal((8, 8)))[0]
+    assert debiased(x, 3 * x @ rotation + 7) == pytest.approx(1, abs=1e-12)
+    assert debiased(x, random.permutation(x)) < 0.3
+
+
+@pytest.mark.parametrize("architecture", [CNN, "{mlp: {hidden: [16], dropout: 0}}"])
+def test_pairs_are_what_a_plain_loop_gives(architecture: str) -> None:
+    pool = trained(architecture)
+    assert pool.start is not None
+    part = pool.dataset.splits["validation"]
+    split = pool.bench().split("validation")
+    parameters = [name for name, _ in pool.model().named_parameters()]
+    flat = [torch.cat([state[name].flatten() for name in parameters]).double() for state in (*pool.states, pool.start)]
+    heard: list[np.ndarray] = []
+    for state in pool.states:
+        model = pool.model(state)
+        head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+        head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].numpy().astype(float)))
+        with torch.no_grad():
+            model(split.normalised(torch.from_numpy(part.images)))
+    for row, (a, b) in zip(pair_rows(pool), itertools.combinations(range(3), 2), strict=True):
+        assert (row["index_a"], row["index_b"]) == (a, b)
+        assert (row["member_a"], row["member_b"]) == (pool.pool.members[a].id, pool.pool.members[b].id)
+        start = flat[-1]
+        assert row["l2_distance"] == pytest.approx(float((flat[a] - flat[b]).norm()), rel=1e-6)
+        assert row["cosine"] == pytest.approx(cosine(flat[a], flat[b]), rel=1e-6)
+        assert row["task_cosine"] == pytest.approx(cosine(flat[a] - start, flat[b] - start), rel=1e-6)
+        assert row["cka"] == pytest.approx(debiased_by_definition(heard[a], heard[b]), rel=1e-4)
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+def test_a_thousand_examples_of_a_long_split_are_looked_at_from_end_to_end() -> None:
+    pool = trained(CNN)
+    count = len(pool.dataset.splits["validation"])
+    long = np.arange(1500) % count
+    bench = with_validation(pool, long).bench()
+    rows = pair_rows(pool, bench)
+    assert bench.forward_passes == 3 * 1000
+    assert numbers(rows) == numbers(pair_rows(with_validation(pool, long[np.arange(1000) * 3 // 2])))
+    assert numbers(rows) != numbers(pair_rows(with_validation(pool, long[:1000])))
+
+
+def with_validation(pool: Trained, indices: np.ndarray) -> Trained:
+    """The pool with some of its validation examples, which may repeat."""
+    whole = pool.dataset.splits["validation"]
+    splits = {**pool.dataset.splits, "validation": subset(whole.labels, whole.images, indices)}
+    return dataclasses.replace(pool, dataset=dataclasses.replace(pool.dataset, splits=splits))
+
+
+def test_a_block_in_pieces_gives_the_same_bits() -> None:
+    pool = trained(CNN)
+    (block,) = pair_blocks([pool.pool], (), ()).values()
+    evaluator = Evaluator(pool.bench(), pool.pool, "test", ("accuracy",))
+    whole, pieces = evaluator.block(block), Rows()
+    for item in block:
+        pieces.extend(evaluator.block([item]))
+    assert numbers(pieces.pairs) == numbers(whole.pairs)
+    assert whole.candidates == whole.predictions == []
+    assert failed_rows(block, pool.pool, "test", "its worker died").candidates == []
+
+
+def test_a_member_without_numbers_spoils_its_own_pairs_alone() -> None:
+    pool = trained(CNN)
+    broken = {name: torch.full_like(tensor, torch.nan) for name, tensor in pool.states[1].items()}
+    rows = pair_rows(dataclasses.replace(pool, states=(pool.states[0], broken, pool.states[2])))
+    assert [row["cka"] is None for row in rows] == [True, False, True]
+    assert [row["cosine"] is None for row in rows] == [True, False, True]
+    assert numbers(rows)[1] == numbers(pair_rows(pool))[1]
+
+
+def test_features_that_cannot_be_had_leave_the_distances() -> None:
+    pool = trained(CNN)
+    bench = pool.bench()
+    bench.head = nn.Linear(1, 1)  # one that nothing reaches
+    rows = pair_rows(pool, bench)
+    assert [row["cka"] for row in rows] == [None] * 3
+    assert [row["l2_distance"] for row in rows] == [row["l2_distance"] for row in pair_rows(pool)]
+
+
+def test_a_pool_has_a_block_of_the_pairs_without_a_row() -> None:
+    pool = trained(CNN).pool
+    a, b, c = pool.members
+    (block,) = pair_blocks([pool], (), {(a.id, b.id)}).values()
+    assert block == [(Pair(pool.id, 0, 2), ()), (Pair(pool.id, 1, 2), ())]
+    (block,) = pair_blocks([pool], {b.id}, ()).values()
+    assert block == [(Pair(pool.id, 0, 2), ())]
+    assert pair_blocks([pool], {b.id, c.id}, ()) == {}

@@ -1,0 +1,45 @@
+"""What is said while a run goes on, off a terminal: plain lines on stderr and in the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweep.core.text import clock
+from sweep.execution.progress import Progress, Stage
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_times_are_said_as_a_person_would(seconds: float, told: str) -> None:
+    assert clock(seconds) == told
+
+
+def test_a_stage_tells_rate_and_time_left() -> None:
+    stage = Stage("candidates done", 300, done=100, failed=2)
+    stage.begun -= 50
+    assert str(stage).startswith("candidates done: 100 of 300, 2 failed, 2 per second, about 1 min 40 s left")
+
+
+def test_lines_go_to_stderr_and_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(tmp_path / "log.txt") as progress:
+        progress.begin("members trained", 2)
+        progress.advance()
+        progress.advance()
+        progress.say("[not markup]")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == ["[not markup]", "members trained: 2 of 2, in 0 s"]
+    assert [line[20:] for line in (tmp_path / "log.txt").read_text().splitlines()] == told.err.splitlines()
+
+
+def test_a_line_each_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress()
+    progress.begin("candidates done", 10)
+    progress.advance()
+    assert capsys.readouterr().err == ""
+    progress.told -= 31
+    progress.advance(0)
+    assert capsys.readouterr().err.startswith("candidates done: 1 of 10")

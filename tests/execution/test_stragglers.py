@@ -1,0 +1,83 @@
+"""Who is late, by a clock of the test's own; and a clock on the wall that is set back."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweep.execution.progress import Progress, Wall
+from sweep.execution.stragglers import Watch
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def watch(*took: float, patience: float = 60.0) -> tuple[Watch, Clock]:
+    """A watch that has seen some things end."""
+    clock = Clock()
+    made = Watch(patience, clock)
+    for seconds in took:
+        made.begin("before")
+        clock.at += seconds
+        made.end("before")
+    return made, clock
+
+
+@pytest.mark.parametrize(
+    ("took", "limit"), [((1.0,), 60.0), ((5.0, 7.0, 30.0), 70.0), ((8.0, 2.0, 9.0, 1.0), 80.0), ((0.0, 0.0), 60.0)]
+)
+def test_late_is_beyond_patience_and_ten_times_the_median(took: tuple[float, ...], limit: float) -> None:
+    made, clock = watch(*took)
+    made.begin("it")
+    clock.at += limit
+    assert not made.is_late("it")
+    assert list(made.news()) == []
+    clock.at += 0.5
+    assert made.is_late("it")
+    assert [who for who, _ in made.news()] == ["it"]
+
+
+def test_nobody_is_late_before_anything_has_ended_nor_after_its_own_end() -> None:
+    made, clock = watch()
+    made.begin("first")
+    clock.at += 1e6
+    assert not made.is_late("first")
+    made.end("first")
+    assert not made.is_late("first")
+    assert not made.is_late("stranger")
+
+
+def test_each_is_told_once_for_each_thing_that_it_does() -> None:
+    made, clock = watch(6.0, 6.0, 6.0)
+    made.begin("it")
+    clock.at += 720
+    assert list(made.news()) == [("it", "12 min, 120 times the median")]
+    clock.at += 720
+    assert list(made.news()) == []
+    made.end("it")
+    made.begin("it")
+    clock.at += 61
+    assert [who for who, _ in made.news()] == ["it"]
+    made.forget("it")
+    assert not made.is_late("it")
+    made.end("it")
+    assert len(made.took) == 4, "what was forgotten does not count"
+
+
+def test_a_wall_clock_that_is_set_back_is_told_once_and_one_that_is_set_forward_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wall, steady, progress = Clock(), Clock(), Progress()
+    progress.wall = Wall(wall, steady)
+    for back, seconds in ((0.0, 1.0), (3600.0, 1.0), (0.0, 5.0), (-86400.0, 1.0), (30.0, 1.0)):
+        wall.at += seconds - back
+        steady.at += seconds
+        progress.advance(0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("the clock was set back by 1 h 0 min: Ray goes by it")

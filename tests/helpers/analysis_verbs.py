@@ -1,0 +1,35 @@
+"""The verbs of `analysis`, asked as a user asks them."""
+
+from __future__ import annotations
+
+from click.testing import CliRunner, Result
+
+from analysis.cli.main import main
+from analysis.core import registry as catalogue
+
+STATISTICS = catalogue.names("statistics")
+
+
+def ask(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def right(*words: object) -> str:
+    result = ask(*words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def wrong(*words: object) -> str:
+    """What a verb tells of wrong use, having printed no data."""
+    result = ask(*words)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def refused(*words: object) -> str:
+    """What a verb tells of wrong use, with a hint."""
+    said = wrong(*words)
+    assert "hint: " in said
+    return said

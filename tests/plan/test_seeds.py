@@ -1,0 +1,99 @@
+"""By which seeds members begin: crossed seeds, seeds of splits, ids that stay, and all of it written again."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.config.document import Document, override, parse
+from sweep.config.loader import _SPREAD, check
+from sweep.config.spec import Sweep
+from sweep.core.ids import content_id, derive_seed
+from sweep.plan.planner import make_plan
+from tests.helpers.start_plans import linear, planned, swept
+
+
+def assert_written_again(sweep: Sweep) -> None:
+    again = check(parse(sweep.to_yaml(), "resolved.yaml"))
+    assert (again.id, again.written) == (sweep.id, sweep.written)
+    assert [m.id for m in make_plan(again).members] == [m.id for m in make_plan(sweep).members]
+
+
+def test_a_resolved_configuration_keeps_heads_and_seeds() -> None:
+    tuned = {"vit_tiny": {"pretrained": True}}
+    sweep = swept(
+        {"architecture": tuned, "start": "pretrained", "own_heads": [True, False], "members": 3},
+        linear(members={"init": 2, "order": 2}),
+        linear(members=4),
+    )
+    assert [p.name for p in sweep.populations] == [
+        *("vit_tiny-digits-pretrained,own_heads=True", "vit_tiny-digits-pretrained,own_heads=False"),
+        *("linear-digits-scratch,crossed=True", "linear-digits-scratch,crossed=False"),
+    ]
+    assert [p["members"] for p in sweep.written["populations"]] == [3, 3, {"init": 2, "order": 2}, 4]
+    assert [p.get("own_heads") for p in sweep.written["populations"]] == [True, None, None, None]
+    assert_written_again(sweep)
+
+
+def test_overrides_reach_heads_and_seeds() -> None:
+    document = Document("f.yaml", {"name": "t", "populations": [linear()], "subsets": {"pairs": "all"}})
+    override(document, ["members.init=2", "members.order=3"], _SPREAD)
+    assert check(document).populations[0].members == 6
+
+
+def test_crossed_members_have_every_initialisation_with_every_order() -> None:
+    (pool,) = planned(linear(members={"init": 3, "order": 2})).pools
+    assert [member.index for member in pool.members] == list(range(6))
+    for member, (init, order) in zip(pool.members, itertools.product(range(3), range(2)), strict=True):
+        assert member.init_seed == derive_seed(pool.id, f"init {init}")
+        assert member.order_seed == derive_seed(pool.id, f"order {order}")
+    assert len({member.id for member in pool.members}) == 6
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 2), st.integers(0, 2))
+@settings(max_examples=25, deadline=None)
+def test_crossings_grow_without_renaming_what_is_there(init: int, order: int, more: int, later: int) -> None:
+    small = planned(linear(members={"init": init, "order": order}))
+    grown = planned(linear(members={"init": init + more, "order": order + later}))
+    assert small.pools[0].id == grown.pools[0].id
+    assert {m.id for m in small.members} <= {m.id for m in grown.members}
+    assert {c.id for c in small.candidates} <= {c.id for c in grown.candidates}
+
+
+def test_crossed_members_are_others_than_plain_ones() -> None:
+    plain, crossed = planned(linear(members=4)), planned(linear(members={"init": 2, "order": 2}))
+    both = planned(linear(members=4), linear(members={"init": 2, "order": 2}))
+    assert not {m.id for m in plain.members} & {m.id for m in crossed.members}
+    assert {m.id for m in both.members} == {m.id for m in (*plain.members, *crossed.members)}
+
+
+def test_orders_of_a_shared_start_share_its_weights() -> None:
+    (pool,) = planned({"architecture": "linear", "members": {"order": 3}}).pools
+    assert pool.start
+    assert {member.init_seed for member in pool.members} == {pool.start.init_seed}
+    assert len({member.order_seed for member in pool.members}) == 3
+
+
+def test_split_seeds_are_a_factor() -> None:
+    """A list of seeds of the data set's split makes populations, each with members of its own."""
+    plan = planned(linear(dataset={"cifar10": {"root": "data", "split": [0, 1, 2]}}), linear())
+    assert [p.dataset.settings.get("split") for p in plan.sweep.populations] == [0, 1, 2, None]
+    assert len({member.id for member in plan.members}) == 4 * 10
+    three = planned(linear(dataset={"digits": {"seed": [0, 1, 2]}}))
+    assert len({member.id for member in three.members}) == 3 * 10
+
+
+def test_ids_of_plain_members_are_what_they_were() -> None:
+    """Golden: starts, heads and crossed seeds left them alone; another value here trains every member anew."""
+    plan = planned(
+        {"architecture": {"mlp": {"hidden": [8]}}, "pools": 2, "members": 3, "train": {"epochs": 3, "lr": 0.1}},
+        {"architecture": "cnn", "start": "scratch", "dataset": {"digits": {"size": 8}}, "members": 2},
+        seed=3,
+    )
+    told = [[m.id, m.init_seed, m.order_seed] for m in (*plan.starts, *plan.members)]
+    assert content_id("test", told) == GOLDEN
+
+
+GOLDEN = "2413842d26fdd567ddd8f5f6f37ea61f"

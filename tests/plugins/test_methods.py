@@ -1,0 +1,99 @@
+"""Laws that every method in the folder obeys."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sweep.core.registry import Entry, find, names
+from sweep.core.weights import Combination, Heads
+from tests.helpers.provided import brought, score
+
+METHODS = [find("methods", name) for name in names("methods")]
+LINEAR = [entry for entry in METHODS if entry.hints["return"] is Combination]
+
+
+def tensors(values: dict[str, Any]) -> list[Tensor]:
+    flat = [part for value in values.values() for part in (value if isinstance(value, Heads) else [value])]
+    return [part for part in flat if isinstance(part, Tensor)]
+
+
+def counts(entry: Entry) -> list[int]:
+    return [entry.arity] if entry.arity else [1, 2, 3, 5]
+
+
+@pytest.fixture(params=METHODS, ids=lambda entry: str(entry.name))
+def entry(request: pytest.FixtureRequest) -> Entry:
+    value: Entry = request.param
+    return value
+
+
+def test_inputs_are_never_modified(entry: Entry) -> None:
+    for count in counts(entry):
+        values = brought(entry, count)
+        before = [tensor.clone() for tensor in tensors(values)]
+        entry.function(**values)
+        assert all(torch.equal(old, new) for old, new in zip(before, tensors(values), strict=True))
+
+
+def test_same_inputs_give_the_same_bits(entry: Entry) -> None:
+    for count in counts(entry):
+        first, second = (entry.function(**brought(entry, count)) for _ in range(2))
+        assert torch.equal(first, second)
+
+
+def test_merging_copies_of_one_model_returns_it(entry: Entry) -> None:
+    for count in [count for count in counts(entry) if entry.arity != 1]:  # of one model there are no copies
+        values = brought(entry, count, same=True)
+        alone, space = brought(entry, 1, same=True), entry.check({}).get("space", entry.space)
+        if space == "weights":
+            expected = values["members"][0]
+        elif space == "logits":
+            expected = values["logits"][0].log_softmax(-1)
+        else:
+            expected = values["features"][0] @ values["heads"].weight[0].T + values["heads"].bias[0]
+        merged = entry.function(**values)
+        merged = merged.log_softmax(-1) if space == "logits" else merged
+        torch.testing.assert_close(merged.as_subclass(Tensor).double(), expected.double(), atol=1e-5, rtol=1e-5)
+        assert alone.keys() == values.keys()
+
+
+def test_single_precision_agrees_with_double(entry: Entry) -> None:
+    for count in counts(entry):
+        single = entry.function(**brought(entry, count))
+        double = entry.function(**brought(entry, count, dtype=torch.float64))
+        torch.testing.assert_close(
+            single.double().as_subclass(Tensor), double.as_subclass(Tensor), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_finite_inputs_give_finite_outputs(entry: Entry) -> None:
+    for count in counts(entry):
+        assert torch.isfinite(entry.function(**brought(entry, count))).all()
+
+
+def test_defaults_are_the_neutral_settings_of_the_schema(entry: Entry) -> None:
+    parameters = inspect.signature(entry.function).parameters.values()
+    assert entry.check({}) == {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("linear", LINEAR, ids=lambda each: str(each.name))
+def test_linear_methods_are_what_they_say(linear: Entry) -> None:
+    """On coordinates they give the coefficients of what they give on weights."""
+    for count in counts(linear):
+        values = brought(linear, count, dtype=torch.float64)
+        members = values["members"]
+        if "unscaled" in values:
+            members = torch.cat([members, values["unscaled"]])
+        basis = torch.eye(len(members), dtype=torch.float64)
+        brought_too = {"members": basis[:count], "unscaled": basis[count:]}
+        on_coordinates = values | {need: rows for need, rows in brought_too.items() if need in values}
+        if "score" in values:
+            on_coordinates["score"] = lambda row, members=members: score(row @ members)
+        coefficients = linear.function(**on_coordinates).as_subclass(Tensor)
+        expected = linear.function(**values).as_subclass(Tensor)
+        torch.testing.assert_close(coefficients @ members, expected, atol=1e-12, rtol=0)

@@ -1,0 +1,51 @@
+"""Models in MLflow: the best of a sweep, its champion, and one that cannot be traced."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.helpers.mlflow import NAME, Model, Place, model_of, run_folder
+from tests.helpers.rows import candidate
+
+
+def test_champion_loads_with_its_weights_and_moves(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    place.mirror(run_folder(place.storage / NAME), models=True, best=2)
+    loaded = place.champion()
+    assert torch.equal(loaded(images), Model("soup-1").eval()(images))
+    assert loaded.state_dict().keys() == Model("soup-1").state_dict().keys()
+    place.mirror(run_folder(place.storage / NAME, accuracies=(0.9, 0.5, 0.91)), models=True, best=2)
+    assert torch.equal(place.champion()(images), Model("soup-2").eval()(images))
+    versions = place.client.search_model_versions(f"name = '{NAME}'")
+    assert {v.tags["ms.key"] for v in versions} == {"soup-0", "soup-1", "soup-2"}
+
+
+def test_best_are_weight_space_merges_that_went_well(place: Place) -> None:
+    more = [
+        candidate(0, (0, 1), "logit_average", space="logits", accuracy=0.99, candidate_id="logits"),
+        candidate(0, (0,), "single", accuracy=0.99, candidate_id="alone"),
+        candidate(0, (0, 1), "uniform_soup", accuracy=0.99, status="failed", candidate_id="failed"),
+        candidate(0, (0, 1), "uniform_soup", accuracy=0.99, protocol="test_selection", candidate_id="flawed"),
+        candidate(0, (0, 1), "uniform_soup", accuracy=0.95, cross_entropy=0.1, candidate_id="sure"),
+        candidate(0, (0, 1), "uniform_soup", accuracy=0.95, cross_entropy=0.5, candidate_id="unsure"),
+    ]
+    place.mirror(run_folder(place.storage / NAME, more=more), best=2)
+    assert [run.data.tags["ms.key"] for run in place.runs("candidate")] == ["soup-1", "sure"]
+
+
+def test_model_that_cannot_be_traced_is_told_and_stops_nothing(place: Place) -> None:
+    def broken(key: str) -> tuple[nn.Module, Tensor]:
+        if key == "soup-1":
+            raise OSError("no weights")
+        return model_of(key)
+
+    place.tracker().mirror(run_folder(place.storage / NAME), broken, 2)
+    (line,) = place.lines
+    assert "soup-1" in line
+    assert "no weights" in line
+    (version,) = place.client.search_model_versions(f"name = '{NAME}'")
+    assert version.tags["ms.key"] == "soup-2"
+    assert place.client.get_registered_model(NAME).aliases == {}
