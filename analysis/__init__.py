@@ -21,7 +21,7 @@ def statistic(run: Run, name: str, **settings: Any) -> pd.DataFrame:
 
     Raises AnalysisError for an unknown name, and where the rows do not serve it.
     """
-    function = catalogue.find("statistics", name)
+    function = catalogue.get_plugin("statistics", name)
     found: pd.DataFrame = function(*(run.table(table) for table in catalogue.tables(function)), **settings)
     return found
 

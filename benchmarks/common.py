@@ -17,11 +17,11 @@ import torch
 
 from sweep.config.document import parse
 from sweep.config.loader import check
-from sweep.core.dataset import dataset_of
-from sweep.evaluation.engine import Bench, bench_of
+from sweep.core.dataset import load_dataset
+from sweep.evaluation.engine import PoolEngine, make_engine
 from sweep.evaluation.pool_weights import PoolWeights
 from sweep.model.build import build_member_model
-from sweep.model.layout import flatten, layout_of
+from sweep.model.layout import flatten_state_dict, make_layout
 from sweep.model.split import Batching
 from sweep.plan.planner import Plan, make_plan
 
@@ -40,10 +40,10 @@ def drawn(plan: Plan, seed: int = 0, members: int = 0) -> PoolWeights:
     Of the first `members` of it, where that is given.
     """
     pool = plan.pools[0]
-    dataset, architecture = dataset_of(pool.population.dataset), pool.population.architecture
+    dataset, architecture = load_dataset(pool.population.dataset), pool.population.architecture
     model = build_member_model(architecture, dataset.shape, 0)
-    layout, state = layout_of(model, len(dataset.classes)), model.state_dict()
-    first, random = flatten(state, layout).numpy(), np.random.default_rng(seed)
+    layout, state = make_layout(model, len(dataset.classes)), model.state_dict()
+    first, random = flatten_state_dict(state, layout).numpy(), np.random.default_rng(seed)
     matrix = np.empty((members or len(pool.members), layout.n_entries), dtype=np.float32)
     for row in matrix:
         row[:] = first * (1 + 0.1 * random.standard_normal(len(first), dtype=np.float32))
@@ -51,10 +51,10 @@ def drawn(plan: Plan, seed: int = 0, members: int = 0) -> PoolWeights:
     return PoolWeights(matrix, counters, failed={}, has_start=False, n_parameters=layout.n_parameters)
 
 
-def bench(plan: Plan, weights: PoolWeights, device: str = "cpu") -> Bench:
+def bench(plan: Plan, weights: PoolWeights, device: str = "cpu") -> PoolEngine:
     """The bench of the plan's first pool with these weights."""
     pool = plan.pools[0]
-    return bench_of(pool, weights, dataset_of(pool.population.dataset), device, Batching(128))
+    return make_engine(pool, weights, load_dataset(pool.population.dataset), device, Batching(128))
 
 
 def timed(work: Callable[[], Found]) -> tuple[float, Found]:

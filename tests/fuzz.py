@@ -49,7 +49,7 @@ def checkpoint(file: Path) -> None:
 
 def part(file: Path) -> None:
     """A file of a table."""
-    parts.defect("candidates", file)
+    parts.find_defect("candidates", file)
 
 
 def picture(file: Path) -> None:
@@ -71,7 +71,7 @@ def seeds(name: str) -> list[bytes]:
     if name == "config":
         return [file.read_bytes() for file in sorted((ROOT / "configs").rglob("*.yaml"))]
     if name == "part":
-        return [parts.of_rows("candidates", [ROW] * count) for count in (0, 1, 3)]
+        return [parts.rows_to_parquet("candidates", [ROW] * count) for count in (0, 1, 3)]
     if name == "picture":
         picture = Image.linear_gradient("L").resize((9, 7))
         return [_written(lambda file, kind=kind: picture.save(file, kind)) for kind in ("PNG", "GIF", "JPEG", "BMP")]

@@ -70,12 +70,12 @@ def test_the_sweep_that_the_readme_shows_is_right(tmp_path: Path, monkeypatch: p
 
 
 def test_the_method_that_the_readme_shows_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sweep.core.registry import find
+    from sweep.core.registry import get_plugin
 
     (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "def trimmed_mean" in block)
     (tmp_path / "shown_in_readme.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
-    entry = find("methods", "shown_in_readme:trimmed_mean")
+    entry = get_plugin("methods", "shown_in_readme:trimmed_mean")
     assert entry.space == "weights"
     assert list(entry.settings.model_fields) == ["trim"]
 

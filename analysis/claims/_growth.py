@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.pairing import compared, differences, left_out
+from analysis.rows.pairing import exclusion_warnings, pair_candidates, paired_differences
 from analysis.rows.select import MEAN_MEMBER, UNIT
 
 
@@ -14,11 +14,11 @@ def by_size(candidates: pd.DataFrame, label: str) -> tuple[pd.DataFrame, tuple[s
 
     Raises NothingToDrawError where no pool has two sizes or more; pools with one are left out.
     """
-    rows = compared(candidates, label, MEAN_MEMBER, "accuracy", ["n_members"])
-    pairs = differences(rows, label, MEAN_MEMBER, "accuracy", ["n_members"]).assign(group=0)
+    rows = pair_candidates(candidates, label, MEAN_MEMBER, "accuracy", ["n_members"])
+    pairs = paired_differences(rows, label, MEAN_MEMBER, "accuracy", ["n_members"]).assign(group=0)
     used = pairs[(pairs["reason"] == "") & (pairs["n_members"] > 1)]
     sizes = used.groupby([*UNIT, "n_members"], sort=True, observed=True)["value"].mean().reset_index()
     sizes = sizes[sizes.groupby("pool_id")["n_members"].transform("size") > 1]
     if sizes.empty:
         raise NothingToDrawError("candidates", f"no pool has two sizes of `{label}`")
-    return sizes, tuple(left_out(pairs, 1)[0])
+    return sizes, tuple(exclusion_warnings(pairs, 1)[0])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.inference.estimate import Estimate, Question, these_cells
+from analysis.inference.estimate import Estimate, Question, stratified_mean
 from analysis.rows.select import UNIT, require
 from analysis.statistics.patterns import KIND, PAIR
 
@@ -26,7 +26,9 @@ def per_pool(templates: pd.DataFrame) -> pd.DataFrame:
     rows = templates[(templates["method"] == "single") & (templates["input"] == "pixels")]
     rows = rows[rows["weight_decay"].notna()]
     if rows.empty:
-        raise NothingToDrawError("templates", "no templates of linear classifiers", "inside: [templates] looks at them")
+        raise NothingToDrawError(
+            "templates", "no templates of linear classifiers", "inspect: [templates] looks at them"
+        )
     own = (rows["template_class"] == rows["mean_class"]).to_numpy(bool)
     model = rows["model_id"].astype(object)
     diagonal, rest = (rows["correlation"].where(kept).groupby(model).mean() for kept in (own, ~own))
@@ -43,7 +45,7 @@ def contrast(pools: pd.DataFrame, shares: dict[str, float], question: Question) 
     """The sum of population means, each times its share; t over pools, populations as fixed."""
     used = pools[pools["population"].isin([name for name, share in shares.items() if share])]
     weights = np.array([shares[name] for name in sorted(set(used["population"]))])
-    return these_cells(used["value"].to_numpy(float), used["population"].to_numpy(object), question, (), weights)
+    return stratified_mean(used["value"].to_numpy(float), used["population"].to_numpy(object), question, (), weights)
 
 
 def beside(pools: pd.DataFrame, one: Callable[[pd.DataFrame], pd.Series], other: str) -> dict[str, float]:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.inference.estimate import Question, these_cells
+from analysis.inference.estimate import Question, stratified_mean
 from analysis.inference.finding import Finding
-from analysis.rows.contrasts import per_pool
+from analysis.rows.contrasts import pool_differences
 
 TRANSFORMERS = ("vit", "deit", "swin", "beit", "eva")
 
@@ -21,7 +21,7 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
     in the order of the alphabet minus the second. Start and normalisation move with the architecture unless the sweep
     crosses them.
     """
-    pools, told = per_pool(candidates, "uniform_soup", "logit_average")
+    pools, told = pool_differences(candidates, "uniform_soup", "logit_average")
     kinds = pools.drop_duplicates("population").sort_values("population")
     # `timm` and `torchvision` are architectures by any name: then the population's tells the kind.
     names = [f"{one.architecture} {one.population}".lower() for one in kinds.itertuples()]
@@ -35,4 +35,4 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
     shares = np.where(first, 1 / first.sum(), -1 / (~first).sum())
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}", "pool", 0.0, margin)
     values, populations = pools["value"].to_numpy(float), pools["population"].to_numpy(object)
-    return Finding(these_cells(values, populations, question, told, shares), "above", "spaces")
+    return Finding(stratified_mean(values, populations, question, told, shares), "above", "spaces")

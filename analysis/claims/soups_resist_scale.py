@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding
-from analysis.rows.contrasts import over_cells
+from analysis.rows.contrasts import estimate_over_cells
 from analysis.statistics.scale_sensitivity import area_per_pool
 
 
@@ -18,4 +18,4 @@ def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.005) -> Fi
     """
     pools, told = area_per_pool(candidates, "uniform_soup", "single", arm="all")
     question = Question("accuracy lost over log factor: uniform_soup minus its members", "pool", 0.0, margin)
-    return Finding(over_cells(pools, question, told), "below", "scale")
+    return Finding(estimate_over_cells(pools, question, told), "below", "scale")

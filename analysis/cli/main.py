@@ -96,7 +96,7 @@ def figure(name: str, run: Path, output: Path | None, populations: tuple[str, ..
     tell(f"drawing {name}")
     from analysis.core import registry as catalogue
 
-    catalogue.find("figures", name)
+    catalogue.get_plugin("figures", name)
     from analysis.display.draw import draw, save
     from analysis.rows.run import load
 
@@ -127,19 +127,19 @@ def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | No
     Example: analysis stats paired_difference runs/digits b=mean_member margin=0.005
     Example: analysis stats pool_means runs/digits metric=brier by=population,label --csv -o brier.csv
     """
-    from analysis.cli.settings import about, answer, parsed
+    from analysis.cli.settings import describe_statistic, parse_settings, run_statistic
 
     if run is None:
-        click.echo("\n".join(about(name)))
+        click.echo("\n".join(describe_statistic(name)))
         return
-    chosen = parsed(name, settings)
+    chosen = parse_settings(name, settings)
     tell = teller()
     tell(f"asking {name}")
     from analysis.display.tables import form_of, render
     from analysis.rows.run import load
 
     form = form or form_of(output)
-    found = render(answer(load(run), name, chosen), form)
+    found = render(run_statistic(load(run), name, chosen), form)
     clear()
     if output is None:
         click.echo(found, nl=False)
@@ -224,6 +224,6 @@ def list_names() -> None:
 
     for kind in catalogue.KINDS:
         click.echo(kind)
-        for name in catalogue.names(kind):
-            click.echo(f"  {name:<30}{catalogue.caption(catalogue.find(kind, name))[0]}")
+        for name in catalogue.list_plugins(kind):
+            click.echo(f"  {name:<30}{catalogue.caption(catalogue.get_plugin(kind, name))[0]}")
     click.echo("draw one: analysis figure NAME runs/NAME -o NAME.pdf", err=True)

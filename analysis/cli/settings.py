@@ -19,12 +19,12 @@ _WORDS = {"true": True, "false": False}
 _NOTHING = ("none", "null")
 
 
-def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
+def parse_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
     """The settings of a statistic from `key=value` words.
 
     Raises AnalysisError for an unknown statistic or setting, and for a value of another type.
     """
-    function = catalogue.find("statistics", name)
+    function = catalogue.get_plugin("statistics", name)
     known, hints = catalogue.settings(function), get_type_hints(function)
     found: dict[str, Any] = {}
     for word in words:
@@ -43,7 +43,7 @@ def parsed(name: str, words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def answer(run: Run, name: str, chosen: dict[str, Any]) -> pd.DataFrame:
+def run_statistic(run: Run, name: str, chosen: dict[str, Any]) -> pd.DataFrame:
     """The estimates of a statistic with settings.
 
     Raises AnalysisError where the rows do not serve it, also for a setting that only fails on them, as a metric does
@@ -118,9 +118,9 @@ def kind(hint: Any) -> str:
     return words.get(hint, str(hint))
 
 
-def about(name: str) -> list[str]:
+def describe_statistic(name: str) -> list[str]:
     """What a statistic is, the tables that it reads, and its settings with their defaults."""
-    function = catalogue.find("statistics", name)
+    function = catalogue.get_plugin("statistics", name)
     hints = get_type_hints(function)
     lines = [name, "", *(inspect.getdoc(function) or "").splitlines(), ""]
     lines.append("tables    " + ", ".join(catalogue.tables(function)))

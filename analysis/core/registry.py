@@ -13,19 +13,19 @@ from analysis.core.errors import AnalysisError, suggestion
 KINDS = ("claims", "figures", "statistics")
 
 
-def names(kind: str) -> list[str]:
+def list_plugins(kind: str) -> list[str]:
     """Names in a plural folder, sorted; nothing is imported but the empty package."""
     package = importlib.import_module(f"analysis.{kind}")
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
-def find(kind: str, name: str) -> Callable[..., Any]:
+def get_plugin(kind: str, name: str) -> Callable[..., Any]:
     """The function of that name.
 
     Raises AnalysisError for an unknown name, with the nearest ones.
     """
-    if name not in names(kind):
-        raise AnalysisError(f"analysis/{kind}", f"no `{name}`", suggestion(name, names(kind)))
+    if name not in list_plugins(kind):
+        raise AnalysisError(f"analysis/{kind}", f"no `{name}`", suggestion(name, list_plugins(kind)))
     function: Callable[..., Any] = getattr(importlib.import_module(f"analysis.{kind}.{name}"), name)
     return function
 

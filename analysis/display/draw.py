@@ -11,7 +11,7 @@ from analysis.core import registry as catalogue
 from analysis.core.errors import AnalysisError
 from analysis.display import style
 from analysis.display import tables as tabular
-from analysis.display.svg import slim
+from analysis.display.svg import simplify
 from analysis.rows.run import Run
 
 SUFFIXES = (".svg", ".pdf", ".png", ".csv")
@@ -23,7 +23,7 @@ def draw(name: str, run: Run) -> style.Plot:
 
     Raises AnalysisError for an unknown name, and NothingToDrawError where the run has no rows for it.
     """
-    function = catalogue.find("figures", name)
+    function = catalogue.get_plugin("figures", name)
     with style.context(name):
         plot: style.Plot = function(**{table: run.table(table) for table in catalogue.tables(function)})
     return plot
@@ -62,4 +62,4 @@ def inline(plot: style.Plot, name: str, description: str) -> str:
     text = re.sub(r"font: ([^;\"]*?)'DejaVu Sans', sans-serif", r"font: \1var(--sans)", text)
     width, height = re.findall(r'\b(?:width|height)="([\d.]+)pt"', text)[:2]
     head = f'<svg role="img" aria-label="{description}" viewBox="0 0 {width} {height}">'
-    return slim(head + text[text.index(">") + 1 :], name)
+    return simplify(head + text[text.index(">") + 1 :], name)

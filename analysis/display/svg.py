@@ -13,7 +13,7 @@ _STYLE = re.compile(r' style="([^"]*)"')
 _LONG = re.compile(r"-?\d+\.\d{3,}")
 
 
-def slim(svg: str, name: str) -> str:
+def simplify(svg: str, name: str) -> str:
     """The same picture: coordinates to a hundredth of a point, repeated styles once, ids that nothing uses gone.
 
     Ids and classes that stay begin with the name, for those of one picture hold for a whole page.

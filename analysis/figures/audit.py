@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
-from analysis.rows.protocols import protocols, short, under
-from analysis.rows.select import MEAN_MEMBER, POINTS, comparable, unscaled, with_mean_member
+from analysis.rows.protocols import protocols, rows_under, short
+from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscaled, with_mean_member
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
@@ -26,12 +26,12 @@ def audit(candidates: pd.DataFrame) -> style.Plot:
     correct rows are taken. Members are trained anew for defects of the training, from the same seeds. Bars are 95%
     Student-t intervals over pools, the unit of replication.
     """
-    rows = unscaled(comparable(candidates, by=("protocol",)))
+    rows = unscaled(select_comparison(candidates, by=("protocol",)))
     rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty or not (rows["n_members"] > 1).any():
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")
     order = protocols(rows)
-    data = pd.concat([_estimates(under(rows, name)).assign(protocol=name) for name in order], ignore_index=True)
+    data = pd.concat([_estimates(rows_under(rows, name)).assign(protocol=name) for name in order], ignore_index=True)
     looks = style.looks(data)
     populations = sorted(set(data["population"]))
     figure, axes = style.grid(len(populations), 3, height=0.9 + 0.28 * len(order))
@@ -49,7 +49,7 @@ def audit(candidates: pd.DataFrame) -> style.Plot:
     ):
         panel.set_xlabel(text)
     style.key(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()])
-    return style.Plot(figure, data, style.pools(under(rows, order[0])))
+    return style.Plot(figure, data, style.pools(rows_under(rows, order[0])))
 
 
 def _estimates(rows: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
-from analysis.rows.select import POINTS, comparable, unscaled
+from analysis.rows.select import POINTS, select_comparison, unscaled
 from analysis.statistics.calibration import AFTER, CROSS_ENTROPY, DEBIASED
 from analysis.statistics.calibration import calibration as measured
 
@@ -36,7 +36,7 @@ def calibration(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Pl
     `single` are the members, unmerged. Bars are 95% Student-t intervals over pools, which are the unit of replication;
     the subsets of one pool are averaged first.
     """
-    rows = unscaled(comparable(candidates))
+    rows = unscaled(select_comparison(candidates))
     rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows without a scaling")

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.display import numbers, style
-from analysis.rows.select import MEAN_MEMBER, comparable, unscaled
+from analysis.rows.select import MEAN_MEMBER, select_comparison, unscaled
 from analysis.statistics.diversity import AMBIGUITY, AVERAGE, OF_PAIRS
 from analysis.statistics.diversity import diversity as measured
 from analysis.statistics.paired_difference import paired_difference
@@ -34,7 +34,7 @@ def diversity(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Plot
     has what weights keep of it, at the cost of one model. Bars are 95% Student-t intervals over pools, which are the
     unit of replication: pairs and subsets of one pool share members and are averaged first.
     """
-    rows = unscaled(comparable(candidates))
+    rows = unscaled(select_comparison(candidates))
     data = pd.concat([_differences(rows, predictions), *_gains(rows)], ignore_index=True)
     data = data[data["n_units"] > 0].reset_index(drop=True)
     if data.empty:

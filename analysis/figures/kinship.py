@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from analysis.core.errors import NothingToDrawError
 from analysis.display import numbers, style
 from analysis.inference.qap import qap
-from analysis.rows.select import comparable
+from analysis.rows.select import select_comparison
 from analysis.statistics.predict_gain import PERMUTATIONS, PREDICTORS, pair_gains, pools_of, predict_gain
 
 WORDS = {
@@ -44,7 +44,7 @@ def kinship(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
         raise NothingToDrawError("pairs", f"no pairs with a gain of `{MERGE}` and a predictor")
     found = predict_gain(candidates, pairs, label=MERGE, predictors=names, metric=METRIC)
     found = found[found["quantity"] == "rank correlation"]
-    about = comparable(candidates)
+    about = select_comparison(candidates)
     populations = sorted(set(rows.loc[rows["gain"].notna(), "population"]))
     figure, axes = style.grid(2 * len(populations), len(names), height=1.9, share="row")
     axes[0, 0].get_gridspec().set_height_ratios([2.2, 1] * len(populations))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from analysis.display import style
-from analysis.rows.contrasts import over_pools
+from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.norms import norm_arms
 from analysis.rows.select import UNIT
 
@@ -48,7 +48,7 @@ def _estimates(arms: pd.DataFrame) -> pd.DataFrame:
     """Gain of each arm over the member, per population and subset size."""
     by = ["population", "n_members", "arm"]
     parts = [arms[[*UNIT, "n_members"]].assign(arm=arm, value=arms[arm] - arms["member"], reason="") for arm in SHOWN]
-    return over_pools(pd.concat(parts), by, estimand="accuracy minus that of the first member", noun="subset")
+    return estimate_over_pools(pd.concat(parts), by, estimand="accuracy minus that of the first member", noun="subset")
 
 
 def _panel(axes: Axes, data: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from analysis.core.errors import NothingToDrawError
 from analysis.display import numbers, style
 from analysis.inference.estimate import pool_mean
-from analysis.rows.select import chosen
+from analysis.rows.select import select_split
 from analysis.statistics.curve import Curve, curves, enough
 
 STEPS = 41
@@ -37,7 +37,7 @@ def number(candidates: pd.DataFrame) -> style.Plot:
     data = pd.DataFrame([row for one in found for row in _estimates(one) if row["n_units"] > 0])
     if data.empty:
         raise NothingToDrawError("candidates", "no merges whose single members were evaluated")
-    looks, rows = style.looks(data), chosen(candidates)
+    looks, rows = style.looks(data), select_split(candidates)
     populations = sorted(set(data["population"]))
     figure, axes = style.grid(len(populations), 2, height=3.0)
     for name, (left, right) in zip(populations, axes, strict=True):

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import numbers, style
-from analysis.rows.select import POINTS, comparable, unscaled
+from analysis.rows.select import POINTS, select_comparison, unscaled
 from analysis.statistics.pareto import pareto as costs
 
 SPREAD = 0.32
@@ -29,7 +29,7 @@ def pareto(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
     tells the share of resamples of the pools in which each merge is: a description of how firmly, not a test. Time for
     training, merging and searching is in the table, not on the axis.
     """
-    rows = unscaled(comparable(candidates))
+    rows = unscaled(select_comparison(candidates))
     rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows without a scaling")

@@ -8,9 +8,9 @@ from matplotlib.lines import Line2D
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
-from analysis.rows.contrasts import over_pools
+from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.interpolation import STEPS, variant_of, with_weight
-from analysis.rows.select import comparable, unscaled, usable
+from analysis.rows.select import exclusion_reason, select_comparison, unscaled
 from analysis.statistics.path import QUANTITIES, path
 
 QUANTITY = {"cross_entropy": ("cross-entropy (nats)", 1), "accuracy": ("accuracy (%)", 100)}
@@ -24,7 +24,7 @@ def paths(candidates: pd.DataFrame) -> style.Plot:
     path above the chord between its two members, averaged over the pairs of a pool and then over pools, with its 95%
     interval; a path that never rises above its chord has the barrier 0.
     """
-    rows = unscaled(comparable(candidates))
+    rows = unscaled(select_comparison(candidates))
     points = with_weight(rows)
     metrics = [name for name in QUANTITY if points[name].notna().any()]
     if not metrics:
@@ -53,9 +53,9 @@ def paths(candidates: pd.DataFrame) -> style.Plot:
 
 def _curve(points: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean over pools of a metric at each weight."""
-    values = points.assign(value=points[metric], reason=usable(points, metric))
+    values = points.assign(value=points[metric], reason=exclusion_reason(points, metric))
     by = ["population", "variant", "weight"]
-    return over_pools(values, by, estimand=f"mean {metric}").assign(metric=metric)
+    return estimate_over_pools(values, by, estimand=f"mean {metric}").assign(metric=metric)
 
 
 def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, variants: list[str]) -> None:

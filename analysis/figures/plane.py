@@ -13,8 +13,8 @@ from matplotlib.tri import Triangulation
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
-from analysis.rows.contrasts import over_pools
-from analysis.rows.select import UNIT, chosen, require, usable
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.select import UNIT, exclusion_reason, require, select_split
 
 QUANTITY = {"cross_entropy": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
 LEVELS = 14
@@ -50,8 +50,8 @@ def plane(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
 
 def _means(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Mean over pools of a metric at each point."""
-    values = rows.assign(value=rows[metric], reason=usable(rows, metric))
-    return over_pools(values, ["population", "a", "b"], estimand=f"mean {metric}").assign(metric=metric)
+    values = rows.assign(value=rows[metric], reason=exclusion_reason(rows, metric))
+    return estimate_over_pools(values, ["population", "a", "b"], estimand=f"mean {metric}").assign(metric=metric)
 
 
 def _panel(figure: Figure, axes: Axes, rows: pd.DataFrame, place: np.ndarray, metric: str) -> None:
@@ -87,7 +87,7 @@ def points(candidates: pd.DataFrame) -> pd.DataFrame:
     rows = candidates[candidates["method"] == METHOD]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows of `plane`", "add it to `methods`, over subsets of three")
-    rows = chosen(rows)
+    rows = select_split(rows)
     told = [json.loads(text) for text in rows["settings"]]
     return rows.assign(a=[float(one["a"]) for one in told], b=[float(one["b"]) for one in told])
 

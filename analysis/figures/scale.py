@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from analysis.display import style
 from analysis.rows.scale import magnified
-from analysis.rows.select import comparable
+from analysis.rows.select import select_comparison
 from analysis.statistics.pool_means import pool_means
 
 WORDS = {
@@ -36,7 +36,7 @@ def scale(candidates: pd.DataFrame) -> style.Plot:
     A cross at the foot marks a factor at which outputs overflowed in some rows: those are no accuracies, and the line
     there, if any, is the mean of the finite rows alone. Grey: single members, unmerged.
     """
-    rows = magnified(comparable(candidates))
+    rows = magnified(select_comparison(candidates))
     data = pool_means(rows, by=["population", "n_members", "arm", "scaling_factor", "space", "label"])
     lost = rows[rows["status"] == "non_finite"].groupby(list(data.columns[:6])).size().rename("non_finite")
     data = data.merge(lost.reset_index(), "left").fillna({"non_finite": 0}).astype({"non_finite": int})

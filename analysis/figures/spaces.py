@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
-from analysis.rows.select import MEAN_MEMBER, POINTS, comparable, unscaled, with_mean_member
+from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscaled, with_mean_member
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
@@ -24,7 +24,7 @@ def spaces(candidates: pd.DataFrame) -> style.Plot:
     one pool share members and are not counted as independent. The gain in a single pool is held against its members
     instead, each left out in turn. Marks of one size are set side by side to be told apart.
     """
-    rows = with_mean_member(unscaled(comparable(candidates)))
+    rows = with_mean_member(unscaled(select_comparison(candidates)))
     rows = rows[(rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
-from analysis.rows.select import POINTS, comparable, unscaled
+from analysis.rows.select import POINTS, select_comparison, unscaled
 from analysis.statistics.variance import variance as components
 
 LOOKS: dict[str, dict[str, Any]] = {
@@ -39,7 +39,7 @@ def variance(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
     variance lies between pools needs more pools, not more subsets; few pools tell the variance between them only
     roughly, as the intervals say.
     """
-    rows = unscaled(comparable(candidates))
+    rows = unscaled(select_comparison(candidates))
     rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows without a scaling")

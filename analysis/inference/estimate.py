@@ -16,7 +16,7 @@ from scipy.special import stdtr, stdtrit
 from analysis.core.errors import AnalysisError
 
 
-def these_cells(
+def stratified_mean(
     values: np.ndarray,
     populations: np.ndarray,
     question: Question,

@@ -17,7 +17,7 @@ MOST_CLAIMS = 12
 Correction = Literal["none", "holm", "bh"]
 
 
-def adjusted(p_values: np.ndarray, correction: Correction) -> np.ndarray:
+def adjust_p_values(p_values: np.ndarray, correction: Correction) -> np.ndarray:
     """p values corrected for their number, NaN kept and not counted.
 
     `holm` holds the chance of any false finding (Holm 1979), `bh` the expected share of false findings (Benjamini and
@@ -42,7 +42,7 @@ def adjusted(p_values: np.ndarray, correction: Correction) -> np.ndarray:
     return found
 
 
-def judged(estimates: pd.DataFrame, correction: Correction, *, alpha: float = 1 - LEVEL) -> pd.DataFrame:
+def adjust_and_judge(estimates: pd.DataFrame, correction: Correction, *, alpha: float = 1 - LEVEL) -> pd.DataFrame:
     """The estimates with `p_adjusted` and `verdict` as members of one family: all rows of the frame.
 
     Both tests of a row, that it differs from zero and (TOST) that it lies within its margin, are corrected, each kind
@@ -54,8 +54,8 @@ def judged(estimates: pd.DataFrame, correction: Correction, *, alpha: float = 1 
         what = f"a family of {len(estimates)} claims; at most {MOST_CLAIMS} can be confirmed at once"
         raise AnalysisError("claims", what, "state fewer claims, or explore with `bh`")
     close = [_closeness(row) for row in estimates.itertuples()]
-    p = adjusted(estimates["p"].to_numpy(np.float64, na_value=np.nan), correction)
-    near = adjusted(np.array(close, dtype=np.float64), correction)
+    p = adjust_p_values(estimates["p"].to_numpy(np.float64, na_value=np.nan), correction)
+    near = adjust_p_values(np.array(close, dtype=np.float64), correction)
     families = zip(p, near, estimates["verdict"], strict=True)
     verdicts = [asked and verdict_of(_known(one), _known(other), alpha) for one, other, asked in families]
     return estimates.assign(p_adjusted=p, verdict=pd.Series(verdicts, estimates.index, dtype=str))

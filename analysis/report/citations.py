@@ -112,7 +112,7 @@ def used(run: Run) -> dict[str, list[str]]:
     other = {name for text in rows["other_metrics"].dropna().unique() for name in json.loads(text)}
     found["metrics"] = [name for name in METRICS if rows[name].notna().any()] + sorted(other)
     filled = {table for table in KEYS if run.has(table)}
-    functions = {name: catalogue.find("statistics", name) for name in catalogue.names("statistics")}
+    functions = {name: catalogue.get_plugin("statistics", name) for name in catalogue.list_plugins("statistics")}
     found["statistics"] = [name for name, one in functions.items() if set(catalogue.tables(one)) <= filled]
     return found
 

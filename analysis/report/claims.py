@@ -15,8 +15,8 @@ from analysis.display import numbers
 from analysis.inference.estimate import DIFFERENT, EQUIVALENT, Estimate
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
-from analysis.inference.verdict import judged
-from analysis.rows.protocols import CORRECT, protocols, short, under
+from analysis.inference.verdict import adjust_and_judge
+from analysis.rows.protocols import CORRECT, protocols, rows_under, short
 from analysis.rows.run import Run
 
 SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
@@ -59,9 +59,9 @@ def answers(run: Run) -> list[Answer]:
 
     The margin is that of the run's configuration. Claims that the rows cannot speak to say what is missing.
     """
-    found = _asked(run, under(run.candidates, CORRECT))
+    found = _asked(run, rows_under(run.candidates, CORRECT))
     others = [name for name in protocols(run.candidates) if name != CORRECT]
-    audited = {name: _asked(run, under(run.candidates, name)) for name in others}
+    audited = {name: _asked(run, rows_under(run.candidates, name)) for name in others}
     return [
         replace(one, audited={name: rows[place] for name, rows in audited.items() if rows[place].verdict})
         if "candidates" in _tables(one.name)
@@ -72,13 +72,13 @@ def answers(run: Run) -> list[Answer]:
 
 def _tables(name: str) -> tuple[str, ...]:
     """The tables that a claim takes."""
-    return tuple(catalogue.tables(catalogue.find("claims", name)))
+    return tuple(catalogue.tables(catalogue.get_plugin("claims", name)))
 
 
 def _asked(run: Run, candidates: pd.DataFrame) -> list[Answer]:
     """Every claim on some rows; those on the same tables are one family."""
     tables = {"candidates": candidates}
-    raw = [_ask(name, run, tables) for name in catalogue.names("claims")]
+    raw = [_ask(name, run, tables) for name in catalogue.list_plugins("claims")]
     for family in sorted({_tables(one.name) for one in raw}):
         raw = _judged(raw, family)
     return raw
@@ -90,14 +90,14 @@ def _judged(raw: list[Answer], tables: tuple[str, ...]) -> list[Answer]:
     if not asked:
         return raw
     family = pd.DataFrame([asdict(one.finding.estimate) for one in asked if one.finding])
-    rows = judged(family, "holm").itertuples()
+    rows = adjust_and_judge(family, "holm").itertuples()
     known = {one.name: _answered(one, row) for one, row in zip(asked, rows, strict=True)}
     return [known.get(one.name, one) for one in raw]
 
 
 def _ask(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     """One claim, without a verdict yet."""
-    function = catalogue.find("claims", name)
+    function = catalogue.get_plugin("claims", name)
     question, quantity, *_ = [*catalogue.caption(function), ""]
     try:
         needed = {table: tables[table] if table in tables else run.table(table) for table in catalogue.tables(function)}

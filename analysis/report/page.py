@@ -118,8 +118,8 @@ def context(
         "fixed_at": next((numbers.when(str(one["started_at"])) for one in _margins(run)), ""),
         "drawn": [figure["name"] for figure in figures],
         "methods": [
-            {"name": one, "caption": catalogue.caption(catalogue.find("statistics", one))}
-            for one in catalogue.names("statistics")
+            {"name": one, "caption": catalogue.caption(catalogue.get_plugin("statistics", one))}
+            for one in catalogue.list_plugins("statistics")
         ],
         "figures": figures,
         "undrawn": run.populations[len(shown) :],
@@ -157,7 +157,7 @@ def markdown(value: Any) -> str:
 
 def _inside(name: str, plot: style.Plot) -> dict[str, str]:
     """A figure and its rows inside the page; rows that are too many stay out."""
-    caption = catalogue.caption(catalogue.find("figures", name))
+    caption = catalogue.caption(catalogue.get_plugin("figures", name))
     csv = draw.csv(plot)
     embedded = base64.b64encode(csv.encode()).decode() if len(csv) <= EMBEDDED_BYTES else ""
     return {"svg": draw.inline(plot, name, str(jinja2.filters.do_forceescape(caption[0]))), "csv": embedded}
@@ -179,8 +179,8 @@ def _beside(path: Path) -> Place:
 def _figures(run: Run, shown: list[str], place: Place, tell: Tell) -> tuple[list[dict[str, Any]], list[str]]:
     """Every figure of the folder that has rows, known sections first, and why the others are missing."""
     part = run.only(shown) if len(shown) < len(run.populations) else run
-    known = [name for name in SECTIONS if name in catalogue.names("figures")]
-    names = known + [name for name in catalogue.names("figures") if name not in SECTIONS]
+    known = [name for name in SECTIONS if name in catalogue.list_plugins("figures")]
+    names = known + [name for name in catalogue.list_plugins("figures") if name not in SECTIONS]
     answers = [_drawn(run if name in ACROSS else part, name, place, tell) for name in names]
     return [one for one in answers if isinstance(one, dict)], [one for one in answers if isinstance(one, str)]
 
@@ -202,7 +202,7 @@ def _figure(name: str, plot: style.Plot) -> dict[str, Any]:
     return {
         "name": name,
         "title": SECTIONS.get(name, name.replace("_", " ").capitalize()),
-        "caption": catalogue.caption(catalogue.find("figures", name)),
+        "caption": catalogue.caption(catalogue.get_plugin("figures", name)),
         "replication": plot.replication,
         "columns": columns,
         "table": table,

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.claims import Answer
-from analysis.rows.select import MEAN_MEMBER, POINTS, comparable, labelled, named, unscaled
+from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
 
@@ -55,7 +55,7 @@ class Differences:
 
 def differences(candidates: pd.DataFrame) -> Differences:
     """Each merge in weight space against the averages in the other spaces and the mean member, by subset size."""
-    rows = unscaled(comparable(candidates))
+    rows = unscaled(select_comparison(candidates))
     merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     others = rows.loc[rows["space"].isin(["logits", "features"]), "label"].unique()
     columns = [label for label in others if " + " not in label]
@@ -149,7 +149,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
 
 def barriers(candidates: pd.DataFrame) -> list[dict[str, Any]]:
     """The four measures of the paths between members, in nats and in points of error; empty without interpolations."""
-    rows = unscaled(comparable(candidates))
+    rows = unscaled(select_comparison(candidates))
     table = []
     for metric, unit, scale, digits in (("cross_entropy", "nats", 1, 4), ("accuracy", "points of error", 100, 2)):
         try:
@@ -167,7 +167,7 @@ def barriers(candidates: pd.DataFrame) -> list[dict[str, Any]]:
 
 def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
     """The candidates of the highest accuracy, ties in the order of their ids."""
-    rows = comparable(candidates)
+    rows = select_comparison(candidates)
     rows = rows[(rows["status"] == "ok") & rows["accuracy"].notna()]
     rows = rows[rows["accuracy"] >= rows["accuracy"].nlargest(BEST).min()]
     rows = rows.sort_values(["accuracy", "candidate_id"], ascending=[False, True]).head(BEST)
@@ -189,7 +189,7 @@ def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
 
 def failures(candidates: pd.DataFrame, members: pd.DataFrame) -> list[dict[str, Any]]:
     """What did not end well, by kind, status and cause: the most frequent first."""
-    lost = labelled(candidates[candidates["status"] != "ok"]).assign(kind="candidate")
+    lost = add_labels(candidates[candidates["status"] != "ok"]).assign(kind="candidate")
     broken = members[(members["status"] != "ok") & (members["role"] == "member")].assign(kind="member", label="")
     rows = pd.concat([frame[["kind", "status", "error", "label"]] for frame in (lost, broken) if len(frame)] or [lost])
     if rows.empty:

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.inference.estimate import Estimate, Question, pool_mean, these_cells
-from analysis.rows.groups import Numbers, numbered, numbers_of
-from analysis.rows.pairing import compared, differences, left_out
+from analysis.inference.estimate import Estimate, Question, pool_mean, stratified_mean
+from analysis.rows.groups import Numbers, column_codes, group_ids
+from analysis.rows.pairing import exclusion_warnings, pair_candidates, paired_differences
 from analysis.rows.select import UNIT
 
 
-def per_pool(
+def pool_differences(
     candidates: pd.DataFrame, a: str, b: str, metric: str = "accuracy"
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Metric of `a` minus that of `b` on identical subsets, one `value` per pool, and what was left out.
@@ -23,31 +23,31 @@ def per_pool(
     Mean over the subsets of each size, then over sizes, so that no size weighs more for having more subsets. Columns:
     population, pool_id, architecture, start, value. Raises NothingToDrawError where no pool has both.
     """
-    rows = compared(candidates, a, b, metric, ["n_members"])
-    pairs = differences(rows, a, b, metric, ["n_members"]).assign(group=0)
+    rows = pair_candidates(candidates, a, b, metric, ["n_members"])
+    pairs = paired_differences(rows, a, b, metric, ["n_members"]).assign(group=0)
     used = pairs[pairs["reason"] == ""]
     if used.empty:
         raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}`")
     sizes = used.groupby([*UNIT, "n_members"], sort=True, observed=True)["value"].mean()
     pools = sizes.groupby(level=list(UNIT), sort=True, observed=True).mean().reset_index()
     about = rows.drop_duplicates("pool_id")[["pool_id", "architecture", "start"]]
-    return pools.merge(about, on="pool_id"), tuple(left_out(pairs, 1)[0])
+    return pools.merge(about, on="pool_id"), tuple(exclusion_warnings(pairs, 1)[0])
 
 
 def contrast(candidates: pd.DataFrame, a: str, b: str, *, margin: float, metric: str = "accuracy") -> Estimate:
     """Metric of `a` minus that of `b` on identical subsets, for new pools of the populations at hand."""
-    pools, told = per_pool(candidates, a, b, metric)
+    pools, told = pool_differences(candidates, a, b, metric)
     question = Question(f"{metric}: {a} minus {b}, for new pools of these populations", "pool", 0.0, margin)
-    return over_cells(pools, question, told)
+    return estimate_over_cells(pools, question, told)
 
 
-def over_cells(pools: pd.DataFrame, question: Question, told: Sequence[str] = ()) -> Estimate:
+def estimate_over_cells(pools: pd.DataFrame, question: Question, told: Sequence[str] = ()) -> Estimate:
     """`these_cells` of a frame with `population` and `value`."""
     values, populations = pools["value"].to_numpy(float), pools["population"].to_numpy(object)
-    return these_cells(values, populations, replace(question, unit="pool"), told)
+    return stratified_mean(values, populations, replace(question, unit="pool"), told)
 
 
-def over_pools(
+def estimate_over_pools(
     values: pd.DataFrame,
     by: Sequence[str],
     *,
@@ -60,12 +60,12 @@ def over_pools(
 
     Rows of one pool weigh equally; what is left out is counted in `warnings`. Columns: `by`, then Estimate's fields.
     """
-    group, first = numbered(values, by)
-    own, count = numbers_of(values["pool_id"])
+    group, first = group_ids(values, by)
+    own, count = column_codes(values["pool_id"])
     value = values["value"].to_numpy(np.float64, na_value=np.nan)
     rows = pd.DataFrame({"group": group, "pool": group * count + own, "value": value})
     rows = rows.assign(reason=values["reason"].to_numpy(object))
-    told, (pools, means) = _left_out(rows, len(first), noun), _means(rows)
+    told, (pools, means) = _exclusions_by_group(rows, len(first), noun), _means(rows)
     ends = np.searchsorted(pools, np.arange(len(first) + 1) * count)
     keys = values[list(by)].iloc[first].astype(object).to_dict("records")
     found = []
@@ -86,7 +86,7 @@ def _means(rows: pd.DataFrame) -> tuple[Numbers, np.ndarray]:
     return pools, (np.add.reduceat(value[order], starts) / counts if len(pools) else np.zeros(0))
 
 
-def _left_out(rows: pd.DataFrame, groups: int, noun: str) -> list[list[str]]:
+def _exclusions_by_group(rows: pd.DataFrame, groups: int, noun: str) -> list[list[str]]:
     """What each `group` (its number) tells of rows with a `reason`, each a `noun`, and of pools without others."""
     told: list[list[str]] = [[] for _ in range(groups)]
     lost, used = rows[rows["reason"] != ""], rows[rows["reason"] == ""]

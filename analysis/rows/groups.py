@@ -15,14 +15,14 @@ _SPARSE = 8
 """Numbers per row beyond which it is cheaper to hash numbers than to count them."""
 
 
-def numbered(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[Numbers, Numbers]:
+def group_ids(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[Numbers, Numbers]:
     """The number of each row's group, from 0 in the order of the groups' values, and the position of its first row.
 
     Missing values equal each other and come last. Without columns all rows are one group.
     """
     number, groups = np.zeros(len(rows), np.int64), 1
     for name in columns:
-        own, count = numbers_of(rows[name])
+        own, count = column_codes(rows[name])
         if groups * count > _MANY:
             number, groups = dense(number, groups)
         number, groups = number * count + own, groups * count
@@ -33,7 +33,7 @@ def numbered(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[Numbers, Numbe
     return number, first
 
 
-def numbers_of(column: pd.Series) -> tuple[Numbers, int]:
+def column_codes(column: pd.Series) -> tuple[Numbers, int]:
     """The number of each value of a column, in their order and missing ones last, and a bound for all numbers."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         number, count = column.cat.codes.to_numpy(np.int64), len(column.cat.categories)
@@ -53,9 +53,9 @@ def dense(number: Numbers, bound: int) -> tuple[Numbers, int]:
     return (np.cumsum(known) - 1)[number], int(known.sum())
 
 
-def texted(rows: pd.DataFrame, columns: Sequence[str], text: Callable[..., str]) -> pd.Series:
+def map_groups(rows: pd.DataFrame, columns: Sequence[str], text: Callable[..., str]) -> pd.Series:
     """A text of some columns for each row, made once for each kind of row; categories where the first column is."""
-    number, first = numbered(rows, columns)
+    number, first = group_ids(rows, columns)
     texts = [text(*kind) for kind in rows[list(columns)].iloc[first].itertuples(index=False, name=None)]
     if not isinstance(rows[columns[0]].dtype, pd.CategoricalDtype):
         return pd.Series(np.array(texts, dtype=object)[number], rows.index, dtype=str)
@@ -64,7 +64,7 @@ def texted(rows: pd.DataFrame, columns: Sequence[str], text: Callable[..., str])
     return pd.Series(pd.Categorical.from_codes(places[number], pd.Index(list(known), dtype=object)), rows.index)
 
 
-def stacked(rows: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
+def concat_rows(rows: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
     """Two frames of the same columns as one; categories stay categories, those of both in sorted order."""
     rows, more = rows.copy(deep=False), more[rows.columns].copy(deep=False)
     for name, column in rows.items():

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
-from analysis.rows.groups import numbered, texted
-from analysis.rows.select import FIXED, UNIT, chosen, named, refuse_duplicates, refuse_mixture
+from analysis.rows.groups import group_ids, map_groups
+from analysis.rows.select import FIXED, UNIT, named, refuse_duplicates, refuse_mixture, select_split
 
 STEPS = ("alignment", "alignment_settings", "repair", "repair_settings")
 PAIR = (*UNIT, "subset", *STEPS, *FIXED)
@@ -25,12 +25,12 @@ def with_weight(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["method"] == "interpolation"]
     if rows.empty:
         raise NothingToDrawError("rows", "no rows of `interpolation`", "add it to `methods`, over `pairs: all`")
-    number, first = numbered(rows, ["settings"])
+    number, first = group_ids(rows, ["settings"])
     texts = rows["settings"].iloc[first]
     weights = [json.loads(text).get("weight") if isinstance(text, str) and text else None for text in texts]
     if None in weights:
         raise AnalysisError("rows", "an `interpolation` without `weight` in its `settings`")
-    return rows.assign(weight=np.array(weights, float)[number], variant=texted(rows, STEPS, variant_of))
+    return rows.assign(weight=np.array(weights, float)[number], variant=map_groups(rows, STEPS, variant_of))
 
 
 def variant_of(alignment: Any, settings: Any, repair: Any, repair_settings: Any) -> str:
@@ -44,10 +44,10 @@ def points(candidates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
     Raises AnalysisError for missing columns, duplicated points, or a group that mixes splits, protocols or scalings.
     """
-    rows = with_weight(chosen(candidates, by))
+    rows = with_weight(select_split(candidates, by))
     refuse_duplicates(rows, [*PAIR, "weight"])
     refuse_mixture(rows, by)
-    rows = rows.assign(path=numbered(rows, PAIR)[0])
+    rows = rows.assign(path=group_ids(rows, PAIR)[0])
     return rows.sort_values(["path", "weight"], kind="stable", ignore_index=True)
 
 
@@ -64,7 +64,7 @@ def above_chord(rows: pd.DataFrame, loss: pd.Series) -> pd.Series:
     return loss - ((1 - weight) * first + weight * last)
 
 
-def left_out(rows: pd.DataFrame) -> pd.Series:
+def exclusion_warnings(rows: pd.DataFrame) -> pd.Series:
     """Why each path cannot be measured, by its number; empty where it can.
 
     That is the `reason` of its first point that has one, else an end or an interior point that it lacks.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.select import FIXED, UNIT, comparable, refuse_duplicates, require, usable
+from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
 
 ARMS = {
     ("uniform_soup", "none"): "soup",
@@ -29,13 +29,13 @@ def norm_arms(candidates: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     AnalysisError for a missing column or duplicated rows, NothingToDrawError where no subset has all arms.
     """
     require(candidates, [*UNIT, *FIXED, "n_members", "status", "accuracy"])
-    rows = comparable(candidates)
+    rows = select_comparison(candidates)
     arms = [_arm(*one) for one in rows[["label", "scaling", "scaling_settings"]].itertuples(index=False, name=None)]
     rows = rows.assign(arm=arms)[np.array(arms, dtype=bool)]
     if set(rows["arm"]) != set(ARMS.values()):
         raise NothingToDrawError("candidates", "no soups and first members with the scaling `norm_matched`")
     refuse_duplicates(rows, [*_KEY, "arm"])
-    rows = rows.assign(value=rows["accuracy"].astype(float).where(usable(rows, "accuracy") == ""))
+    rows = rows.assign(value=rows["accuracy"].astype(float).where(exclusion_reason(rows, "accuracy") == ""))
     rows = rows.astype(dict.fromkeys(_KEY, object)).set_index(list(_KEY))
     asked = rows.index[rows["arm"].isin(["grown", "shrunk"])].unique()
     found = rows.set_index("arm", append=True)["value"].unstack("arm").loc[asked].sort_index().reset_index()

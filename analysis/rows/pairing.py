@@ -11,17 +11,17 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, suggestion
 from analysis.inference.estimate import ROUNDING
-from analysis.rows.groups import numbered
+from analysis.rows.groups import group_ids
 from analysis.rows.select import (
     FIXED,
     LABEL,
     MEAN_MEMBER,
     UNIT,
-    chosen,
+    exclusion_reason,
     refuse_duplicates,
     refuse_mixture,
     require,
-    usable,
+    select_split,
     with_mean_member,
 )
 
@@ -42,13 +42,13 @@ class Group:
     values: np.ndarray
     subsets: np.ndarray
     differences: np.ndarray
-    told: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
-def compared(candidates: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
+def pair_candidates(candidates: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """The labelled rows that a comparison of `a` and `b` may use, with the mean members' where they are asked for."""
     require(candidates, ["n_members", metric])
-    rows = chosen(candidates, by)
+    rows = select_split(candidates, by)
     if {a, b} - {MEAN_MEMBER} <= set(rows["label"].unique()):
         rows = rows[rows["label"].isin({a, b, MEAN_MEMBER, "single"})]
     refuse_duplicates(rows, [*KEY, "label"])
@@ -57,7 +57,7 @@ def compared(candidates: pd.DataFrame, a: str, b: str, metric: str, by: Sequence
     return rows.reset_index(drop=True)
 
 
-def differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
+def paired_differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """One line per subset that `a` or `b` has, in the order of `KEY`: metric of `a` minus metric of `b`.
 
     Columns: `KEY`, `by`, `value`, `reason` (empty where the pair is used) and `row_a`, `row_b`, the positions in
@@ -67,7 +67,7 @@ def differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[st
     second = second.assign(**{name: first[name].iloc[0] for name in by if name in OF_METHOD})
     columns = list(dict.fromkeys([*KEY, *by]))
     both = pd.concat([first[columns], second[columns]])
-    pair, places = numbered(both, KEY)
+    pair, places = group_ids(both, KEY)
     at_a, at_b = _positions(pair[: len(first)], len(places)), _positions(pair[len(first) :], len(places))
     value, reason_a = _taken(first["value"], at_a) - _taken(second["value"], at_b), _taken(first["reason"], at_a)
     reason = np.where(reason_a == "", _taken(second["reason"], at_b), reason_a)
@@ -91,7 +91,7 @@ def _side(rows: pd.DataFrame, label: str, metric: str) -> pd.DataFrame:
         known = sorted(set(rows["label"]) | {MEAN_MEMBER})
         raise AnalysisError("rows", f"no rows of `{label}`", suggestion(label, known))
     value = side[metric].to_numpy(np.float64, na_value=np.nan)
-    return side.assign(value=value, reason=usable(side, metric))
+    return side.assign(value=value, reason=exclusion_reason(side, metric))
 
 
 def _positions(pair: np.ndarray, n: int) -> np.ndarray:
@@ -107,7 +107,7 @@ def _taken(column: pd.Series, places: np.ndarray) -> np.ndarray:
     return taken
 
 
-def grouped(pairs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
+def group_pairs(pairs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
     """The groups of `by` in order, one for all where it is empty: mean difference of every pool, subsets alike.
 
     Raises AnalysisError for a group that mixes splits, protocols or scalings.
@@ -115,7 +115,7 @@ def grouped(pairs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
     pairs = pairs.assign(group=group_numbers(pairs, by))
     refuse_mixture(pairs, ["group"])
     keys = pairs.drop_duplicates("group").sort_values("group")[list(by)].to_dict("records")
-    told = left_out(pairs, len(keys))
+    told = exclusion_warnings(pairs, len(keys))
     used = pairs[pairs["reason"] == ""].sort_values("group", kind="stable")
     means = used.groupby(["group", *UNIT], dropna=False, sort=True)["value"].mean().reset_index()
     bounds = np.arange(len(keys) + 1)
@@ -137,7 +137,7 @@ def group_numbers(pairs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
     return numbers
 
 
-def left_out(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:
+def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:
     """What each group has to tell about rows, each of them a `noun`, and pools that are not used."""
     told: list[list[str]] = [[] for _ in range(groups)]
     lost = pairs[pairs["reason"] != ""]

@@ -29,13 +29,13 @@ def protocols(candidates: pd.DataFrame) -> list[str]:
     return [CORRECT, *sorted(found, key=lambda name: (name.count("+"), name))]
 
 
-def under(candidates: pd.DataFrame, protocol: str) -> pd.DataFrame:
+def rows_under(candidates: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """The rows of every population under a protocol: its own, and the correct ones where none of its switches acts.
 
     A population that the protocol trains otherwise is told by the name of the correct one, and has no other rows.
     """
     if protocol == PREFIXES or protocol.endswith(f"+{PREFIXES}"):
-        rows = under(candidates, protocol.removesuffix(PREFIXES).removesuffix("+") or CORRECT)
+        rows = rows_under(candidates, protocol.removesuffix(PREFIXES).removesuffix("+") or CORRECT)
         return rows[_nested(rows)].assign(protocol=protocol)
     correct = candidates[candidates["protocol"] == CORRECT]
     if protocol == CORRECT:

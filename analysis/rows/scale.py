@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.groups import numbered
+from analysis.rows.groups import group_ids
 from analysis.rows.select import SCALING, UNIT, require, unscaled
 
 FACTORS = ("magnify", "homogeneous")
@@ -98,9 +98,9 @@ def sides(rows: pd.DataFrame, by: Sequence[str]) -> tuple[list[Side], pd.DataFra
 
     Beside them the pools, in order, to whose positions the sides' `pools` point.
     """
-    group, firsts = numbered(rows, by)
-    pool, one_of_each = numbered(rows, UNIT)
-    curve, _ = numbered(rows, [*by, *UNIT, "subset"])
+    group, firsts = group_ids(rows, by)
+    pool, one_of_each = group_ids(rows, UNIT)
+    curve, _ = group_ids(rows, [*by, *UNIT, "subset"])
     keys, names = rows.iloc[firsts][list(by)].to_dict("records"), rows.iloc[one_of_each][list(UNIT)]
     order = np.lexsort([rows["scaling_factor"].to_numpy(float), curve])
     columns = (pool, curve, *(rows[name].to_numpy() for name in ("scaling_factor", "value", "reason")))

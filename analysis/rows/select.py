@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
-from analysis.rows.groups import numbered, numbers_of, stacked, texted
+from analysis.rows.groups import column_codes, concat_rows, group_ids, map_groups
 
 METRICS = ("accuracy", "cross_entropy", "brier", "ece")
 UNIT = ("population", "pool_id")
@@ -44,13 +44,13 @@ def _label(method: Any, settings: Any, *steps: Any) -> str:
     return " + ".join([named(method, settings), *extra])
 
 
-def labelled(rows: pd.DataFrame) -> pd.DataFrame:
+def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with `label` (method with settings, alignment and repair) and `subset` (the members as one text).
 
     A `subset` that is there already, as `load` gives it, stays.
     """
     require(rows, (*LABEL, "members"))
-    rows = rows.assign(label=texted(rows, LABEL, _label))
+    rows = rows.assign(label=map_groups(rows, LABEL, _label))
     if "subset" in rows:
         return rows
     return rows.assign(subset=pd.Series(["|".join(members) for members in rows["members"]], rows.index, dtype=str))
@@ -66,10 +66,10 @@ def _of_one_kind(candidates: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     return kept
 
 
-def comparable(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+def select_comparison(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Labelled rows of one split and protocol, where not grouped by them: test and `correct` where there are any."""
     require(candidates, ("split", "protocol", *LABEL, "members"))
-    return labelled(candidates[_of_one_kind(candidates, by)])
+    return add_labels(candidates[_of_one_kind(candidates, by)])
 
 
 def _without_scaling(rows: pd.DataFrame) -> pd.Series:
@@ -82,7 +82,7 @@ def unscaled(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[_without_scaling(rows)]
 
 
-def chosen(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+def select_split(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """The rows that a comparison of methods is about: comparable, and without a scaling where not grouped by one.
 
     Raises AnalysisError for missing columns, and where there are no rows.
@@ -93,12 +93,12 @@ def chosen(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     kept = kept if set(by) & set(SCALING) else kept & _without_scaling(candidates)
     if not kept.any():
         raise NothingToDrawError("candidates", "no rows without a scaling")
-    return labelled(candidates[kept])
+    return add_labels(candidates[kept])
 
 
 def refuse_duplicates(rows: pd.DataFrame, key: Sequence[str]) -> None:
     """Raises AnalysisError where two rows say what one candidate gave: they would count twice."""
-    _, first = numbered(rows, key)
+    _, first = group_ids(rows, key)
     if len(first) < len(rows):
         repeated = np.delete(np.arange(len(rows)), first)
         where = ", ".join(f"{name}={value}" for name, value in rows[list(key)].iloc[repeated[0]].items())
@@ -107,15 +107,15 @@ def refuse_duplicates(rows: pd.DataFrame, key: Sequence[str]) -> None:
 
 def refuse_mixture(rows: pd.DataFrame, by: Sequence[str], fixed: Sequence[str] = FIXED) -> None:
     """Raises AnalysisError where a group mixes splits, protocols or scalings, whose mean would mean nothing."""
-    group, first = numbered(rows, by)
+    group, first = group_ids(rows, by)
     for name in fixed:
-        own, _ = numbers_of(rows[name])
+        own, _ = column_codes(rows[name])
         if name not in by and (own != own[first][group]).any():
             hint = f"filter the rows, or group by `{name}`"
             raise AnalysisError("rows", f"a group mixes several values of `{name}`", hint)
 
 
-def usable(rows: pd.DataFrame, metric: str) -> pd.Series:
+def exclusion_reason(rows: pd.DataFrame, metric: str) -> pd.Series:
     """Why a row is left out: its status, `no <metric>` for a missing value, or an empty text where it is used.
 
     Raises AnalysisError where no row has the metric at all.
@@ -140,12 +140,12 @@ def with_mean_member(rows: pd.DataFrame) -> pd.DataFrame:
     merges = plain[plain["n_members"] > 1]
     if merges.empty or (rows["label"] == MEAN_MEMBER).any():
         return rows
-    subsets = merges.iloc[np.sort(numbered(merges, [*place, "subset"])[1])]
+    subsets = merges.iloc[np.sort(group_ids(merges, [*place, "subset"])[1])]
     means = _mean_members(subsets, plain[(plain["label"] == "single") & (plain["status"] == "ok")], place)
     fill = {"space": "members", "method": MEAN_MEMBER, "settings": "{}", "label": MEAN_MEMBER}
     fill |= {"alignment": "none", "alignment_settings": "{}", "repair": "none", "repair_settings": "{}"}
     status = np.where(means["known"] == 1, "ok", "failed")
-    return stacked(rows, subsets.assign(**fill, status=status, **{name: means[name] for name in METRICS}))
+    return concat_rows(rows, subsets.assign(**fill, status=status, **{name: means[name] for name in METRICS}))
 
 
 def _mean_members(subsets: pd.DataFrame, single: pd.DataFrame, place: list[str]) -> pd.DataFrame:
@@ -154,7 +154,7 @@ def _mean_members(subsets: pd.DataFrame, single: pd.DataFrame, place: list[str])
     each = subsets[place].iloc[np.repeat(np.arange(len(subsets)), counts)]
     each = each.assign(subset=list(itertools.chain.from_iterable(subsets["members"])))
     both = pd.concat([single[[*place, "subset"]].astype({"subset": object}), each], ignore_index=True)
-    number, first = numbered(both, [*place, "subset"])
+    number, first = group_ids(both, [*place, "subset"])
     at, own = first[number[len(single) :]], single[list(METRICS)].astype(np.float64).assign(known=1.0).to_numpy()
     lost = np.full((1, own.shape[1]), np.nan)
     found = np.concatenate([own, lost])[np.minimum(at, len(own))]

@@ -12,8 +12,8 @@ import pandas as pd
 from analysis.core.errors import NothingToDrawError
 from analysis.inference import reliability
 from analysis.inference.reliability import Reliability
-from analysis.rows.contrasts import over_pools
-from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.select import FIXED, UNIT, refuse_duplicates, refuse_mixture, select_split
 from analysis.statistics._predictions import classes, log_probabilities, with_predictions
 
 CROSS_ENTROPY, DEBIASED, ECE, TEMPERATURE = "cross_entropy", "debiased CE²", "ECE", "temperature"
@@ -65,7 +65,7 @@ def calibration(
     Raises NothingToDrawError without log-probabilities, AnalysisError for missing columns, duplicated rows, or a group
     that mixes splits, protocols or scalings.
     """
-    rows = chosen(candidates, by)
+    rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     refuse_mixture(rows, by)
     said, validation = _said(rows, predictions), _validation(predictions)
@@ -77,7 +77,7 @@ def calibration(
     for null, names in NULLS:
         own, held = values[values["quantity"].isin(names)], margin if null == 0 else None
         if len(own):
-            found.append(over_pools(own, [*by, "quantity"], estimand="calibration", null=null, margin=held))
+            found.append(estimate_over_pools(own, [*by, "quantity"], estimand="calibration", null=null, margin=held))
     return _arranged(pd.concat(found, ignore_index=True), values, by)
 
 

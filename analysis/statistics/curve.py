@@ -14,18 +14,18 @@ import pandas as pd
 from analysis.core.errors import AnalysisError, NothingToDrawError, suggestion
 from analysis.inference import laws
 from analysis.inference.estimate import ROUNDING, Estimate, Question, unit_mean
-from analysis.rows.groups import numbered
-from analysis.rows.pairing import left_out
+from analysis.rows.groups import group_ids
+from analysis.rows.pairing import exclusion_warnings
 from analysis.rows.select import (
     FIXED,
     MEAN_MEMBER,
     METRICS,
     UNIT,
-    chosen,
+    exclusion_reason,
     refuse_duplicates,
     refuse_mixture,
     require,
-    usable,
+    select_split,
     with_mean_member,
 )
 
@@ -90,16 +90,16 @@ def curves(
     _refuse_unknown("value", value, ["gain", *METRICS])
     _refuse_unknown("law", law, ["auto", *laws.LAWS])
     rows = _values(candidates, value, by)
-    group, firsts = numbered(rows, by)
+    group, firsts = group_ids(rows, by)
     keys = rows.iloc[firsts][list(by)].to_dict("records")
-    rows = rows.assign(group=group).iloc[np.argsort(numbered(rows, [*by, *UNIT, "subset"])[0], kind="stable")]
+    rows = rows.assign(group=group).iloc[np.argsort(group_ids(rows, [*by, *UNIT, "subset"])[0], kind="stable")]
     refuse_mixture(rows, ["group"])
-    lost = left_out(rows, len(keys), "subset")
+    lost = exclusion_warnings(rows, len(keys), "subset")
     used = rows[rows["reason"] == ""]
     cells = used.groupby(["group", *UNIT, "n_members"], sort=True)["value"].agg(["mean", "size"]).reset_index()
     bounds = np.arange(len(keys) + 1)
     ends, own = np.searchsorted(cells["group"], bounds), np.searchsorted(used["group"], bounds)
-    pool, _ = numbered(cells, ["group", *UNIT])
+    pool, _ = group_ids(cells, ["group", *UNIT])
     found = []
     for index, key in enumerate(keys):
         here, span = slice(ends[index], ends[index + 1]), slice(own[index], own[index + 1])
@@ -119,9 +119,9 @@ def _values(candidates: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataF
     """One line per subset of a merge, and per single member in each group, with `value` and `reason`."""
     metric = "accuracy" if value == "gain" else value
     require(candidates, ["n_members", *(METRICS if value == "gain" else [metric])])
-    rows = chosen(candidates, by)
+    rows = select_split(candidates, by)
     refuse_duplicates(rows, [*KEY, "label"])
-    rows = rows.assign(value=rows[metric].astype(float), reason=usable(rows, metric))
+    rows = rows.assign(value=rows[metric].astype(float), reason=exclusion_reason(rows, metric))
     merges = rows[(rows["n_members"] > 1) & ~rows["method"].isin(NO_CURVE)]
     if merges.empty:
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")

@@ -8,9 +8,18 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
-from analysis.rows.contrasts import over_pools
-from analysis.rows.pairing import compared, differences
-from analysis.rows.select import FIXED, MEAN_MEMBER, METRICS, UNIT, chosen, refuse_duplicates, refuse_mixture, require
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.pairing import pair_candidates, paired_differences
+from analysis.rows.select import (
+    FIXED,
+    MEAN_MEMBER,
+    METRICS,
+    UNIT,
+    refuse_duplicates,
+    refuse_mixture,
+    require,
+    select_split,
+)
 from analysis.statistics import _predictions as predicted
 from analysis.statistics._predictions import with_predictions
 
@@ -37,7 +46,7 @@ def diversity(
     Raises AnalysisError for missing columns, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
     require(candidates, ("n_members", *METRICS))
-    rows = chosen(candidates, by)
+    rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     values, told = _of_pairs(rows[rows["label"] == "single"], predictions, by), ""
     try:
@@ -46,7 +55,7 @@ def diversity(
         told = f"no ambiguity: {error.what}"
     refuse_mixture(values, by)
     values["quantity"] = pd.Categorical(values["quantity"], QUANTITIES, ordered=True)
-    found = over_pools(values, [*by, "quantity"], estimand="diversity of members", noun="pair")
+    found = estimate_over_pools(values, [*by, "quantity"], estimand="diversity of members", noun="pair")
     return found.astype({"quantity": str}).assign(warnings=[(*one, told) if told else one for one in found["warnings"]])
 
 
@@ -115,9 +124,9 @@ def _measures(right: np.ndarray, said: np.ndarray, a: np.ndarray, b: np.ndarray)
 
 def _ambiguities(candidates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """One line per merged subset, as those of pairs: how much better the averaged probabilities are by Brier score."""
-    rows = compared(candidates, MEAN_MEMBER, AVERAGE, "brier", by)
+    rows = pair_candidates(candidates, MEAN_MEMBER, AVERAGE, "brier", by)
     if not (rows["label"] == AVERAGE).any():
         raise NothingToDrawError("candidates", f"no rows of `{AVERAGE}`")
-    found = differences(rows[rows["n_members"] > 1], MEAN_MEMBER, AVERAGE, "brier", by)
+    found = paired_differences(rows[rows["n_members"] > 1], MEAN_MEMBER, AVERAGE, "brier", by)
     keep = list(dict.fromkeys([*by, *FIXED, "pool_id"]))
     return found[[*keep, "value", "reason"]].assign(quantity=AMBIGUITY)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.contrasts import over_pools
-from analysis.rows.groups import numbered
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.groups import group_ids
 from analysis.rows.select import UNIT, refuse_duplicates, refuse_mixture, require
 
 SHAPES = {
@@ -58,7 +58,9 @@ def layers(
     merges = pd.concat([_ratios(rows, keep), _apart(rows, keep)], ignore_index=True)
     parts = {"model": _shapes(rows, keep), "merge": merges, "pair": _mismatches(rows, keep)}
     estimand = "distribution of weights"
-    found = [over_pools(part, groups, estimand=estimand, noun=noun) for noun, part in parts.items() if len(part)]
+    found = [
+        estimate_over_pools(part, groups, estimand=estimand, noun=noun) for noun, part in parts.items() if len(part)
+    ]
     estimates = pd.concat(found)
     estimates["quantity"] = pd.Categorical(estimates["quantity"], QUANTITIES, ordered=True)
     return estimates.sort_values(groups, kind="stable", ignore_index=True).astype({"quantity": str})
@@ -95,7 +97,7 @@ def _ratios(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
 def _mismatches(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
     """The divergence of each pair of members of a pool, tensor by tensor."""
     key = [*UNIT, "tensor"]
-    rows = rows.assign(model=numbered(rows, ["model_id"])[0])
+    rows = rows.assign(model=group_ids(rows, ["model_id"])[0])
     first = rows.loc[rows["kind"] == "member", list(dict.fromkeys([*key, *keep, "model", "mean", "std"]))]
     pairs = first.merge(first[[*key, "model", "mean", "std"]], on=key, suffixes=("", "_b"))
     pairs = pairs[pairs["model"] < pairs["model_b"]]

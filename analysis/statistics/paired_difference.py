@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import pandas as pd
 
 from analysis.core.errors import AnalysisError, suggestion
-from analysis.inference.estimate import Estimate, Question, student, these_cells, unit_mean
+from analysis.inference.estimate import Estimate, Question, stratified_mean, student, unit_mean
 from analysis.inference.resampling import leave_one_member_out, sign_flip_p
-from analysis.rows.pairing import Group, compared, differences, grouped
+from analysis.rows.pairing import Group, group_pairs, pair_candidates, paired_differences
 
 Over = Literal["pools", "these cells", "new cells"]
 SPEAKS = {"pools": "for new pools", "these cells": "for new pools of these cells", "new cells": "for new cells"}
@@ -49,8 +49,8 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
         raise AnalysisError("over", f"no `{over}`", suggestion(str(over), get_args(Over)))
     question = Question(f"{metric}: {a} minus {b}, {SPEAKS[over]}", "pool", 0.0, margin)
     by = [name for name in by if over == "pools" or name != "population"]
-    pairs = differences(compared(candidates, a, b, metric, by), a, b, metric, by)
-    return pd.DataFrame([_row(group, over, question) for group in grouped(pairs, by)])
+    pairs = paired_differences(pair_candidates(candidates, a, b, metric, by), a, b, metric, by)
+    return pd.DataFrame([_row(group, over, question) for group in group_pairs(pairs, by)])
 
 
 def _row(group: Group, over: Over, question: Question) -> dict[str, object]:
@@ -63,13 +63,13 @@ def _row(group: Group, over: Over, question: Question) -> dict[str, object]:
 def _estimate(group: Group, over: Over, question: Question) -> tuple[Estimate, float]:
     """The estimate of one group, and its p over flips of signs."""
     if over == "these cells":
-        return these_cells(group.values, group.populations, question, group.told), math.nan
+        return stratified_mean(group.values, group.populations, question, group.warnings), math.nan
     if over == "new cells":
         means = pd.Series(group.values).groupby(group.populations, sort=True).mean().to_numpy()
-        return unit_mean(means, replace(question, unit="cell"), group.told), sign_flip_p(means)
+        return unit_mean(means, replace(question, unit="cell"), group.warnings), sign_flip_p(means)
     if len(group.values) == 1:
         return _one_pool(group, question), math.nan
-    return unit_mean(group.values, question, group.told), sign_flip_p(group.values)
+    return unit_mean(group.values, question, group.warnings), sign_flip_p(group.values)
 
 
 def _one_pool(group: Group, question: Question) -> Estimate:
@@ -78,9 +78,9 @@ def _one_pool(group: Group, question: Question) -> Estimate:
     se, members = leave_one_member_out(group.differences, subsets)
     estimate = float(group.values[0])
     if math.isnan(se):
-        told = (*group.told, "one pool: a member is in every subset, no interval can be given")
+        told = (*group.warnings, "one pool: a member is in every subset, no interval can be given")
         return student(estimate, se, 0.0, 1, question, told)
-    told = (*group.told, "one pool: the interval speaks of the members of this pool")
+    told = (*group.warnings, "one pool: the interval speaks of the members of this pool")
     if 2 * max(map(len, subsets)) > members:
         told = (*told, "subsets of more than half of the members: the interval is conservative")
     about = replace(question, unit="member", estimand=question.estimand.replace("new pools", "members of this pool"))

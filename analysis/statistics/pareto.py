@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.select import chosen, refuse_duplicates, require, usable
+from analysis.rows.select import exclusion_reason, refuse_duplicates, require, select_split
 from analysis.statistics.pool_means import pool_means
 
 BY = ["population", "space", "label", "n_members"]
@@ -44,8 +44,8 @@ def pareto(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "ac
         raise NothingToDrawError("members", "no rows")
     refuse_duplicates(members, ["member_id"])
     found = pool_means(candidates, metric=metric, by=BY)
-    rows = chosen(candidates, BY)
-    rows = rows.assign(value=rows[metric].astype(np.float64), reason=usable(rows, metric))
+    rows = select_split(candidates, BY)
+    rows = rows.assign(value=rows[metric].astype(np.float64), reason=exclusion_reason(rows, metric))
     rows = rows[[*BY, "pool_id", "value", "reason", *SECONDS, *STEPS]].astype(dict.fromkeys(TEXTS, object))
     costs = _costs(found[BY], rows, members)
     front = _fronts(found[BY].assign(networks=costs["networks"]), rows, 1 if metric == "accuracy" else -1, seed)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.rows.contrasts import over_pools
-from analysis.rows.interpolation import about, above_chord, left_out, loss_of, points
-from analysis.rows.select import require, usable
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.interpolation import about, above_chord, exclusion_warnings, loss_of, points
+from analysis.rows.select import exclusion_reason, require
 
 MIDPOINT = "midpoint minus mean of ends"
 QUANTITIES = ("chord barrier", "excess over the worse end", "signed largest interior gap", MIDPOINT)
@@ -37,12 +37,12 @@ def path(
     """
     require(candidates, [metric])
     rows = points(candidates, by)
-    rows = rows.assign(loss=loss_of(rows, metric), reason=usable(rows, metric))
+    rows = rows.assign(loss=loss_of(rows, metric), reason=exclusion_reason(rows, metric))
     values = _measured(rows, [*by, "pool_id"])
     groups, estimand = [*by, "quantity"], f"path in {metric}"
     middle = values["quantity"] == MIDPOINT
-    largest = over_pools(values[~middle], groups, estimand=estimand, noun="pair")
-    asked = over_pools(values[middle], groups, estimand=estimand, null=0.0, margin=margin, noun="pair")
+    largest = estimate_over_pools(values[~middle], groups, estimand=estimand, noun="pair")
+    asked = estimate_over_pools(values[middle], groups, estimand=estimand, null=0.0, margin=margin, noun="pair")
     found = pd.concat([largest.astype({"p": object}), asked.astype({"p": object})])
     found["quantity"] = pd.Categorical(found["quantity"], QUANTITIES, ordered=True)
     return found.sort_values(groups, kind="stable", ignore_index=True).astype({"quantity": str})
@@ -60,7 +60,7 @@ def _measured(rows: pd.DataFrame, keep: Sequence[str]) -> pd.DataFrame:
         "signed largest interior gap": gap.where(~end).groupby(number).max(),
         MIDPOINT: middle,
     }
-    told, reason = about(rows, keep), left_out(rows)
+    told, reason = about(rows, keep), exclusion_warnings(rows)
     reasons = dict.fromkeys(QUANTITIES, reason)
     reasons[MIDPOINT] = reason.where((reason != "") | middle.notna(), "no midpoint")
     parts = [told.assign(quantity=name, value=found[name], reason=reasons[name]) for name in QUANTITIES]

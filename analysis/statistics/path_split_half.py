@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
-from analysis.rows.contrasts import over_pools
-from analysis.rows.interpolation import about, above_chord, left_out, points
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.interpolation import about, above_chord, exclusion_warnings, points
 from analysis.rows.select import refuse_duplicates, require
 
 KEY = ["candidate_id", "split"]
@@ -48,11 +48,11 @@ def path_split_half(
     usable = rows["correct"].notna() & (rows["n_examples"] > 1)
     reason = rows["status"].astype(object).where(rows["status"] != "ok", np.where(usable, "", "no predictions"))
     rows = rows.assign(reason=reason)
-    why = left_out(rows)
+    why = exclusion_warnings(rows)
     measured = rows[rows["path"].map(why) == ""]
     values = about(rows, [*by, "pool_id"]).assign(value=_scored(measured, _errors(measured, seed)), reason=why)
     estimand = "split-half chord barrier in error"
-    return over_pools(values, by, estimand=estimand, null=0.0, margin=margin, noun="pair")
+    return estimate_over_pools(values, by, estimand=estimand, null=0.0, margin=margin, noun="pair")
 
 
 def _errors(rows: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
-from analysis.rows.contrasts import over_pools
-from analysis.rows.groups import numbered
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.groups import group_ids
 from analysis.rows.select import refuse_duplicates, refuse_mixture, require
 
 KIND = ("method", "settings", "alignment", "repair", "n_members", "weight_decay", "mixup", "labels", "input")
@@ -44,11 +44,11 @@ def patterns(
         raise NothingToDrawError("templates", "no rows of templates")
     refuse_duplicates(templates, ["model_id", *PAIR])
     refuse_mixture(templates, by, KIND)
-    rows = templates.assign(model=numbered(templates, ["model_id"])[0])
+    rows = templates.assign(model=group_ids(templates, ["model_id"])[0])
     rows = rows.sort_values(["model", *PAIR], ignore_index=True)
     models = _models(rows, list(dict.fromkeys([*by, "pool_id"])))
-    found = over_pools(models, by, estimand="template pattern T", null=0.0, margin=margin, noun="model")
-    rows = rows.assign(group=numbered(rows, by)[0])
+    found = estimate_over_pools(models, by, estimand="template pattern T", null=0.0, margin=margin, noun="model")
+    rows = rows.assign(group=group_ids(rows, by)[0])
     means = _means(rows[rows["model"].map(models["reason"]) == ""])
     permuted = {count: _permutations(count, seed) for count in {len(mean) for mean in means.values()}}
     p = {group: _permutation_p(mean, permuted[len(mean)]) for group, mean in means.items()}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.rows.contrasts import over_pools
-from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 
 
 def pool_means(
@@ -24,8 +24,8 @@ def pool_means(
     Raises AnalysisError for a missing column, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
     require(candidates, [metric])
-    rows = chosen(candidates, by)
+    rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     refuse_mixture(rows, by)
-    values = rows.assign(value=rows[metric], reason=usable(rows, metric))
-    return over_pools(values, by, estimand=f"mean {metric}")
+    values = rows.assign(value=rows[metric], reason=exclusion_reason(rows, metric))
+    return estimate_over_pools(values, by, estimand=f"mean {metric}")

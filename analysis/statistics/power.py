@@ -13,7 +13,7 @@ from scipy.special import chdtri
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import LEVEL, Estimate, spread
 from analysis.inference.power import pools_for_equivalence, pools_wanted
-from analysis.rows.pairing import compared, differences, grouped
+from analysis.rows.pairing import group_pairs, pair_candidates, paired_differences
 
 
 def power(  # noqa: PLR0913 - each is a setting of its own
@@ -39,11 +39,11 @@ def power(  # noqa: PLR0913 - each is a setting of its own
         raise AnalysisError("effect", f"{effect} is not above 0", "the smallest difference that matters")
     if not 0.05 < power < 1:
         raise AnalysisError("power", f"{power} is not between 0.05 and 1", "0.8 is usual")
-    pairs = differences(compared(candidates, a, b, metric, by), a, b, metric, by)
+    pairs = paired_differences(pair_candidates(candidates, a, b, metric, by), a, b, metric, by)
     estimand = f"standard deviation between pools of {metric}: {a} minus {b}"
     found = []
-    for group in grouped(pairs, by):
-        one = _deviation(group.values, estimand, group.told)
+    for group in group_pairs(pairs, by):
+        one = _deviation(group.values, estimand, group.warnings)
         deviation = one.estimate
         needed = {
             "pools_needed": None if math.isnan(deviation) else pools_wanted(deviation, effect, power),

@@ -15,7 +15,7 @@ from analysis.core.errors import NothingToDrawError, suggestion
 from analysis.inference.estimate import Estimate, Question, pool_mean, student
 from analysis.inference.pairwise import FEWEST, Pairs, has_spread, left_out_r2, partial_slopes, rank_correlation
 from analysis.inference.qap import qap, qap_p
-from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
+from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 
 PREDICTORS = ("l2_distance", "cosine", "task_cosine", "cka")
 QUANTITIES = ("rank correlation", "leave-pool-out R²", "partial slope")
@@ -68,7 +68,7 @@ def pair_gains(
     require(candidates, ["n_members", metric])
     if pairs.empty:
         raise NothingToDrawError("pairs", "no rows")
-    rows = chosen(candidates)
+    rows = select_split(candidates)
     merges = rows[(rows["label"] == label) & (rows["n_members"] == 2)]
     if merges.empty:
         hint = suggestion(label, sorted(set(rows.loc[rows["n_members"] == 2, "label"])))
@@ -98,7 +98,7 @@ def _gains(merges: pd.DataFrame, singles: pd.DataFrame, metric: str) -> pd.DataF
     """The metric of each merge minus the mean of its two members', and why there is none."""
     ends = np.array([list(members) for members in merges["members"]], dtype=object)
     found = merges[list(UNIT)].astype(object).assign(**_in_order(ends))
-    found = found.assign(merge=merges[metric], reason=usable(merges, metric))
+    found = found.assign(merge=merges[metric], reason=exclusion_reason(merges, metric))
     level = singles["subset"].to_numpy(object), singles[metric].where(singles["status"] == "ok").to_numpy(np.float64)
     alone = singles[list(UNIT)].astype(object).assign(member=level[0], level=level[1])
     for name in PAIR:

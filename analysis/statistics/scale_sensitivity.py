@@ -12,9 +12,9 @@ from scipy.special import bdtr
 
 from analysis.core.errors import AnalysisError, NothingToDrawError, suggestion
 from analysis.inference.estimate import LEVEL, ROUNDING, Estimate, Question, unit_mean
-from analysis.rows.pairing import left_out
+from analysis.rows.pairing import exclusion_warnings
 from analysis.rows.scale import Side, magnified, sides
-from analysis.rows.select import FIXED, UNIT, comparable, refuse_duplicates, require, usable
+from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
 
 BY = ["population", "n_members", "space", "label", "arm"]
 POINT = [*UNIT, "subset", "arm", "scaling_factor"]
@@ -116,10 +116,10 @@ def area_per_pool(
 def scaled(candidates: pd.DataFrame) -> pd.DataFrame:
     """The magnified rows with their accuracy as `value`, and `reason`."""
     require(candidates, [*UNIT, *FIXED, "space", "n_members", "status", "accuracy"])
-    rows = comparable(candidates)
+    rows = select_comparison(candidates)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     rows = magnified(rows)
-    return rows.assign(value=rows["accuracy"].astype(float), reason=usable(rows, "accuracy"))
+    return rows.assign(value=rows["accuracy"].astype(float), reason=exclusion_reason(rows, "accuracy"))
 
 
 def measured(rows: pd.DataFrame) -> list[Measured]:
@@ -129,7 +129,7 @@ def measured(rows: pd.DataFrame) -> list[Measured]:
         group=np.repeat(np.arange(len(found)), [len(side.pools) for side in found]),
         reason=np.concatenate([side.reasons for side in found]),
     )
-    told = left_out(counted, len(found), "subset")
+    told = exclusion_warnings(counted, len(found), "subset")
     return [_curves(side, names, texts) for side, texts in zip(found, told, strict=True)]
 
 

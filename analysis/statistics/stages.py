@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.rows.contrasts import over_pools
-from analysis.rows.groups import numbered
-from analysis.rows.interpolation import about, left_out, loss_of, points
-from analysis.rows.select import require, usable
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.groups import group_ids
+from analysis.rows.interpolation import about, exclusion_warnings, loss_of, points
+from analysis.rows.select import exclusion_reason, require
 
 GAINS = ("BIC of line minus piecewise", "BIC of quadratic minus piecewise")
 BREAKS = ("first breakpoint", "second breakpoint")
@@ -52,16 +52,16 @@ def stages(
     """
     require(candidates, [metric])
     rows = points(candidates, by)
-    rows = rows.assign(loss=loss_of(rows, metric), reason=usable(rows, metric))
+    rows = rows.assign(loss=loss_of(rows, metric), reason=exclusion_reason(rows, metric))
     pairs = about(rows, [*by, "pool_id"])
-    pairs = pairs.assign(series=numbered(pairs, [*by, "pool_id"])[0], reason=left_out(rows))
+    pairs = pairs.assign(series=group_ids(pairs, [*by, "pool_id"])[0], reason=exclusion_warnings(rows))
     rows = _turned(rows.assign(series=rows["path"].map(pairs["series"])), pairs["reason"])
     pairs = pairs.assign(reason=_uneven(rows, pairs))
     fits = _fits(rows[rows["path"].map(pairs["reason"]) == ""], resolution)
     parts = [pairs.assign(quantity=name, value=pairs["series"].map(fits[name])) for name in QUANTITIES]
     values = pd.concat(parts, ignore_index=True)
     values["quantity"] = pd.Categorical(values["quantity"], QUANTITIES, ordered=True)
-    found = over_pools(values, [*by, "quantity"], estimand=f"stages in {metric}", noun="pair")
+    found = estimate_over_pools(values, [*by, "quantity"], estimand=f"stages in {metric}", noun="pair")
     return _judged(found.astype({"quantity": str}), pairs.assign(winner=pairs["series"].map(fits["winner"])), by)
 
 
@@ -138,7 +138,7 @@ def _residual(design: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 def _judged(found: pd.DataFrame, pairs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """The estimates, without breakpoints where three pieces do not win in most pools; a warning says what won."""
-    group, first = numbered(pairs, by)
+    group, first = group_ids(pairs, by)
     pools = pairs.assign(group=group)[pairs["winner"].notna()].drop_duplicates("series")
     counts = np.zeros((len(first), len(MODELS)), int)
     np.add.at(counts, (pools["group"], pools["winner"].astype(int)), 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.contrasts import over_pools
+from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.select import refuse_duplicates, refuse_mixture, require
 from analysis.statistics.patterns import KIND, PAIR
 
@@ -40,7 +40,7 @@ def templates(templates: pd.DataFrame, *, by: Sequence[str] = ("population", *KI
     about = own.drop_duplicates("model_id").set_index("model_id")[keep]
     models = pd.concat([_models(own, about, column, name) for column, name in QUANTITIES.items()], ignore_index=True)
     models["quantity"] = pd.Categorical(models["quantity"], QUANTITIES.values(), ordered=True)
-    found = over_pools(models, [*by, "quantity"], estimand="templates", noun="model")
+    found = estimate_over_pools(models, [*by, "quantity"], estimand="templates", noun="model")
     return found.astype({"quantity": str})
 
 

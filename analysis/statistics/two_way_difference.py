@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING, Estimate, Question, student
-from analysis.rows.pairing import compared, differences, group_numbers, grouped
+from analysis.rows.pairing import group_numbers, group_pairs, pair_candidates, paired_differences
 from analysis.rows.select import MEAN_MEMBER, UNIT, refuse_duplicates, require, unscaled
 
 EXAMPLES = ("candidate_id", "split")
@@ -55,8 +55,8 @@ def two_way_difference(
     require(predictions, (*EXAMPLES, "n_examples", "correct"))
     known = predictions[[*EXAMPLES, "n_examples", "correct"]].sort_values(list(EXAMPLES), ignore_index=True)
     refuse_duplicates(known, EXAMPLES)
-    rows = compared(candidates, a, b, "accuracy", by)
-    pairs = differences(rows, a, b, "accuracy", [*by, "dataset"])
+    rows = pair_candidates(candidates, a, b, "accuracy", by)
+    pairs = paired_differences(rows, a, b, "accuracy", [*by, "dataset"])
     terms = _located(pd.concat([_side(rows, pairs, a, "row_a", 1.0), _side(rows, pairs, b, "row_b", -1.0)]), known)
     pairs = _with_reasons(pairs, terms).assign(group=group_numbers(pairs, by))
     used = terms.merge(pairs.loc[pairs["reason"] == "", ["group", *UNIT]], left_on="pair", right_index=True)
@@ -64,9 +64,9 @@ def two_way_difference(
     question = Question(f"accuracy: {a} minus {b}, for new pools and new examples", "pool", 0.0, margin)
     spreads = {number: _spreads(matrix) for number, matrix in _matrices(used, known)}
     found = []
-    for number, group in enumerate(grouped(pairs, by)):
+    for number, group in enumerate(group_pairs(pairs, by)):
         one = spreads.get(number, Spreads())
-        estimate = _estimate(one, question, group.told)
+        estimate = _estimate(one, question, group.warnings)
         found.append({**group.key, "se_pools": one.se_pools, "se_examples": one.se_examples, **asdict(estimate)})
     return pd.DataFrame(found)
 

@@ -15,7 +15,7 @@ from analysis.core.errors import NothingToDrawError
 from analysis.inference.components import COMPONENTS, CROSSED, Array, crossed, estimates, jackknife, moments, stacked
 from analysis.inference.estimate import Question, student
 from analysis.inference.likelihood import Layout, restricted
-from analysis.rows.select import FIXED, UNIT, chosen, refuse_duplicates, refuse_mixture, require, usable
+from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 
 BY = ("population", "label")
 TEXTS = [*BY, "pool_id", "subset"]
@@ -48,12 +48,12 @@ def variance(
     if members.empty:
         raise NothingToDrawError("members", "no rows")
     refuse_duplicates(members, ["member_id"])
-    rows = chosen(candidates)
+    rows = select_split(candidates)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     refuse_mixture(rows, BY)
     points = 100 if metric in FRACTIONS else 1
     values = rows[metric].astype(np.float64) * points
-    rows = rows.assign(value=values, reason=usable(rows, metric))[[*KEPT, "value", "reason"]]
+    rows = rows.assign(value=values, reason=exclusion_reason(rows, metric))[[*KEPT, "value", "reason"]]
     rows = rows.astype(dict.fromkeys(TEXTS, object)).sort_values([*BY, "pool_id", "subset"])
     seeds = members.set_index("member_id")[SEEDS]
     estimand = f"variance of {metric}" + (" in points²" if points > 1 else "")

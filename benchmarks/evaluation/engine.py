@@ -49,7 +49,7 @@ def plain_accuracies(pool: Trained, candidates: list[Candidate]) -> list[float]:
 
 def engine_accuracies(pool: Trained, candidates: list[Candidate]) -> list[float]:
     """The same through the engine, from nothing kept, with all four metrics and rows."""
-    rows = pool.evaluator().block([(candidate, ("test",)) for candidate in candidates])
+    rows = pool.evaluator().run([(candidate, ("test",)) for candidate in candidates])
     return [row["accuracy"] for row in rows.candidates]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import command, told
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.model.build import build
 
 MEMBERS, CLASSES, SIDE = 50, 10, 4
@@ -46,7 +46,7 @@ def make(folder: Path, examples: int, candidates: int) -> int:
         arrays[f"{name}_labels"] = np.arange(count) % CLASSES
     np.savez(folder / "images.npz", **arrays)
     for member in range(MEMBERS):
-        model = build(find("architectures", "linear").function, (CLASSES, 1, SIDE), member)
+        model = build(get_plugin("architectures", "linear").function, (CLASSES, 1, SIDE), member)
         torch.save(model.state_dict(), folder / f"member{member:02}.pt")
     pairs = math.comb(MEMBERS, 2)
     each = candidates // len(SIZES) if candidates < pairs * len(SIZES) else (candidates - pairs) // (len(SIZES) - 1)

@@ -3,8 +3,8 @@
     python -m benchmarks.evaluation.limit [repetitions] [threads] [device]
 
 The bare loop pushes normalised images through one network in inference mode, and does nothing else; of memory formats
-and batch sizes it takes the best. The engine takes what `execution.batch: measured` finds, and also merges, loads,
-measures and makes rows. In turn, in one process.
+and batch sizes it takes the best. The engine takes what `execution.eval_batch_size: auto` finds, and also merges,
+loads, measures and makes rows. In turn, in one process.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.common import METRICS, bench, drawn, planned, ratios, timed, told
-from sweep.evaluation.block import Evaluator
-from sweep.evaluation.engine import Bench
+from sweep.evaluation.block import BlockRunner
+from sweep.evaluation.engine import PoolEngine
 from sweep.model.batching import tune_batch
-from sweep.model.runtime import steady
-from sweep.model.split import Shared
+from sweep.model.runtime import setup_worker
+from sweep.model.split import SharedImages
 from sweep.plan.planner import Plan
 
 NETWORKS = {"cnn": (2000, 8), "resnet18": (500, 4)}  # name -> test images, candidates
@@ -48,27 +48,27 @@ def bare(model: nn.Module, batches: list[Tensor]) -> None:
     logits[0, 0].item()
 
 
-def bare_way(ours: Bench, memory: torch.memory_format, batch: int) -> Callable[[], None]:
+def bare_way(ours: PoolEngine, memory: torch.memory_format, batch: int) -> Callable[[], None]:
     """One candidate's forward passes with a memory format and batch size."""
     split = ours.split("test")
     model = deepcopy(ours.model).eval().to(memory_format=memory)
-    batches = [split.normalised(images).contiguous(memory_format=memory) for images in _cut(split.images, batch)]
+    batches = [split.normalize(images).contiguous(memory_format=memory) for images in _cut(split.images, batch)]
     return lambda: bare(model, batches)
 
 
-def _cut(images: Tensor | Shared, batch: int) -> list[Tensor]:
+def _cut(images: Tensor | SharedImages, batch: int) -> list[Tensor]:
     return [images[start : start + batch] for start in range(0, len(images), batch)]
 
 
-def engine_way(plan: Plan, ours: Bench, count: int) -> Callable[[int], None]:
+def engine_way(plan: Plan, ours: PoolEngine, count: int) -> Callable[[int], None]:
     """Candidates that were not seen before, `count` of them for each call with another number."""
     candidates = [candidate for candidate in plan.candidates if candidate.method.name == "uniform_soup"]
-    evaluator = Evaluator(ours, plan.pools[0], "limit", METRICS)
+    evaluator = BlockRunner(ours, plan.pools[0], "limit", METRICS)
 
     def run(number: int) -> None:
         chosen = itertools.islice(itertools.cycle(candidates), number * count, (number + 1) * count)
         before = ours.forward_passes
-        rows = evaluator.block([(candidate, ("test",)) for candidate in chosen])
+        rows = evaluator.run([(candidate, ("test",)) for candidate in chosen])
         assert ours.forward_passes - before == count * len(ours.split("test").labels), "outputs were kept"
         assert all(row["status"] == "ok" for row in rows.candidates)
 
@@ -112,7 +112,7 @@ def several(run: Callable[[], None], count: int) -> None:
 
 def main(repetitions: int, threads: int, device: str) -> None:
     """Print the table of every network."""
-    steady(threads, device == "cuda")
+    setup_worker(threads, device == "cuda")
     for network in NETWORKS:
         compare(network, repetitions, threads, device)
 

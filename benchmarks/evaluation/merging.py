@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks.common import Peak, anonymous, bandwidth, bench, drawn, planned, ratios, timed, told
-from sweep.core.weights import Blend, blend
-from sweep.evaluation.engine import Bench, Source
-from sweep.evaluation.merge import Evaluation
+from sweep.core.weights import LinearMerge, linear_merge
+from sweep.evaluation.engine import PoolEngine, SubsetWeights
+from sweep.evaluation.merge import Merge
 from sweep.evaluation.pool_weights import PoolWeights
-from sweep.model.runtime import steady
+from sweep.model.runtime import setup_worker
 from sweep.plan.planner import Plan
 
 SWEEP = """
@@ -45,15 +45,15 @@ def plan_of(network: str, size: int, members: int) -> Plan:
     return planned(text)
 
 
-def merges(ours: Bench, members: int) -> list[Blend]:
+def merges(ours: PoolEngine, members: int) -> list[LinearMerge]:
     """The means of all pairs."""
     ones = torch.ones(2, len(ours.layout.entries), dtype=torch.float64)
-    return [blend(ours.layout, pair, (0.5, 0.5), ones) for pair in itertools.combinations(range(members), 2)]
+    return [linear_merge(ours.layout, pair, (0.5, 0.5), ones) for pair in itertools.combinations(range(members), 2)]
 
 
-def loading(ours: Bench, members: int) -> Callable[[], int]:
+def loading(ours: PoolEngine, members: int) -> Callable[[], int]:
     """All means from blends that are there already."""
-    blends, source = merges(ours, members), Source((), ours.matrix, (0, 1), None)
+    blends, source = merges(ours, members), SubsetWeights((), ours.matrix, (0, 1), None)
 
     def run() -> int:
         for each in blends:
@@ -63,13 +63,13 @@ def loading(ours: Bench, members: int) -> Callable[[], int]:
     return run
 
 
-def evaluating(ours: Bench, plan: Plan) -> Callable[[], int]:
+def evaluating(ours: PoolEngine, plan: Plan) -> Callable[[], int]:
     """All means as candidates, from the method's coefficients on."""
     candidates = [candidate for candidate in plan.candidates if candidate.method.name == "uniform_soup"]
 
     def run() -> int:
         for candidate in candidates:
-            Evaluation(ours, candidate).load()
+            Merge(ours, candidate).load_weights()
         return len(candidates)
 
     return run
@@ -162,7 +162,7 @@ if __name__ == "__main__":
     repetitions, threads = given + [5, 1][len(given) :]
     if len(sys.argv) == 6:
         step, which, file = sys.argv[3], sys.argv[4], Path(sys.argv[5])
-        steady(threads, 0)
+        setup_worker(threads, 0)
         if step == "make":
             make(file, which)
         else:

@@ -26,16 +26,16 @@ from benchmarks.common import METRICS, command, ratios, timed, told
 from sweep.config.document import parse
 from sweep.config.loader import check
 from sweep.config.recipe import Recipe
-from sweep.core.dataset import dataset_of
-from sweep.core.registry import find
-from sweep.evaluation.block import Evaluator
-from sweep.evaluation.engine import Bench, bench_of
+from sweep.core.dataset import load_dataset
+from sweep.core.registry import get_plugin
+from sweep.evaluation.block import BlockRunner
+from sweep.evaluation.engine import PoolEngine, make_engine
 from sweep.evaluation.pool_weights import PoolWeights
 from sweep.model.build import build
-from sweep.model.runtime import steady
+from sweep.model.runtime import setup_worker
 from sweep.model.split import Batching, to_device
 from sweep.plan.candidates import Candidate
-from sweep.status.state import state_of
+from sweep.status.state import load_state
 from sweep.training.trainer import train
 
 MEMBERS, CLASSES, THREADS, NOISE = 10, 10, 2, 0.5
@@ -176,7 +176,7 @@ def joined(states: Sequence[State], shares: Sequence[float]) -> State:
 
 def make(folder: Path) -> None:
     """Real digits, a cnn trained on them for an epoch, and ten files of it with noise of their own on all weights."""
-    digits = find("datasets", "digits").function(size=32, channels=3)
+    digits = get_plugin("datasets", "digits").function(size=32, channels=3)
     parts = [digits.splits[name] for name in ("test", "validation", "train")]
     cuts = {"test": slice(400), "validation": slice(400, 600), "train": slice(600, None)}
     arrays: dict[str, Any] = {}
@@ -184,7 +184,7 @@ def make(folder: Path) -> None:
         whole = np.concatenate([getattr(part, what) for part in parts])
         arrays |= {f"{name}_{what}": whole[cut] for name, cut in cuts.items()}
     np.savez(folder / "images.npz", **arrays)
-    dataset = find("datasets", "arrays").function(file=folder / "images.npz", mean=(0.3053,), std=(0.3762,))
+    dataset = get_plugin("datasets", "arrays").function(file=folder / "images.npz", mean=(0.3053,), std=(0.3762,))
     splits = {name: to_device(dataset, name, torch.device("cpu")) for name in ("train", "validation")}
     start = train(new_model(), splits, Recipe(epochs=1, batch_size=64, lr=0.05), 0, epochs=1).state
     random = torch.Generator().manual_seed(0)
@@ -195,28 +195,28 @@ def make(folder: Path) -> None:
 
 def new_model() -> nn.Module:
     """The engine's cnn."""
-    return build(find("architectures", "cnn").function, (CLASSES, 3, 32), 0)
+    return build(get_plugin("architectures", "cnn").function, (CLASSES, 3, 32), 0)
 
 
 def compare(folder: Path, prefixes: list[int], repetitions: int) -> None:
     """Both ways in turn on one list of items; then the same as commands, with all that they need to begin."""
     text = SWEEP.replace("PREFIXES", str(prefixes)).replace("FOLDER", str(folder))
     (folder / "paper.yaml").write_text(text)
-    plan = state_of(check(parse(text, "paper.yaml"))).plan
+    plan = load_state(check(parse(text, "paper.yaml"))).plan
     items = [c for c in plan.candidates if c.method.name != "single" or c.scaling.name == "none"]
     pool, states = plan.pools[0], [torch.load(folder / f"member{index}.pt") for index in range(MEMBERS)]
-    dataset = dataset_of(pool.population.dataset)
-    weights = PoolWeights.of(states, None, new_model(), CLASSES)
+    dataset = load_dataset(pool.population.dataset)
+    weights = PoolWeights.from_states(states, None, new_model(), CLASSES)
     whole = {name: to_device(dataset, name, torch.device("cpu")) for name in ("test", "validation")}
-    splits = {name: (split.normalised(split.images[:]), split.labels) for name, split in whole.items()}
+    splits = {name: (split.normalize(split.images[:]), split.labels) for name, split in whole.items()}
 
     def plainly(*, counting: bool) -> tuple[Loop, list[float]]:
         loop = Loop(states, splits, counting=counting)
         return loop, [loop.accuracy(candidate) for candidate in items]
 
-    def ours() -> tuple[Bench, list[float]]:
-        bench = bench_of(pool, weights, dataset, "cpu", Batching(128))
-        rows = Evaluator(bench, pool, "paper", METRICS).block([(candidate, ("test",)) for candidate in items])
+    def ours() -> tuple[PoolEngine, list[float]]:
+        bench = make_engine(pool, weights, dataset, "cpu", Batching(128))
+        rows = BlockRunner(bench, pool, "paper", METRICS).run([(candidate, ("test",)) for candidate in items])
         return bench, [row["accuracy"] for row in rows.candidates]
 
     loop, expected = plainly(counting=True)
@@ -246,7 +246,7 @@ def whole_commands(folder: Path, plain: Sequence[float]) -> None:
 
 if __name__ == "__main__":
     numbers = [int(text) for text in sys.argv[1:]]
-    steady(THREADS, 0)  # as a worker of a sweep does; the published way gains by it, too
+    setup_worker(THREADS, 0)  # as a worker of a sweep does; the published way gains by it, too
     with tempfile.TemporaryDirectory() as place:
         make(Path(place))
         compare(Path(place), numbers[1:] or [2, 3, 5, 7, 10], numbers[0] if numbers else 5)

@@ -20,15 +20,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.common import planned, told
-from sweep.evaluation.rows import describe
+from sweep.evaluation.rows import candidate_columns
 from sweep.execution import scheduler as launch
-from sweep.execution.cluster import cluster, secret
-from sweep.execution.scheduler import Launcher
+from sweep.execution.cluster import auth_environment, cluster
+from sweep.execution.scheduler import BlockScheduler
 from sweep.plan.planner import Plan
-from sweep.storage.rows import Rows
+from sweep.storage.rows import BlockRows
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import part_files
-from sweep.storage.writer import Writer, writing
+from sweep.storage.writer import Writer, open_writer
 
 SLEEP, STRAGGLE = 0.1, 3.0
 SWEEP = """
@@ -37,7 +37,7 @@ dataset: {synthetic: {examples: 50}}
 populations: [{architecture: linear, members: 40, start: scratch}]
 subsets: {sizes: [3], per_size: COUNT}
 methods: uniform_soup
-execution: {mlflow: false, block: 1, workers: WORKERS}
+execution: {mlflow: false, block_size: 1, workers: WORKERS}
 """
 Sink = Callable[[str, Any, Any, int], None]
 
@@ -67,12 +67,12 @@ class Sleeper:
 TABLES = ("predictions", "pairs", "layers", "templates", "candidates")
 
 
-class Ready(Launcher):
+class Ready(BlockScheduler):
     """The launcher, which begins once all its workers are there: what 64 processes take to start is not the point."""
 
     def _fill(self) -> None:
-        if not self.starting:
-            super()._fill()
+        if not self.pending_actors:
+            super()._submit_all()
 
 
 def slept(plan: Plan, longer: dict[str, float], write: Sink) -> list[dict[str, Any]]:
@@ -104,9 +104,9 @@ def rowed(plan: Plan, writer: Writer) -> Sink:
     work = {candidate.block: candidate for candidate in plan.candidates}
 
     def write(block: str, pool_id: str, rows: Any, attempts: int) -> None:
-        row = describe(work[block], plan.pool_of[pool_id], "scheduling", "test") | {"status": "ok"}
+        row = candidate_columns(work[block], plan.pool_of[pool_id], "scheduling", "test") | {"status": "ok"}
         cost = {key: value for key, value in rows.cost.items() if key != "begun"}
-        writer.put(block, pool_id, Rows([row], cost=cost), attempts)
+        writer.put(block, pool_id, BlockRows([row], cost=cost), attempts)
 
     return write
 
@@ -128,7 +128,7 @@ def joined(blocks: int, room: int = 8) -> tuple[float, float]:
     work = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
     try:
         with cluster(plan.sweep.execution):
-            Launcher(plan, lambda pool: ({},), sink, lambda: False).run(work, {})
+            BlockScheduler(plan, lambda pool: ({},), sink, lambda: False).run(work, {})
     finally:
         nodes.shutdown()
     begun: dict[int, float] = {}
@@ -149,7 +149,7 @@ def main(repetitions: int, workers: int, each: int) -> None:
     plan = planned(SWEEP.replace("COUNT", str(count)).replace("WORKERS", str(workers)))
     first = next(candidate for candidate in plan.candidates if candidate.method.name == "uniform_soup")
     launch.Worker = Sleeper  # type: ignore[assignment, misc]
-    os.environ.update(secret("local"))  # for the nodes that come and for the sweep's own Ray
+    os.environ.update(auth_environment("local"))  # for the nodes that come and for the sweep's own Ray
     firsts, lasts = zip(*(joined(3000) for _ in range(repetitions)), strict=True)
     print(f"a node comes   first of 8 workers after {told(firsts)} s, the last after {told(lasts)} s", flush=True)
     print(f"{count} blocks of {1000 * SLEEP:.0f} ms on {workers} logical CPUs", flush=True)
@@ -159,7 +159,7 @@ def main(repetitions: int, workers: int, each: int) -> None:
             found, parts, later = [], [], []
             for repetition in range(repetitions):
                 longer = {first.id: STRAGGLE} if name == "a straggler" else {}
-                with writing(folder := RunFolder(Path(place) / name / f"{repetition}"), ()) as writer:
+                with open_writer(folder := RunFolder(Path(place) / name / f"{repetition}"), ()) as writer:
                     sink = rowed(plan, writer) if name == "rows written" else nothing
                     found.append(utilisation(slept(plan, longer, sink), workers))
                     slept_until = time.perf_counter()

@@ -27,7 +27,7 @@ from benchmarks.common import Peak, resident, told
 from sweep.config.loader import load
 from sweep.plan.candidates import Candidate
 from sweep.plan.planner import Plan
-from sweep.status.state import freeze, state_of
+from sweep.status.state import write_plan_files, load_state
 from sweep.storage import tables as table
 from sweep.storage.run_folder import RunFolder
 
@@ -94,11 +94,11 @@ def fresh(arguments: Sequence[str], folder: Path) -> Cost:
 def make(file: Path) -> None:
     """The run folder of a sweep in which everything is done."""
     sweep = load(file)
-    folder, plan = RunFolder(sweep.folder), state_of(sweep).plan
+    folder, plan = RunFolder(sweep.folder), load_state(sweep).plan
     invocation = {"started_at": "2026-01-05", "finished_at": "2026-01-05", "command": "sweep run growth.yaml"}
     info = {"schema_version": table.SCHEMA_VERSION, "sweep": sweep.name, "sweep_id": sweep.id}
     folder.create(info | {"metrics": list(sweep.metrics), "invocations": [invocation]})
-    freeze(folder, sweep, plan)
+    write_plan_files(folder, sweep, plan)
     about = {"sweep": sweep.name, "population": sweep.populations[0].name, "status": "ok", "role": "member"}
     about |= {"architecture": "linear", "dataset": "synthetic", "start": "scratch", "pool": 0}
     about["architecture_settings"] = sweep.populations[0].architecture.settings_json
@@ -108,7 +108,7 @@ def make(file: Path) -> None:
         for member in plan.members
     ]
     folder.append("members", "all", members)
-    random, parts = np.random.default_rng(0), folder.part("candidates", "").parent
+    random, parts = np.random.default_rng(0), folder.part_file("candidates", "").parent
     parts.mkdir(parents=True)
     for block, candidates in plan.blocks.items():
         pq.write_table(rows(plan, candidates, about, random), parts / f"{block}.parquet")

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweep.config.recipe import Recipe
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.model.build import build
-from sweep.model.runtime import steady
+from sweep.model.runtime import setup_worker
 from sweep.model.split import to_device
 from sweep.training.trainer import train
 
@@ -97,22 +97,22 @@ def our_way(dataset: Any, precision: str) -> Callable[[nn.Module], float]:
     """What a trial of a sweep does once it has its data."""
     splits = {name: to_device(dataset, name, torch.device("cpu")) for name in ("train", "validation")}
     recipe = RECIPE.model_copy(update={"precision": precision})
-    return lambda model: train(model, splits, recipe, 0, epochs=1).kept.validation_accuracy
+    return lambda model: train(model, splits, recipe, 0, epochs=1).best.validation_accuracy
 
 
 def arm(way: str, network: str) -> None:
     """One way in this process: an epoch for each line that is read, its measurements as a line."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     name, settings, examples = NETWORKS[network]
-    dataset: Any = find("datasets", "synthetic").function(examples=examples, size=SIZE, separation=160.0)
+    dataset: Any = get_plugin("datasets", "synthetic").function(examples=examples, size=SIZE, separation=160.0)
     if way.startswith("sweep"):
-        steady(2, 0)
+        setup_worker(2, 0)
         run = our_way(dataset, "bfloat16" if way.endswith("bfloat16") else "float32")
     else:
         torch.set_num_threads(2)
         run = plain_way(dataset, 2 if way.endswith("workers") else 0)
     for _ in sys.stdin:
-        model = build(find("architectures", name).function, (CLASSES, 3, SIZE), 0, **settings)
+        model = build(get_plugin("architectures", name).function, (CLASSES, 3, SIZE), 0, **settings)
         begun = time.perf_counter()
         accuracy = run(model)
         seconds = time.perf_counter() - begun

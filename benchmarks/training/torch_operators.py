@@ -19,9 +19,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.training import one_member as training
 from benchmarks.training import vmapped as together
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.model.build import build
-from sweep.model.runtime import steady
+from sweep.model.runtime import setup_worker
 
 SHOWN = 8
 
@@ -41,9 +41,9 @@ def table(title: str, work: Callable[[], object]) -> str:
 def trained(name: str) -> Callable[[], object]:
     """An epoch of one member as a trial trains it."""
     architecture, settings, examples = training.NETWORKS[name]
-    dataset: Any = find("datasets", "synthetic").function(examples=examples, size=training.SIZE, separation=160.0)
+    dataset: Any = get_plugin("datasets", "synthetic").function(examples=examples, size=training.SIZE, separation=160.0)
     run, shape = training.our_way(dataset, "float32"), (training.CLASSES, 3, training.SIZE)
-    return lambda: run(build(find("architectures", architecture).function, shape, 0, **settings))
+    return lambda: run(build(get_plugin("architectures", architecture).function, shape, 0, **settings))
 
 
 def of_groups() -> dict[str, Callable[[], object]]:
@@ -65,6 +65,6 @@ def write(name: str, works: Mapping[str, Callable[[], object]]) -> None:
 
 
 if __name__ == "__main__":
-    steady(2, 0)
+    setup_worker(2, 0)
     write("training", {name: trained(name) for name in training.NETWORKS})
     write("together", of_groups())

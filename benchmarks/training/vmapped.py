@@ -18,12 +18,12 @@ import torch
 from benchmarks.common import ratios, timed, told
 from sweep.config.recipe import Recipe
 from sweep.core.dataset import Dataset
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.model.build import build
-from sweep.model.runtime import steady
+from sweep.model.runtime import setup_worker
 from sweep.model.split import to_device
 from sweep.training.trainer import train
-from sweep.training.vmap_trainer import train_together
+from sweep.training.vmap_trainer import train_vmapped
 
 SIZE, CLASSES, GROUPS = 32, 10, (2, 4, 8)
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {  # name -> architecture, its settings, images of an epoch
@@ -40,10 +40,10 @@ def ways(network: str, count: int, device: torch.device) -> tuple[Callable[[], o
     """Training so many members one by one, and together; both wait for the device, since they validate."""
     name, settings, examples = NETWORKS[network]
     examples = ON_GPU if device.type == "cuda" else examples
-    made = find("datasets", "synthetic").function(examples=examples, size=SIZE, separation=160.0)
+    made = get_plugin("datasets", "synthetic").function(examples=examples, size=SIZE, separation=160.0)
     assert isinstance(made, Dataset)
     splits = {part: to_device(made, part, device) for part in ("train", "validation")}
-    function, seeds = find("architectures", name).function, range(count)
+    function, seeds = get_plugin("architectures", name).function, range(count)
 
     def models() -> Sequence[torch.nn.Module]:
         return [build(function, (CLASSES, 3, SIZE), seed, **settings).to(device) for seed in seeds]
@@ -51,7 +51,7 @@ def ways(network: str, count: int, device: torch.device) -> tuple[Callable[[], o
     def one_by_one() -> object:
         return [train(model, splits, RECIPE, seed, epochs=1) for model, seed in zip(models(), seeds, strict=True)]
 
-    return one_by_one, lambda: train_together(models(), splits, RECIPE, seeds, epochs=1)
+    return one_by_one, lambda: train_vmapped(models(), splits, RECIPE, seeds, epochs=1)
 
 
 def compare(network: str, repetitions: int, device: torch.device) -> None:
@@ -72,7 +72,7 @@ def compare(network: str, repetitions: int, device: torch.device) -> None:
 
 def main(repetitions: int, name: str, networks: Sequence[str]) -> None:
     """Print the comparison of each network."""
-    device = steady(2, 1.0 if name == "cuda" else 0.0)
+    device = setup_worker(2, 1.0 if name == "cuda" else 0.0)
     for network in networks or NETWORKS:
         compare(network, repetitions, device)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.core.errors import ToldError
+from sweep.core.errors import UserError
 
 if TYPE_CHECKING:
     from sweep.config.spec import Sweep
@@ -25,7 +25,7 @@ RUN = click.argument("run", type=click.Path(path_type=Path))
 OVERRIDES = click.argument("overrides", nargs=-1)
 
 
-class Verbs(click.Group):
+class ErrorHandlingGroup(click.Group):
     """Known mistakes as one clear message, unknown ones as our fault."""
 
     def invoke(self, context: click.Context) -> Any:
@@ -35,23 +35,23 @@ class Verbs(click.Group):
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:
-            talk("interrupted: everything that was done is kept; the same command continues")
+            echo_err("interrupted: everything that was done is kept; the same command continues")
             sys.exit(EXIT_INTERRUPTED)
-        except ToldError as error:
-            talk(f"{error}" + (f"\n  hint: {error.hint}" if error.hint else ""))
+        except UserError as error:
+            echo_err(f"{error}" + (f"\n  hint: {error.hint}" if error.hint else ""))
             sys.exit(EXIT_WRONG)
         except Exception:
-            talk(traceback.format_exc().rstrip())
-            talk("this is a fault of merge-sweep, not yours: please report it with the lines above")
+            echo_err(traceback.format_exc().rstrip())
+            echo_err("this is a fault of merge-sweep, not yours: please report it with the lines above")
             sys.exit(EXIT_FAULT)
 
 
-def talk(line: str) -> None:
+def echo_err(line: str) -> None:
     """A line for people."""
     click.echo(line, err=True)
 
 
-def data(content: Any, lines: list[str], *, as_json: bool) -> None:
+def emit(content: Any, lines: list[str], *, as_json: bool) -> None:
     """The content as JSON, or the lines."""
     click.echo(json.dumps(_finite(content), indent=1, default=str) if as_json else "\n".join(lines))
 
@@ -65,22 +65,22 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def of_run(run: Path) -> Sweep:
+def load_run_sweep(run: Path) -> Sweep:
     """The sweep of a run folder, as it was last carried out, wherever the folder lies now."""
     from sweep.config.loader import load
     from sweep.storage.run_folder import RunFolder
 
-    whole = spelled_out(run)
-    RunFolder(whole).info()
+    whole = absolute(run)
+    RunFolder(whole).run_info()
     where = [f"execution.storage={json.dumps(str(whole.parent))}", f"name={json.dumps(whole.name)}"]
-    return load(run / "sweep.yaml", where)
+    return load(run / "sweep.yaml", where, accept_renamed=True)
 
 
-def spelled_out(run: Path) -> Path:
+def absolute(run: Path) -> Path:
     """Where a run folder lies, without `..`, so that its name is its last part."""
     return Path(os.path.abspath(run))  # noqa: PTH100 - resolve() would follow links, which may have names of their own
 
 
-def quoted(file: Path, overrides: tuple[str, ...]) -> str:
+def shell_quote(file: Path, overrides: tuple[str, ...]) -> str:
     """The file and overrides as a shell takes them."""
     return shlex.join([str(file), *overrides])

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 
-from sweep.core.errors import ToldError
-from sweep.core.text import suggestion
+from sweep.core.errors import UserError
+from sweep.core.text import did_you_mean
 
 _CHUNK = 1 << 20  # bytes
 _PATIENCE = 60  # seconds without a byte
 
 
-class FetchError(ToldError):
+class FetchError(UserError):
     """A data set that could not be fetched."""
 
 
@@ -93,13 +93,13 @@ def fetch(
     Raises FetchError for an unknown name, a connection that broke (the same call continues), and a wrong checksum.
     """
     if name not in table:
-        raise FetchError(f"nothing is fetched as `{name}`", suggestion(name, sorted(table)))
-    places = [_brought(part, root, tell) for part in table[name]]
+        raise FetchError(f"nothing is fetched as `{name}`", did_you_mean(name, sorted(table)))
+    places = [_fetch_part(part, root, tell) for part in table[name]]
     tell(f"next: sweep check FILE with `dataset: {{{name}: {{root: {shlex.quote(str(root))}}}}}`")
     return places
 
 
-def _brought(part: Part, root: Path, tell: Callable[[str], None]) -> Path:
+def _fetch_part(part: Part, root: Path, tell: Callable[[str], None]) -> Path:
     """The checked file, or the folder of a checked archive."""
     file, place = root / part.file, root / (part.folder or part.file)
     if part.folder and place.is_dir():

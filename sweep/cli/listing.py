@@ -6,9 +6,9 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from sweep.core.registry import NEEDS, Entry, RegistryError, find, names
-from sweep.core.registry import names as names_of
-from sweep.core.text import aligned, suggestion
+from sweep.core.registry import NEEDS, Plugin, RegistryError, get_plugin, list_plugins
+from sweep.core.registry import list_plugins as names_of
+from sweep.core.text import align_columns, did_you_mean
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 
@@ -21,22 +21,22 @@ _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 def listing(kind: str) -> list[dict[str, str]]:
     """Name, and space of a method, with the idea in a line."""
     rows = []
-    for name in names(kind):
-        entry = find(kind, name)
+    for name in list_plugins(kind):
+        entry = get_plugin(kind, name)
         space = {"space": entry.space} if kind == "methods" else {}
         rows.append({"name": name, **space, "idea": entry.summary})
     return rows
 
 
-def found_as(name: str) -> list[Entry]:
+def plugin_kinds(name: str) -> list[Plugin]:
     """Every function of that name, in any open set; `kind/name` means one."""
     kind, slash, rest = name.partition("/")
     if slash and kind in NEEDS:
-        return [find(kind, rest)]
-    return [find(kind, name) for kind in NEEDS if name in names(kind)]
+        return [get_plugin(kind, rest)]
+    return [get_plugin(kind, name) for kind in NEEDS if name in list_plugins(kind)]
 
 
-def description(entry: Entry) -> dict[str, Any]:
+def description(entry: Plugin) -> dict[str, Any]:
     """Idea, needs and settings of a function, the recipe that it states, and how a configuration writes it."""
     settings = [
         {"name": key, "type": wording(entry.hints[key]), "default": _default(field)}
@@ -49,7 +49,7 @@ def description(entry: Entry) -> dict[str, Any]:
         "idea": entry.summary,
         "needs": list(entry.needs),
         "settings": settings,
-        "recipes": {name: stated for name in ("RECIPE", "FINE_TUNING") if (stated := entry.stated(name))},
+        "recipes": {name: stated for name in ("RECIPE", "FINE_TUNING") if (stated := entry.constant(name))},
         "example": f"{entry.name}: {{{example}}}" if settings else entry.name,
     }
 
@@ -93,20 +93,20 @@ def listing_of(what: str | None) -> Told:
     if what == "runs":
         return _runs()
     if what not in NEEDS:
-        raise StoreError(f"nothing is called {what!r} here", suggestion(what, [*NEEDS, "runs"]))
+        raise StoreError(f"nothing is called {what!r} here", did_you_mean(what, [*NEEDS, "runs"]))
     rows = listing(what)
-    return rows, aligned([list(rows[0]), *[list(row.values()) for row in rows]])
+    return rows, align_columns([list(rows[0]), *[list(row.values()) for row in rows]])
 
 
 def _runs() -> Told:
     """The run folders under `runs`."""
     found = []
     for file in sorted(Path("runs").glob("*/run.json")):
-        info = RunFolder(file.parent).info()
+        info = RunFolder(file.parent).run_info()
         found.append({"run": str(file.parent), "begun": info.get("created_at"), "rows": _count(file.parent)})
     if not found:
         return found, ["no runs yet under runs/"]
-    return found, aligned([list(found[0]), *[[str(cell) for cell in row.values()] for row in found]])
+    return found, align_columns([list(found[0]), *[[str(cell) for cell in row.values()] for row in found]])
 
 
 def _count(folder: Path) -> int:
@@ -115,19 +115,19 @@ def _count(folder: Path) -> int:
 
 def descriptions_of(name: str) -> Told:
     """Everything of that name, in full. Raises RegistryError with near names."""
-    from sweep.cli.listing import description, found_as
+    from sweep.cli.listing import description, plugin_kinds
 
-    entries = found_as(name)
+    entries = plugin_kinds(name)
     if not entries:
         known = sorted({each for kind in NEEDS for each in names_of(kind)})
-        raise RegistryError([((), f"nothing is called `{name}`", suggestion(name, known))])
+        raise RegistryError([((), f"nothing is called `{name}`", did_you_mean(name, known))])
     found = [description(entry) for entry in entries]
     return found, [line for each in found for line in _described(each)]
 
 
 def _described(each: dict[str, Any]) -> list[str]:
     settings = [[s["name"], s["type"], str(s["default"])] for s in each["settings"]]
-    table = aligned([["setting", "values", "default"], *settings]) if settings else ["no settings"]
+    table = align_columns([["setting", "values", "default"], *settings]) if settings else ["no settings"]
     recipes = [f"{_RECIPES[key]}: {_pairs(recipe)}" for key, recipe in each["recipes"].items()]
     return [f"{each['kind']}/{each['name']}: {each['idea']}", f"  needs: {', '.join(each['needs']) or 'nothing'}"] + [
         f"  {line}" for line in [*table, *recipes, f"write: {each['example']}"]

@@ -10,11 +10,23 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.console import EXIT_FAILED, FILE, JSON, OVERRIDES, RUN, Verbs, data, of_run, quoted, spelled_out, talk
-from sweep.cli.tools import TOOLS
+from sweep.cli.console import (
+    EXIT_FAILED,
+    FILE,
+    JSON,
+    OVERRIDES,
+    RUN,
+    ErrorHandlingGroup,
+    absolute,
+    echo_err,
+    emit,
+    load_run_sweep,
+    shell_quote,
+)
+from sweep.cli.tools import COMMANDS
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="merge-sweep", message="%(version)s")
 def main() -> None:
     """Sweeps over merges of trained models.
@@ -44,7 +56,7 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
 
     sweep = load(file, overrides)
     check_networks(sweep, datasets(sweep))
-    talk(f"{file} is right\nnext: sweep plan {quoted(file, overrides)}")
+    echo_err(f"{file} is right\nnext: sweep plan {shell_quote(file, overrides)}")
 
 
 @main.command()
@@ -60,17 +72,17 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """
     from sweep.cli.text import plan_text
     from sweep.config.loader import load
-    from sweep.status.dataset_info import absent
-    from sweep.status.footprint import on_paper
-    from sweep.status.state import state_of
+    from sweep.status.dataset_info import missing_datasets
+    from sweep.status.footprint import footprint
+    from sweep.status.state import load_state
     from sweep.status.summary import plan_summary
 
     sweep = load(file, overrides)
-    without = absent(sweep)
-    state = state_of(sweep, without)
-    summary = plan_summary(state) | on_paper(state, without)
-    data(summary, plan_text(summary), as_json=as_json)
-    talk(f"next: sweep run {quoted(file, overrides)}")
+    without = missing_datasets(sweep)
+    state = load_state(sweep, without)
+    summary = plan_summary(state) | footprint(state, without)
+    emit(summary, plan_text(summary), as_json=as_json)
+    echo_err(f"next: sweep run {shell_quote(file, overrides)}")
 
 
 @main.command()
@@ -87,18 +99,18 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
     """
     import pyarrow as pa
 
-    from sweep.cli.text import run_text, shown
+    from sweep.cli.text import relative_path, run_text
     from sweep.config.loader import load
     from sweep.execution.driver import run as carry_out
     from sweep.execution.progress import Progress
 
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it once had, and a run goes on for long
     sweep = load(file, overrides)
-    command = f"sweep run {quoted(file, overrides)}"
+    command = f"sweep run {shell_quote(file, overrides)}"
     with Progress(sweep.folder / "log.txt") as progress:
         state = carry_out(sweep, progress, command=command, overrides=overrides, retry=retry)
-    talk("\n".join(run_text(state)))
-    click.echo(shown(sweep.folder))
+    echo_err("\n".join(run_text(state)))
+    click.echo(relative_path(sweep.folder))
     if state.failed or state.failed_members:
         sys.exit(EXIT_FAILED)
 
@@ -116,12 +128,12 @@ def status(run: Path, as_json: bool) -> None:
     from sweep.cli.text import plan_text
     from sweep.status.summary import plan_summary, run_summary
 
-    summary = run_summary(spelled_out(run))
+    summary = run_summary(absolute(run))
     if summary is None:
-        from sweep.status.state import state_of
+        from sweep.status.state import load_state
 
-        summary = plan_summary(state_of(of_run(run)))
-    data(summary, plan_text(summary), as_json=as_json)
+        summary = plan_summary(load_state(load_run_sweep(run)))
+    emit(summary, plan_text(summary), as_json=as_json)
 
 
 @main.command()
@@ -139,11 +151,11 @@ def failures(run: Path, as_json: bool) -> None:
     from sweep.storage.run_folder import RunFolder
 
     folder = RunFolder(run.absolute())
-    folder.info()
+    folder.run_info()
     causes = failure_causes(folder)
-    data(causes, failure_text(causes), as_json=as_json)
+    emit(causes, failure_text(causes), as_json=as_json)
     if causes:
-        talk(f"next: sweep one {run} CANDIDATE, or sweep run FILE --retry")
+        echo_err(f"next: sweep one {run} CANDIDATE, or sweep run FILE --retry")
 
 
 @main.command()
@@ -158,10 +170,10 @@ def one(run: Path, id: str, as_json: bool) -> None:
     sweep one runs/digits 3f2a --json
     """
     from sweep.cli.text import row_text
-    from sweep.execution.local import one_candidate
+    from sweep.execution.local import evaluate_one
 
-    rows = one_candidate(of_run(run), id)
-    data(rows, row_text(rows), as_json=as_json)
+    rows = evaluate_one(load_run_sweep(run), id)
+    emit(rows, row_text(rows), as_json=as_json)
 
 
 @main.command()
@@ -177,7 +189,7 @@ def ls(what: str | None, as_json: bool) -> None:
     """
     from sweep.cli.listing import listing_of
 
-    data(*listing_of(what), as_json=as_json)
+    emit(*listing_of(what), as_json=as_json)
 
 
 @main.command()
@@ -193,8 +205,8 @@ def show(name: str, as_json: bool) -> None:
     """
     from sweep.cli.listing import descriptions_of
 
-    data(*descriptions_of(name), as_json=as_json)
+    emit(*descriptions_of(name), as_json=as_json)
 
 
-for command in TOOLS:
+for command in COMMANDS:
     main.add_command(command)

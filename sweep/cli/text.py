@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.core.text import aligned
-from sweep.status.state import State
+from sweep.core.text import align_columns
+from sweep.status.state import RunState
 
 if TYPE_CHECKING:
     from sweep.config.spec import Sweep
-    from sweep.status.state import State
+    from sweep.status.state import RunState
 
 
-def paper_text(found: Mapping[str, Any]) -> list[str]:
+def footprint_text(found: Mapping[str, Any]) -> list[str]:
     """The same for people."""
     counts = {name: each.get("error") or f"{each['parameters']:,}" for name, each in found["networks"].items()}
     images = f"{found['training_images']:,} to train on, about {found['evaluation_images']:,} to evaluate on"
@@ -30,7 +30,7 @@ def paper_text(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def shown(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """A path as one would type it from here."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
@@ -51,21 +51,22 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
     if summary["unseen"]:
         lines.append(f"  inside              {summary['unseen']:,} models to look into")
     if "networks" in summary:
-        from sweep.cli.text import paper_text
+        from sweep.cli.text import footprint_text
 
-        lines += paper_text(summary)
+        lines += footprint_text(summary)
     return [*lines, "  time                " + _time_text(summary)]
 
 
 def _time_text(summary: dict[str, Any]) -> str:
-    from sweep.core.text import clock
+    from sweep.core.text import format_duration
 
     if not (summary["candidates"]["new"] or summary["members"]["new"] or summary["unseen"]):
         return "nothing left to do"
     found = summary["estimate"]
     if not found:
         return "not known: nothing like it was run in this storage folder yet"
-    span = f"about {clock(found['low_seconds'])} to {clock(found['high_seconds'])} with {found['workers']} workers"
+    low, high = format_duration(found["low_seconds"]), format_duration(found["high_seconds"])
+    span = f"about {low} to {high} with {found['workers']} workers"
     without = f"; without {', '.join(found['not_estimated'])}" if found["not_estimated"] else ""
     return f"{span} (quartiles of {found['from_rows']:,} earlier rows{without})"
 
@@ -85,7 +86,7 @@ def row_text(rows: list[dict[str, Any]]) -> list[str]:
     lines = []
     for row in rows:
         stored = row["stored"] or {}
-        lines += aligned([["column", "here", "stored"], *_compared(row, stored)])
+        lines += align_columns([["column", "here", "stored"], *_compared(row, stored)])
     return lines
 
 
@@ -100,9 +101,9 @@ def where_mlflow(sweep: Sweep) -> str:
     return f"MLflow: {ui_command(tracking_uri(sweep.folder.parent))}"
 
 
-def run_text(state: State) -> list[str]:
+def run_text(state: RunState) -> list[str]:
     """What a run ends with: what is done, what failed, where to look."""
-    sweep, folder = state.sweep, shown(state.sweep.folder)
+    sweep, folder = state.sweep, relative_path(state.sweep.folder)
     members = sum(len(pool.members) for pool in state.pools)
     lines = [f"{members:,} members and {state.done:,} candidates are done in {folder}"]
     if state.failed or state.failed_members:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.console import EXIT_FAILED, JSON, RUN, data, of_run, talk
+from sweep.cli.console import EXIT_FAILED, JSON, RUN, echo_err, emit, load_run_sweep
 
 
 @click.command()
@@ -24,15 +24,15 @@ def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
     """
     from sweep.execution.machine import machine_findings
     from sweep.storage.doctor import folder_findings
-    from sweep.storage.doctor import repair as mend
+    from sweep.storage.doctor import repair_run as mend
     from sweep.storage.run_folder import RunFolder
 
     if repair and not run:
         raise click.UsageError("--repair needs a RUN")
     for line in mend(RunFolder(run.absolute())) if repair and run else ():
-        talk(line)
+        echo_err(line)
     findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
-    data([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
+    emit([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
     if not all(finding.good for finding in findings):
         sys.exit(EXIT_FAILED)
 
@@ -51,7 +51,7 @@ def compact(run: Path, as_json: bool) -> None:
     tables, left = put_together(RunFolder(run.absolute()))
     lines = [f"{each.table:12} {each.before:,} files are {each.after:,}, {each.rows:,} rows" for each in tables]
     lines += [f"{left:,} leftovers of killed writers removed"] if left else []
-    data({"tables": [each._asdict() for each in tables], "removed": left}, lines, as_json=as_json)
+    emit({"tables": [each._asdict() for each in tables], "removed": left}, lines, as_json=as_json)
 
 
 @click.command()
@@ -61,9 +61,9 @@ def stop(run: Path) -> None:
 
     sweep stop runs/digits
     """
-    from sweep.storage.lock import stop as ask
+    from sweep.storage.lock import request_stop as ask
 
-    talk(f"asked {ask(run.absolute())} to stop; the same command continues")
+    echo_err(f"asked {ask(run.absolute())} to stop; the same command continues")
 
 
 @click.command()
@@ -79,7 +79,7 @@ def sql(run: Path, query: str, as_json: bool) -> None:
     """
     from sweep.storage.query import query_tables
 
-    data(*query_tables(run.absolute(), query), as_json=as_json)
+    emit(*query_tables(run.absolute(), query), as_json=as_json)
 
 
 @click.command()
@@ -90,17 +90,17 @@ def sync(run: Path) -> None:
     sweep sync runs/digits
     """
     from sweep.cli.text import where_mlflow
-    from sweep.execution.sync import sync as make_equal
-    from sweep.execution.sync import tracker_of
+    from sweep.execution.sync import make_tracker
+    from sweep.execution.sync import mirror_run as make_equal
 
-    sweep = of_run(run)
-    tracker = tracker_of(sweep, talk)
+    sweep = load_run_sweep(run)
+    tracker = make_tracker(sweep, echo_err)
     tracker.open()
     make_equal(tracker, sweep)
     tracker.close("FINISHED")
-    if tracker.lost:
+    if tracker.disabled:
         sys.exit(EXIT_FAILED)
-    talk(where_mlflow(sweep))
+    echo_err(where_mlflow(sweep))
 
 
 @click.command()
@@ -114,7 +114,7 @@ def fetch(name: str, root: Path) -> None:
     """
     from sweep.cli.fetch import fetch as bring
 
-    click.echo("\n".join(str(place) for place in bring(name, root, tell=talk)))
+    click.echo("\n".join(str(place) for place in bring(name, root, tell=echo_err)))
 
 
 @click.command()
@@ -128,7 +128,7 @@ def export(run: Path, candidate: str, target: Path) -> None:
     """
     from sweep.execution.export import export as write
 
-    click.echo("\n".join(str(file) for file in write(of_run(run), candidate, target)))
+    click.echo("\n".join(str(file) for file in write(load_run_sweep(run), candidate, target)))
 
 
-TOOLS = (doctor, compact, stop, sql, sync, fetch, export)
+COMMANDS = (doctor, compact, stop, sql, sync, fetch, export)

@@ -13,35 +13,35 @@ from typing import Any
 
 import yaml
 
-from sweep.core.errors import ToldError
+from sweep.core.errors import UserError
 
 Key = str | int
 KeyPath = tuple[Key, ...]
 
 
 @dataclass(frozen=True)
-class Mistake:
+class ConfigIssue:
     """One thing that is wrong: `place: key path: what`, then a hint on its own line."""
 
-    place: str
+    location: str
     path: KeyPath
-    what: str
+    message: str
     hint: str = ""
 
     def __str__(self) -> str:
-        where = f"{self.place}: " + (f"`{dotted(self.path)}`: " if self.path else "")
-        return where + self.what + (f"\n  hint: {self.hint}" if self.hint else "")
+        where = f"{self.location}: " + (f"`{format_path(self.path)}`: " if self.path else "")
+        return where + self.message + (f"\n  hint: {self.hint}" if self.hint else "")
 
 
-class ConfigError(ToldError):
+class ConfigError(UserError):
     """Everything that is wrong with a configuration, told at once."""
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        self.mistakes = list(mistakes)
+    def __init__(self, mistakes: Sequence[ConfigIssue]) -> None:
+        self.issues = list(mistakes)
         super().__init__("\n".join(str(mistake) for mistake in mistakes))
 
 
-def dotted(path: KeyPath) -> str:
+def format_path(path: KeyPath) -> str:
     """('methods', 0, 'ties') -> `methods[0].ties`."""
     text = ""
     for key in path:
@@ -55,18 +55,18 @@ class Document:
 
     name: str
     values: dict[str, Any]
-    places: dict[KeyPath, str] = field(default_factory=dict)
+    locations: dict[KeyPath, str] = field(default_factory=dict)
 
-    def place(self, path: KeyPath) -> str:
+    def location(self, path: KeyPath) -> str:
         """The place of a key path, or of the nearest thing around it that stands somewhere."""
         for length in range(len(path), -1, -1):
-            if path[:length] in self.places:
-                return self.places[path[:length]]
+            if path[:length] in self.locations:
+                return self.locations[path[:length]]
         return self.name
 
-    def mistake(self, path: KeyPath, what: str, hint: str = "") -> Mistake:
+    def issue(self, path: KeyPath, what: str, hint: str = "") -> ConfigIssue:
         """A mistake at a key path."""
-        return Mistake(self.place(path), path, what, hint)
+        return ConfigIssue(self.location(path), path, what, hint)
 
 
 _LARGEST, _DEEPEST = 100_000, 40
@@ -104,11 +104,11 @@ def read_document(file: Path) -> Document:
         text = file.read_text("utf-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError([Mistake(str(file), (), f"cannot read it: {reason}", _neighbours(file))]) from None
+        raise ConfigError([ConfigIssue(str(file), (), f"cannot read it: {reason}", _siblings(file))]) from None
     return parse(text, str(file))
 
 
-def _neighbours(file: Path) -> str:
+def _siblings(file: Path) -> str:
     """The configurations that are there, where the one asked for is not."""
     found = sorted(str(path) for path in Path("configs").glob("*.yaml"))[:6]
     return "there are " + ", ".join(found) if found and not os.path.lexists(file) else ""
@@ -120,7 +120,7 @@ def parse(text: str, name: str) -> Document:
     values = _value(text, document)
     if not isinstance(values, dict):
         raise ConfigError(
-            [Mistake(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml")]
+            [ConfigIssue(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml")]
         )
     document.values = json.loads(json.dumps(values))  # what aliases share would change together
     return document
@@ -139,24 +139,24 @@ def _value(text: str, document: Document) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError([Mistake(place, (), error.problem or str(error))]) from None
+        raise ConfigError([ConfigIssue(place, (), error.problem or str(error))]) from None
     except yaml.YAMLError as error:
-        raise ConfigError([Mistake(name, (), " ".join(str(error).split()))]) from None
+        raise ConfigError([ConfigIssue(name, (), " ".join(str(error).split()))]) from None
     except RecursionError:
-        raise ConfigError([Mistake(name, (), "nested too deeply")]) from None
+        raise ConfigError([ConfigIssue(name, (), "nested too deeply")]) from None
 
 
-def _walk(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) -> Iterator[Mistake]:
+def _walk(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) -> Iterator[ConfigIssue]:
     """Note the place of every value, and yield values that are not plain, and keys that are repeated or no text."""
-    place = document.places[path] = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-    if len(document.places) > _LARGEST:  # aliases of aliases grow exponentially
+    place = document.locations[path] = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    if len(document.locations) > _LARGEST:  # aliases of aliases grow exponentially
         hint = "are there aliases of aliases?"
-        raise ConfigError([Mistake(document.name, (), f"more than {_LARGEST:,} values", hint)])
+        raise ConfigError([ConfigIssue(document.name, (), f"more than {_LARGEST:,} values", hint)])
     if len(path) > _DEEPEST:
-        raise ConfigError([Mistake(place, (), "nested too deeply", "does an alias stand in what it names?")])
+        raise ConfigError([ConfigIssue(place, (), "nested too deeply", "does an alias stand in what it names?")])
     problem = _not_plain(node, loader)
     if problem:
-        yield Mistake(place, path, problem, "quotes make it text" if node.tag not in _TAGS[type(node)] else "")
+        yield ConfigIssue(place, path, problem, "quotes make it text" if node.tag not in _TAGS[type(node)] else "")
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _walk(item, (*path, index), document, loader)
@@ -164,18 +164,18 @@ def _walk(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) -
         yield from _walk_mapping(node, path, document, loader)
 
 
-def _walk_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, loader: _Loader) -> Iterator[Mistake]:
+def _walk_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, loader: _Loader) -> Iterator[ConfigIssue]:
     seen: set[str] = set()
     for key, value in node.value:
         at = f"{document.name}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
         if key.tag != "tag:yaml.org,2002:str" or not isinstance(key, yaml.ScalarNode):
-            yield Mistake(at, path, "keys are plain words here")
+            yield ConfigIssue(at, path, "keys are plain words here")
             continue
         if key.value in seen:
-            yield Mistake(at, (*path, key.value), "repeated key", "keep one of the two")
+            yield ConfigIssue(at, (*path, key.value), "repeated key", "keep one of the two")
         seen.add(key.value)
         yield from _walk(value, (*path, key.value), document, loader)
-        document.places[(*path, key.value)] = at
+        document.locations[(*path, key.value)] = at
 
 
 def _not_plain(node: yaml.Node, loader: _Loader) -> str:
@@ -201,23 +201,23 @@ def override(document: Document, assignments: Sequence[str], spread: frozenset[s
     for assignment in assignments:
         name, (path, equals, text) = f"override {assignment}", assignment.partition("=")
         if not equals or not path:
-            mistakes.append(Mistake(name, (), "an override is key.path=value", "for example train.epochs=2"))
+            mistakes.append(ConfigIssue(name, (), "an override is key.path=value", "for example train.epochs=2"))
             continue
         keys: KeyPath = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
-        for full in _targets(document.values, keys, spread):
+        for full in _override_targets(document.values, keys, spread):
             try:
                 value = _value(text, Document(name, {}))  # one for each, lest what is set in one shows in another
             except ConfigError as error:
-                mistakes += [Mistake(name, (*full, *m.path), m.what, m.hint) for m in error.mistakes]
+                mistakes += [ConfigIssue(name, (*full, *m.path), m.message, m.hint) for m in error.issues]
                 continue
             problem = _assign(document, full, value, name)
             if problem:
-                mistakes.append(Mistake(name, full, problem))
+                mistakes.append(ConfigIssue(name, full, problem))
     if mistakes:
         raise ConfigError(list(dict.fromkeys(mistakes)))
 
 
-def _targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[str]) -> list[KeyPath]:
+def _override_targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[str]) -> list[KeyPath]:
     """The full paths that an override means."""
     populations = values.get("populations")
     if keys[0] in spread and isinstance(populations, list):
@@ -232,16 +232,16 @@ def _assign(document: Document, path: KeyPath, value: Any, name: str) -> str:
         if isinstance(values, dict) and isinstance(key, str):
             if values.get(key) is None or isinstance(values[key], str):  # `cnn` written short is `{cnn: {}}`
                 values[key] = {values[key]: {}} if values.get(key) else {}
-                document.places[path[:depth]] = name
+                document.locations[path[:depth]] = name
         elif not _has(values, key):
-            return f"there is no `{dotted(path[:depth])}` to set"
+            return f"there is no `{format_path(path[:depth])}` to set"
         values = values[key]
     if not _has(values, path[-1]) and not (isinstance(values, dict) and isinstance(path[-1], str)):
-        return f"there is no `{dotted(path)}` to set"
+        return f"there is no `{format_path(path)}` to set"
     values[path[-1]] = value
-    for inner in [place for place in document.places if place[: len(path)] == path]:
-        del document.places[inner]  # nothing of what stood there before stands anywhere now
-    document.places[path] = name
+    for inner in [place for place in document.locations if place[: len(path)] == path]:
+        del document.locations[inner]  # nothing of what stood there before stands anywhere now
+    document.locations[path] = name
     return ""
 
 

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-import itertools
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from sweep.config.conflicts import _misfits, astray
-from sweep.config.defaults import completed, stated
-from sweep.config.document import ConfigError, Document, KeyPath, Mistake, override, read_document
-from sweep.config.expansion import choices, instance, models
-from sweep.config.naming import named, repeated
-from sweep.config.protocols import protocols, retrained
+from sweep.config.conflicts import grid_conflicts, population_conflicts
+from sweep.config.defaults import plugin_defaults, with_defaults
+from sweep.config.document import ConfigError, ConfigIssue, Document, KeyPath, override, read_document
+from sweep.config.expansion import parse_choices, parse_grid, parse_one
+from sweep.config.naming import duplicate_populations, unique_names
+from sweep.config.protocols import parse_protocols, retrained_populations
 from sweep.config.recipe import Recipe
-from sweep.config.spec import Crossing, Elsewhere, Grid, Population, Settings, Size, Subsets, Sweep
-from sweep.core.choice import Choice
+from sweep.config.renamed import rename_keys, renamed_keys
+from sweep.config.spec import (
+    ExternalPopulationConfig,
+    Grid,
+    Population,
+    PopulationConfig,
+    SeedGrid,
+    Settings,
+    Subsets,
+    Sweep,
+)
+from sweep.core.choice import PluginConfig
 from sweep.core.protocol import CORRECT
-from sweep.core.registry import names
-from sweep.core.text import suggestion
+from sweep.core.registry import list_plugins
+from sweep.core.text import did_you_mean
 
 
-def found_files(patterns: Sequence[str]) -> tuple[Path, ...]:
+def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
     """The files that patterns and names mean, absolute; those of a pattern in natural order (2 before 10).
 
     Raises FileNotFoundError with the pattern that means none.
@@ -39,7 +44,7 @@ def found_files(patterns: Sequence[str]) -> tuple[Path, ...]:
     files: list[Path] = []
     for pattern in patterns:
         whole = str(Path(pattern).expanduser().absolute())
-        found = sorted(glob(whole, recursive=True), key=_natural) if has_magic(whole) else [whole]  # noqa: PTH207 - absolute
+        found = sorted(glob(whole, recursive=True), key=_natural_order) if has_magic(whole) else [whole]  # noqa: PTH207 - absolute
         here = [Path(name) for name in found if Path(name).is_file()]
         if not here:
             raise FileNotFoundError(pattern)
@@ -47,7 +52,7 @@ def found_files(patterns: Sequence[str]) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def _natural_order(name: str) -> list[tuple[int, str]]:
     """A key by which numbers in names count as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
@@ -65,34 +70,40 @@ _DEFAULTS: dict[str, Any] = {
 }
 _OF_GRID = tuple(_DEFAULTS)
 _GRID_EXAMPLE = "- {subsets: {pairs: all}, methods: uniform_soup}"
-_OF_POPULATION = frozenset({"architecture", "dataset", "start", "own_heads", "pools", "members", "train"})
-_SPREAD = _OF_POPULATION - {"dataset"}
+_OF_POPULATION = frozenset({"architecture", "dataset", "start", "new_heads", "pools", "members", "train"})
+_BROADCAST = _OF_POPULATION - {"dataset"}
 """Keys that an override such as `train.epochs=2` sets in every population."""
 
 
-def load(file: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+def load(file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: bool = False) -> Sweep:
     """The sweep in a YAML file, with `key.path=value` overrides.
 
-    Raises ConfigError with every mistake: file, line, column, key path, what, and a hint.
+    Raises ConfigError with every mistake: file, line, column, key path, what, and a hint. `accept_renamed` reads keys
+    under their earlier names, too, as older run folders have them.
     """
     document = read_document(Path(file))
-    override(document, overrides, _SPREAD)
+    if accept_renamed:
+        rename_keys(document)
+    override(document, overrides, _BROADCAST)
     return check(document)
 
 
 def check(document: Document) -> Sweep:
     """The sweep in a document; raises ConfigError with every mistake."""
+    issues = list(renamed_keys(document))
+    if issues:
+        raise ConfigError(issues)
     reader, values = _Reader(document), document.values
     reader.unknown(values, (), [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID])
     own = {key: value for key, value in values.items() if key in Settings.model_fields}
     settings = reader.one(Settings, own, ())
-    metrics = reader.choices("metrics", values.get("metrics", names("metrics")), ("metrics",))
+    metrics = reader.choices("metrics", values.get("metrics", list_plugins("metrics")), ("metrics",))
     populations, grids = reader.populations(values), reader.grids(values)
     reader.stop()
-    every = tuple(retrained(populations, grids))
+    every = tuple(retrained_populations(populations, grids))
     sweep = Sweep(settings[0], every, tuple(grids), tuple(metric.name for metric in metrics), document)
-    misfits = [misfit for grid in grids for misfit in _misfits(grid, populations)]
-    reader.mistakes += [document.mistake(_standing(path, document), *told) for path, *told in misfits]
+    misfits = [misfit for grid in grids for misfit in grid_conflicts(grid, populations)]
+    reader.mistakes += [document.issue(_without_issues(path, document), *told) for path, *told in misfits]
     reader.stop()
     return sweep
 
@@ -102,40 +113,40 @@ class _Reader:
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[ConfigIssue] = []
 
     def attempt(self, make: Callable[[], list[Item]]) -> list[Item]:
         """What `make` returns; or nothing, and its mistakes kept."""
         try:
             return make()
         except ConfigError as error:
-            self.mistakes += error.mistakes
+            self.mistakes += error.issues
             return []
 
-    def choices(self, kind: str, value: Any, path: KeyPath) -> list[Choice]:
+    def choices(self, kind: str, value: Any, path: KeyPath) -> list[PluginConfig]:
         """Choices from an open set."""
-        return self.attempt(lambda: choices(kind, value, path, self.document))
+        return self.attempt(lambda: parse_choices(kind, value, path, self.document))
 
     def models(
         self, model: type[BaseModel], values: Any, path: KeyPath, completed: Callable[..., Any] = dict
     ) -> list[Any]:
         """The grid of a model's settings."""
-        return self.attempt(lambda: models(model, values, path, self.document, completed))
+        return self.attempt(lambda: parse_grid(model, values, path, self.document, completed))
 
     def one(self, model: type[Model], values: Any, path: KeyPath) -> list[Model]:
         """The one instance of a model whose settings are no grid."""
-        return self.attempt(lambda: [instance(model, values, path, self.document)])
+        return self.attempt(lambda: [parse_one(model, values, path, self.document)])
 
     def grids(self, values: Mapping[str, Any]) -> list[Grid]:
         """The grids: those under `grids`, each with the top-level keys as defaults, else the top-level one."""
         items = values.get("grids", [{}])
         if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-            self.mistakes.append(self.document.mistake(("grids",), "a list of mappings is due here", _GRID_EXAMPLE))
+            self.mistakes.append(self.document.issue(("grids",), "a list of mappings is due here", _GRID_EXAMPLE))
             return []
         for key in _OF_GRID:
             if key in values and all(key in item for item in items):
                 what = "no grid reads this: each has its own"
-                self.mistakes.append(self.document.mistake((key,), what, f"set grids.0.{key} and so on"))
+                self.mistakes.append(self.document.issue((key,), what, f"set grids.0.{key} and so on"))
         return [grid for index, item in enumerate(items) for grid in self.grid(item, index, values)]
 
     def grid(self, item: Mapping[str, Any], index: int, values: Mapping[str, Any]) -> list[Grid]:
@@ -148,7 +159,7 @@ class _Reader:
         before = len(self.mistakes)
         subsets = self.one(Subsets, *found.pop("subsets"))
         audit, here = found.pop("protocols")
-        told = self.attempt(lambda: protocols(audit, here, self.document))
+        told = self.attempt(lambda: parse_protocols(audit, here, self.document))
         sets = {key: tuple(self.choices(key, *where)) for key, where in found.items()}
         path: KeyPath = ("grids", index) if item else ()
         return [Grid(subsets[0], **sets, protocols=tuple(told), path=path)] if len(self.mistakes) == before else []
@@ -157,78 +168,78 @@ class _Reader:
         """Keys that mean nothing here."""
         for key in values:
             if key not in known:
-                self.mistakes.append(self.document.mistake((*path, key), "unknown key", suggestion(str(key), known)))
+                self.mistakes.append(self.document.issue((*path, key), "unknown key", did_you_mean(str(key), known)))
 
     def populations(self, values: Mapping[str, Any]) -> list[Population]:
         """The populations of all items, each with a name of its own."""
         items = values.get("populations")
         if not isinstance(items, list) or not items:
             what = "a list of populations is due here" if "populations" in values else "`populations` is missing"
-            self.mistakes.append(self.document.mistake(("populations",), what, "- {architecture: cnn, members: 8}"))
+            self.mistakes.append(self.document.issue(("populations",), what, "- {architecture: cnn, members: 8}"))
             return []
         found = [p for index, item in enumerate(items) for p in self.population(item, index, values)]
-        for path, what in repeated(found):
-            self.mistakes.append(self.document.mistake(path, what))
-        self.mistakes += [self.document.mistake(*told) for p in found if not p.files for told in astray(p)]
-        return named(found)
+        for path, what in duplicate_populations(found):
+            self.mistakes.append(self.document.issue(path, what))
+        self.mistakes += [self.document.issue(*told) for p in found if not p.files for told in population_conflicts(p)]
+        return unique_names(found)
 
     def population(self, item: Any, index: int, values: Mapping[str, Any]) -> Iterator[Population]:
         """Every population that one item means: architectures × data sets × sizes × trainings."""
         path: KeyPath = ("populations", index)
         if not isinstance(item, dict):
-            self.mistakes.append(self.document.mistake(path, f"a population is a mapping, not {item!r}"))
+            self.mistakes.append(self.document.issue(path, f"a population is a mapping, not {item!r}"))
             return
-        keys = Elsewhere if "checkpoints" in item else Size
-        own = ["train"] if keys is Size else []
+        keys = ExternalPopulationConfig if "checkpoints" in item else PopulationConfig
+        own = ["train"] if keys is PopulationConfig else []
         self.unknown(item, path, [*keys.model_fields, "architecture", "dataset", *own])
         here: KeyPath = (*path, "dataset") if "dataset" in item else ("dataset",)
         if "architecture" not in item:
-            known = ", ".join(names("architectures"))
-            self.mistakes.append(self.document.mistake(path, "`architecture` is missing", f"known: {known}"))
+            known = ", ".join(list_plugins("architectures"))
+            self.mistakes.append(self.document.issue(path, "`architecture` is missing", f"known: {known}"))
         architecture = self.choices("architectures", item.get("architecture", "linear"), (*path, "architecture"))
         dataset = self.choices("datasets", item.get("dataset", values.get("dataset", "digits")), here)
         about = {key: value for key, value in item.items() if key in keys.model_fields}
-        if keys is Elsewhere:
-            for source in self.one(Elsewhere, about, path):
+        if keys is ExternalPopulationConfig:
+            for source in self.one(ExternalPopulationConfig, about, path):
                 yield from self.elsewhere(source, path, itertools.product(architecture, dataset))
             return
         sizes, train = self.sizes(about, path), item.get("train") or {}
         if not architecture or not dataset:  # their own number of epochs is not known
             self.recipes(train, {"epochs": 1_000_000}, path)
         for model, data in itertools.product(architecture, dataset):
-            recipes = self.recipes(train, stated(model, data), path)
+            recipes = self.recipes(train, plugin_defaults(model, data), path)
             for (group, crossing), recipe in itertools.product(sizes, recipes):
                 members = crossing.init * crossing.order if crossing else group.members
                 one = Population(group.name or "", model, data, group.start, group.pools, members, recipe, path)
-                yield replace(one, own_heads=group.own_heads, crossing=crossing)
+                yield replace(one, new_heads=group.new_heads, seed_grid=crossing)
 
-    def sizes(self, about: Mapping[str, Any], path: KeyPath) -> list[tuple[Size, Crossing | None]]:
+    def sizes(self, about: Mapping[str, Any], path: KeyPath) -> list[tuple[PopulationConfig, SeedGrid | None]]:
         """The sizes that an item means; `members` may be a mapping of seeds that are crossed."""
         members = about.get("members")
         if not isinstance(members, dict) or "from" in members:
-            return [(size, None) for size in self.models(Size, about, path)]
+            return [(size, None) for size in self.models(PopulationConfig, about, path)]
         rest = {key: value for key, value in about.items() if key != "members"}
-        crossings = self.models(Crossing, members, (*path, "members"))
-        return list(itertools.product(self.models(Size, rest, path), crossings))
+        crossings = self.models(SeedGrid, members, (*path, "members"))
+        return list(itertools.product(self.models(PopulationConfig, rest, path), crossings))
 
     def recipes(self, train: Any, defaults: Mapping[str, Any], path: KeyPath) -> list[Recipe]:
         """The trainings that an item means for one architecture and data set, by their defaults where it is silent."""
         if not self.one(Recipe, defaults, (*path, "architecture", "RECIPE")):
             return []
-        return self.models(Recipe, train, (*path, "train"), lambda wanted: completed(wanted, defaults))
+        return self.models(Recipe, train, (*path, "train"), lambda wanted: with_defaults(wanted, defaults))
 
     def elsewhere(
-        self, source: Elsewhere, path: KeyPath, grid: Iterable[tuple[Choice, Choice]]
+        self, source: ExternalPopulationConfig, path: KeyPath, grid: Iterable[tuple[PluginConfig, PluginConfig]]
     ) -> Iterator[Population]:
         """The populations of models that were trained elsewhere; the smallest pool tells how many members there are."""
         try:
-            files = tuple(found_files(patterns) for patterns in source.patterns)
+            files = tuple(expand_patterns(patterns) for patterns in source.patterns)
         except FileNotFoundError as error:
-            self.mistakes.append(self.document.mistake((*path, "checkpoints"), f"no file {error.args[0]}"))
+            self.mistakes.append(self.document.issue((*path, "checkpoints"), f"no file {error.args[0]}"))
             return
         base = source.base.expanduser().absolute() if source.base else None
         if base and not base.is_file():
-            self.mistakes.append(self.document.mistake((*path, "base"), f"no file {base}"))
+            self.mistakes.append(self.document.issue((*path, "base"), f"no file {base}"))
         start, smallest = "shared" if base else "unknown", min(map(len, files))
         for model, data in grid:
             one = Population(source.name or "", model, data, start, len(files), smallest, Recipe(), path)
@@ -240,6 +251,6 @@ class _Reader:
             raise ConfigError(list(dict.fromkeys(self.mistakes)))
 
 
-def _standing(path: KeyPath, document: Document) -> KeyPath:
+def _without_issues(path: KeyPath, document: Document) -> KeyPath:
     """Where a key of a grid is written: in the grid, or at the top for all grids."""
-    return path[2:] if path[:1] == ("grids",) and path[:3] not in document.places else path
+    return path[2:] if path[:1] == ("grids",) and path[:3] not in document.locations else path

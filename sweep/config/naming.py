@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sweep.config.defaults import stated
+from sweep.config.defaults import plugin_defaults
 from sweep.config.document import KeyPath
-from sweep.config.recipe import Recipe
+from sweep.config.recipe import RECORDED_NAMES, Recipe
 from sweep.config.spec import LONGEST_NAME, Population
-from sweep.core.ids import canonical, content_id
+from sweep.core.ids import canonical_json, content_id
 
 
-def repeated(populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str]]:
+def duplicate_populations(populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str]]:
     """Populations that are the same but for their size: their members would be, too."""
     seen: dict[str, Population] = {}
     for population in populations:
@@ -24,34 +24,34 @@ def repeated(populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str]]
             yield population.path, f"the same population as populations[{other.path[-1]}]"
 
 
-def named(populations: list[Population]) -> list[Population]:
+def unique_names(populations: list[Population]) -> list[Population]:
     """Populations with names of their own: what they are, and what tells those of one name apart."""
     each = [p if p.name else replace(p, name=f"{p.architecture.name}-{p.dataset.name}-{p.start}") for p in populations]
     groups: dict[str, list[Population]] = {}
     for population in each:
         groups.setdefault(population.name, []).append(population)
-    told = [_told_apart(p, groups[p.name]) for p in each]
+    told = [_disambiguate(p, groups[p.name]) for p in each]
     counts = Counter(p.name for p in told)
     return [_short(p) if counts[p.name] > 1 or len(p.name) > LONGEST_NAME else p for p in told]
 
 
-def _told_apart(population: Population, group: Sequence[Population]) -> Population:
+def _disambiguate(population: Population, group: Sequence[Population]) -> Population:
     """The population, the settings in which its namesakes differ put behind its name.
 
     What follows from its architecture and data set is told by their names, unless a namesake with both differs.
     """
     own, of_a_kind = _settings(population), (population.architecture.name, population.dataset.name)
     kin = [_settings(each) for each in group if (each.architecture.name, each.dataset.name) == of_a_kind]
-    rest, following = [_settings(each) for each in group], _following(population, group)
+    rest, following = [_settings(each) for each in group], _implied_settings(population, group)
     differing = [key for key in own if any(e.get(key) != own[key] for e in (kin if key in following else rest))]
-    suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(f"{key}={own[key]}" for key in differing))
+    suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(f"{RECORDED_NAMES.get(key, key)}={own[key]}" for key in differing))
     return replace(population, name=f"{population.name},{suffix}") if suffix else population
 
 
-def _following(population: Population, group: Sequence[Population]) -> set[str]:
+def _implied_settings(population: Population, group: Sequence[Population]) -> set[str]:
     """Settings that an architecture or data set of the group states and that are what this one means by silence."""
-    stating = {key for each in group for key in stated(each.architecture, each.dataset)}
-    usual = {**Recipe().model_dump(), **stated(population.architecture, population.dataset)}
+    stating = {key for each in group for key in plugin_defaults(each.architecture, each.dataset)}
+    usual = {**Recipe().model_dump(), **plugin_defaults(population.architecture, population.dataset)}
     found = population.recipe.model_dump()
     return {key for key in stating if found[key] == usual[key]}
 
@@ -64,14 +64,16 @@ def _short(population: Population) -> Population:
 
 def _key(population: Population) -> str:
     """What makes it this population, with the folders that stay out of ids."""
-    return canonical([population.content, population.architecture.settings_json, population.dataset.settings_json])
+    return canonical_json(
+        [population.id_content, population.architecture.settings_json, population.dataset.settings_json]
+    )
 
 
 def _settings(population: Population) -> dict[str, Any]:
     """Every setting of a population under a short name."""
     parts = {"architecture": population.architecture, "dataset": population.dataset}
     flat: dict[str, Any] = {name: choice.name for name, choice in parts.items()} | {"start": population.start}
-    flat |= {"own_heads": population.own_heads, "crossed": population.crossing is not None}
+    flat |= {"own_heads": population.new_heads, "crossed": population.seed_grid is not None}
     for choice in parts.values():
         flat |= choice.settings
     return flat | population.recipe.model_dump()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 Count = Annotated[int, Ge(1)]
 Share = Annotated[float, Ge(0), Lt(1)]
 NotNegative = Annotated[float, Ge(0)]
+RECORDED_NAMES = {"checkpoint": "keep", "clip_grad_norm": "clip", "vmap_members": "together"}
+"""Settings whose key changed: ids, tables and MLflow keep the earlier name."""
 
 
 class Recipe(BaseModel):
@@ -41,9 +43,9 @@ class Recipe(BaseModel):
     """Pixels of zero padding before a random crop to the old size."""
     flip: bool = False
     """Mirror half of the images."""
-    keep: Literal["last", "best"] = "last"
+    checkpoint: Literal["last", "best"] = "last"
     """Weights of the last epoch, or of the one with the best validation accuracy (the first of equals)."""
-    clip: NotNegative = 0.0
+    clip_grad_norm: NotNegative = 0.0
     """Largest norm of a gradient, all parameters together; 0 is no clipping."""
     ema: Share = 0.0
     """Decay per step of an exponential moving average of weights, which is then what is kept; 0 is off."""
@@ -54,8 +56,21 @@ class Recipe(BaseModel):
     compile: bool = False
     """Let torch.compile make the training step: a minute at first, faster after; other last bits."""
 
-    together: Count = 1
+    vmap_members: Count = 1
     """Members of a pool that are trained at once, as one stack of weights: faster on a GPU, other last bits."""
+
+    @property
+    def id_content(self) -> dict[str, Any]:
+        """What enters ids: settings that are not at their defaults."""
+        return self._with_recorded_names(exclude_defaults=True)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Every setting, as tables and MLflow name it."""
+        return self._with_recorded_names(mode="json")
+
+    def _with_recorded_names(self, **options: Any) -> dict[str, Any]:
+        return {RECORDED_NAMES.get(key, key): value for key, value in self.model_dump(**options).items()}
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Recipe:
@@ -68,7 +83,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _stacks(self) -> Recipe:
         asked = {"channels_last": self.channels_last, "compile": self.compile, "bfloat16": self.precision == "bfloat16"}
-        if self.together > 1 and any(asked.values()):
+        if self.vmap_members > 1 and any(asked.values()):
             other = next(key for key, wanted in asked.items() if wanted)
-            raise ValueError(f"`together: {self.together}` and `{other}` do not go together")
+            raise ValueError(f"`vmap_members: {self.vmap_members}` and `{other}` do not go together")
         return self

@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweep.core.ids import canonical
-from sweep.core.registry import Entry, find, identity
+from sweep.core.ids import canonical_json
+from sweep.core.registry import Plugin, get_plugin, identity
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class PluginConfig:
     """One function of an open set with all its settings."""
 
     kind: str
@@ -20,34 +20,34 @@ class Choice:
     settings: dict[str, Any]
 
     @property
-    def entry(self) -> Entry:
+    def plugin(self) -> Plugin:
         """The function, looked up."""
-        return find(self.kind, self.name)
+        return get_plugin(self.kind, self.name)
 
     @property
     def space(self) -> str:
         """Where a method averages, which a setting of that name may choose."""
-        return str(self.settings.get("space", self.entry.space))
+        return str(self.settings.get("space", self.plugin.space))
 
     @cached_property
-    def content(self) -> dict[str, Any]:
+    def id_content(self) -> dict[str, Any]:
         """What enters ids: settings at their defaults stay out, so that a new setting makes no new ids."""
-        fields = self.entry.settings.model_fields
+        fields = self.plugin.settings.model_fields
         chosen = {key: value for key, value in self.settings.items() if value != fields[key].default}
         return {"name": self.name, "settings": identity(chosen)}
 
     @cached_property
     def settings_json(self) -> str:
         """The settings as they stand in tables."""
-        return canonical({key: _plain(value) for key, value in self.settings.items()})
+        return canonical_json({key: _plain(value) for key, value in self.settings.items()})
 
     @property
-    def written(self) -> dict[str, Any]:
+    def to_config(self) -> dict[str, Any]:
         """The choice as a configuration writes it."""
         return {self.name: {key: _plain(value) for key, value in self.settings.items()}}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Choice) and (self.kind, self.name, self.settings_json) == (
+        return isinstance(other, PluginConfig) and (self.kind, self.name, self.settings_json) == (
             other.kind,
             other.name,
             other.settings_json,

@@ -15,9 +15,9 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from sweep.core.choice import Choice
-from sweep.core.errors import ToldError
-from sweep.core.memmap import cache_folder, mapped, write_once
+from sweep.core.choice import PluginConfig
+from sweep.core.errors import UserError
+from sweep.core.memmap import cache_folder, open_memmap, write_npy_once
 
 SPLITS = ("train", "validation", "test")
 AUGMENTATIONS = frozenset({"crop", "flip"})
@@ -37,11 +37,11 @@ Seed = Annotated[int, Ge(0)]
 Deviation = Annotated[float, Gt(0)]
 
 
-class DataError(ToldError):
+class DataError(UserError):
     """A data set that cannot be used."""
 
 
-class OnPaper(NamedTuple):
+class PublishedInfo(NamedTuple):
     """What is known of a published data set without its files: classes, and images to train and to test with.
 
     Its settings are `size` and `validation`, the share of what is to train with, and perhaps `channels`.
@@ -73,25 +73,25 @@ class Split:
         if self.key:
             here = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
             self.file = next((file for file in (self.file, here) if file and file.is_file()), None)
-        images = _read(self.file) if self.file else self._decoded()
+        images = _read_images(self.file) if self.file else self._decoded()
         if len(images) != len(self.labels):
             raise DataError(f"{len(images)} images for {len(self.labels)} labels")
         return images
 
     def _decoded(self) -> Images:
         found = self.decode()
-        pieces = _counted(iter((found,) if isinstance(found, np.ndarray) else found), len(self))
+        pieces = _check_count(iter((found,) if isinstance(found, np.ndarray) else found), len(self))
         first = next(pieces)
         shape, pieces = (len(self), *first.shape[1:]), itertools.chain((first,), pieces)
         if not self.key or math.prod(shape) <= self.bound:
-            return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _gathered(pieces, shape)
+            return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _concatenate(pieces, shape)
         self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
         try:
-            write_once(self.file, pieces, shape, np.uint8)
+            write_npy_once(self.file, pieces, shape, np.uint8)
         except OSError as error:
             what = f"cannot keep decoded images in {self.file.parent}: {error}"
             raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
-        return _read(self.file)
+        return _read_images(self.file)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,22 +100,22 @@ class Split:
         """Pickled as arrays, which Ray shares among the processes of a node; a mapped one as where and what it is."""
         images = self.images
         if self.file is None:
-            return _in_memory, (self.labels, images)
+            return _load_images, (self.labels, images)
         return Split, (self.labels, self.decode, self.key, self.bound, self.file)
 
 
-def _read(file: Path) -> Images:
+def _read_images(file: Path) -> Images:
     try:
-        return mapped(file)
+        return open_memmap(file)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read decoded images from {file}: {error}", "remove it: it is made again") from None
 
 
-def _in_memory(labels: Labels, images: Images) -> Split:
+def _load_images(labels: Labels, images: Images) -> Split:
     return Split(labels, lambda: images)
 
 
-def _counted(pieces: Iterator[Images], count: int) -> Iterator[Images]:
+def _check_count(pieces: Iterator[Images], count: int) -> Iterator[Images]:
     """The pieces; raises DataError where they do not hold `count` images."""
     seen = 0
     for piece in pieces:
@@ -126,7 +126,7 @@ def _counted(pieces: Iterator[Images], count: int) -> Iterator[Images]:
         raise DataError(f"{seen} images for {count} labels")
 
 
-def _gathered(pieces: Iterator[Images], shape: tuple[int, ...]) -> Images:
+def _concatenate(pieces: Iterator[Images], shape: tuple[int, ...]) -> Images:
     images, filled = np.empty(shape, dtype=np.uint8), 0
     for piece in pieces:
         images[filled : filled + len(piece)] = piece
@@ -139,7 +139,7 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def fingerprint_of(sizes: Mapping[str, int]) -> str:
+def files_fingerprint(sizes: Mapping[str, int]) -> str:
     """Hash of names and sizes of files: it tells one content from another without reading it."""
     lines = (f"{name}\0{size}\n".encode() for name, size in sizes.items())
     return hashlib.sha256(b"".join(lines)).hexdigest()[:32]
@@ -183,7 +183,7 @@ class Dataset:
             _ = split.images
 
 
-def unsuitable(dataset: Dataset, asked: Mapping[str, object]) -> list[tuple[str, str, str]]:
+def unsupported_augmentations(dataset: Dataset, asked: Mapping[str, object]) -> list[tuple[str, str, str]]:
     """(key, what, hint) for each augmentation that a recipe asks for (true) and that changes what images show here."""
     allowed = " and ".join(f"`{key}`" for key in sorted(dataset.augmentation)) or "none"
     return [
@@ -214,8 +214,8 @@ def subset(labels: Labels, images: Images, indices: NDArray[np.int64]) -> Split:
 
 
 @cache
-def dataset_of(choice: Choice) -> Dataset:
+def load_dataset(choice: PluginConfig) -> Dataset:
     """A data set, made once per process. Raises DataError."""
-    dataset = choice.entry.function(**choice.settings)
+    dataset = choice.plugin.function(**choice.settings)
     assert isinstance(dataset, Dataset)
     return dataset

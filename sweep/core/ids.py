@@ -14,7 +14,7 @@ ID_VERSION = 1
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def canonical(content: Any) -> str:
+def canonical_json(content: Any) -> str:
     """Sorted JSON without spaces; NaN and infinity are refused with ValueError."""
     return _ENCODER.encode(_plain(content))
 
@@ -32,7 +32,7 @@ def _plain(value: Any) -> Any:
 
 def content_id(kind: str, content: Any) -> str:
     """32 hexadecimal digits (128 bits) of sha256 over the kind and the canonical content."""
-    return hashlib.sha256(f"{kind}/{ID_VERSION}/{canonical(content)}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{kind}/{ID_VERSION}/{canonical_json(content)}".encode()).hexdigest()[:32]
 
 
 def content_ids(kind: str, before: str, middles: Iterable[bytes], after: str) -> bytes:
@@ -40,8 +40,8 @@ def content_ids(kind: str, before: str, middles: Iterable[bytes], after: str) ->
 
     They are those of `content_id`, in a tenth of the time where there are many.
     """
-    begun = hashlib.sha256(f'{kind}/{ID_VERSION}/"'.encode() + escaped(before))
-    end, found = escaped(after) + b'"', bytearray()
+    begun = hashlib.sha256(f'{kind}/{ID_VERSION}/"'.encode() + json_fragment(before))
+    end, found = json_fragment(after) + b'"', bytearray()
     for middle in middles:
         one = begun.copy()
         one.update(middle + end)
@@ -49,12 +49,12 @@ def content_ids(kind: str, before: str, middles: Iterable[bytes], after: str) ->
     return bytes(found)
 
 
-def escaped(text: str) -> bytes:
+def json_fragment(text: str) -> bytes:
     """Text as it stands inside a canonical string: piece by piece it is that of the whole."""
     return _ENCODER.encode(text)[1:-1].encode()
 
 
 def derive_seed(*parts: int | str) -> int:
     """A seed in [0, 2^63) from the sweep's seed, ids and names: no generator is shared, so no order matters."""
-    digest = hashlib.sha256(canonical(list(parts)).encode()).digest()
+    digest = hashlib.sha256(canonical_json(list(parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

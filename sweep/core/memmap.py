@@ -20,26 +20,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merge-sweep"
 
 
-def mapped(file: Path) -> NDArray[Any]:
+def open_memmap(file: Path) -> NDArray[Any]:
     """The array in a file, read-only. Raises OSError or ValueError for one that cannot be read."""
     array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     return array
 
 
-def write_once(file: Path, pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: DTypeLike) -> None:
+def write_npy_once(file: Path, pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: DTypeLike) -> None:
     """Write pieces one behind the other as one .npy unless another process has; it has its name only when it is whole.
 
     Raises OSError.
     """
     part = file.with_suffix(".part")
-    with alone(file.with_suffix(".lock")):  # so `part` has one writer
+    with exclusive(file.with_suffix(".lock")):  # so `part` has one writer
         if not file.exists():
             _write(part, pieces, shape, np.dtype(dtype))
             part.replace(file)
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[None]:
+def exclusive(file: Path) -> Iterator[None]:
     """One process of a node at a time; the system lets go of the lock of one that dies. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with open(file, "w") as lock:

@@ -6,85 +6,87 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sweep.core.choice import Choice
+from sweep.core.choice import PluginConfig
 
-CORRECT, TOGETHER = "correct", "together"
+CORRECT, COMBINED = "correct", "combined"
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvalProtocol:
     """Switches that are on, in the order of their names."""
 
-    switches: tuple[Choice, ...] = ()
+    switches: tuple[PluginConfig, ...] = ()
 
     @cached_property
     def name(self) -> str:
         """`correct`, or the switches joined by `+`, settings that are not the defaults in parentheses."""
-        return "+".join(_named(switch) for switch in self.switches) or CORRECT
+        return "+".join(_switch_label(switch) for switch in self.switches) or CORRECT
 
     @cached_property
-    def content(self) -> Any:
+    def id_content(self) -> Any:
         """What enters ids."""
-        return [switch.content for switch in self.switches] or CORRECT
+        return [switch.id_content for switch in self.switches] or CORRECT
 
     @property
-    def written(self) -> Any:
+    def to_config(self) -> Any:
         """The protocol as a configuration writes it."""
         if len(self.switches) == 1:
-            return self.switches[0].written
-        return {TOGETHER: [switch.written for switch in self.switches]} if self.switches else CORRECT
+            return self.switches[0].to_config
+        return {COMBINED: [switch.to_config for switch in self.switches]} if self.switches else CORRECT
 
-    def method(self, method: Choice) -> Choice:
+    def method(self, method: PluginConfig) -> PluginConfig:
         """The method that is carried out where this one is written."""
-        return _replaced(method, self._taking({"method"}))
+        return _substitute(method, self._switches_with_needs({"method"}))
 
-    def scaling(self, scaling: Choice) -> Choice:
+    def scaling(self, scaling: PluginConfig) -> PluginConfig:
         """The scaling that is carried out where this one is written."""
-        return _replaced(scaling, self._taking({"scaling"}))
+        return _substitute(scaling, self._switches_with_needs({"scaling"}))
 
-    def reporting(self, space: str) -> tuple[Choice, ...]:
+    def reporting(self, space: str) -> tuple[PluginConfig, ...]:
         """Switches that act on passes whose outputs are reported, or averaged in that space."""
-        return self._taking({"mean", "std", "model", "reported", *({"extractor"} if space == "features" else ())})
+        return self._switches_with_needs(
+            {"mean", "std", "model", "reported", *({"extractor"} if space == "features" else ())}
+        )
 
     @cached_property
-    def training(self) -> tuple[Choice, ...]:
+    def training(self) -> tuple[PluginConfig, ...]:
         """Switches that act on how members are trained."""
-        return self._taking({"recipe"})
+        return self._switches_with_needs({"recipe"})
 
     @cached_property
-    def searching(self) -> tuple[Choice, ...]:
+    def searching(self) -> tuple[PluginConfig, ...]:
         """Switches that act on passes by which a search scores weights."""
-        return self._taking({"mean", "std", "model", "train", "validation"})
+        return self._switches_with_needs({"mean", "std", "model", "train", "validation"})
 
     @cached_property
-    def everywhere(self) -> tuple[Choice, ...]:
+    def everywhere(self) -> tuple[PluginConfig, ...]:
         """Switches that act around every pass."""
-        return self._taking({"model"})
+        return self._switches_with_needs({"model"})
 
-    def acts(self, method: Choice, scaling: Choice) -> bool:
+    def acts(self, method: PluginConfig, scaling: PluginConfig) -> bool:
         """Whether any switch changes how this method with this scaling is evaluated."""
         changed = self.method(method) != method or self.scaling(scaling) != scaling
-        searched = "score" in method.entry.needs and bool(self.searching)
+        searched = "score" in method.plugin.needs and bool(self.searching)
         return changed or searched or bool(self.reporting(method.space))
 
-    def _taking(self, needs: set[str]) -> tuple[Choice, ...]:
+    def _switches_with_needs(self, needs: set[str]) -> tuple[PluginConfig, ...]:
         """The switches that need any of these."""
-        return tuple(switch for switch in self.switches if needs & set(switch.entry.needs))
+        return tuple(switch for switch in self.switches if needs & set(switch.plugin.needs))
 
 
-CORRECT_PROTOCOL = Protocol()
+CORRECT_PROTOCOL = EvalProtocol()
 
 
-def _named(switch: Choice) -> str:
+def _switch_label(switch: PluginConfig) -> str:
     """A switch as tables name it: `train_mode (batch=2)`."""
-    chosen = {key: value for key, value in switch.settings.items() if key in switch.content["settings"]}
+    chosen = {key: value for key, value in switch.settings.items() if key in switch.id_content["settings"]}
     return f"{switch.name} ({', '.join(f'{key}={value}' for key, value in chosen.items())})" if chosen else switch.name
 
 
-def _replaced(choice: Choice, switches: tuple[Choice, ...]) -> Choice:
+def _substitute(choice: PluginConfig, switches: tuple[PluginConfig, ...]) -> PluginConfig:
     """The choice that switches make of one, in their order."""
     for switch in switches:
-        ((name, settings),) = switch.entry.function(choice.written, **switch.settings).items()
-        other = Choice(choice.kind, name, settings)
-        choice = Choice(choice.kind, name, other.entry.check(settings))
+        ((name, settings),) = switch.plugin.function(choice.to_config, **switch.settings).items()
+        other = PluginConfig(choice.kind, name, settings)
+        choice = PluginConfig(choice.kind, name, other.plugin.validate(settings))
     return choice

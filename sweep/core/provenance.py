@@ -23,7 +23,7 @@ _LIBRARIES = (
     *("torch", "torchvision", "timm", "ray", "mlflow", "pyarrow", "numpy", "scipy", "scikit-learn", "pillow"),
     "safetensors",
 )
-_MOVING_BITS = ("OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_")
+_VARIABLES = ("OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_")
 
 
 @cache
@@ -51,7 +51,7 @@ def code_version() -> str:
     return importlib.metadata.version("merge-sweep") + (f"+{head[:10]}" if head else "") + (".dirty" if dirty else "")
 
 
-def surroundings() -> dict[str, Any]:
+def run_environment() -> dict[str, Any]:
     """What a call was made by, and where."""
     head, dirty = commit()
     return {
@@ -60,7 +60,7 @@ def surroundings() -> dict[str, Any]:
         "dirty": dirty,
         "versions": versions(),
         "machine": machine(),
-        "determinism": determinism(),
+        "determinism": determinism_settings(),
     }
 
 
@@ -75,9 +75,9 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def determinism() -> dict[str, str]:
+def determinism_settings() -> dict[str, str]:
     """What can move a bit beside code, libraries and settings: variables of the environment, and the vector units."""
-    told = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_MOVING_BITS)}
+    told = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
     torch = sys.modules.get("torch")
     if torch is None:
         return told
@@ -87,7 +87,7 @@ def determinism() -> dict[str, str]:
     return told
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -99,7 +99,7 @@ def machine() -> dict[str, Any]:
         "host": socket.gethostname(),
         "system": platform.platform(),
         "cpu": _processor(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "memory_bytes": memory,
         "accelerators": _accelerators(),
     }
@@ -122,7 +122,7 @@ def _accelerators() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def worker() -> dict[str, Any]:
+def worker_columns() -> dict[str, Any]:
     """The columns of `tasks` that say where and by what a task was done."""
     import resource
     from datetime import UTC, datetime

@@ -20,8 +20,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from sweep.core.errors import ToldError
-from sweep.core.text import suggestion
+from sweep.core.errors import UserError
+from sweep.core.text import did_you_mean
 
 NEEDS: dict[str, frozenset[str]] = {
     "architectures": frozenset({"classes", "channels", "size"}),
@@ -42,7 +42,7 @@ _PLAINER = {
     "model_type": "a mapping is due here",
     "path_type": "a path is due here",
 }
-_BROUGHT = {
+_PROVIDED = {
     "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator"),
     "logits": ("logits", "members", "unscaled", "base", "score", "generator"),
     "weights": ("members", "unscaled", "base", "score", "layout", "generator"),
@@ -52,7 +52,7 @@ _BROUGHT = {
 _SPACES = {"members": "weights", "features": "features", "heads": "features", "logits": "logits"}
 
 
-class RegistryError(ToldError):
+class RegistryError(UserError):
     """A name that is not in the registry, settings that do not fit, or a function that breaks the rules of its folder.
 
     `problems` holds (path within the settings, what is wrong, hint); an empty path is the name itself.
@@ -64,7 +64,7 @@ class RegistryError(ToldError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class Plugin:
     """One function of an open set."""
 
     kind: str
@@ -90,7 +90,7 @@ class Entry:
     def space(self) -> str:
         """Where a method averages: weights, features or logits; what it averages counts before what it chooses by."""
         spaces = {_SPACES[need] for need in self.needs if need in _SPACES}
-        return next(space for space in _BROUGHT if space in spaces)
+        return next(space for space in _PROVIDED if space in spaces)
 
     @cached_property
     def arity(self) -> int:
@@ -115,11 +115,11 @@ class Entry:
         """The first paragraph of the documentation, as one line."""
         return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
 
-    def stated(self, constant: str) -> Any:
+    def constant(self, constant: str) -> Any:
         """What the function's file states beside it, such as the `RECIPE` of an architecture; None where nothing."""
         return getattr(sys.modules.get(self.function.__module__), constant, None)
 
-    def check(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def validate(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with defaults filled in.
 
         Raises RegistryError with one problem per wrong setting.
@@ -128,14 +128,14 @@ class Entry:
             return dict(self.settings(**settings))
         except ValidationError as error:
             known = list(self.settings.model_fields)
-            raise RegistryError([explain(problem, known) for problem in error.errors()]) from None
+            raise RegistryError([describe_validation_error(problem, known) for problem in error.errors()]) from None
 
 
-def explain(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | int, ...], str, str]:
+def describe_validation_error(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | int, ...], str, str]:
     """One error of the settings' model as (path, what, hint)."""
     path, kind = tuple(problem["loc"]), problem["type"]
     if kind == "extra_forbidden":
-        return path, "unknown key", suggestion(str(path[-1]), known)
+        return path, "unknown key", did_you_mean(str(path[-1]), known)
     if kind == "missing":
         return path[:-1], f"`{path[-1]}` is missing", ""
     what = _PLAINER.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
@@ -143,30 +143,30 @@ def explain(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | i
 
 
 @cache
-def names(kind: str) -> list[str]:
+def list_plugins(kind: str) -> list[str]:
     """Names in an open set, sorted; nothing is imported but the empty package."""
     package = importlib.import_module(f"sweep.plugins.{kind}")
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 @cache
-def find(kind: str, name: str) -> Entry:
+def get_plugin(kind: str, name: str) -> Plugin:
     """The function of that name, or of `package.module:function` for one's own.
 
     Raises RegistryError for an unknown name, with the nearest ones, and for a function that breaks the folder's rules.
     """
     if ":" in name.strip(":"):
         module, _, attribute = name.partition(":")
-    elif name in names(kind):
+    elif name in list_plugins(kind):
         module, attribute = f"sweep.plugins.{kind}.{name}", name
     else:
-        raise RegistryError([((), f"no `{name}` in {kind}", suggestion(name, names(kind)))])
+        raise RegistryError([((), f"no `{name}` in {kind}", did_you_mean(name, list_plugins(kind)))])
     try:
         function = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a module of one's own may raise anything
         raise RegistryError([((), f"cannot load `{name}`: {error}", "is its folder on PYTHONPATH?")]) from error
     try:
-        return _lawful(Entry(kind, name, function))
+        return _check_signature(Plugin(kind, name, function))
     except RegistryError:
         raise
     except Exception as error:  # no function, or annotations that mean nothing
@@ -174,7 +174,7 @@ def find(kind: str, name: str) -> Entry:
         raise RegistryError([((), what, "settings are keyword-only, each with its type")]) from error
 
 
-def _lawful(entry: Entry) -> Entry:
+def _check_signature(entry: Plugin) -> Plugin:
     """The entry, if its signature follows the rules of its folder; else RegistryError."""
     starred = [p for p in entry.signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if starred:
@@ -182,14 +182,14 @@ def _lawful(entry: Entry) -> Entry:
         raise RegistryError([((), what, "")])
     unknown = [need for need in entry.needs if need not in NEEDS[entry.kind]]
     if unknown:
-        hint = suggestion(unknown[0], sorted(NEEDS[entry.kind]))
+        hint = did_you_mean(unknown[0], sorted(NEEDS[entry.kind]))
         raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
     if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
         raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
-    strange = [need for need in entry.needs if entry.kind == "methods" and need not in _BROUGHT[entry.space]]
+    strange = [need for need in entry.needs if entry.kind == "methods" and need not in _PROVIDED[entry.space]]
     if strange:
         what = f"`{entry.name}` averages {entry.space}, where there is no `{strange[0]}`"
-        raise RegistryError([((), what, f"there: {', '.join(_BROUGHT[entry.space])}")])
+        raise RegistryError([((), what, f"there: {', '.join(_PROVIDED[entry.space])}")])
     _ = entry.settings
     return entry
 

@@ -22,20 +22,20 @@ Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
-class Exactly:
+class ExactCount:
     """How many members a method takes, where it is not any number."""
 
     count: int
 
 
 Members: TypeAlias = Tensor  # (members, parameters)
-One = Annotated[Tensor, Exactly(1)]  # (1, parameters)
-Pair = Annotated[Tensor, Exactly(2)]  # (2, parameters)
-Triple = Annotated[Tensor, Exactly(3)]  # (3, parameters)
+OneMember = Annotated[Tensor, ExactCount(1)]  # (1, parameters)
+TwoMembers = Annotated[Tensor, ExactCount(2)]  # (2, parameters)
+ThreeMembers = Annotated[Tensor, ExactCount(3)]  # (3, parameters)
 Weights: TypeAlias = Tensor  # (parameters,)
 
 
-class Combination(Tensor):
+class LinearCombination(Tensor):
     """Return type of methods whose result is a linear combination of members (and base), (parameters,).
 
     Its coefficients do not depend on the members' entries, except through `score`. The engine then calls the method on
@@ -43,7 +43,7 @@ class Combination(Tensor):
     """
 
 
-class Factors(Tensor):
+class ScaleFactors(Tensor):
     """Return type of scalings: a factor per member and tensor, (members, tensors)."""
 
 
@@ -54,10 +54,10 @@ class Heads(NamedTuple):
     bias: Tensor  # (members, classes)
 
 
-LEARNABLE = ("weight", "bias", "norm", "head")
+TRAINABLE_ROLES = ("weight", "bias", "norm", "head")
 
 
-class Entry(NamedTuple):
+class TensorSpec(NamedTuple):
     """One tensor of the state dict and its columns in the matrix."""
 
     name: str
@@ -77,17 +77,17 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class ParameterLayout:
     """Where each float tensor of an architecture lies in a row, and which names are tied or counters."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[TensorSpec, ...]
     counters: tuple[str, ...]
     tied: tuple[tuple[str, str], ...]  # (name, name of the tensor it is)
 
     @cached_property
     def n_parameters(self) -> int:
         """Learnable entries, tied tensors once: the first columns."""
-        return max((e.stop for e in self.entries if e.role in LEARNABLE), default=0)
+        return max((e.stop for e in self.entries if e.role in TRAINABLE_ROLES), default=0)
 
     @cached_property
     def n_entries(self) -> int:
@@ -95,20 +95,20 @@ class Layout:
         return max((e.stop for e in self.entries), default=0)
 
     @cached_property
-    def turns(self) -> NDArray[np.bool_]:
+    def role_changes(self) -> NDArray[np.bool_]:
         """Between which neighbours in the layout learnable tensors turn to running statistics, or back."""
-        learnable = np.array([entry.role in LEARNABLE for entry in self.entries])
+        learnable = np.array([entry.role in TRAINABLE_ROLES for entry in self.entries])
         turns: NDArray[np.bool_] = learnable[1:] != learnable[:-1]
         return turns
 
     @cached_property
-    def head(self) -> tuple[Entry, Entry | None]:
+    def head(self) -> tuple[TensorSpec, TensorSpec | None]:
         """Weight and bias of the head."""
         weight, *bias = (e for e in self.entries if e.role == "head")
         return weight, bias[0] if bias else None
 
 
-class Segment(NamedTuple):
+class CoefficientSegment(NamedTuple):
     """A run of columns that take the same combination of members."""
 
     start: int
@@ -117,22 +117,24 @@ class Segment(NamedTuple):
     coefficients: tuple[float, ...]
 
 
-Blend: TypeAlias = tuple[Segment, ...]
+LinearMerge: TypeAlias = tuple[CoefficientSegment, ...]
 """A linear merge in full: equal blends of one matrix are equal weights, so it is the key under which they are kept."""
 
 
-def blend(layout: Layout, rows: Sequence[int], coefficients: Sequence[float], factors: Tensor) -> Blend:
+def linear_merge(
+    layout: ParameterLayout, rows: Sequence[int], coefficients: Sequence[float], factors: Tensor
+) -> LinearMerge:
     """The merge Σ coefficient × factor × member per tensor; running statistics take the coefficients made convex.
 
     `factors` is (members, tensors of the layout).
     """
-    learnable, statistics = tuple(coefficients), convex(coefficients)
-    segments: list[Segment] = []
+    learnable, statistics = tuple(coefficients), to_convex_weights(coefficients)
+    segments: list[CoefficientSegment] = []
     starts, columns = _runs(layout, factors)
     stops = [*starts[1:], len(layout.entries)]
     for first, last, column in zip(starts, stops, columns, strict=True):
         entry = layout.entries[first]
-        shares = learnable if entry.role in LEARNABLE else statistics
+        shares = learnable if entry.role in TRAINABLE_ROLES else statistics
         weights = [share * factor for share, factor in zip(shares, column, strict=True)]
         used = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
         terms = tuple(row for row, _ in used), tuple(weight for _, weight in used)
@@ -140,19 +142,19 @@ def blend(layout: Layout, rows: Sequence[int], coefficients: Sequence[float], fa
         if segments and (segments[-1].rows, segments[-1].coefficients) == terms:
             segments[-1] = segments[-1]._replace(stop=stop)
         else:
-            segments.append(Segment(entry.offset, stop, *terms))
+            segments.append(CoefficientSegment(entry.offset, stop, *terms))
     return tuple(segments)
 
 
-def _runs(layout: Layout, factors: Tensor) -> tuple[list[int], list[list[float]]]:
+def _runs(layout: ParameterLayout, factors: Tensor) -> tuple[list[int], list[list[float]]]:
     """Where runs of tensors begin that are merged alike, as positions in the layout, and the factors of each run."""
     values = factors.numpy()
-    changes = (values[:, 1:] != values[:, :-1]).any(0) | layout.turns
+    changes = (values[:, 1:] != values[:, :-1]).any(0) | layout.role_changes
     starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
     return starts, values.T[starts].tolist()
 
 
-def convex(coefficients: Sequence[float]) -> tuple[float, ...]:
+def to_convex_weights(coefficients: Sequence[float]) -> tuple[float, ...]:
     """Negative coefficients to zero, the sum to one; equal shares where nothing is left."""
     positive = [max(c, 0.0) for c in coefficients]
     total = sum(positive)
@@ -162,7 +164,7 @@ def convex(coefficients: Sequence[float]) -> tuple[float, ...]:
 _CHUNK = 1 << 16  # floats: source and target of one addition stay in the second-level cache
 
 
-def combine(matrix: Tensor, merge: Blend, out: Tensor) -> Tensor:
+def materialize(matrix: Tensor, merge: LinearMerge, out: Tensor) -> Tensor:
     """Write the merge into `out`, (entries,): in the order of the rows, so that the size of the pool changes no bit."""
     for start, stop, rows, coefficients in merge:
         step = _CHUNK if out.device.type == "cpu" else max(stop - start, 1)

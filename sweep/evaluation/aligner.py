@@ -10,11 +10,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from sweep.core.choice import Choice
-from sweep.core.ids import canonical, derive_seed
-from sweep.core.permutations import Permutation
-from sweep.core.weights import Layout
-from sweep.model.tracing import permutations_of
+from sweep.core.choice import PluginConfig
+from sweep.core.ids import canonical_json, derive_seed
+from sweep.core.permutations import UnitPermutation
+from sweep.core.weights import ParameterLayout
+from sweep.model.tracing import find_permutations
 
 _KEPT_BYTES = 1 << 29
 
@@ -25,18 +25,18 @@ class Aligner:
 
     model: nn.Module
     paper: Callable[[], nn.Module]  # makes the same network without memory
-    layout: Layout
+    layout: ParameterLayout
     matrix: Tensor  # (members + starts, entries)
     images: tuple[int, int]  # channels, size
-    _kept: OrderedDict[tuple[Choice, tuple[int, ...]], Tensor] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[tuple[PluginConfig, tuple[int, ...]], Tensor] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
 
     @cached_property
-    def permutations(self) -> tuple[Permutation, ...]:
+    def permutations(self) -> tuple[UnitPermutation, ...]:
         """What may be permuted in the network. Raises AlignmentError."""
-        return permutations_of(self.paper(), self.layout, *self.images)
+        return find_permutations(self.paper(), self.layout, *self.images)
 
-    def aligned(self, alignment: Choice, subset: tuple[int, ...], pool_id: str) -> Tensor:
+    def aligned(self, alignment: PluginConfig, subset: tuple[int, ...], pool_id: str) -> Tensor:
         """The members of a subset, aligned to one another, (members, entries); not to be written to."""
         key = (alignment, subset)
         if key in self._kept:
@@ -48,14 +48,14 @@ class Aligner:
             self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
         return aligned
 
-    def _align(self, alignment: Choice, subset: tuple[int, ...], pool_id: str) -> Tensor:
-        needs = alignment.entry.needs
-        seed = derive_seed(pool_id, "alignment", canonical([alignment.content, subset]))
+    def _align(self, alignment: PluginConfig, subset: tuple[int, ...], pool_id: str) -> Tensor:
+        needs = alignment.plugin.needs
+        seed = derive_seed(pool_id, "alignment", canonical_json([alignment.id_content, subset]))
         brought = {
             "members": self.matrix[list(subset)],  # a copy
             "model": self.model,
             "generator": torch.Generator().manual_seed(seed),
             **({"permutations": self.permutations} if "permutations" in needs else {}),
         }
-        aligned: Tensor = alignment.entry.function(*(brought[need] for need in needs), **alignment.settings)
+        aligned: Tensor = alignment.plugin.function(*(brought[need] for need in needs), **alignment.settings)
         return aligned

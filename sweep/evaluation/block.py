@@ -9,72 +9,72 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sweep.core.ids import canonical
-from sweep.evaluation.engine import Bench
-from sweep.evaluation.inspection import Inside
-from sweep.evaluation.merge import Evaluation
+from sweep.core.ids import canonical_json
+from sweep.evaluation.engine import PoolEngine
+from sweep.evaluation.inspection import ModelInspector
+from sweep.evaluation.merge import Merge
 from sweep.evaluation.pairs import pair_rows
-from sweep.evaluation.rows import _candidates, _prediction, _stamp, describe, origin
-from sweep.model.metrics import measure
+from sweep.evaluation.rows import _candidates, _prediction, candidate_columns, pool_columns, stamp
+from sweep.model.metrics import compute_metrics
 from sweep.plan.candidates import Candidate
 from sweep.plan.pools import Pool
-from sweep.plan.work import Items, Model, Pair
+from sweep.plan.work import InspectedModel, MemberPair, WorkItems
 from sweep.storage.columns import COLUMNS
-from sweep.storage.rows import Row, Rows
+from sweep.storage.rows import BlockRows, Row
 
 _OWN_COLUMNS = {column.name for column in COLUMNS["candidates"]}
 
 
 @dataclass(frozen=True)
-class Evaluator:
+class BlockRunner:
     """Evaluates candidates of one pool, compares its members, and looks into their weights."""
 
-    bench: Bench
+    engine: PoolEngine
     pool: Pool
     sweep: str
     metrics: tuple[str, ...]
     probabilities: bool = False
 
     @cached_property
-    def inside(self) -> Inside:
+    def inside(self) -> ModelInspector:
         """What looks into models of the pool."""
-        return Inside(self.bench, self.pool)
+        return ModelInspector(self.engine, self.pool)
 
-    def block(self, work: Items) -> Rows:
+    def run(self, work: WorkItems) -> BlockRows:
         """The rows of some candidates on their splits, of some pairs, and of what lies inside some models.
 
         What is wrong with one candidate is its row's error. A lack of memory is raised: its neighbours may be to blame.
         """
-        begun, cpu, passes, rows = time.perf_counter(), time.process_time(), self.bench.forward_passes, Rows()
+        begun, cpu, passes, rows = time.perf_counter(), time.process_time(), self.engine.forward_passes, BlockRows()
         for candidate, splits in _candidates(work):
             for split in splits:
-                row, prediction = self.candidate(candidate, split)
+                row, prediction = self.evaluate(candidate, split)
                 rows.candidates.append(row)
                 rows.predictions += [prediction] if prediction else []
-        pairs = [pair for pair, _ in work if isinstance(pair, Pair)]
-        about = {"sweep": self.sweep, **origin(self.pool), **_stamp()}
+        pairs = [pair for pair, _ in work if isinstance(pair, MemberPair)]
+        about = {"sweep": self.sweep, **pool_columns(self.pool), **stamp()}
         if pairs:
-            rows.pairs = pair_rows(self.bench, self.pool, pairs, about)
-        models = [(each, tables) for each, tables in work if isinstance(each, Model)]
+            rows.pairs = pair_rows(self.engine, self.pool, pairs, about)
+        models = [(each, tables) for each, tables in work if isinstance(each, InspectedModel)]
         if models:
             rows.layers, rows.templates = self.inside.rows(models, about)
         rows.cost = {
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,
-            "forward_passes": self.bench.forward_passes - passes,
+            "forward_passes": self.engine.forward_passes - passes,
         }
         return rows
 
-    def candidate(self, candidate: Candidate, split: str) -> tuple[Row, Row | None]:
+    def evaluate(self, candidate: Candidate, split: str) -> tuple[Row, Row | None]:
         """One row, and the examples that it got right where there are outputs."""
-        row = describe(candidate, self.pool, self.sweep, split)
-        lost = [f"member {i}: {why}" for i, why in self.bench.pool.failed.items() if i in candidate.subset]
+        row = candidate_columns(candidate, self.pool, self.sweep, split)
+        lost = [f"member {i}: {why}" for i, why in self.engine.pool.failed.items() if i in candidate.subset]
         if lost:
             return row | {"status": "failed", "error": "; ".join(lost)}, None
-        begun, passes = time.perf_counter(), self.bench.forward_passes
+        begun, passes = time.perf_counter(), self.engine.forward_passes
         try:
-            logits, seconds = Evaluation(self.bench, candidate).logits(split)
-            labels = self.bench.split(split).labels[: len(logits)]  # a protocol may ask for the first ones alone
+            logits, seconds = Merge(self.engine, candidate).logits(split)
+            labels = self.engine.split(split).labels[: len(logits)]  # a protocol may ask for the first ones alone
             row |= self._outcome(logits, labels)
         except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
             raise
@@ -82,7 +82,7 @@ class Evaluator:
             return row | {"status": "failed", "error": f"{type(error).__name__}: {error}"}, None
         row["merge_seconds"] = seconds
         row["evaluate_seconds"] = time.perf_counter() - begun - seconds
-        row["forward_passes"] = self.bench.forward_passes - passes
+        row["forward_passes"] = self.engine.forward_passes - passes
         return row, _prediction(row, logits, labels, probabilities=self.probabilities)
 
     def _outcome(self, logits: Tensor, labels: Tensor) -> Row:
@@ -96,7 +96,11 @@ class Evaluator:
                 "status": "non_finite",
                 "error": f"{share:.1%} of examples have finite outputs",
             }
-        scores = measure(logits, labels, self.metrics)
+        scores = compute_metrics(logits, labels, self.metrics)
         own = {name: value for name, value in scores.items() if name in _OWN_COLUMNS}
         others = {name: value for name, value in scores.items() if name not in _OWN_COLUMNS}
-        return outcome | own | {"other_metrics": canonical(others) if others else None, "finite": True, "status": "ok"}
+        return (
+            outcome
+            | own
+            | {"other_metrics": canonical_json(others) if others else None, "finite": True, "status": "ok"}
+        )

@@ -13,24 +13,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweep.core.choice import Choice
+from sweep.core.choice import PluginConfig
 from sweep.core.dataset import Dataset
-from sweep.core.ids import canonical, derive_seed
-from sweep.core.weights import Blend, Layout, blend, combine
+from sweep.core.ids import canonical_json, derive_seed
+from sweep.core.weights import LinearMerge, ParameterLayout, linear_merge, materialize
 from sweep.evaluation.aligner import Aligner
 from sweep.evaluation.pool_weights import PoolWeights
-from sweep.evaluation.switches import PLAIN, Conditions, audited, of_split, passing
-from sweep.model.build import build, without_memory
-from sweep.model.forward import Outputs, outputs
-from sweep.model.layout import bind, find_head, layout_of
-from sweep.model.metrics import measure
+from sweep.evaluation.switches import NO_SWITCHES, ProtocolContext, apply_to_model, apply_to_split, split_switches
+from sweep.model.build import build, build_on_meta
+from sweep.model.forward import Outputs, forward_split
+from sweep.model.layout import bind_flat, find_head, make_layout
+from sweep.model.metrics import compute_metrics
 from sweep.model.split import Batching, DeviceSplit, to_device
 from sweep.plan.pools import Pool
 
 _KEPT_BYTES = 1 << 29
 
 
-class Source(NamedTuple):
+class SubsetWeights(NamedTuple):
     """The members of a subset as rows of a matrix, and the key that tells this matrix from others."""
 
     key: tuple[object, ...]
@@ -39,7 +39,7 @@ class Source(NamedTuple):
     base: int | None  # row of the shared start
 
 
-class Said(NamedTuple):
+class CachedOutputs(NamedTuple):
     """Outputs of some weights, with their head where features were asked for."""
 
     logits: Tensor
@@ -48,34 +48,34 @@ class Said(NamedTuple):
 
 
 @dataclass
-class Bench:
+class PoolEngine:
     """One pool on one device, with everything that candidates of it have in common."""
 
     pool: PoolWeights
-    architecture: Choice
+    architecture: PluginConfig
     dataset: Dataset
     device: torch.device
     batching: Batching
     forward_passes: int = 0
-    measured: OrderedDict[tuple[object, ...], Any] = field(default_factory=OrderedDict)  # of members, by repairs
+    repair_cache: OrderedDict[tuple[object, ...], Any] = field(default_factory=OrderedDict)  # of members, by repairs
     _splits: dict[tuple[object, ...], DeviceSplit] = field(default_factory=dict)
-    _kept: OrderedDict[tuple[object, ...], Said] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[tuple[object, ...], CachedOutputs] = field(default_factory=OrderedDict)
     _kept_bytes: int = 0
-    _factors: dict[tuple[Choice, int], Tensor] = field(default_factory=dict)
-    _singles: dict[tuple[int, bytes], Blend] = field(default_factory=dict)
+    _factors: dict[tuple[PluginConfig, int], Tensor] = field(default_factory=dict)
+    _singles: dict[tuple[int, bytes], LinearMerge] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.classes = len(self.dataset.classes)
         shape = (self.classes, self.dataset.channels, self.dataset.size)
-        self.model = build(self.architecture.entry.function, shape, 0, **self.architecture.settings)
-        self.layout: Layout = layout_of(self.model, self.classes)
+        self.model = build(self.architecture.plugin.function, shape, 0, **self.architecture.settings)
+        self.layout: ParameterLayout = make_layout(self.model, self.classes)
         self.head = self.model.get_submodule(find_head(self.model, self.classes))
-        self.row = bind(self.model, self.layout, self.device)
+        self.flat_weights = bind_flat(self.model, self.layout, self.device)
         # numpy refuses to write to shared memory and torch does not: nothing below may write to the matrix.
         self.matrix = (
             torch.tensor(self.pool.matrix, device=self.device) if self.device.type != "cpu" else _view(self.pool.matrix)
         )
-        paper = partial(without_memory, self.architecture.entry.function, shape, self.architecture.settings)
+        paper = partial(build_on_meta, self.architecture.plugin.function, shape, self.architecture.settings)
         self.aligner = Aligner(self.model, paper, self.layout, self.matrix, shape[1:])
 
     @property
@@ -83,43 +83,45 @@ class Bench:
         """Row of the shared start in the matrix."""
         return len(self.matrix) - 1 if self.pool.has_start else None
 
-    def split(self, name: str, under: Conditions = PLAIN) -> DeviceSplit:
+    def split(self, name: str, under: ProtocolContext = NO_SWITCHES) -> DeviceSplit:
         """A split on the device, brought there once; under conditions, as they make it."""
-        key = (name, of_split(under))
+        key = (name, split_switches(under))
         if key not in self._splits:
-            own = audited(self.split(name), self.dataset, under) if of_split(under) else None
+            own = apply_to_split(self.split(name), self.dataset, under) if split_switches(under) else None
             self._splits[key] = own or to_device(self.dataset, name, self.device)
         return self._splits[key]
 
-    def factors(self, scaling: Choice, count: int) -> Tensor:
+    def factors(self, scaling: PluginConfig, count: int) -> Tensor:
         """A factor per member of a subset and tensor, for scalings that do not look at weights: made once."""
         key = (scaling, count)
         if key not in self._factors:
             brought = {"count": count, "layout": self.layout}
-            made = scaling.entry.function(*(brought[need] for need in scaling.entry.needs), **scaling.settings)
+            made = scaling.plugin.function(*(brought[need] for need in scaling.plugin.needs), **scaling.settings)
             self._factors[key] = made.as_subclass(Tensor)
         return self._factors[key]
 
-    def single(self, row: int, factors: Tensor) -> Blend:
+    def one_member_merge(self, row: int, factors: Tensor) -> LinearMerge:
         """One row of a matrix with a factor per tensor, as a blend: made once, for ensembles ask for few very often."""
         key = (row, factors.numpy().tobytes())
         if key not in self._singles:
-            self._singles[key] = blend(self.layout, (row,), [1.0], factors[None])
+            self._singles[key] = linear_merge(self.layout, (row,), [1.0], factors[None])
         return self._singles[key]
 
-    def load(self, source: Source, merge: Blend) -> None:
+    def load(self, source: SubsetWeights, merge: LinearMerge) -> None:
         """Load a merge into the model."""
-        combine(source.matrix, merge, self.row)
+        materialize(source.matrix, merge, self.flat_weights)
 
-    def speak(self, split: str, *, features: bool, under: Conditions = PLAIN, seed: int = 0) -> Outputs:
+    def forward(self, split: str, *, features: bool, under: ProtocolContext = NO_SWITCHES, seed: int = 0) -> Outputs:
         """Outputs of whatever weights are loaded; the seed is for what is random under conditions."""
-        around = passing(self.model, under.switches, seed) if under.switches else None
+        around = apply_to_model(self.model, under.switches, seed) if under.switches else None
         head = self.head if features else None
-        spoken = outputs(self.model, self.split(split, under), self.batching, head, around)
+        spoken = forward_split(self.model, self.split(split, under), self.batching, head, around)
         self.forward_passes += len(spoken.logits)
         return spoken
 
-    def said(self, source: Source, merge: Blend, split: str, under: Conditions = PLAIN) -> Said:
+    def outputs(
+        self, source: SubsetWeights, merge: LinearMerge, split: str, under: ProtocolContext = NO_SWITCHES
+    ) -> CachedOutputs:
         """Outputs of a merge: kept ones where these weights were asked before, whoever asked.
 
         Features come with those of one member, scaled or not, for ensembles will ask for them. What is random is
@@ -131,34 +133,38 @@ class Bench:
             self._kept.move_to_end(key)
             return self._kept[key]
         self.load(source, merge)
-        seed = derive_seed(under.pool_id, split, canonical([_written(source.key), merge])) if under.switches else 0
-        spoken = self.speak(split, features=features, under=under, seed=seed)
+        seed = (
+            derive_seed(under.pool_id, split, canonical_json([_to_engine_layout(source.key), merge]))
+            if under.switches
+            else 0
+        )
+        spoken = self.forward(split, features=features, under=under, seed=seed)
         head = self._head(spoken.logits.dtype) if features else None
-        return self._keep(key, Said(spoken.logits, spoken.features, head))
+        return self._remember(key, CachedOutputs(spoken.logits, spoken.features, head))
 
-    def accuracy(self, source: Source, merge: Blend, under: Conditions = PLAIN) -> float:
+    def accuracy(self, source: SubsetWeights, merge: LinearMerge, under: ProtocolContext = NO_SWITCHES) -> float:
         """Validation accuracy of a merge, for searches."""
-        return self.accuracy_of(self.said(source, merge, "validation", under).logits, under)
+        return self.accuracy_of(self.outputs(source, merge, "validation", under).logits, under)
 
-    def accuracy_of(self, logits: Tensor, under: Conditions = PLAIN) -> float:
+    def accuracy_of(self, logits: Tensor, under: ProtocolContext = NO_SWITCHES) -> float:
         """Accuracy of outputs on the validation split; below any other where they are not finite."""
         if not bool(torch.isfinite(logits).all()):
             return float("-inf")
         labels = self.split("validation", under).labels[: len(logits)]
-        return measure(logits, labels, ("accuracy",))["accuracy"]
+        return compute_metrics(logits, labels, ("accuracy",))["accuracy"]
 
     def _head(self, kind: torch.dtype) -> tuple[Tensor, Tensor]:
         """Weight and bias of the head as loaded, in a precision; a head without bias has zeros."""
         weight, bias = self.layout.head
-        loaded = self.row[weight.offset : weight.stop].view(weight.shape).clone()
+        loaded = self.flat_weights[weight.offset : weight.stop].view(weight.shape).clone()
         shift = (
             torch.zeros(weight.shape[0], device=self.device)
             if bias is None
-            else self.row[bias.offset : bias.stop].clone()
+            else self.flat_weights[bias.offset : bias.stop].clone()
         )
         return loaded.to(kind), shift.to(kind)
 
-    def _keep(self, key: tuple[object, ...], said: Said) -> Said:
+    def _remember(self, key: tuple[object, ...], said: CachedOutputs) -> CachedOutputs:
         """Keep outputs, the longest unasked dropped beyond a bound."""
         self._kept[key] = said
         self._kept_bytes += _size(said)
@@ -167,12 +173,12 @@ class Bench:
         return said
 
 
-def _written(key: tuple[object, ...]) -> list[object]:
+def _to_engine_layout(key: tuple[object, ...]) -> list[object]:
     """What tells a matrix from others, as it stands in ids."""
-    return [each.content if isinstance(each, Choice) else each for each in key]
+    return [each.id_content if isinstance(each, PluginConfig) else each for each in key]
 
 
-def _size(said: Said) -> int:
+def _size(said: CachedOutputs) -> int:
     return said.logits.nbytes + (said.features.nbytes if said.features is not None else 0)
 
 
@@ -183,6 +189,6 @@ def _view(matrix: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(matrix)
 
 
-def bench_of(pool: Pool, weights: PoolWeights, dataset: Dataset, device: str, batching: Batching) -> Bench:
+def make_engine(pool: Pool, weights: PoolWeights, dataset: Dataset, device: str, batching: Batching) -> PoolEngine:
     """The bench on which candidates of a pool are evaluated."""
-    return Bench(weights, pool.population.architecture, dataset, torch.device(device), batching)
+    return PoolEngine(weights, pool.population.architecture, dataset, torch.device(device), batching)

@@ -7,33 +7,33 @@ from typing import Any
 
 import torch
 
-from sweep.evaluation.engine import Bench
+from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.layers import correlations, layer_rows
-from sweep.evaluation.merge import Evaluation
-from sweep.evaluation.templates import Reader, template_rows
+from sweep.evaluation.merge import Merge
+from sweep.evaluation.templates import HeadProbe, template_rows
 from sweep.plan.pools import Pool
-from sweep.plan.work import Glances, Model
+from sweep.plan.work import InspectedModel, InspectionItems
 
 Row = dict[str, Any]
 
 
-class Inside:
+class ModelInspector:
     """Looks into models of one pool; what they have in common is computed once."""
 
-    def __init__(self, bench: Bench, pool: Pool) -> None:
-        self.bench, self.pool = bench, pool
+    def __init__(self, bench: PoolEngine, pool: Pool) -> None:
+        self.engine, self.pool = bench, pool
 
     @cached_property
     def correlations(self) -> Any:
         """Per tensor, the correlations of the members' entries."""
-        return correlations(self.bench.pool.matrix, self.bench.layout)
+        return correlations(self.engine.pool.matrix, self.engine.layout)
 
     @cached_property
-    def reader(self) -> Reader:
+    def probe(self) -> HeadProbe:
         """What the heads read."""
-        return Reader(self.bench, self.pool)
+        return HeadProbe(self.engine, self.pool)
 
-    def rows(self, work: Glances, origin: Row) -> tuple[list[Row], list[Row]]:
+    def rows(self, work: InspectionItems, origin: Row) -> tuple[list[Row], list[Row]]:
         """Layers and templates of some models; one that cannot be made has none, and its candidate's row tells why."""
         layers: list[Row] = []
         templates: list[Row] = []
@@ -44,28 +44,28 @@ class Inside:
                 raise
             except Exception:  # any fault of a method or of a user's own
                 continue
-            about, pictured = origin | self._about(model), self._pictured(model)
+            about, pictured = origin | self._about(model), self._with_images(model)
             if "layers" in tables:
-                layers += layer_rows(self.bench, self.correlations, about, pictured=pictured)
+                layers += layer_rows(self.engine, self.correlations, about, pictured=pictured)
             if "templates" in tables:
-                templates += template_rows(self.reader, about, pictured=pictured)
+                templates += template_rows(self.probe, about, pictured=pictured)
         return layers, templates
 
-    def _load(self, model: Model) -> None:
+    def _load(self, model: InspectedModel) -> None:
         """Bring the model's weights into the bench's row."""
         if model.merge:
-            Evaluation(self.bench, model.merge).load()
+            Merge(self.engine, model.merge).load_weights()
         else:
-            self.bench.row.copy_(self.bench.matrix[model.subset[0]])
+            self.engine.flat_weights.copy_(self.engine.matrix[model.subset[0]])
 
-    def _pictured(self, model: Model) -> bool:
+    def _with_images(self, model: InspectedModel) -> bool:
         """Whether rows keep weights to be shown: those of the first member of the first pool, and of merges from it on.
 
         Others would show the same at many times the size.
         """
         return self.pool.index == 0 and model.subset == tuple(range(len(model.subset)))
 
-    def _about(self, model: Model) -> Row:
+    def _about(self, model: InspectedModel) -> Row:
         """The columns that say which model a row is about."""
         choices = {key: getattr(model.merge, key, None) for key in ("alignment", "repair")}
         return {

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sweep.core.weights import LEARNABLE, Entry, Layout
-from sweep.evaluation.engine import Bench
+from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, TensorSpec
+from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.pairs import gram
 
 Row = dict[str, Any]
@@ -25,12 +25,12 @@ _FILTERS = 32
 _CHUNK = 1 << 22  # entries in double precision at a time
 
 
-def tensors_of(layout: Layout) -> list[Entry]:
+def tensors_of(layout: ParameterLayout) -> list[TensorSpec]:
     """The learnable tensors in their order, from the input on."""
-    return [entry for entry in layout.entries if entry.role in LEARNABLE]
+    return [entry for entry in layout.entries if entry.role in TRAINABLE_ROLES]
 
 
-def correlations(matrix: Entries, layout: Layout) -> Correlations:
+def correlations(matrix: Entries, layout: ParameterLayout) -> Correlations:
     """How the members' entries correlate, tensor by tensor; (rows, entries) of the pool."""
     found = {}
     for entry in tensors_of(layout):
@@ -43,13 +43,13 @@ def correlations(matrix: Entries, layout: Layout) -> Correlations:
     return found
 
 
-def layer_rows(bench: Bench, correlated: Correlations, about: Row, *, pictured: bool) -> list[Row]:
+def layer_rows(bench: PoolEngine, correlated: Correlations, about: Row, *, pictured: bool) -> list[Row]:
     """One row per learnable tensor of the loaded model; histograms and filters of those that are `pictured`."""
     subset, made, first = about["member_indices"], [], first_filters(bench)
     for depth, entry in enumerate(tensors_of(bench.layout)):
-        entries = bench.row[entry.offset : entry.stop].cpu().numpy()
+        entries = bench.flat_weights[entry.offset : entry.stop].cpu().numpy()
         row = about | {"tensor": entry.name, "role": _role(entry), "depth": depth, "n_elements": entry.size}
-        row |= {"shape": "x".join(map(str, entry.shape)), **described(entries)}
+        row |= {"shape": "x".join(map(str, entry.shape)), **moment_columns(entries)}
         row["member_correlation"] = _mean_correlation(correlated[entry.name], subset)
         if pictured and row["std"]:
             row["histogram"] = histogram(entries, row["mean"], row["std"]).tobytes()
@@ -59,7 +59,7 @@ def layer_rows(bench: Bench, correlated: Correlations, about: Row, *, pictured: 
     return made
 
 
-def first_filters(bench: Bench) -> tuple[Entry, tuple[int, ...]] | None:
+def first_filters(bench: PoolEngine) -> tuple[TensorSpec, tuple[int, ...]] | None:
     """The first layer's weight and (channels, height, width) of its filters, where these are pictures at all.
 
     Those of a convolution, or the rows of a hidden layer that reads all pixels; of a linear classifier there are
@@ -75,12 +75,12 @@ def first_filters(bench: Bench) -> tuple[Entry, tuple[int, ...]] | None:
     return None
 
 
-def _first(entries: Entries, entry: Entry) -> bytes:
+def _first(entries: Entries, entry: TensorSpec) -> bytes:
     """The first filters, in the order of memory."""
     return entries[: _FILTERS * (entry.size // entry.shape[0])].astype("<f4").tobytes()
 
 
-def _role(entry: Entry) -> str:
+def _role(entry: TensorSpec) -> str:
     """weight, bias, norm weight or norm bias, the head's among the first two."""
     kind = "bias" if entry.name.rpartition(".")[2] == "bias" else "weight"
     return f"norm {kind}" if entry.role == "norm" else kind if entry.role == "head" else entry.role
@@ -92,7 +92,7 @@ def _mean_correlation(matrix: NDArray[np.float64], subset: Sequence[int]) -> flo
     return _number(float(own.mean())) if len(own) else None
 
 
-def described(entries: Entries) -> Row:
+def moment_columns(entries: Entries) -> Row:
     """Mean, standard deviation, skewness, excess kurtosis, QQ correlation and norm; None where one has no value."""
     count, mean = entries.size, float(entries.mean(dtype=np.float64))
     powers = np.zeros(3)

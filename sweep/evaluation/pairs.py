@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweep.core.dataset import subset
-from sweep.evaluation.engine import Bench
-from sweep.model.forward import outputs
+from sweep.evaluation.engine import PoolEngine
+from sweep.model.forward import forward_split
 from sweep.model.split import to_device
 from sweep.plan.pools import Pool
-from sweep.plan.work import Pair
+from sweep.plan.work import MemberPair
 
 _CHUNK = 1 << 18  # columns in double precision at a time
 _EXAMPLES = 1000
@@ -33,19 +33,21 @@ def gram(matrix: NDArray[np.float32], columns: int) -> NDArray[np.float64]:
     return products
 
 
-def pair_rows(bench: Bench, pool: Pool, pairs: Sequence[Pair], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+def pair_rows(
+    bench: PoolEngine, pool: Pool, pairs: Sequence[MemberPair], about: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """One row for each pair, with what all are `about`; `task_cosine` is signed (a known script takes |cos|)."""
     weights, members = bench.pool, pool.members
     products, similar = gram(weights.matrix, weights.n_parameters), _similarities(bench, pairs)
     return [
         {**about, "member_a": members[a].id, "member_b": members[b].id, "index_a": a, "index_b": b}
-        | _kinship(products, a, b, weights.has_start)
+        | _distances(products, a, b, weights.has_start)
         | {"cka": similarity}
         for (_, a, b), similarity in zip(pairs, similar, strict=True)
     ]
 
 
-def _kinship(products: NDArray[np.float64], a: int, b: int, has_start: bool) -> dict[str, float | None]:
+def _distances(products: NDArray[np.float64], a: int, b: int, has_start: bool) -> dict[str, float | None]:
     """Distance and cosines of two rows, from inner products; the last row is the start."""
     squared = products[a, a] + products[b, b] - 2 * products[a, b]
     kinship: dict[str, float | None] = {
@@ -67,7 +69,7 @@ def _cosine(inner: float, first: float, second: float) -> float | None:
     return float(inner / norm) if norm > 0 and math.isfinite(inner / norm) else None
 
 
-def _similarities(bench: Bench, pairs: Sequence[Pair]) -> list[float | None]:
+def _similarities(bench: PoolEngine, pairs: Sequence[MemberPair]) -> list[float | None]:
     """Debiased CKA of each pair's features; None where a network has none, or none that can be compared."""
     try:
         features = _features(bench, sorted({index for _, a, b in pairs for index in (a, b)}))
@@ -80,7 +82,7 @@ def _similarities(bench: Bench, pairs: Sequence[Pair]) -> list[float | None]:
 
 
 @torch.inference_mode()
-def _features(bench: Bench, members: Sequence[int]) -> dict[int, Tensor]:
+def _features(bench: PoolEngine, members: Sequence[int]) -> dict[int, Tensor]:
     """What reaches the head of each member, comparable, on up to 1,000 validation images spread over the split."""
     whole = bench.dataset.splits["validation"]
     count = min(len(whole), _EXAMPLES)
@@ -88,16 +90,16 @@ def _features(bench: Bench, members: Sequence[int]) -> dict[int, Tensor]:
     dataset = replace(bench.dataset, splits={**bench.dataset.splits, "validation": part})
     split, found = to_device(dataset, "validation", bench.device), {}
     for index in members:
-        bench.row.copy_(bench.matrix[index])
-        features = outputs(bench.model, split, bench.batching, bench.head).features
+        bench.flat_weights.copy_(bench.matrix[index])
+        features = forward_split(bench.model, split, bench.batching, bench.head).features
         bench.forward_passes += count
         if features is None:
             raise ValueError("nothing reaches the head")
-        found[index] = comparable(features)
+        found[index] = flatten_features(features)
     return found
 
 
-def comparable(features: Tensor) -> Tensor:
+def flatten_features(features: Tensor) -> Tensor:
     """Features (examples, any shape) as `hsic` takes them: (examples, p), double, centred, p at most the examples.
 
     Inner products of the examples are all that matters, and a rotation to fewer columns keeps them.

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from sweep.core.dataset import IN_MEMORY, Dataset
 from sweep.core.ids import content_id
-from sweep.core.memmap import alone, cache_folder, mapped, write_once
-from sweep.core.weights import Layout
+from sweep.core.memmap import cache_folder, exclusive, open_memmap, write_npy_once
+from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_member_model
-from sweep.model.layout import differences, flatten, layout_of
+from sweep.model.layout import flatten_state_dict, make_layout, state_dict_mismatches
 from sweep.plan.pools import Member, Pool
 from sweep.storage.checkpoints import load_tensors
 from sweep.storage.files import StoreError
@@ -32,15 +32,15 @@ class PoolWeights:
     failed: dict[int, str]  # member -> why it has no weights
     has_start: bool
     n_parameters: int  # learnable entries: the first columns
-    stack: Stack | None = None  # what the matrix is mapped from, where it is too large for memory
+    mapped_pool: MappedPool | None = None  # what the matrix is mapped from, where it is too large for memory
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as an array, which Ray shares among the processes of a node; a mapped one as what it is made of."""
-        told = (self.counters, self.failed, self.has_start, self.n_parameters, self.stack)
-        return (_mapped, told) if self.stack else (PoolWeights, (self.matrix, *told))
+        told = (self.counters, self.failed, self.has_start, self.n_parameters, self.mapped_pool)
+        return (_mapped, told) if self.mapped_pool else (PoolWeights, (self.matrix, *told))
 
     @classmethod
-    def of(
+    def from_states(
         cls,
         states: Sequence[Mapping[str, Tensor] | None],
         start: Mapping[str, Tensor] | None,
@@ -49,17 +49,17 @@ class PoolWeights:
     ) -> PoolWeights:
         """The pool of some state dicts, None for members that failed. Raises ValueError as `models.flatten` does."""
         rows = [*states, *([start] if start is not None else [])]
-        return cls.gathered(rows, len(rows), layout_of(model, classes), has_start=start is not None)
+        return cls.from_iterable(rows, len(rows), make_layout(model, classes), has_start=start is not None)
 
     @classmethod
-    def gathered(
+    def from_iterable(
         cls,
         states: Iterable[Mapping[str, Tensor] | None],
         count: int,
-        layout: Layout,
+        layout: ParameterLayout,
         *,
         has_start: bool,
-        stack: Stack | None = None,
+        stack: MappedPool | None = None,
     ) -> PoolWeights:
         """The pool of so many state dicts, the start last, each let go of once it is read; by a stack, of its matrix.
 
@@ -74,7 +74,7 @@ class PoolWeights:
                 continue
             counters = counters or {name: state[name].numpy() for name in layout.counters if name in state}
             if matrix is not None:
-                matrix[index] = flatten(state, layout).numpy()
+                matrix[index] = flatten_state_dict(state, layout).numpy()
         if matrix is None:
             assert stack
             matrix = stack.matrix()
@@ -86,12 +86,16 @@ class PoolWeights:
 
 
 def _mapped(
-    counters: dict[str, NDArray[np.int64]], failed: dict[int, str], has_start: bool, n_parameters: int, stack: Stack
+    counters: dict[str, NDArray[np.int64]],
+    failed: dict[int, str],
+    has_start: bool,
+    n_parameters: int,
+    stack: MappedPool,
 ) -> PoolWeights:
     return PoolWeights(stack.matrix(), counters, failed, has_start, n_parameters, stack)
 
 
-def pool_weights(
+def load_pool_weights(
     folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mapping[str, str], bound: int = IN_MEMORY
 ) -> PoolWeights:
     """The weights of a pool from the run folder; `failed` maps members without weights to their causes.
@@ -99,15 +103,15 @@ def pool_weights(
     A matrix of more bytes than the bound is mapped from a file. Raises StoreError for weights that cannot be read or
     are of another architecture, by its first three differences.
     """
-    first, digests = pool.members[0], folder.digests()
+    first, digests = pool.members[0], folder.weight_hashes()
     model = build_member_model(first.population.architecture, dataset.shape, first.init_seed)
-    layout, rows = layout_of(model, len(dataset.classes)), [*pool.members, *([pool.start] if pool.start else [])]
+    layout, rows = make_layout(model, len(dataset.classes)), [*pool.members, *([pool.start] if pool.start else [])]
 
     def state(member: Member) -> dict[str, Tensor] | None:
         if member.id in failed:
             return None
         weights = folder.load_weights(member.id, digests.get(member.id))
-        problems = differences(weights, layout)
+        problems = state_dict_mismatches(weights, layout)
         if problems:
             file = folder.weights_file(member.id)
             raise StoreError(f"{file} does not fit {pool.population.architecture.name}: {'; '.join(problems[:3])}")
@@ -117,8 +121,10 @@ def pool_weights(
     if 4 * len(rows) * layout.n_entries > bound:
         files = tuple(None if member.id in failed else folder.weights_file(member.id) for member in rows)
         held = [None if member.id in failed else digests.get(member.id, member.id) for member in rows]
-        stack = Stack(files, layout, content_id("weights", held))
-    weights = PoolWeights.gathered(map(state, rows), len(rows), layout, has_start=pool.start is not None, stack=stack)
+        stack = MappedPool(files, layout, content_id("weights", held))
+    weights = PoolWeights.from_iterable(
+        map(state, rows), len(rows), layout, has_start=pool.start is not None, stack=stack
+    )
     causes = {index: failed[member.id] for index, member in enumerate(pool.members) if member.id in failed}
     return weights.with_causes(causes)
 
@@ -127,11 +133,11 @@ _KEPT = 2  # pools are evaluated one after the other; what is mapped already sta
 
 
 @dataclass(frozen=True)
-class Stack:
+class MappedPool:
     """The weights files of a pool in the order of its rows, None where there are none, and how each is laid out."""
 
     files: tuple[Path | None, ...]
-    layout: Layout
+    layout: ParameterLayout
     key: str  # of what the files hold
 
     def matrix(self) -> NDArray[np.float32]:
@@ -139,9 +145,9 @@ class Stack:
         name = content_id("stack", [self.key, [entry._asdict() for entry in self.layout.entries]])
         file = cache_folder() / "pools" / f"{name}.npy"
         try:
-            with alone(file.parent / "lock"):  # nobody else's stack pushes this one out before it is mapped
-                write_once(file, self._rows(), (len(self.files), self.layout.n_entries), np.float32)
-                matrix: NDArray[Any] = mapped(file)
+            with exclusive(file.parent / "lock"):  # nobody else's stack pushes this one out before it is mapped
+                write_npy_once(file, self._rows(), (len(self.files), self.layout.n_entries), np.float32)
+                matrix: NDArray[Any] = open_memmap(file)
                 _forget_others(file)
         except (OSError, ValueError) as error:
             what = f"cannot keep the weights of a pool in {file.parent}: {error}"
@@ -153,7 +159,7 @@ class Stack:
             if file is None:
                 yield np.zeros(self.layout.n_entries, dtype=np.float32)
             else:
-                yield flatten(load_tensors(file), self.layout).numpy()
+                yield flatten_state_dict(load_tensors(file), self.layout).numpy()
 
 
 def _forget_others(file: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweep.core.ids import canonical, derive_seed
-from sweep.core.weights import Blend, convex
-from sweep.evaluation.engine import Bench, Source
+from sweep.core.ids import canonical_json, derive_seed
+from sweep.core.weights import LinearMerge, to_convex_weights
+from sweep.evaluation.engine import PoolEngine, SubsetWeights
 from sweep.plan.candidates import Candidate
 
-Parts = tuple[tuple[int, ...], list[float], Tensor]
+MergeTerms = tuple[tuple[int, ...], list[float], Tensor]
 """What a merge adds up: rows of the source's matrix, a coefficient each, and factors (rows, tensors)."""
 
 _KEPT = 128  # measured members: for every candidate that they are in
@@ -27,37 +27,37 @@ class TrainingImages:
     Channels come last in memory on a CPU, whatever batches the run evaluates in: a repair gives the same bits then.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    def __init__(self, bench: PoolEngine) -> None:
+        self._engine = bench
 
     def __len__(self) -> int:
-        return len(self._bench.split("train").labels)
+        return len(self._engine.split("train").labels)
 
     def __getitem__(self, chosen: Tensor) -> Tensor:
-        split = self._bench.split("train")
+        split = self._engine.split("train")
         layout = torch.channels_last if split.labels.device.type == "cpu" else torch.contiguous_format
-        return split.normalised(split.images[chosen.to(split.labels.device)]).contiguous(memory_format=layout)
+        return split.normalize(split.images[chosen.to(split.labels.device)]).contiguous(memory_format=layout)
 
 
-def mend(bench: Bench, candidate: Candidate, source: Source, parts: Parts) -> None:
+def apply_repair(bench: PoolEngine, candidate: Candidate, source: SubsetWeights, parts: MergeTerms) -> None:
     """Mend the merge of these parts, which is loaded; images that are passed on the way are counted.
 
     What is drawn is the same for all candidates of a pool.
     """
     repair = candidate.repair
-    seed = derive_seed(candidate.pool_id, "repair", canonical(repair.content))
+    seed = derive_seed(candidate.pool_id, "repair", canonical_json(repair.id_content))
     brought = {
         "model": bench.model,
         "images": TrainingImages(bench),
-        "members": partial(_each, bench, candidate, source, parts),
+        "members": partial(_measure_members, bench, candidate, source, parts),
         "generator": torch.Generator().manual_seed(seed),
     }
     with _counted(bench):
-        repair.entry.function(*(brought[need] for need in repair.entry.needs), **repair.settings)
+        repair.plugin.function(*(brought[need] for need in repair.plugin.needs), **repair.settings)
 
 
 @contextmanager
-def _counted(bench: Bench) -> Iterator[None]:
+def _counted(bench: PoolEngine) -> Iterator[None]:
     """Count the images that are passed."""
 
     def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -70,26 +70,28 @@ def _counted(bench: Bench) -> Iterator[None]:
         handle.remove()
 
 
-def _each(
-    bench: Bench, candidate: Candidate, source: Source, parts: Parts, measure: Callable[[], Any]
+def _measure_members(
+    bench: PoolEngine, candidate: Candidate, source: SubsetWeights, parts: MergeTerms, measure: Callable[[], Any]
 ) -> list[tuple[float, Any]]:
     """What a function measures with each part loaded, and its share of the merge, which is loaded again at the end.
 
     Shares are those that running statistics are merged by: coefficients made convex.
     """
-    merged = bench.row.clone()
+    merged = bench.flat_weights.clone()
     rows, coefficients, factors = parts
     found = []
-    for row, share, own in zip(rows, convex(coefficients), factors, strict=True):
+    for row, share, own in zip(rows, to_convex_weights(coefficients), factors, strict=True):
         if share:
-            found.append((share, _measured(bench, candidate, source, bench.single(row, own), measure)))
-    bench.row.copy_(merged)
+            found.append((share, _cached(bench, candidate, source, bench.one_member_merge(row, own), measure)))
+    bench.flat_weights.copy_(merged)
     return found
 
 
-def _measured(bench: Bench, candidate: Candidate, source: Source, part: Blend, measure: Callable[[], Any]) -> Any:
+def _cached(
+    bench: PoolEngine, candidate: Candidate, source: SubsetWeights, part: LinearMerge, measure: Callable[[], Any]
+) -> Any:
     """What is measured of a part, which is kept: the same repair measures the same images."""
-    key, kept = (candidate.repair, source.key, part), bench.measured
+    key, kept = (candidate.repair, source.key, part), bench.repair_cache
     if key not in kept:
         bench.load(source, part)
         kept[key] = measure()

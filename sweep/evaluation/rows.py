@@ -11,13 +11,13 @@ from torch import Tensor
 from sweep.core.provenance import code_version, now
 from sweep.plan.candidates import Candidate
 from sweep.plan.pools import Pool
-from sweep.plan.work import Items
-from sweep.storage.rows import Row, Rows
+from sweep.plan.work import WorkItems
+from sweep.storage.rows import BlockRows, Row
 
 _HALF = np.finfo(np.float16)
 
 
-def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
+def candidate_columns(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
     """The columns that say what a row is about, known before it is evaluated."""
     factors = candidate.scaling.settings
     choices = {key: getattr(candidate, key) for key in ("alignment", "scaling", "repair")}
@@ -25,7 +25,7 @@ def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
         "candidate_id": candidate.id,
         "block_id": candidate.block,
         "sweep": sweep,
-        **origin(pool),
+        **pool_columns(pool),
         "space": candidate.method.space,
         "method": candidate.method.name,
         "settings": candidate.method.settings_json,
@@ -38,16 +38,16 @@ def describe(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
         "scaling_members": str(factors.get("members", "all")),
         "split": split,
         "protocol": candidate.protocol.name,
-        **_stamp(),
+        **stamp(),
     }
 
 
-def _stamp() -> Row:
+def stamp() -> Row:
     """When and by what code a row was made."""
     return {"created_at": now(), "code_version": code_version()}
 
 
-def _candidates(work: Items) -> list[tuple[Candidate, Sequence[str]]]:
+def _candidates(work: WorkItems) -> list[tuple[Candidate, Sequence[str]]]:
     """The candidates of a block."""
     return [(each, splits) for each, splits in work if isinstance(each, Candidate)]
 
@@ -57,7 +57,7 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def origin(pool: Pool) -> Row:
+def pool_columns(pool: Pool) -> Row:
     """The columns that say which pool of which population a row comes from."""
     population = pool.population
     return {
@@ -70,10 +70,12 @@ def origin(pool: Pool) -> Row:
     }
 
 
-def failed_rows(work: Items, pool: Pool, sweep: str, cause: str) -> Rows:
+def failed_rows(work: WorkItems, pool: Pool, sweep: str, cause: str) -> BlockRows:
     """Rows of candidates that could not be evaluated at all; pairs and models that could not be looked at have none."""
     outcome, todo = {"status": "failed", "error": cause}, _candidates(work)
-    return Rows([describe(candidate, pool, sweep, split) | outcome for candidate, splits in todo for split in splits])
+    return BlockRows(
+        [candidate_columns(candidate, pool, sweep, split) | outcome for candidate, splits in todo for split in splits]
+    )
 
 
 def _prediction(row: Row, logits: Tensor, labels: Tensor, *, probabilities: bool) -> Row:

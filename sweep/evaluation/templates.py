@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from sweep.core.weights import LEARNABLE
-from sweep.evaluation.engine import Bench
+from sweep.core.weights import TRAINABLE_ROLES
+from sweep.evaluation.engine import PoolEngine
 from sweep.model.split import shuffle_labels
 from sweep.plan.pools import Pool
 
@@ -22,27 +22,27 @@ Matrix = NDArray[np.float64]
 _PICTURED = 10  # classes
 
 
-class Reader:
+class HeadProbe:
     """What the head of a pool's models reads on the training split, and the templates of its members."""
 
-    def __init__(self, bench: Bench, pool: Pool) -> None:
-        self.bench, self.pool = bench, pool
+    def __init__(self, bench: PoolEngine, pool: Pool) -> None:
+        self.engine, self.pool = bench, pool
         split = bench.split("train")
         self.split = shuffle_labels(split, pool.id) if pool.population.recipe.shuffle_labels else split
         weight, _ = bench.layout.head
         pixels = bench.dataset.channels * bench.dataset.size**2
-        alone = all(entry.role == "head" for entry in bench.layout.entries if entry.role in LEARNABLE)
+        alone = all(entry.role == "head" for entry in bench.layout.entries if entry.role in TRAINABLE_ROLES)
         self.of_pixels = alone and weight.shape[1] == pixels
         """Whether the network is one linear layer on pixels."""
         members = enumerate(bench.matrix[: len(pool.members)])
-        self.heads = {i: centred(self._head(row)) for i, row in members if i not in bench.pool.failed}
+        self.heads = {i: center_rows(self._head(row)) for i, row in members if i not in bench.pool.failed}
 
     def loaded(self) -> Matrix:
         """The templates of the loaded model, (classes, features)."""
-        return self._head(self.bench.row)
+        return self._head(self.engine.flat_weights)
 
     def _head(self, row: Tensor) -> Matrix:
-        weight, _ = self.bench.layout.head
+        weight, _ = self.engine.layout.head
         return np.asarray(row[weight.offset : weight.stop].view(weight.shape).double().cpu().numpy())
 
     @torch.inference_mode()
@@ -52,7 +52,7 @@ class Reader:
         Both (classes, features), by the labels that it was trained with; NaN where the head reads more than one row
         of features of an image.
         """
-        bench, (weight, _) = self.bench, self.bench.layout.head
+        bench, (weight, _) = self.engine, self.engine.layout.head
         sums = torch.zeros(2, *weight.shape, dtype=torch.float64, device=bench.device)
         start = 0
         for features, logits in self._passes():
@@ -70,29 +70,29 @@ class Reader:
 
     def _passes(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What the head reads and says, batch by batch, in evaluation mode."""
-        model, heard = self.bench.model.eval(), []
-        handle = self.bench.head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+        model, heard = self.engine.model.eval(), []
+        handle = self.engine.head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
         try:
-            for images in self.split.batches(self.bench.batching.images):
+            for images in self.split.batches(self.engine.batching.batch_size):
                 logits = model(images)
                 yield heard.pop().double(), logits
         finally:
             handle.remove()
 
 
-def template_rows(reader: Reader, about: Row, *, pictured: bool) -> list[Row]:
+def template_rows(reader: HeadProbe, about: Row, *, pictured: bool) -> list[Row]:
     """A row per pair of classes: the loaded model's template of one against the class mean of the other.
 
     Templates and means as pictures of the first classes of models that are `pictured`, where they lie over pixels.
     """
     templates, (means, pull) = reader.loaded(), reader.means()
     about, classes = about | _training(reader), range(len(templates))
-    alike, raw = correlated(centred(templates), centred(means)), correlated(templates, means)
+    alike, raw = row_correlations(center_rows(templates), center_rows(means)), row_correlations(templates, means)
     own = _of_own_class(reader, templates, pull, about)
     if pictured and reader.of_pixels:
         for a in classes[:_PICTURED]:
-            pictures = {"template": _bytes(centred(templates)[a]), "mean_image": _bytes(centred(means)[a])}
-            own[a] |= {**pictures, "channels": reader.bench.dataset.channels}
+            pictures = {"template": _bytes(center_rows(templates)[a]), "mean_image": _bytes(center_rows(means)[a])}
+            own[a] |= {**pictures, "channels": reader.engine.dataset.channels}
     return [
         {**about, "template_class": a, "mean_class": b, **(own[a] if a == b else {})}
         | {"correlation": _number(alike[a, b]), "raw_correlation": _number(raw[a, b])}
@@ -101,25 +101,25 @@ def template_rows(reader: Reader, about: Row, *, pictured: bool) -> list[Row]:
     ]
 
 
-def _of_own_class(reader: Reader, templates: Matrix, pull: Matrix, about: Row) -> list[Row]:
+def _of_own_class(reader: HeadProbe, templates: Matrix, pull: Matrix, about: Row) -> list[Row]:
     """What is told of each template alone: agreement across seeds, and how far it is from where training rests."""
     subset, decay = about["member_indices"], reader.pool.population.recipe.weight_decay
     others = set(subset) if about["kind"] == "merge" else reader.heads.keys() - set(subset)
-    mine = centred(templates)
-    each = [np.diag(correlated(mine, reader.heads[index])) for index in sorted(others)]
+    mine = center_rows(templates)
+    each = [np.diag(row_correlations(mine, reader.heads[index])) for index in sorted(others)]
     agreement = np.mean(each, axis=0) if each else np.full(len(templates), np.nan)
     gap = stationarity_gap(templates, pull, decay) if _is_plain(reader) else np.full(len(templates), np.nan)
     return [{"agreement": _number(a), "stationarity_gap": _number(g)} for a, g in zip(agreement, gap, strict=True)]
 
 
-def _is_plain(reader: Reader) -> bool:
+def _is_plain(reader: HeadProbe) -> bool:
     """Whether the training minimised cross-entropy on the images as they are plus weight decay, as far as is known."""
     recipe = reader.pool.population.recipe
     odd = recipe.mixup or recipe.label_smoothing or recipe.crop or recipe.flip or recipe.optimizer != "sgd"
     return not odd and not reader.pool.population.files
 
 
-def _training(reader: Reader) -> Row:
+def _training(reader: HeadProbe) -> Row:
     """How the models were trained, where that is known."""
     recipe, elsewhere = reader.pool.population.recipe, bool(reader.pool.population.files)
     return {
@@ -130,12 +130,12 @@ def _training(reader: Reader) -> Row:
     }
 
 
-def centred(rows: Matrix) -> Matrix:
+def center_rows(rows: Matrix) -> Matrix:
     """The rows without their mean: equal shifts of all templates change no prediction."""
     return np.asarray(rows - rows.mean(0))
 
 
-def correlated(a: Matrix, b: Matrix) -> Matrix:
+def row_correlations(a: Matrix, b: Matrix) -> Matrix:
     """Pearson's correlation over features of each row of `a` with each of `b`; NaN for a row that does not vary."""
     a, b = (each - each.mean(1, keepdims=True) for each in (a, b))
     norms = np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config.spec import Execution
-from sweep.core.errors import ToldError
-from sweep.core.provenance import cores
+from sweep.core.errors import UserError
+from sweep.core.provenance import usable_cores
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -25,26 +25,26 @@ _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray reads it on every system: without clusters its ports are bound to the loopback alone."""
 
 
-class LaunchError(ToldError):
+class LaunchError(UserError):
     """A cluster that cannot carry out the sweep."""
 
 
 @contextmanager
 def cluster(execution: Execution) -> Iterator[None]:
-    """Ray, on the cluster of `execution.address` or RAY_ADDRESS, else on this machine for as long as the sweep runs.
+    """Connect to the cluster of `execution.ray_address` or RAY_ADDRESS; without one, start a local Ray for this sweep.
 
     Raises LaunchError for a cluster that cannot be reached or lacks what one worker needs.
     """
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
-    address = execution.address or os.environ.get("RAY_ADDRESS") or "local"
-    own = secret(address) if "RAY_AUTH_MODE" not in os.environ else {}
+    address = execution.ray_address or os.environ.get("RAY_ADDRESS") or "local"
+    own = auth_environment(address) if "RAY_AUTH_MODE" not in os.environ else {}
     os.environ.update(own)
     if address == "local":
         os.environ.setdefault(_CLUSTERS, "0")
     import ray
 
     if own:
-        _reread()
+        _reload_ray_config()
     size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
@@ -54,13 +54,13 @@ def cluster(execution: Execution) -> Iterator[None]:
         ) from None
     try:
         if address == "local":  # elsewhere nodes may still be on their way
-            _suffices(execution, ray.cluster_resources())
+            _check_resources(execution, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
 
 
-def _reread() -> None:
+def _reload_ray_config() -> None:
     """Have Ray look at its environment again: one that was imported before has read that there is no secret."""
     import ray
 
@@ -72,10 +72,10 @@ def _reread() -> None:
 def _cores(execution: Execution) -> int:
     """Cores for Ray on this machine: as many as the workers that were asked for need, at least."""
     wanted = 1 if execution.workers == "auto" else execution.workers
-    return max(cores(), wanted * execution.threads)
+    return max(usable_cores(), wanted * execution.threads)
 
 
-def _suffices(execution: Execution, resources: Mapping[str, float]) -> None:
+def _check_resources(execution: Execution, resources: Mapping[str, float]) -> None:
     """LaunchError where no worker would ever start."""
     gpus = max(execution.gpus_per_member, execution.gpus_per_worker)
     for name, wanted in (("CPU", execution.threads), ("GPU", gpus)):
@@ -84,15 +84,15 @@ def _suffices(execution: Execution, resources: Mapping[str, float]) -> None:
             raise LaunchError(what, "set execution.threads, gpus_per_member and gpus_per_worker to what there is")
 
 
-def size_of(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
+def n_workers(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
     """How many workers to ask for: the number that was given, else as many as the nodes have room for now."""
     if execution.workers != "auto":
         return execution.workers
     rooms = [node["Resources"] for node in nodes if node["Alive"]]
-    return max(1, sum(_room(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms))
+    return max(1, sum(_free_places(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms))
 
 
-def _room(execution: Execution, cpus: float, gpus: float) -> int:
+def _free_places(execution: Execution, cpus: float, gpus: float) -> int:
     """Workers that one node has room for: a share of a GPU lies on one GPU, so shares do not add up across them."""
     by_cpu, share = int(cpus // execution.threads), execution.gpus_per_worker
     if not share:
@@ -101,7 +101,7 @@ def _room(execution: Execution, cpus: float, gpus: float) -> int:
     return min(by_cpu, per_gpu)
 
 
-def secret(address: str) -> dict[str, str]:
+def auth_environment(address: str) -> dict[str, str]:
     """Token authentication in so many words: of itself Ray turns it on for some of its processes and not for others.
 
     On this machine with a secret of this run's own, elsewhere with the cluster's, where one is known here.

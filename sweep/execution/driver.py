@@ -9,18 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sweep.config.spec import Sweep
-from sweep.core.provenance import now, surroundings
-from sweep.status.state import State, as_begun, freeze, state_of
-from sweep.storage.lock import is_to_stop
+from sweep.core.provenance import now, run_environment
+from sweep.status.state import RunState, load_state, with_recorded_settings, write_plan_files
+from sweep.storage.lock import stop_requested
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from sweep.core.choice import Choice
+    from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
     from sweep.execution.progress import Progress
     from sweep.plan.pools import Pool
-    from sweep.plan.work import Items
+    from sweep.plan.work import WorkItems
     from sweep.storage.writer import Writer
 
 
@@ -31,7 +31,7 @@ def run(
     command: str = "sweep.run",
     overrides: Sequence[str] = (),
     retry: bool = False,
-) -> State:
+) -> RunState:
     """Carry out what is left of a sweep; the same call again continues it. `retry` does anew what failed.
 
     Raises ConfigError, StoreError or LaunchError before anything is computed where that is possible; KeyboardInterrupt
@@ -42,64 +42,64 @@ def run(
 
         progress = Progress(sweep.folder / "log.txt")
     folder = RunFolder(sweep.folder)
-    state = state_of(as_begun(sweep, progress.say))
-    if not retry and not (state.missing or state.new or state.unseen) and _is_settled(folder, sweep):
+    state = load_state(with_recorded_settings(sweep, progress.say))
+    if not retry and not (state.missing or state.n_pending or state.n_uninspected) and _is_settled(folder, sweep):
         return state
     with folder.lock(command, progress.say):
         if retry:
-            progress.say(f"{folder.retire()} parts of members and candidates are made anew")
-        return _Run(state.sweep, progress).carry_out(command, overrides)
+            progress.say(f"{folder.retire_failures()} parts of members and candidates are made anew")
+        return RunDriver(state.sweep, progress).run(command, overrides)
 
 
 def _is_settled(folder: RunFolder, sweep: Sweep) -> bool:
     """Whether the last call on the folder came to its end, with the same sweep."""
-    info = folder.info()
+    info = folder.run_info()
     return info.get("sweep_id") == sweep.id and bool(info["invocations"][-1]["finished_at"])
 
 
-class _Run:
+class RunDriver:
     """One invocation on a run folder whose lock is held."""
 
     def __init__(self, sweep: Sweep, progress: Progress) -> None:
         self.sweep, self.folder, self.progress = sweep, RunFolder(sweep.folder), progress
         self.stopped = False
-        self.made: Mapping[Choice, Dataset] = {}
+        self.datasets: Mapping[PluginConfig, Dataset] = {}
         self.tracker: Any = None
         self.info: dict[str, Any] = {}
 
     @property
     def stopping(self) -> bool:
         """Whether Ctrl-C was pressed, or `sweep stop` called."""
-        if not self.stopped and is_to_stop(self.folder.path):
+        if not self.stopped and stop_requested(self.folder.path):
             self.stopped = True
             self.progress.say("asked to stop: running blocks are finished first")
         return self.stopped
 
-    def carry_out(self, command: str, overrides: Sequence[str]) -> State:
+    def run(self, command: str, overrides: Sequence[str]) -> RunState:
         """Members, candidates, MLflow; the state at the end. Ray is started only if there is something to compute."""
         from sweep.status.preflight import check_networks, datasets
 
-        self.made = datasets(self.sweep)
-        check_networks(self.sweep, self.made)
+        self.datasets = datasets(self.sweep)
+        check_networks(self.sweep, self.datasets)
         about = {"schema_version": SCHEMA_VERSION, "sweep": self.sweep.name, "created_at": _time(), "invocations": []}
         self.folder.create(about)
-        state = state_of(self.sweep)
-        freeze(self.folder, self.sweep, state.plan)
+        state = load_state(self.sweep)
+        write_plan_files(self.folder, self.sweep, state.plan)
         with self._invocation(command, overrides), self._stoppable(), self._tracked():
-            if state.missing or state.new or state.unseen:
+            if state.missing or state.n_pending or state.n_uninspected:
                 self._compute(state)
             if self.stopping:
                 raise KeyboardInterrupt
-        return state_of(self.sweep)
+        return load_state(self.sweep)
 
-    def _compute(self, state: State) -> None:
+    def _compute(self, state: RunState) -> None:
         """What is missing, on Ray."""
         from sweep.execution.cluster import cluster
 
-        for dataset in self.made.values():
+        for dataset in self.datasets.values():
             dataset.decode()  # here, once: all workers share what it gives
-        inside = f", {state.unseen:,} models to look into" if state.unseen else ""
-        work = f"{len(state.missing)} members to train, {state.new:,} candidates to evaluate{inside}"
+        inside = f", {state.n_uninspected:,} models to look into" if state.n_uninspected else ""
+        work = f"{len(state.missing)} members to train, {state.n_pending:,} candidates to evaluate{inside}"
         self.progress.say(f"starting Ray: {work}")
         with cluster(self.sweep.execution):
             self._train(state)
@@ -117,20 +117,20 @@ class _Run:
             "overrides": list(overrides),
             "config": self.sweep.to_yaml(),
             "margin": self.sweep.settings.margin,
-            **surroundings(),
+            **run_environment(),
         }
-        info = self.folder.info()
-        own = {"batch": execution.batch, "threads": execution.threads}
+        info = self.folder.run_info()
+        own = {"batch": execution.eval_batch_size, "threads": execution.threads}
         self.info = info | {
             "sweep_id": self.sweep.id,
             "metrics": list(self.sweep.metrics),
             "evaluation": info.get("evaluation", {}) | own,
             "invocations": [*info["invocations"], entry],
         }
-        self.folder.write_info(self.info)
+        self.folder.write_run_info(self.info)
         yield
         entry["finished_at"] = _time()
-        self.folder.write_info(self.info)
+        self.folder.write_run_info(self.info)
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -152,72 +152,85 @@ class _Run:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _train(self, state: State) -> None:
+    def _train(self, state: RunState) -> None:
         """The missing starts, then the missing members of the starts that there are."""
         from sweep.execution.tune import train_members
-        from sweep.plan.pools import groups_of
+        from sweep.plan.pools import training_groups
         from sweep.storage.run_folder import failed_members
-        from sweep.training.members import bring_member, fail
+        from sweep.training.members import import_member, record_failure
 
         for member in (member for member in state.missing if member.file):
-            bring_member(member, self.sweep.name, self.made[member.population.dataset], self.folder)
+            import_member(member, self.sweep.name, self.datasets[member.population.dataset], self.folder)
         for name, role in (("starts trained", "start"), ("members trained", "member")):
             lost = failed_members(self.folder)
             missing = [member for member in state.missing if member.role == role and not member.file]
             for member in missing:
                 if member.start_id in lost:
-                    fail(member, self.sweep.name, self.folder, f"its start failed: {lost[str(member.start_id)]}")
+                    record_failure(
+                        member, self.sweep.name, self.folder, f"its start failed: {lost[str(member.start_id)]}"
+                    )
             able = [member for member in missing if member.start_id not in lost]
             if able and not self.stopping:
                 self.progress.begin(name, len(able))
                 told, say = self.progress.advance, self.progress.say
-                train_members(groups_of(state.pools, able), self.sweep, self.made, told, lambda: self.stopping, say)
+                train_members(
+                    training_groups(state.pools, able), self.sweep, self.datasets, told, lambda: self.stopping, say
+                )
 
-    def _evaluate(self, state: State) -> None:
+    def _evaluate(self, state: RunState) -> None:
         """Pool by pool, the pairs that have no row, candidates without one, and models that were not looked into."""
-        from sweep.execution.scheduler import Launcher
-        from sweep.status.pending import glance_blocks, pair_blocks
-        from sweep.storage.compact import compacting
+        from sweep.execution.scheduler import BlockScheduler
+        from sweep.status.pending import inspection_blocks, pair_blocks
+        from sweep.storage.compact import background_compaction
         from sweep.storage.run_folder import failed_members
-        from sweep.storage.writer import writing
+        from sweep.storage.writer import open_writer
 
         failed, place = failed_members(self.folder), {pool.id: index for index, pool in enumerate(state.plan.pools)}
         pairs = self.folder.read("pairs", ["member_a", "member_b"]).columns
         present = set(zip(*(column.to_pylist() for column in pairs), strict=True))
-        blocks: dict[str, Items] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
-        blocks |= glance_blocks(state.plan, self.folder, failed, state.failures)
+        blocks: dict[str, WorkItems] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
+        blocks |= inspection_blocks(state.plan, self.folder, failed, state.failures)
         if blocks and not self.stopping:
             ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
             self._measure(state.plan.pool_of[each[0][0].pool_id] for each in ordered.values())
-            self.progress.begin("candidates done", state.new)  # pairs and models that are looked into are not counted
-            told, bring = self.folder.read("tasks", ["task_id"])["task_id"], partial(self._bring, failed)
-            with compacting(self.folder, self.progress.say), writing(self.folder, told.to_pylist()) as writer:
-                tick = partial(self._tick, writer)
-                Launcher(state.plan, bring, writer.put, tick, self.progress.say).run(ordered, self.made)
-            self._tick(writer)
+            self.progress.begin(
+                "candidates done", state.n_pending
+            )  # pairs and models that are looked into are not counted
+            told, bring = self.folder.read("tasks", ["task_id"])["task_id"], partial(self.pool_payload, failed)
+            with (
+                background_compaction(self.folder, self.progress.say),
+                open_writer(self.folder, told.to_pylist()) as writer,
+            ):
+                tick = partial(self.report_progress, writer)
+                BlockScheduler(state.plan, bring, writer.put, tick, self.progress.say).run(ordered, self.datasets)
+            self.report_progress(writer)
 
     def _measure(self, pools: Iterable[Pool]) -> None:
         """Where that is asked for, find how each network is fastest; once, so that equal ids have equal bits."""
-        from sweep.execution.worker import measured
-        from sweep.model.batching import MEASURED
+        from sweep.execution.worker import tune_batches
+        from sweep.model.batching import AUTO, RECORDED
 
-        if self.sweep.execution.batch == MEASURED:
-            known = self.info["evaluation"].setdefault(MEASURED, {})
-            known |= measured(pools, known, self.made, self.sweep.execution, self.progress.say, lambda: self.stopping)
-            self.folder.write_info(self.info)
+        if self.sweep.execution.eval_batch_size == AUTO:
+            known = self.info["evaluation"].setdefault(RECORDED, {})
+            known |= tune_batches(
+                pools, known, self.datasets, self.sweep.execution, self.progress.say, lambda: self.stopping
+            )
+            self.folder.write_run_info(self.info)
 
-    def _bring(self, failed: Mapping[str, str], pool: Pool) -> tuple[object, ...]:
+    def pool_payload(self, failed: Mapping[str, str], pool: Pool) -> tuple[object, ...]:
         """What workers take of a pool."""
-        from sweep.evaluation.pool_weights import pool_weights
-        from sweep.model.batching import batching_of, network_key
+        from sweep.evaluation.pool_weights import load_pool_weights
+        from sweep.model.batching import choose_batching, network_key
 
-        execution, dataset = self.sweep.execution, self.made[pool.population.dataset]
-        weights = pool_weights(self.folder, pool, dataset, failed, execution.pool_bytes)
-        return weights, batching_of(execution.batch, self.info, network_key(pool.population.architecture, dataset))
+        execution, dataset = self.sweep.execution, self.datasets[pool.population.dataset]
+        weights = load_pool_weights(self.folder, pool, dataset, failed, execution.mmap_bytes)
+        return weights, choose_batching(
+            execution.eval_batch_size, self.info, network_key(pool.population.architecture, dataset)
+        )
 
-    def _tick(self, writer: Writer) -> bool:
+    def report_progress(self, writer: Writer) -> bool:
         """Called about every second: tell what was written; whether to stop."""
-        self.progress.advance(*writer.news())
+        self.progress.advance(*writer.take_counts())
         stage = self.progress.stage
         if self.tracker and stage:
             self.tracker.progress(stage.done, stage.failed, stage.total, stage.rate)
@@ -229,9 +242,9 @@ class _Run:
         if not self.sweep.execution.mlflow:
             yield
             return
-        from sweep.execution.sync import sync, tracker_of
+        from sweep.execution.sync import make_tracker, mirror_run
 
-        self.tracker = tracker_of(self.sweep, self.progress.say)
+        self.tracker = make_tracker(self.sweep, self.progress.say)
         self.tracker.open()
         try:
             yield
@@ -239,7 +252,7 @@ class _Run:
             self.tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         self.progress.say("writing MLflow runs")
-        sync(self.tracker, self.sweep)
+        mirror_run(self.tracker, self.sweep)
         self.tracker.close("FINISHED")
 
 

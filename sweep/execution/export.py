@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from sweep.config.spec import Sweep
-from sweep.core.choice import Choice
+from sweep.core.choice import PluginConfig
 from sweep.core.provenance import code_version
-from sweep.execution.local import model_of, stored_bench
+from sweep.execution.local import local_engine, merged_model
 from sweep.plan.candidates import Candidate
 from sweep.plan.planner import Plan, PlanError
-from sweep.status.state import state_of
-from sweep.storage.files import publish
+from sweep.status.state import load_state
+from sweep.storage.files import create_atomic
 from sweep.storage.run_folder import RunFolder
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -26,16 +26,16 @@ def export(sweep: Sweep, prefix: str, target: Path) -> tuple[Path, Path]:
 
     Raises PlanError for a candidate that is none, averages outputs, or lost a member, and for a file that is there.
     """
-    plan = state_of(sweep).plan
+    plan = load_state(sweep).plan
     candidate, card = plan.candidate(prefix), target.with_suffix(".md")
     _check(candidate, target, card)
-    bench = stored_bench(sweep, plan.pool_of[candidate.pool_id])
+    bench = local_engine(sweep, plan.pool_of[candidate.pool_id])
     lost = [f"member {place}: {bench.pool.failed[place]}" for place in candidate.subset if place in bench.pool.failed]
     if lost:
         raise PlanError(f"{candidate.id} has no weights: {'; '.join(lost)}")
-    state = model_of(bench, candidate).state_dict()
+    state = merged_model(bench, candidate).state_dict()
     for file, content in ((target, _content(state, target)), (card, _card(sweep, plan, candidate, target).encode())):
-        if not publish(file.absolute(), content):
+        if not create_atomic(file.absolute(), content):
             raise PlanError(f"{file} is there already", "give another name")
     return target, card
 
@@ -87,7 +87,7 @@ def _card(sweep: Sweep, plan: Plan, candidate: Candidate, target: Path) -> str:
     return f"{about}\n## Members\n\n{members}\n\n## Measured\n\n{measured}\n"
 
 
-def _written(choice: Choice) -> str:
+def _written(choice: PluginConfig) -> str:
     return f"`{choice.name}` `{choice.settings_json}`" if choice.settings else f"`{choice.name}`"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sweep.core.text import clock
+from sweep.core.text import format_duration
 
 _QUIET_SECONDS = 30.0
 _LEAP = 60.0  # seconds: less is an adjustment
@@ -43,13 +43,13 @@ class Stage:
         parts = [f"{self.name}: {self.done:,} of {self.total:,}"]
         parts += [f"{self.failed:,} failed"] if self.failed else []
         if self.left is not None and self.done < self.total:
-            parts += [f"{self.rate:.3g} per second", f"about {clock(self.left)} left"]
+            parts += [f"{self.rate:.3g} per second", f"about {format_duration(self.left)} left"]
         elif self.done:
-            parts.append(f"in {clock(time.monotonic() - self.begun)}")
+            parts.append(f"in {format_duration(time.monotonic() - self.begun)}")
         return ", ".join(parts)
 
 
-class Wall:
+class ClockGuard:
     """The clock on the wall, which people may set: our own work goes by another one, that of Ray does not."""
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
@@ -73,8 +73,8 @@ class Progress:
         self.live: Any = None
         self.task: Any = None
         self.stage: Stage | None = None
-        self.told = time.monotonic()
-        self.wall = Wall()
+        self.last_printed = time.monotonic()
+        self.clock_guard = ClockGuard()
 
     def __enter__(self) -> Progress:
         return self
@@ -98,7 +98,7 @@ class Progress:
     def begin(self, name: str, total: int) -> None:
         """Begin a stage; the one before ends."""
         self.end()
-        self.stage, self.told = Stage(name, total), time.monotonic()
+        self.stage, self.last_printed = Stage(name, total), time.monotonic()
         if self.console.is_terminal:
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
@@ -109,16 +109,16 @@ class Progress:
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
         """Count what was done. Called at least every second while something runs, it also tells of a clock set back."""
-        if (back := self.wall.set_back()) > _LEAP:
-            self.say(f"the clock was set back by {clock(back)}: {_STANDSTILL}")
+        if (back := self.clock_guard.set_back()) > _LEAP:
+            self.say(f"the clock was set back by {format_duration(back)}: {_STANDSTILL}")
         if self.stage is None:
             return
         self.stage.done += done
         self.stage.failed += failed
         if self.live:
             self.live.update(self.task, completed=self.stage.done, description=str(self.stage))
-        elif time.monotonic() - self.told >= _QUIET_SECONDS:
-            self.told = time.monotonic()
+        elif time.monotonic() - self.last_printed >= _QUIET_SECONDS:
+            self.last_printed = time.monotonic()
             self.say(str(self.stage))
 
     def end(self) -> None:

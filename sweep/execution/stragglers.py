@@ -7,12 +7,12 @@ from bisect import insort
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sweep.core.text import clock
+from sweep.core.text import format_duration
 
 _TIMES = 10.0  # the median of what has ended: workers that compete for cores or discs differ less
 
 
-class Watch:
+class StragglerDetector:
     """Who is at what, and for how long; late is who takes ten times the median of what has ended, and `patience` s.
 
     Nobody is late before anything has ended. Times are those of `clock`, which never goes back.
@@ -20,40 +20,40 @@ class Watch:
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.patience, self.clock = patience, clock
-        self.took: list[float] = []  # seconds of what has ended, in order
-        self.since: dict[Any, float] = {}
-        self.told: set[Any] = set()
+        self.durations: list[float] = []  # seconds of what has ended, in order
+        self.started_at: dict[Any, float] = {}
+        self.reported: set[Any] = set()
 
-    def begin(self, who: Any) -> None:
+    def start(self, who: Any) -> None:
         """Somebody begins something."""
-        self.since[who] = self.clock()
-        self.told.discard(who)
+        self.started_at[who] = self.clock()
+        self.reported.discard(who)
 
-    def end(self, who: Any) -> None:
+    def finish(self, who: Any) -> None:
         """Somebody has ended what was begun."""
-        if who in self.since:
-            insort(self.took, self.clock() - self.since.pop(who))
+        if who in self.started_at:
+            insort(self.durations, self.clock() - self.started_at.pop(who))
 
-    def forget(self, who: Any) -> None:
+    def drop(self, who: Any) -> None:
         """Somebody is gone, and nothing has ended."""
-        self.since.pop(who, None)
+        self.started_at.pop(who, None)
 
     def is_late(self, who: Any) -> bool:
         """Whether somebody is at something for too long."""
-        since = self.since.get(who)
-        return since is not None and bool(self.took) and self.clock() - since > self._limit
+        since = self.started_at.get(who)
+        return since is not None and bool(self.durations) and self.clock() - since > self._limit
 
-    def news(self) -> Iterator[tuple[Any, str]]:
+    def new_stragglers(self) -> Iterator[tuple[Any, str]]:
         """Who is late and was not told yet, and for how long in words: `12 min, 20 times the median`."""
-        for who, since in self.since.items():
-            if who not in self.told and self.is_late(who):
-                self.told.add(who)
+        for who, since in self.started_at.items():
+            if who not in self.reported and self.is_late(who):
+                self.reported.add(who)
                 seconds = self.clock() - since
-                yield who, f"{clock(seconds)}, {seconds / max(self._median, 1e-3):.0f} times the median"
+                yield who, f"{format_duration(seconds)}, {seconds / max(self._median, 1e-3):.0f} times the median"
 
     @property
     def _median(self) -> float:
-        return self.took[len(self.took) // 2]
+        return self.durations[len(self.durations) // 2]
 
     @property
     def _limit(self) -> float:

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.core.errors import last_line
+from sweep.core.errors import root_cause
 from sweep.core.provenance import now
-from sweep.execution.stragglers import Watch
+from sweep.execution.stragglers import StragglerDetector
 from sweep.storage.files import NO_SPACE, StoreError
 from sweep.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from sweep.config.spec import Execution, Sweep
-    from sweep.core.choice import Choice
+    from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
-    from sweep.plan.pools import Group
+    from sweep.plan.pools import TrainingGroup
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -35,20 +35,20 @@ _LITTLE = 1 << 20  # bytes: less than the state of an experiment takes
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialContext:
     """What all trials have in common."""
 
     sweep: str
-    groups: Mapping[str, Group]
-    datasets: Mapping[Choice, Dataset]
+    groups: Mapping[str, TrainingGroup]
+    datasets: Mapping[PluginConfig, Dataset]
     folder: Path
     execution: Execution
 
 
 def train_members(
-    groups: Sequence[Group],
+    groups: Sequence[TrainingGroup],
     sweep: Sweep,
-    datasets: Mapping[Choice, Dataset],
+    datasets: Mapping[PluginConfig, Dataset],
     told: Callable[[int], None],
     stopping: Callable[[], bool],
     say: Callable[[str], None],
@@ -62,7 +62,7 @@ def train_members(
     from ray import tune
 
     execution = sweep.execution
-    job = Job(sweep.name, {group.id: group for group in groups}, dict(datasets), sweep.folder, execution)
+    job = TrialContext(sweep.name, {group.id: group for group in groups}, dict(datasets), sweep.folder, execution)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, job=job), _share(execution)),
         param_space={"member": tune.grid_search(list(job.groups))},
@@ -77,14 +77,14 @@ def train_members(
             storage_path=str(sweep.folder / "tune"),
             failure_config=tune.FailureConfig(max_failures=execution.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            callbacks=[_counter(job, told, say, Watch(execution.patience))],
+            callbacks=[_progress_callback(job, told, say, StragglerDetector(execution.straggler_seconds))],
             stop=_stopper(stopping),
             verbose=0,
         ),
     )
-    with _told_of_a_full_disc(sweep.folder):
+    with _disk_full_message(sweep.folder):
         results = tuner.fit()
-    _settle(job, results)
+    _record_failures(job, results)
 
 
 def _share(execution: Execution) -> dict[str, float]:
@@ -93,7 +93,7 @@ def _share(execution: Execution) -> dict[str, float]:
 
 
 @contextmanager
-def _told_of_a_full_disc(folder: Path) -> Iterator[None]:
+def _disk_full_message(folder: Path) -> Iterator[None]:
     """Tune does not check what it writes: on a full disc it fails, with any error, on reading half a file."""
     try:
         yield
@@ -104,7 +104,9 @@ def _told_of_a_full_disc(folder: Path) -> Iterator[None]:
         raise StoreError(f"Ray Tune could not keep its state in {folder / 'tune'}: {cause}", NO_SPACE) from error
 
 
-def _counter(job: Job, told: Callable[[int], None], say: Callable[[str], None], watch: Watch) -> Any:
+def _progress_callback(
+    job: TrialContext, told: Callable[[int], None], say: Callable[[str], None], watch: StragglerDetector
+) -> Any:
     """A Tune callback that counts, and tells of trials that may hang.
 
     It is pickled with the experiment, so without what it calls, which may hold a terminal. Tune aborts on an exception
@@ -115,24 +117,24 @@ def _counter(job: Job, told: Callable[[int], None], say: Callable[[str], None], 
     class Counter(tune.Callback):
         told: Callable[[int], None]
         say: Callable[[str], None]
-        watch: Watch
+        watch: StragglerDetector
         sizes: Mapping[str, int]
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.watch.begin(_member(trial))
+            self.watch.start(_member(trial))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.watch.end(_member(trial))
+            self.watch.finish(_member(trial))
             self.told(self.sizes.get(_member(trial), 1))
 
         on_trial_error = on_trial_complete
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             self.told(0)
-            for member, while_ in self.watch.news():
+            for member, while_ in self.watch.new_stragglers():
                 self.say(f"the training of {member} has run for {while_} and may hang, in {_REMEDY}")
 
     counter = Counter()
@@ -167,9 +169,9 @@ def _member(trial: Any) -> str:
     return str(trial.config.get("member", trial.trial_id))
 
 
-def _settle(job: Job, results: Any) -> None:
+def _record_failures(job: TrialContext, results: Any) -> None:
     """A failed row for each member whose trial ended without one."""
-    from sweep.training.members import fail
+    from sweep.training.members import record_failure
 
     folder = RunFolder(job.folder)
     present = folder.statuses("members", "member_id")
@@ -181,23 +183,23 @@ def _settle(job: Job, results: Any) -> None:
             continue
         if identity not in errors:
             raise KeyboardInterrupt
-        cause = last_line(errors[identity])
+        cause = root_cause(errors[identity])
         if StoreError.__name__ in cause:
             hint = NO_SPACE if os.strerror(errno.ENOSPC) in cause else ""
             raise StoreError(f"a training could not read or write the run folder: {cause}", hint)
         for member in lacking:
-            fail(member, job.sweep, folder, cause)
+            record_failure(member, job.sweep, folder, cause)
 
 
-def _trial(config: dict[str, Any], *, job: Job) -> dict[str, Any]:
+def _trial(config: dict[str, Any], *, job: TrialContext) -> dict[str, Any]:
     """One trial: train a group and write its members down."""
     import torch
 
-    from sweep.model.runtime import steady
+    from sweep.model.runtime import setup_worker
     from sweep.training.members import train_group
 
     execution, group = job.execution, job.groups[config["member"]]
-    device = steady(execution.threads, execution.gpus_per_member)
+    device = setup_worker(execution.threads, execution.gpus_per_member)
     dataset, every = job.datasets[group.members[0].population.dataset], execution.checkpoint_seconds
     train_group(group, job.sweep, dataset, RunFolder(job.folder), str(device), checkpoint_seconds=every)
     if device.type == "cuda":

@@ -7,13 +7,13 @@ import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweep.core.errors import last_line
-from sweep.plan.work import Items
-from sweep.storage.rows import Rows
+from sweep.core.errors import root_cause
+from sweep.plan.work import WorkItems
+from sweep.storage.rows import BlockRows
 
 if TYPE_CHECKING:
     from sweep.config.spec import Execution
-    from sweep.core.choice import Choice
+    from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
     from sweep.plan.pools import Pool
 
@@ -22,45 +22,45 @@ class Worker:
     """What an actor does: it holds the bench of one pool at a time."""
 
     def __init__(
-        self, datasets: Mapping[Choice, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution
+        self, datasets: Mapping[PluginConfig, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution
     ) -> None:
-        from sweep.model.runtime import steady
+        from sweep.model.runtime import setup_worker
 
         self.datasets, self.sweep, self.metrics, self.execution = datasets, sweep, metrics, execution
-        self.device = steady(execution.threads, execution.gpus_per_worker)
-        self.evaluator: Any = None
+        self.device = setup_worker(execution.threads, execution.gpus_per_worker)
+        self.runner: Any = None
 
     def ready(self) -> str:
         """Who it is, once the actor has its place and its libraries."""
         return f"process {os.getpid()} on {socket.gethostname()}"
 
-    def run(self, pool_id: str, shared: Sequence[Any], work: Items) -> Rows:
+    def run(self, pool_id: str, shared: Sequence[Any], work: WorkItems) -> BlockRows:
         """Evaluate a piece of a block; what belongs to its pool comes as references in a list, which Ray leaves be."""
         import ray
         import torch
 
-        from sweep.core.provenance import worker
-        from sweep.evaluation.block import Evaluator
-        from sweep.evaluation.engine import bench_of
+        from sweep.core.provenance import worker_columns
+        from sweep.evaluation.block import BlockRunner
+        from sweep.evaluation.engine import make_engine
 
-        if self.evaluator is None or self.evaluator.pool.id != pool_id:
-            self.evaluator = None  # let go of one pool before the next comes
+        if self.runner is None or self.runner.pool.id != pool_id:
+            self.runner = None  # let go of one pool before the next comes
             pool, weights, batching = ray.get(list(shared))
             dataset = self.datasets[pool.population.dataset]
-            bench = bench_of(pool, weights, dataset, str(self.device), batching)
-            self.evaluator = Evaluator(bench, pool, self.sweep, self.metrics, self.execution.probabilities)
+            bench = make_engine(pool, weights, dataset, str(self.device), batching)
+            self.runner = BlockRunner(bench, pool, self.sweep, self.metrics, self.execution.probabilities)
         try:
-            rows: Rows = self.evaluator.block(work)
+            rows: BlockRows = self.runner.run(work)
         except torch.AcceleratorError:
             os._exit(1)  # the device is of no use to this process any more; another one finds who is to blame
-        rows.cost |= worker()
+        rows.cost |= worker_columns()
         return rows
 
 
-def measured(
+def tune_batches(
     pools: Iterable[Pool],
     known: Collection[str],
-    datasets: Mapping[Choice, Dataset],
+    datasets: Mapping[PluginConfig, Dataset],
     execution: Execution,
     say: Callable[[str], None],
     stopping: Callable[[], bool],
@@ -71,7 +71,7 @@ def measured(
     """
     import ray
 
-    from sweep.model.batching import UNMEASURED, network_key, tune_batch
+    from sweep.model.batching import DEFAULT_TUNING, network_key, tune_batch
 
     place = (execution.threads, execution.gpus_per_worker)
     task: Any = ray.remote(num_cpus=place[0], num_gpus=place[1], max_calls=1, max_retries=0)(tune_batch)
@@ -93,7 +93,7 @@ def measured(
             fast = ray.get(call)
             say(f"{network}: {fast}")
         except ray.exceptions.RayError as error:  # a user's architecture may raise anything; its candidates will tell
-            fast = UNMEASURED
-            say(f"{network}: {fast.images} images at a time, for it cannot be measured: {last_line(error)}")
+            fast = DEFAULT_TUNING
+            say(f"{network}: {fast.images} images at a time, for it cannot be measured: {root_cause(error)}")
         found[network] = fast._asdict()
     return found

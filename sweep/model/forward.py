@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sweep.core.forward_options import Pass
+from sweep.core.forward_options import ForwardOptions
 from sweep.model.split import Batching, DeviceSplit
 
 
@@ -21,7 +21,7 @@ class Outputs(NamedTuple):
 
 
 @contextmanager
-def _listening(head: nn.Module | None, heard: list[Tensor]) -> Iterator[None]:
+def capture_inputs(head: nn.Module | None, heard: list[Tensor]) -> Iterator[None]:
     """Keep what reaches the head, so that features are right for every architecture."""
     if head is None:
         yield
@@ -33,12 +33,12 @@ def _listening(head: nn.Module | None, heard: list[Tensor]) -> Iterator[None]:
         handle.remove()
 
 
-def outputs(
+def forward_split(
     model: nn.Module,
     split: DeviceSplit,
     batching: Batching,
     head: nn.Module | None = None,
-    around: AbstractContextManager[Pass] | None = None,
+    around: AbstractContextManager[ForwardOptions] | None = None,
 ) -> Outputs:
     """Logits of a model in evaluation mode over a split in its order, and features where its `head` is given.
 
@@ -46,6 +46,6 @@ def outputs(
     """
     model.eval()
     heard: list[Tensor] = []
-    with around or nullcontext(Pass()) as told, _listening(head, heard), torch.inference_mode():
-        logits = torch.cat([model(images) for images in split.batched(told, batching)])
+    with around or nullcontext(ForwardOptions()) as told, capture_inputs(head, heard), torch.inference_mode():
+        logits = torch.cat([model(images) for images in split.iter_batches(told, batching)])
         return Outputs(logits, torch.cat(heard) if heard else None)

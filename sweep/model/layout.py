@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sweep.core.weights import LEARNABLE, Entry, Layout
+from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, TensorSpec
 
 
 def find_head(model: nn.Module, classes: int) -> str:
@@ -23,7 +23,7 @@ def find_head(model: nn.Module, classes: int) -> str:
     return str(linear[-1][0])
 
 
-def layout_of(model: nn.Module, classes: int) -> Layout:
+def make_layout(model: nn.Module, classes: int) -> ParameterLayout:
     """Roles and columns of the model's tensors; tied tensors are laid out once."""
     roles, head = _roles(model), find_head(model, classes)
     first: dict[int, str] = {}
@@ -38,10 +38,10 @@ def layout_of(model: nn.Module, classes: int) -> Layout:
             role = "head" if name.rpartition(".")[0] == head else roles[name]
             floats.append((name, tuple(tensor.shape), role))
     entries, offset = [], 0
-    for name, shape, role in sorted(floats, key=lambda each: each[2] not in LEARNABLE):  # stable: order is kept
-        entries.append(Entry(name, shape, role, offset))
+    for name, shape, role in sorted(floats, key=lambda each: each[2] not in TRAINABLE_ROLES):  # stable: order is kept
+        entries.append(TensorSpec(name, shape, role, offset))
         offset = entries[-1].stop
-    return Layout(tuple(entries), tuple(counters), tuple(tied))
+    return ParameterLayout(tuple(entries), tuple(counters), tuple(tied))
 
 
 _GAIN = re.compile("gamma|scale|gain|alpha|temperature|gating")
@@ -63,9 +63,9 @@ def _roles(model: nn.Module) -> dict[str, str]:
     return roles
 
 
-def flatten(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
+def flatten_state_dict(state: Mapping[str, Tensor], layout: ParameterLayout) -> Tensor:
     """A state dict as one row, (entries,) float32; raises ValueError as `differences` tells."""
-    problems = differences(state, layout)
+    problems = state_dict_mismatches(state, layout)
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise ValueError("; ".join(problems[:3]) + more)
@@ -75,7 +75,7 @@ def flatten(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
     return row
 
 
-def differences(state: Mapping[str, Tensor], layout: Layout) -> list[str]:
+def state_dict_mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> list[str]:
     """What keeps a state dict from fitting an architecture: missing, unknown and differently shaped tensors."""
     expected = {e.name: e.shape for e in layout.entries}
     known = expected.keys() | set(layout.counters) | {name for name, _ in layout.tied}
@@ -86,15 +86,17 @@ def differences(state: Mapping[str, Tensor], layout: Layout) -> list[str]:
         for name, shape in expected.items()
         if name in state and tuple(state[name].shape) != shape
     ]
-    odd = [f"`{name}` is {state[name].dtype}" for name in expected if name in state and not _real(state[name])]
+    odd = [
+        f"`{name}` is {state[name].dtype}" for name in expected if name in state and not _trainable_names(state[name])
+    ]
     return missing + unknown + shaped + odd
 
 
-def _real(tensor: Tensor) -> bool:
+def _trainable_names(tensor: Tensor) -> bool:
     return tensor.is_floating_point()
 
 
-def bind(model: nn.Module, layout: Layout, device: torch.device) -> Tensor:
+def bind_flat(model: nn.Module, layout: ParameterLayout, device: torch.device) -> Tensor:
     """Lay the float tensors of the model into one row (entries,), which it then reads: writing it loads weights."""
     model.to(device)
     row = torch.empty(layout.n_entries, device=device)
@@ -106,7 +108,7 @@ def bind(model: nn.Module, layout: Layout, device: torch.device) -> Tensor:
         tensors[entry.name].data = view
         freed += 4 * entry.size
         if freed >= _TRIM:
-            _give_back()
+            _trim_malloc()
             freed = 0
     return row
 
@@ -114,14 +116,14 @@ def bind(model: nn.Module, layout: Layout, device: torch.device) -> Tensor:
 _TRIM = 1 << 26
 
 
-def _give_back() -> None:
+def _trim_malloc() -> None:
     """Let the kernel have what glibc keeps of freed tensors: a large model would be held twice while it is bound."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):  # another C library may have none
         libc.malloc_trim(0)
 
 
-def to_state(row: Tensor, layout: Layout, counters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unflatten_state_dict(row: Tensor, layout: ParameterLayout, counters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A row as a state dict of new tensors, tied names included."""
     state = {e.name: row[e.offset : e.stop].reshape(e.shape).clone() for e in layout.entries}
     state |= {name: counters[name].clone() for name in layout.counters if name in counters}

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 
 
 @torch.inference_mode()
-def measure(logits: Tensor, labels: Tensor, metrics: Sequence[str]) -> dict[str, float]:
+def compute_metrics(logits: Tensor, labels: Tensor, metrics: Sequence[str]) -> dict[str, float]:
     """Each metric over all examples, in double precision, so that summation order does not show."""
     double = logits.double()
     brought = {"logits": double, "labels": labels, **_probabilities(double)}
-    entries = [find("metrics", name) for name in metrics]
+    entries = [get_plugin("metrics", name) for name in metrics]
     return {entry.name: entry.function(*(brought[need] for need in entry.needs)) for entry in entries}
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from sweep.core.dataset import Dataset, Images
-from sweep.core.forward_options import Pass
+from sweep.core.forward_options import ForwardOptions
 from sweep.core.ids import derive_seed
 
 
-class Shared:
+class SharedImages:
     """Images that other processes read too, in shared memory or a mapped file: what is taken out of them is a copy.
 
     numpy refuses to write to them, and torch would not.
@@ -39,7 +39,7 @@ class Batching(NamedTuple):
     Where that is not said they do so on a CPU: convolutions without gradients are up to twice as fast.
     """
 
-    images: int
+    batch_size: int
     channels_last: bool | None = None
 
 
@@ -47,7 +47,7 @@ class Batching(NamedTuple):
 class DeviceSplit:
     """One split for the device: images as uint8, labels, and the normalisation."""
 
-    images: Tensor | Shared  # (examples, channels, size, size), uint8
+    images: Tensor | SharedImages  # (examples, channels, size, size), uint8
     labels: Tensor  # (examples,), int64
     mean: Tensor  # (channels, 1, 1), in units of pixel values
     std: Tensor
@@ -55,18 +55,21 @@ class DeviceSplit:
     def batches(self, size: int) -> Iterator[Tensor]:
         """Normalised images in their order, `size` at a time."""
         for start in range(0, len(self.labels), size):
-            yield self.normalised(self.images[start : start + size])
+            yield self.normalize(self.images[start : start + size])
 
-    def batched(self, told: Pass, batching: Batching) -> Iterator[Tensor]:
+    def iter_batches(self, told: ForwardOptions, batching: Batching) -> Iterator[Tensor]:
         """Normalised images as a pass asks for them, as many at a time as the batching says where the pass does not."""
         on_cpu, last = self.labels.device.type == "cpu", batching.channels_last
         layout = torch.channels_last if (on_cpu if last is None else last) else torch.contiguous_format
-        size, count = told.batch or batching.images, min(told.examples or len(self.labels), len(self.labels))
-        starts = [start for start in range(0, count, size) if not start or count - start >= told.smallest]
+        size, count = (
+            told.batch_size or batching.batch_size,
+            min(told.max_examples or len(self.labels), len(self.labels)),
+        )
+        starts = [start for start in range(0, count, size) if not start or count - start >= told.min_batch_size]
         for start, stop in zip(starts, [*starts[1:], count], strict=True):
-            yield self.normalised(self.images[start:stop]).contiguous(memory_format=layout)
+            yield self.normalize(self.images[start:stop]).contiguous(memory_format=layout)
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """uint8 pixels to what the networks see; in one piece of memory, which takes a third of the time."""
         return images.to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
 
@@ -76,7 +79,7 @@ def to_device(dataset: Dataset, split: str, device: torch.device) -> DeviceSplit
     part = dataset.splits[split]
     scale = [torch.tensor(values, device=device).mul(255.0).view(-1, 1, 1) for values in (dataset.mean, dataset.std)]
     stays = device.type == "cpu" and not part.images.flags.writeable
-    images = Shared(part.images) if stays else torch.tensor(part.images, device=device)
+    images = SharedImages(part.images) if stays else torch.tensor(part.images, device=device)
     return DeviceSplit(images, torch.tensor(part.labels, device=device), *scale)
 
 

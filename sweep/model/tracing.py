@@ -17,27 +17,29 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from sweep.core.errors import ToldError
-from sweep.core.permutations import Permutation, Place
-from sweep.core.weights import Entry, Layout
-from sweep.model.tracing_rules import FIXED, RULES, Labels, Ties, UnfollowedError
+from sweep.core.errors import UserError
+from sweep.core.permutations import PermutedAxis, UnitPermutation
+from sweep.core.weights import ParameterLayout, TensorSpec
+from sweep.model.tracing_rules import FIXED, RULES, Labels, LabelUnion, UnsupportedOperationError
 
 _HINT = "convolutions, linear layers, batch and layer norm, sums and concatenations can be followed"
 
 
-class AlignmentError(ToldError):
+class AlignmentError(UserError):
     """A network whose units cannot be followed."""
 
 
-def permutations_of(model: nn.Module, layout: Layout, channels: int, size: int) -> tuple[Permutation, ...]:
+def find_permutations(
+    model: nn.Module, layout: ParameterLayout, channels: int, size: int
+) -> tuple[UnitPermutation, ...]:
     """The permutations of hidden units under which the outputs for images (channels, size, size) stay the same.
 
     The model is put into evaluation mode. Raises AlignmentError for an operation that cannot be followed.
     """
-    graph, inputs = _traced(model, channels, size)
-    ties, shapes = Ties(), {entry.name: entry.shape for entry in layout.entries}
+    graph, inputs = _trace(model, channels, size)
+    ties, shapes = LabelUnion(), {entry.name: entry.shape for entry in layout.entries}
     labelled = {name: _fresh(shapes[name], ties) for node, name in inputs.items() if name in shapes and node.users}
-    _follow(graph, {node: labelled[name] for node, name in inputs.items() if name in labelled}, ties)
+    _propagate(graph, {node: labelled[name] for node, name in inputs.items() if name in labelled}, ties)
     found = _exchangeable(layout, labelled, ties.groups())
     for permutation in found:
         names_here = [place.entry.name for place in permutation.places]
@@ -47,7 +49,7 @@ def permutations_of(model: nn.Module, layout: Layout, channels: int, size: int) 
     return found
 
 
-def _traced(model: nn.Module, channels: int, size: int) -> tuple[GraphModule, dict[Node, str]]:
+def _trace(model: nn.Module, channels: int, size: int) -> tuple[GraphModule, dict[Node, str]]:
     """The model's graph, made without memory, and which of its inputs is which tensor."""
     from torch.func import functional_call
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -70,12 +72,12 @@ def _traced(model: nn.Module, channels: int, size: int) -> tuple[GraphModule, di
     return graph, dict(zip(inputs[:-1], state, strict=True))
 
 
-def _fresh(shape: tuple[int, ...], ties: Ties) -> Labels:
+def _fresh(shape: tuple[int, ...], ties: LabelUnion) -> Labels:
     """Labels of their own for every axis of a tensor; of one position there is nothing to permute."""
     return tuple(ties.fresh(size) if size > 1 else None for size in shape)
 
 
-def _follow(graph: GraphModule, labels: dict[Node, Labels], ties: Ties) -> None:
+def _propagate(graph: GraphModule, labels: dict[Node, Labels], ties: LabelUnion) -> None:
     """Tie the labels of tensors as the operations of a graph do. Raises AlignmentError."""
     steps = [node for node in graph.graph.nodes if node.op == "call_function"]
     unknown = dict.fromkeys(_name(node) for node in steps if _name(node) not in RULES)
@@ -85,16 +87,16 @@ def _follow(graph: GraphModule, labels: dict[Node, Labels], ties: Ties) -> None:
         if node.op in ("placeholder", "get_attr"):
             labels.setdefault(node, (None,) * len(node.meta["val"].shape))
         elif node.op == "call_function":
-            labels[node] = _done(node, labels, ties)
+            labels[node] = _apply_rule(node, labels, ties)
     for axis in (axis for result in graph.graph.output_node().all_input_nodes for axis in labels[result]):
-        ties.tie(axis, None)
+        ties.union(axis, None)
 
 
-def _done(node: Node, labels: dict[Node, Labels], ties: Ties) -> Labels:
+def _apply_rule(node: Node, labels: dict[Node, Labels], ties: LabelUnion) -> Labels:
     """The labels of an operation's result. Raises AlignmentError."""
     try:
         return RULES[_name(node)](node, labels, ties)
-    except UnfollowedError as error:
+    except UnsupportedOperationError as error:
         raise AlignmentError(f"`{_name(node)}` {error}", _HINT) from error
 
 
@@ -104,7 +106,9 @@ def _name(node: Node) -> str:
     return str(getattr(packet, "__name__", packet)).rstrip("_")
 
 
-def _exchangeable(layout: Layout, labelled: dict[str, Labels], groups: NDArray[np.int64]) -> tuple[Permutation, ...]:
+def _exchangeable(
+    layout: ParameterLayout, labelled: dict[str, Labels], groups: NDArray[np.int64]
+) -> tuple[UnitPermutation, ...]:
     """Groups of labels that appear equally often on the same axes, as permutations of units."""
     axes = [
         (entry, axis, groups[labels])
@@ -121,14 +125,14 @@ def _exchangeable(layout: Layout, labelled: dict[str, Labels], groups: NDArray[n
     for group in sorted(seen):
         alike[tuple(seen[group])].append(group)
     return tuple(
-        Permutation(len(members), tuple(_place(*axes[place], members) for place, _ in where))
+        UnitPermutation(len(members), tuple(_place(*axes[place], members) for place, _ in where))
         for where, members in alike.items()
         if len(members) > 1
     )
 
 
-def _place(entry: Entry, axis: int, found: NDArray[np.int64], members: list[int]) -> Place:
+def _place(entry: TensorSpec, axis: int, found: NDArray[np.int64], members: list[int]) -> PermutedAxis:
     """Where the members of a permutation lie on an axis, of which `found` is the group at each position."""
     positions = np.flatnonzero(np.isin(found, members))
     ordered = positions[np.argsort(found[positions], kind="stable")]
-    return Place(entry, axis, torch.from_numpy(ordered.reshape(len(members), -1)))
+    return PermutedAxis(entry, axis, torch.from_numpy(ordered.reshape(len(members), -1)))

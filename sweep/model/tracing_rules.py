@@ -18,11 +18,11 @@ FIXED = 0
 """The label of positions that stay where they are, among others that do not."""
 
 
-class UnfollowedError(Exception):
+class UnsupportedOperationError(Exception):
     """What an operation does with channels that its rule does not follow."""
 
 
-class Ties:
+class LabelUnion:
     """Labels, and which of them must move together."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Ties:
         self.count += size
         return np.arange(self.count - size, self.count)
 
-    def tie(self, one: Axis, other: Axis) -> Axis:
+    def union(self, one: Axis, other: Axis) -> Axis:
         """Let two axes move together, position by position, and none where one of them stays; what both then are."""
         if one is None or other is None:
             for each in (one, other):
@@ -56,7 +56,7 @@ class Ties:
         return smallest
 
 
-Rule: TypeAlias = Callable[[Node, Known, Ties], Labels]
+Rule: TypeAlias = Callable[[Node, Known, LabelUnion], Labels]
 
 
 def _shape(node: Node) -> tuple[int, ...]:
@@ -68,12 +68,12 @@ def _argument(node: Node, place: int, name: str, default: Any = None) -> Any:
     return node.args[place] if place < len(node.args) else node.kwargs.get(name, default)
 
 
-def _same(node: Node, known: Known, _: Ties) -> Labels:
+def _same(node: Node, known: Known, _: LabelUnion) -> Labels:
     """Each entry by itself: nothing moves."""
     return known[node.all_input_nodes[0]]
 
 
-def _combined(node: Node, known: Known, ties: Ties) -> Labels:
+def _combined(node: Node, known: Known, ties: LabelUnion) -> Labels:
     """Sums and products, entry by entry: equal positions move together; an axis of one position is repeated."""
     result: list[Axis] = [None] * len(_shape(node))
     for axis in range(len(result)):
@@ -85,60 +85,60 @@ def _combined(node: Node, known: Known, ties: Ties) -> Labels:
         ]
         result[axis] = found[0]
         for other in found[1:]:
-            result[axis] = ties.tie(result[axis], other)
+            result[axis] = ties.union(result[axis], other)
     return tuple(result)
 
 
-def _linear(node: Node, known: Known, ties: Ties) -> Labels:
+def _linear(node: Node, known: Known, ties: LabelUnion) -> Labels:
     """The last axis meets the inputs of the weight; its outputs take that place."""
     inputs, weight, *bias = (known[each] for each in node.all_input_nodes)
-    ties.tie(inputs[-1], weight[1])
+    ties.union(inputs[-1], weight[1])
     for each in bias:
-        ties.tie(weight[0], each[0])
+        ties.union(weight[0], each[0])
     return (*inputs[:-1], weight[0])
 
 
-def _convolution(node: Node, known: Known, ties: Ties) -> Labels:
+def _convolution(node: Node, known: Known, ties: LabelUnion) -> Labels:
     """As a linear layer on channels; where each channel has filters of its own, it stays what it is."""
     groups = _argument(node, 6, "groups", 1)
     inputs, weight, *bias = (known[each] for each in node.all_input_nodes)
     channels = _shape(node.all_input_nodes[0])[1]
     if groups not in (1, channels) or (groups > 1 and _shape(node)[1] != channels):
-        raise UnfollowedError(f"has {groups} groups of channels")
-    ties.tie(inputs[1], weight[1] if groups == 1 else weight[0])
+        raise UnsupportedOperationError(f"has {groups} groups of channels")
+    ties.union(inputs[1], weight[1] if groups == 1 else weight[0])
     for each in bias:
-        ties.tie(weight[0], each[0])
+        ties.union(weight[0], each[0])
     for axis in (*inputs[2:], *weight[2:]):
-        ties.tie(axis, None)
+        ties.union(axis, None)
     return (inputs[0], weight[0], *(None for _ in inputs[2:]))
 
 
-def _batch_norm(node: Node, known: Known, ties: Ties) -> Labels:
+def _batch_norm(node: Node, known: Known, ties: LabelUnion) -> Labels:
     """Weight, bias and running statistics move with the channels."""
     inputs, *others = (known[each] for each in node.all_input_nodes)
     for each in others:
-        ties.tie(inputs[1], each[0])
+        ties.union(inputs[1], each[0])
     return inputs
 
 
-def _layer_norm(node: Node, known: Known, ties: Ties) -> Labels:
+def _layer_norm(node: Node, known: Known, ties: LabelUnion) -> Labels:
     """Weight and bias move with the last axes, whose mean and variance know no order."""
     inputs, *others = (known[each] for each in node.all_input_nodes)
     for each in others:
         for axis, own in zip(inputs[-len(each) :], each, strict=True):
-            ties.tie(axis, own)
+            ties.union(axis, own)
     return inputs
 
 
-def _pooled(node: Node, known: Known, ties: Ties) -> Labels:
+def _pooled(node: Node, known: Known, ties: LabelUnion) -> Labels:
     """The last two axes are pictures, of which none moves."""
     inputs = known[node.all_input_nodes[0]]
     for axis in inputs[-2:]:
-        ties.tie(axis, None)
+        ties.union(axis, None)
     return (*inputs[:-2], None, None)
 
 
-def _averaged(node: Node, known: Known, _: Ties) -> Labels:
+def _averaged(node: Node, known: Known, _: LabelUnion) -> Labels:
     """An axis that is averaged over knows no order."""
     inputs = known[node.all_input_nodes[0]]
     over = _argument(node, 1, "dim")
@@ -147,7 +147,7 @@ def _averaged(node: Node, known: Known, _: Ties) -> Labels:
     return tuple(kept) if _argument(node, 2, "keepdim") else tuple(kept[a] for a in range(len(kept)) if a not in gone)
 
 
-def _concatenated(node: Node, known: Known, ties: Ties) -> Labels:
+def _concatenated(node: Node, known: Known, ties: LabelUnion) -> Labels:
     """One after another along one axis; along the others they move together."""
     parts = [known[each] for each in node.args[0]]  # type: ignore[union-attr, index]
     sizes = [_shape(each) for each in node.args[0]]  # type: ignore[union-attr, arg-type]
@@ -155,7 +155,7 @@ def _concatenated(node: Node, known: Known, ties: Ties) -> Labels:
     result = list(parts[0])
     for part in parts[1:]:
         for axis in range(len(part)):
-            result[axis] = ties.tie(result[axis], part[axis]) if axis != along else None
+            result[axis] = ties.union(result[axis], part[axis]) if axis != along else None
     if any(part[along] is not None for part in parts):
         filled = (_filled(part[along], size[along]) for part, size in zip(parts, sizes, strict=True))
         result[along] = np.concatenate(list(filled))
@@ -166,13 +166,13 @@ def _filled(axis: Axis, size: int) -> NDArray[np.int64]:
     return np.full(size, FIXED) if axis is None else axis
 
 
-def _permuted(node: Node, known: Known, _: Ties) -> Labels:
+def _permuted(node: Node, known: Known, _: LabelUnion) -> Labels:
     """Axes in another order."""
     inputs = known[node.all_input_nodes[0]]
     return tuple(inputs[axis] for axis in _argument(node, 1, "dims"))
 
 
-def _transposed(node: Node, known: Known, _: Ties) -> Labels:
+def _transposed(node: Node, known: Known, _: LabelUnion) -> Labels:
     """Two axes in each other's place."""
     inputs = list(known[node.all_input_nodes[0]])
     one, other = _argument(node, 1, "dim0"), _argument(node, 2, "dim1")
@@ -183,7 +183,7 @@ def _transposed(node: Node, known: Known, _: Ties) -> Labels:
 _APART = "takes channels apart"
 
 
-def _reshaped(node: Node, known: Known, _: Ties) -> Labels:
+def _reshaped(node: Node, known: Known, _: LabelUnion) -> Labels:
     """Neighbouring axes become one, in which a channel is a block; one with channels is not taken apart."""
     source = node.all_input_nodes[0]
     if all(axis is None for axis in known[source]):
@@ -196,7 +196,7 @@ def _reshaped(node: Node, known: Known, _: Ties) -> Labels:
             run.append(before.pop(0))
         left, rest = divmod(math.prod(length for length, _ in run), size)
         if rest:
-            raise UnfollowedError(_APART)
+            raise UnsupportedOperationError(_APART)
         result.append(_merged(run, size))
         if left > 1:
             before.insert(0, (left, None))
@@ -210,7 +210,7 @@ def _merged(run: list[tuple[int, Axis]], size: int) -> Axis:
         return None
     sizes = [length for length, _ in run]
     if len(labelled) > 1 or math.prod(sizes) != size:
-        raise UnfollowedError(_APART)
+        raise UnsupportedOperationError(_APART)
     around = [1] * len(sizes)
     around[labelled[0]] = -1
     axis = run[labelled[0]][1]

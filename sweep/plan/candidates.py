@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.core.choice import Choice
-from sweep.core.protocol import CORRECT_PROTOCOL, Protocol
+from sweep.core.choice import PluginConfig
+from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
 
 Ints = NDArray[np.int32]
 Ids = NDArray[np.bytes_]
@@ -25,48 +25,48 @@ class Candidate(NamedTuple):
     id: str
     pool_id: str
     subset: tuple[int, ...]
-    method: Choice
-    alignment: Choice
-    scaling: Choice
-    repair: Choice
+    method: PluginConfig
+    alignment: PluginConfig
+    scaling: PluginConfig
+    repair: PluginConfig
     block: str = ""
-    protocol: Protocol = CORRECT_PROTOCOL
+    protocol: EvalProtocol = CORRECT_PROTOCOL
 
 
-class Factors(NamedTuple):
+class CandidateGroup(NamedTuple):
     """What candidates of a pool have in common, and the subsets that they differ in."""
 
     pool_id: str
     subsets: Sequence[tuple[int, ...]]
-    method: Choice
-    alignment: Choice
-    scaling: Choice
-    repair: Choice
-    protocol: Protocol = CORRECT_PROTOCOL
+    method: PluginConfig
+    alignment: PluginConfig
+    scaling: PluginConfig
+    repair: PluginConfig
+    protocol: EvalProtocol = CORRECT_PROTOCOL
 
     @property
     def costs(self) -> list[float]:
         """About how many passes over a split the candidate of each subset takes."""
-        steps = (self.alignment.name != "none") + len({"images", "members"} & set(self.repair.entry.needs))
+        steps = (self.alignment.name != "none") + len({"images", "members"} & set(self.repair.plugin.needs))
         by_size = {size: steps + _cost(self.method, size) for size in {len(subset) for subset in self.subsets}}
         return [by_size[len(subset)] for subset in self.subsets]
 
 
-def _cost(method: Choice, size: int) -> float:
+def _cost(method: PluginConfig, size: int) -> float:
     """Averaged outputs cost next to nothing, searches two passes per member more."""
-    search = ("score" in method.entry.needs) * 2 * size
+    search = ("score" in method.plugin.needs) * 2 * size
     return search + (1.0 if method.space == "weights" else 0.02)
 
 
 @dataclass(frozen=True, eq=False)
-class Catalogue(Sequence[Candidate]):
+class CandidateTable(Sequence[Candidate]):
     """Candidates in their order, each made when it is looked at; all columns are of one length."""
 
-    factors: Sequence[Factors]
+    groups: Sequence[CandidateGroup]
     blocks: Sequence[str]
     ids: Ids
-    factor: Ints  # position in `factors`
-    place: Ints  # position in their subsets
+    group_index: Ints  # position in `factors`
+    subset_index: Ints  # position in their subsets
     block: Ints  # position in `blocks`; -1 while it has none
 
     def __len__(self) -> int:
@@ -76,43 +76,48 @@ class Catalogue(Sequence[Candidate]):
     def __getitem__(self, chosen: int) -> Candidate: ...
 
     @overload
-    def __getitem__(self, chosen: slice) -> Catalogue: ...
+    def __getitem__(self, chosen: slice) -> CandidateTable: ...
 
-    def __getitem__(self, chosen: int | slice) -> Candidate | Catalogue:
+    def __getitem__(self, chosen: int | slice) -> Candidate | CandidateTable:
         if isinstance(chosen, slice):
             return self.take(chosen)
         digits = self.ids[chosen : chosen + 1 or None].tobytes().hex()
-        return self._made(digits, int(self.factor[chosen]), int(self.place[chosen]), int(self.block[chosen]))
+        return self._made(
+            digits, int(self.group_index[chosen]), int(self.subset_index[chosen]), int(self.block[chosen])
+        )
 
     def __iter__(self) -> Iterator[Candidate]:
-        digits, columns = self.ids.tobytes().hex(), (self.factor.tolist(), self.place.tolist(), self.block.tolist())
+        digits, columns = (
+            self.ids.tobytes().hex(),
+            (self.group_index.tolist(), self.subset_index.tolist(), self.block.tolist()),
+        )
         for start, each in zip(range(0, len(digits), 2 * _BYTES), zip(*columns, strict=True), strict=True):
             yield self._made(digits[start : start + 2 * _BYTES], *each)
 
     def _made(self, digits: str, factor: int, place: int, block: int) -> Candidate:
-        pool_id, subsets, method, alignment, scaling, repair, protocol = self.factors[factor]
+        pool_id, subsets, method, alignment, scaling, repair, protocol = self.groups[factor]
         name = self.blocks[block] if block >= 0 else ""
         return Candidate(digits, pool_id, subsets[place], method, alignment, scaling, repair, name, protocol)
 
-    def take(self, chosen: slice | NDArray[Any]) -> Catalogue:
+    def take(self, chosen: slice | NDArray[Any]) -> CandidateTable:
         """Some of them, in the order asked for."""
-        columns = {name: getattr(self, name)[chosen] for name in ("ids", "factor", "place", "block")}
+        columns = {name: getattr(self, name)[chosen] for name in ("ids", "group_index", "subset_index", "block")}
         return replace(self, **columns)
 
-    def where(self, wanted: Callable[[Factors], bool]) -> Catalogue:
+    def where(self, wanted: Callable[[CandidateGroup], bool]) -> CandidateTable:
         """Those whose factors are wanted."""
-        return self.take(self.of_factors(wanted, np.bool_))
+        return self.take(self.by_group(wanted, np.bool_))
 
-    def of_factors(self, value: Callable[[Factors], Any], kind: type[np.generic]) -> NDArray[Any]:
+    def by_group(self, value: Callable[[CandidateGroup], Any], kind: type[np.generic]) -> NDArray[Any]:
         """For each candidate, what its factors come to."""
-        return np.array([value(each) for each in self.factors], dtype=kind)[self.factor]
+        return np.array([value(each) for each in self.groups], dtype=kind)[self.group_index]
 
     @property
     def costs(self) -> NDArray[np.float64]:
         """For each candidate, about how many passes over a split it takes."""
-        found = [each.costs for each in self.factors]
+        found = [each.costs for each in self.groups]
         begins = np.cumsum([0, *map(len, found)])[:-1]
-        return np.array([cost for each in found for cost in each])[begins[self.factor] + self.place]
+        return np.array([cost for each in found for cost in each])[begins[self.group_index] + self.subset_index]
 
     def by_block(self) -> dict[str, NDArray[np.intp]]:
         """block_id -> the places of its candidates here, blocks in the order of their first ones."""
@@ -121,17 +126,17 @@ class Catalogue(Sequence[Candidate]):
         groups = sorted(np.split(order, begins[1:]) if len(order) else [], key=lambda group: int(group[0]))
         return {self.blocks[self.block[group[0]]]: group for group in groups}
 
-    def beginning(self, prefix: str) -> Catalogue:
+    def with_prefix(self, prefix: str) -> CandidateTable:
         """Those whose ids begin so."""
-        return self.take(np.char.startswith(digits_of(self.ids), prefix.encode()))
+        return self.take(np.char.startswith(hex_ids(self.ids), prefix.encode()))
 
 
-class Todo(Sequence[tuple[Candidate, Sequence[str]]]):
+class PendingCandidates(Sequence[tuple[Candidate, Sequence[str]]]):
     """Candidates, each with the splits that it has no row for yet; pickled as the list that it stands for."""
 
-    def __init__(self, candidates: Catalogue, splits: Sequence[str], lacking: NDArray[np.bool_]) -> None:
+    def __init__(self, candidates: CandidateTable, splits: Sequence[str], lacking: NDArray[np.bool_]) -> None:
         """`lacking` is (candidates, splits)."""
-        self.candidates, self.splits, self.lacking = candidates, splits, lacking
+        self.candidates, self.splits, self.missing = candidates, splits, lacking
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -140,24 +145,27 @@ class Todo(Sequence[tuple[Candidate, Sequence[str]]]):
     def __getitem__(self, chosen: int) -> tuple[Candidate, Sequence[str]]: ...
 
     @overload
-    def __getitem__(self, chosen: slice) -> Todo: ...
+    def __getitem__(self, chosen: slice) -> PendingCandidates: ...
 
-    def __getitem__(self, chosen: int | slice) -> tuple[Candidate, Sequence[str]] | Todo:
+    def __getitem__(self, chosen: int | slice) -> tuple[Candidate, Sequence[str]] | PendingCandidates:
         if isinstance(chosen, slice):
-            return Todo(self.candidates[chosen], self.splits, self.lacking[chosen])
-        lacking = zip(self.splits, self.lacking[chosen], strict=True)
+            return PendingCandidates(self.candidates[chosen], self.splits, self.missing[chosen])
+        lacking = zip(self.splits, self.missing[chosen], strict=True)
         return self.candidates[chosen], tuple(split for split, is_lacking in lacking if is_lacking)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
 
-    def by_block(self) -> dict[str, Todo]:
+    def by_block(self) -> dict[str, PendingCandidates]:
         """The same by block, in the order of their first candidates."""
         groups = self.candidates.by_block()
-        return {name: Todo(self.candidates.take(own), self.splits, self.lacking[own]) for name, own in groups.items()}
+        return {
+            name: PendingCandidates(self.candidates.take(own), self.splits, self.missing[own])
+            for name, own in groups.items()
+        }
 
 
-class Known(NamedTuple):
+class PlannedBlocks(NamedTuple):
     """Candidates that were planned before, and their blocks, which they keep."""
 
     ids: Ids  # ascending
@@ -165,12 +173,12 @@ class Known(NamedTuple):
     blocks: Sequence[str]
 
     @classmethod
-    def of(cls, ids: Ids, block: Ints, blocks: Sequence[str]) -> Known:
+    def from_columns(cls, ids: Ids, block: Ints, blocks: Sequence[str]) -> PlannedBlocks:
         """From the ids of candidates in any order, and the places of their blocks among `blocks`."""
         order = np.argsort(ids)
         return cls(ids[order], block[order], blocks)
 
-    def find(self, ids: Ids) -> Ints:
+    def blocks_of(self, ids: Ids) -> Ints:
         """For each id its block, -1 where it was not planned."""
         if not len(self.ids):
             return np.full(len(ids), -1, dtype=np.int32)
@@ -178,14 +186,14 @@ class Known(NamedTuple):
         return np.where(self.ids[place] == ids, self.block[place], -1).astype(np.int32)
 
 
-NOTHING_KNOWN = Known(np.zeros(0, "S16"), np.zeros(0, np.int32), [])
+NO_BLOCKS = PlannedBlocks(np.zeros(0, "S16"), np.zeros(0, np.int32), [])
 
 
-def digits_of(ids: Ids) -> NDArray[np.bytes_]:
+def hex_ids(ids: Ids) -> NDArray[np.bytes_]:
     """Ids as people see them, in ASCII."""
     return np.frombuffer(ids.tobytes().hex().encode(), dtype=f"S{2 * _BYTES}")
 
 
-def ids_of(digits: Sequence[str]) -> Ids:
+def parse_hex_ids(digits: Sequence[str]) -> Ids:
     """Ids as they are kept, from what people see."""
     return np.frombuffer(bytes.fromhex("".join(digits)), dtype=f"S{_BYTES}")

@@ -10,24 +10,24 @@ from pathlib import Path
 
 import numpy as np
 
-from sweep.config.protocols import is_of
+from sweep.config.protocols import belongs_to
 from sweep.config.spec import Grid, Population, Sweep
-from sweep.core.choice import Choice
-from sweep.core.errors import ToldError
-from sweep.core.ids import canonical, content_id, content_ids, escaped
-from sweep.core.protocol import CORRECT_PROTOCOL, Protocol
-from sweep.plan.candidates import NOTHING_KNOWN, Candidate, Catalogue, Factors, Known, digits_of
-from sweep.plan.pools import Member, Pool, pools_of
+from sweep.core.choice import PluginConfig
+from sweep.core.errors import UserError
+from sweep.core.ids import canonical_json, content_id, content_ids, json_fragment
+from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
+from sweep.plan.candidates import NO_BLOCKS, Candidate, CandidateGroup, CandidateTable, PlannedBlocks, hex_ids
+from sweep.plan.pools import Member, Pool, make_pools
 from sweep.plan.subsets import subsets
 
 EVALUATION_VERSION = 3
 """Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
 
-_UNALIGNED, _UNREPAIRED = Choice("alignments", "none", {}), Choice("repairs", "none", {})
-_SINGLE = Choice("methods", "single", {})
+_UNALIGNED, _UNREPAIRED = PluginConfig("alignments", "none", {}), PluginConfig("repairs", "none", {})
+_SINGLE = PluginConfig("methods", "single", {})
 
 
-class PlanError(ToldError):
+class PlanError(UserError):
     """Something that is asked of a plan and is not in it."""
 
 
@@ -37,11 +37,11 @@ class Plan:
 
     sweep: Sweep
     pools: tuple[Pool, ...]
-    candidates: Catalogue
+    candidates: CandidateTable
 
     def candidate(self, prefix: str) -> Candidate:
         """The candidate whose id begins so. Raises PlanError where there is none, or more than one."""
-        fitting = self.candidates.beginning(prefix)
+        fitting = self.candidates.with_prefix(prefix)
         if len(fitting) != 1:
             what = f"{len(fitting)} candidates begin with {prefix!r}"
             raise PlanError(what, 'sweep sql RUN "select candidate_id, method from candidates limit 5" shows some')
@@ -68,7 +68,7 @@ class Plan:
         return {pool.id: pool for pool in self.pools}
 
     @property
-    def blocks(self) -> dict[str, Catalogue]:
+    def blocks(self) -> dict[str, CandidateTable]:
         """block_id -> its candidates, in order."""
         return {name: self.candidates.take(own) for name, own in self.candidates.by_block().items()}
 
@@ -80,63 +80,65 @@ def plan_key(sweep: Sweep, pools: Sequence[Pool]) -> str:
 
 
 def make_plan(
-    sweep: Sweep, fingerprints: Mapping[Choice | Path, str] | None = None, known: Known = NOTHING_KNOWN
+    sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str] | None = None, known: PlannedBlocks = NO_BLOCKS
 ) -> Plan:
     """The plan of a sweep.
 
     `fingerprints` stands for what lies in the files of data sets and of models from elsewhere; `known` are candidates
     that were planned before, which keep their blocks.
     """
-    pools = pools_of(sweep, fingerprints or {})
-    drawn = [_drawn(pool, sweep) for pool in pools]
-    candidates = _assigned(_joined(drawn), [len(each) for each in drawn], sweep.execution.block, known)
+    pools = make_pools(sweep, fingerprints or {})
+    drawn = [_enumerate(pool, sweep) for pool in pools]
+    candidates = _assign_blocks(_concatenate(drawn), [len(each) for each in drawn], sweep.execution.block_size, known)
     return Plan(sweep, pools, candidates)
 
 
-def _drawn(pool: Pool, sweep: Sweep) -> Catalogue:
+def _enumerate(pool: Pool, sweep: Sweep) -> CandidateTable:
     """The candidates of all grids, each once, without blocks."""
-    members = [canonical(member.id) for member in pool.members]
-    factors, ids = list[Factors](), bytearray()
+    members = [canonical_json(member.id) for member in pool.members]
+    factors, ids = list[CandidateGroup](), bytearray()
     for grid in sweep.grids:
         written = dict[int, list[bytes]]()  # by arity: the members of each subset as they stand in ids
-        for each in _factors(pool, grid):
-            arity = each.method.entry.arity
+        for each in _candidate_groups(pool, grid):
+            arity = each.method.plugin.arity
             if arity not in written:
-                written[arity] = [escaped(",".join(members[index] for index in subset)) for subset in each.subsets]
+                written[arity] = [
+                    json_fragment(",".join(members[index] for index in subset)) for subset in each.subsets
+                ]
             ids += _candidate_ids(each, written[arity])
             factors.append(each)
     counts = [len(each.subsets) for each in factors]
     columns = np.frombuffer(bytes(ids), "S16"), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     places = np.concatenate([np.zeros(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
-    everything = Catalogue(factors, [], *columns, places, np.full(len(places), -1, np.int32))
-    return _neighbouring(everything.take(np.sort(np.unique(everything.ids, return_index=True)[1])))
+    everything = CandidateTable(factors, [], *columns, places, np.full(len(places), -1, np.int32))
+    return _group_by_alignment(everything.take(np.sort(np.unique(everything.ids, return_index=True)[1])))
 
 
-def _neighbouring(candidates: Catalogue) -> Catalogue:
+def _group_by_alignment(candidates: CandidateTable) -> CandidateTable:
     """Aligned candidates last, subset by subset: members are aligned once for all that share them."""
-    is_aligned = candidates.of_factors(lambda factors: factors.alignment != _UNALIGNED, np.bool_)
-    aligned, numbers = np.flatnonzero(is_aligned), dict[tuple[Choice, tuple[int, ...]], int]()
+    is_aligned = candidates.by_group(lambda factors: factors.alignment != _UNALIGNED, np.bool_)
+    aligned, numbers = np.flatnonzero(is_aligned), dict[tuple[PluginConfig, tuple[int, ...]], int]()
     keys = [numbers.setdefault((each.alignment, each.subset), len(numbers)) for each in candidates.take(aligned)]
     return candidates.take(np.concatenate([np.flatnonzero(~is_aligned), aligned[np.argsort(keys, kind="stable")]]))
 
 
-def _factors(pool: Pool, grid: Grid) -> Iterator[Factors]:
+def _candidate_groups(pool: Pool, grid: Grid) -> Iterator[CandidateGroup]:
     """A grid's combinations of factors: by scaling, then method, so that kept outputs serve their neighbours."""
     count, population = len(pool.members), pool.population
     groups = subsets(grid.subsets, pool.index, count)
     chosen: dict[int, Sequence[tuple[int, ...]]] = {0: groups, 1: [(index,) for index in range(count)]}
-    protocols = [each for each in grid.protocols if is_of(population, each)]
+    protocols = [each for each in grid.protocols if belongs_to(population, each)]
     methods = dict.fromkeys([_SINGLE, *grid.methods])
     factors = itertools.product(protocols, grid.scalings, grid.alignments, grid.repairs, methods)
     for protocol, scaling, alignment, repair, method in factors:
-        if _meaningful(method, alignment, repair, protocol) and _acting(protocol, population, method, scaling):
-            arity = method.entry.arity
+        if _is_applicable(method, alignment, repair, protocol) and _has_effect(protocol, population, method, scaling):
+            arity = method.plugin.arity
             if arity not in chosen:
                 chosen[arity] = [subset for subset in groups if len(subset) == arity]
-            yield Factors(pool.id, chosen[arity], method, alignment, scaling, repair, protocol)
+            yield CandidateGroup(pool.id, chosen[arity], method, alignment, scaling, repair, protocol)
 
 
-def _meaningful(method: Choice, alignment: Choice, repair: Choice, protocol: Protocol) -> bool:
+def _is_applicable(method: PluginConfig, alignment: PluginConfig, repair: PluginConfig, protocol: EvalProtocol) -> bool:
     """Whether the factors act on the method at all: outputs cannot be aligned or repaired, nor one member aligned.
 
     What a repair passes is in single precision and in evaluation mode, whatever a protocol says of every pass.
@@ -144,39 +146,43 @@ def _meaningful(method: Choice, alignment: Choice, repair: Choice, protocol: Pro
     aligned, repaired = alignment != _UNALIGNED, repair != _UNREPAIRED
     if method.space != "weights":
         return not aligned and not repaired
-    return not (aligned and method.entry.arity == 1) and not (repaired and protocol.everywhere)
+    return not (aligned and method.plugin.arity == 1) and not (repaired and protocol.everywhere)
 
 
-def _acting(protocol: Protocol, population: Population, method: Choice, scaling: Choice) -> bool:
+def _has_effect(protocol: EvalProtocol, population: Population, method: PluginConfig, scaling: PluginConfig) -> bool:
     """Whether a protocol has an outcome of its own; where no switch acts, it is that of the correct one."""
-    return protocol == CORRECT_PROTOCOL or population.correct is not None or protocol.acts(method, scaling)
+    return protocol == CORRECT_PROTOCOL or population.reference is not None or protocol.acts(method, scaling)
 
 
-def _candidate_ids(factors: Factors, members: Iterable[bytes]) -> bytes:
+def _candidate_ids(factors: CandidateGroup, members: Iterable[bytes]) -> bytes:
     """The ids over canonical JSON, 16 bytes each, whose pieces are given as text: many candidates, few pieces."""
     choices = (factors.alignment, factors.method, factors.repair, factors.scaling, factors.protocol)
-    alignment, method, repair, scaling, protocol = (canonical(each.content) for each in choices)
+    alignment, method, repair, scaling, protocol = (canonical_json(each.id_content) for each in choices)
     tail = f'"method":{method},"protocol":{protocol},"repair":{repair},"scaling":{scaling}'
     before, after = f'{{"alignment":{alignment},"members":[', f'],{tail},"version":{EVALUATION_VERSION}}}'
     return content_ids("candidate", before, members, after)
 
 
-def _joined(pools: Sequence[Catalogue]) -> Catalogue:
+def _concatenate(pools: Sequence[CandidateTable]) -> CandidateTable:
     """The candidates of all pools, one after another."""
-    factors = [each for pool in pools for each in pool.factors]
-    begins = np.cumsum([0, *(len(pool.factors) for pool in pools)], dtype=np.int32)
-    shifted = [pool.factor + begin for pool, begin in zip(pools, begins, strict=False)]
-    ids, place, block = (np.concatenate([getattr(each, name) for each in pools]) for name in ("ids", "place", "block"))
-    return Catalogue(factors, [], ids, np.concatenate(shifted), place, block)
+    factors = [each for pool in pools for each in pool.groups]
+    begins = np.cumsum([0, *(len(pool.groups) for pool in pools)], dtype=np.int32)
+    shifted = [pool.group_index + begin for pool, begin in zip(pools, begins, strict=False)]
+    ids, place, block = (
+        np.concatenate([getattr(each, name) for each in pools]) for name in ("ids", "subset_index", "block")
+    )
+    return CandidateTable(factors, [], ids, np.concatenate(shifted), place, block)
 
 
-def _assigned(candidates: Catalogue, counts: Sequence[int], limit: int, known: Known) -> Catalogue:
+def _assign_blocks(
+    candidates: CandidateTable, counts: Sequence[int], limit: int, known: PlannedBlocks
+) -> CandidateTable:
     """The candidates with their blocks: known ones keep theirs, the others fill new ones; `counts` are by pool."""
-    block, names, costs, start = known.find(candidates.ids), list(known.blocks), candidates.costs, 0
+    block, names, costs, start = known.blocks_of(candidates.ids), list(known.blocks), candidates.costs, 0
     for count in counts:
         new = np.flatnonzero(block[start : start + count] < 0) + start
         start += count
-        digits = digits_of(candidates.ids[new])
+        digits = hex_ids(candidates.ids[new])
         for own in _groups(costs[new].tolist(), limit):
             block[new[own]] = len(names)
             names.append(content_id("block", digits[own].astype(str).tolist()))

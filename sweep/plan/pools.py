@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sweep.config.document import ConfigError
 from sweep.config.spec import Population, Sweep
-from sweep.core.choice import Choice
+from sweep.core.choice import PluginConfig
 from sweep.core.ids import content_id, derive_seed
 
 TRAINING_VERSION = 1
@@ -44,7 +44,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
+class TrainingGroup:
     """Members of one pool that are trained at once, and those of them that are missing."""
 
     members: tuple[Member, ...]
@@ -67,7 +67,7 @@ class Pool:
     members: tuple[Member, ...]
 
 
-def each_once(pools: Iterable[Pool]) -> list[Member]:
+def unique_members(pools: Iterable[Pool]) -> list[Member]:
     """Starts, then members; a model that was trained elsewhere may be in several pools, and counts in the first."""
     pools, found = list(pools), dict[str, Member]()
     for member in [*(pool.start for pool in pools if pool.start), *(each for pool in pools for each in pool.members)]:
@@ -75,35 +75,35 @@ def each_once(pools: Iterable[Pool]) -> list[Member]:
     return list(found.values())
 
 
-def pools_of(sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> tuple[Pool, ...]:
+def make_pools(sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str]) -> tuple[Pool, ...]:
     """Every pool of a sweep; `fingerprints` as in `make_plan`. Raises ConfigError where two would be the same."""
     pools: list[Pool] = []
     for population in sweep.populations:
         if population.files:
-            pools += _from_elsewhere(population, sweep, fingerprints)
+            pools += _external_pools(population, sweep, fingerprints)
         else:
-            pools += _trained(population, sweep, fingerprints.get(population.dataset, ""))
-    _refuse_twins(pools, sweep)
+            pools += _trained_pools(population, sweep, fingerprints.get(population.dataset, ""))
+    _refuse_equal_populations(pools, sweep)
     return tuple(pools)
 
 
-def _refuse_twins(pools: Sequence[Pool], sweep: Sweep) -> None:
+def _refuse_equal_populations(pools: Sequence[Pool], sweep: Sweep) -> None:
     """Raise ConfigError where populations that are written differently train the same members."""
     seen: dict[str, Pool] = {}
     twins = [(pool, other) for pool in pools if (other := seen.setdefault(pool.id, pool)) is not pool]
     if twins:
         pool, other = twins[0]
         what = f"the same population as populations[{other.population.path[-1]}]: their folders hold the same"
-        raise ConfigError([sweep.document.mistake(pool.population.path, what)])
+        raise ConfigError([sweep.document.issue(pool.population.path, what)])
 
 
-def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
+def _trained_pools(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
     """The pools of a population that is trained here; number and size stay out of ids, so that either can grow."""
     about = {"fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
-    correct = _one_by_one(population.correct or population)
+    correct = _one_by_one(population.reference or population)
     for index in range(population.pools):
-        pool_id = content_id("pool", {**population.content, **about, "pool": index})
-        root = content_id("pool", {**correct.content, **about, "pool": index})
+        pool_id = content_id("pool", {**population.id_content, **about, "pool": index})
+        root = content_id("pool", {**correct.id_content, **about, "pool": index})
         start = _member(population, (pool_id, root), index, -1, None) if population.has_base else None
         places = range(population.members)
         members = tuple(_member(population, (pool_id, root), index, place, start) for place in places)
@@ -112,18 +112,18 @@ def _trained(population: Population, sweep: Sweep, fingerprint: str) -> Iterator
 
 def _one_by_one(population: Population) -> Population:
     """The population whose members are not trained together: both have the same seeds."""
-    return replace(population, recipe=population.recipe.model_copy(update={"together": 1}))
+    return replace(population, recipe=population.recipe.model_copy(update={"vmap_members": 1}))
 
 
-def groups_of(pools: Sequence[Pool], missing: Collection[Member]) -> list[Group]:
+def training_groups(pools: Sequence[Pool], missing: Collection[Member]) -> list[TrainingGroup]:
     """The groups of missing starts and members, by places alone: nobody's group depends on what is done already."""
     wanted, found = {member.id for member in missing}, []
     for pool in pools:
-        size = pool.population.recipe.together
+        size = pool.population.recipe.vmap_members
         each = [pool.members[first : first + size] for first in range(0, len(pool.members), size)]
         for members in [(pool.start,), *each] if pool.start else each:
             if lacking := tuple(member for member in members if member.id in wanted):
-                found.append(Group(members, lacking))
+                found.append(TrainingGroup(members, lacking))
     return found
 
 
@@ -131,7 +131,7 @@ def _member(population: Population, pool_ids: tuple[str, str], pool: int, index:
     """One member, its seeds derived from its place and the second of two pools: the correct one, or its own."""
     pool_id, root = pool_ids
     name, init, order = _seeds(population, root, index)
-    if start and not population.own_heads:
+    if start and not population.new_heads:
         init = start.init_seed
     content = {"pool": pool_id, "name": name, "init": init, "order": order, "start": start.id if start else None}
     return Member(
@@ -141,21 +141,23 @@ def _member(population: Population, pool_ids: tuple[str, str], pool: int, index:
 
 def _seeds(population: Population, pool_id: str, index: int) -> tuple[str, int, int]:
     """Name, init seed and order seed of a place in a pool; none of them depends on how many others there are."""
-    if index >= 0 and population.crossing:
-        row, column = divmod(index, population.crossing.order)
+    if index >= 0 and population.seed_grid:
+        row, column = divmod(index, population.seed_grid.order)
         init, order = f"init {row}", f"order {column}"
         return f"{init} {order}", derive_seed(pool_id, init), derive_seed(pool_id, order)
     name = f"member {index}" if index >= 0 else "start"
     return name, derive_seed(pool_id, name, "init"), derive_seed(pool_id, name, "order")
 
 
-def _from_elsewhere(population: Population, sweep: Sweep, fingerprints: Mapping[Choice | Path, str]) -> Iterator[Pool]:
+def _external_pools(
+    population: Population, sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str]
+) -> Iterator[Pool]:
     """The pools of models that were trained elsewhere, whose ids come from the content of their files.
 
     Raises ConfigError where one pool has the same model twice.
     """
     content = {
-        **population.content,
+        **population.id_content,
         "fingerprint": fingerprints.get(population.dataset, ""),
         "version": TRAINING_VERSION,
     }
@@ -171,5 +173,5 @@ def _from_elsewhere(population: Population, sweep: Sweep, fingerprints: Mapping[
         members = tuple(model(place, file, start) for place, file in enumerate(files))
         if len({member.id for member in members}) < len(members):
             what = f"pool {index} has the same model twice"
-            raise ConfigError([sweep.document.mistake((*population.path, "checkpoints"), what)])
+            raise ConfigError([sweep.document.issue((*population.path, "checkpoints"), what)])
         yield Pool(pool_id, population, index, start, members)

@@ -5,48 +5,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sweep.config.spec import Sweep
-from sweep.core.choice import Choice
-from sweep.core.dataset import DataError, OnPaper, dataset_of
+from sweep.core.choice import PluginConfig
+from sweep.core.dataset import DataError, PublishedInfo, load_dataset
 from sweep.plan.pools import Pool
-from sweep.status.outline import Facts, Outline
+from sweep.status.outline import DatasetInfo, PlanSummary
 
 
-def outline_of(sweep: Sweep, pools: Sequence[Pool], *, estimated: bool = True) -> Outline:
+def summarize_plan(sweep: Sweep, pools: Sequence[Pool], *, estimated: bool = True) -> PlanSummary:
     """The outline of a sweep with these pools, with facts where its time is to be estimated. Raises DataError."""
-    facts = {each.dataset: facts_of(each.dataset) for each in sweep.populations if estimated}
-    return Outline.of(sweep, pools, facts)
+    facts = {each.dataset: dataset_info(each.dataset) for each in sweep.populations if estimated}
+    return PlanSummary.from_plan(sweep, pools, facts)
 
 
-def absent(sweep: Sweep) -> dict[Choice, DataError]:
+def missing_datasets(sweep: Sweep) -> dict[PluginConfig, DataError]:
     """Published data sets that cannot be read here, and why: a plan does without them."""
-    found: dict[Choice, DataError] = {}
+    found: dict[PluginConfig, DataError] = {}
     for choice in {population.dataset: None for population in sweep.populations}:
         try:
-            if published(choice):
-                dataset_of(choice)
+            if published_info(choice):
+                load_dataset(choice)
         except DataError as error:
             found[choice] = error
     return found
 
 
-def facts_of(choice: Choice) -> Facts:
+def dataset_info(choice: PluginConfig) -> DatasetInfo:
     """The facts of a data set: its own where it is here, else those of its publication. Raises DataError."""
     try:
-        made = dataset_of(choice)
+        made = load_dataset(choice)
     except DataError:
-        found = published(choice)
+        found = published_info(choice)
         if found is None:
             raise
         return found
     examples = {name: len(split) for name, split in made.splits.items()}
-    return Facts(made.shape, examples)
+    return DatasetInfo(made.shape, examples)
 
 
-def published(choice: Choice) -> Facts | None:
+def published_info(choice: PluginConfig) -> DatasetInfo | None:
     """What the file of a published data set states; where classes differ in size, to a few images."""
-    about = choice.entry.stated("ON_PAPER")
-    if not isinstance(about, OnPaper):
+    about = choice.plugin.constant("ON_PAPER")
+    if not isinstance(about, PublishedInfo):
         return None
     held = round(about.train * choice.settings["validation"])
     examples = {"train": about.train - held, "validation": held, "test": about.test}
-    return Facts((about.classes, choice.settings.get("channels", 3), choice.settings["size"]), examples)
+    return DatasetInfo((about.classes, choice.settings.get("channels", 3), choice.settings["size"]), examples)

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sweep.core.choice import Choice
-from sweep.core.ids import canonical
+from sweep.core.choice import PluginConfig
+from sweep.core.ids import canonical_json
 from sweep.core.registry import RegistryError
-from sweep.status.outline import Facts, Outline, outline_in
+from sweep.status.outline import DatasetInfo, PlanSummary, outline_in
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 
 Quartiles = tuple[float, float]  # seconds per image
-Left = Mapping[tuple[str, str, str], int]  # (pool_id, method, split) -> rows
+RowsLeft = Mapping[tuple[str, str, str], int]  # (pool_id, method, split) -> rows
 Row = Mapping[str, Any]
-Known = Mapping[tuple[str, str], Facts]  # by name and settings (JSON) of a data set
+Known = Mapping[tuple[str, str], DatasetInfo]  # by name and settings (JSON) of a data set
 _OF_MEMBERS = (
     *("pool_id", "architecture", "architecture_settings", "dataset", "dataset_settings", "role", "start", "training"),
     *("train_seconds", "device"),
@@ -48,14 +48,17 @@ class Cell(NamedTuple):
 
 
 def estimate(
-    outline: Outline, left: Left, missing: Collection[str], storage: Path, cores: int
+    outline: PlanSummary, left: RowsLeft, missing: Collection[str], storage: Path, cores: int
 ) -> dict[str, Any] | None:
     """Seconds that the members that are missing and the rows that are left take, from `low` to `high`.
 
     By the quartiles of earlier rows in the storage folder, of which it says the number; rows on other data sets count,
     too, where images have the same size. None where nothing like it was run.
     """
-    needed, (measured, rows) = _needed(outline, left, missing), _measured(storage, outline.known)
+    needed, (measured, rows) = (
+        _images_to_process(outline, left, missing),
+        _observed_speeds(storage, outline.planned_blocks),
+    )
     known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
         return None
@@ -65,7 +68,7 @@ def estimate(
     return {"low_seconds": low, "high_seconds": high, "workers": workers, "from_rows": rows, "not_estimated": unknown}
 
 
-def _workers(outline: Outline, cores: int) -> int:
+def _workers(outline: PlanSummary, cores: int) -> int:
     """How much is done at a time on this machine."""
     if outline.workers is not None:
         return outline.workers
@@ -77,7 +80,7 @@ def _workers(outline: Outline, cores: int) -> int:
     return max(1, seats)
 
 
-def _needed(outline: Outline, left: Left, missing: Collection[str]) -> Counter[Cell]:
+def _images_to_process(outline: PlanSummary, left: RowsLeft, missing: Collection[str]) -> Counter[Cell]:
     """Images that are to be pushed through."""
     images = Counter[Cell]()
     networks = [
@@ -97,13 +100,13 @@ def _needed(outline: Outline, left: Left, missing: Collection[str]) -> Counter[C
     return images
 
 
-def _network(name: str, settings: str | None, facts: Facts) -> Network:
+def _network(name: str, settings: str | None, facts: DatasetInfo) -> Network:
     """The network of an architecture (settings in JSON) on a data set; where its weights came from costs nothing."""
     told = {key: value for key, value in json.loads(settings or "{}").items() if key != "pretrained"}
-    return Network(canonical([name, told]), *facts.shape[1:])
+    return Network(canonical_json([name, told]), *facts.shape[1:])
 
 
-def _measured(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], int]:
+def _observed_speeds(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], int]:
     """Quartiles of seconds per image over every run folder, and the number of rows."""
     seconds: dict[Cell, list[float]] = {}
     for folder in (RunFolder(path.parent) for path in sorted(storage.glob("*/run.json"))):
@@ -113,7 +116,7 @@ def _measured(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], in
         except StoreError:  # another run's damage is no reason not to plan this one
             continue
         own = outline_in(folder)
-        known = {**(own.known if own else {}), **facts}
+        known = {**(own.planned_blocks if own else {}), **facts}
         for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), known):
             seconds.setdefault(cell, []).append(value)
     return {cell: _quartiles(values) for cell, values in seconds.items()}, sum(map(len, seconds.values()))
@@ -147,15 +150,15 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> 
             yield Cell(networks[row["pool_id"]], row["method"], _on_gpu(row)), spent / row["n_examples"]
 
 
-def _facts(row: Row, known: Known) -> Facts | None:
+def _facts(row: Row, known: Known) -> DatasetInfo | None:
     """The facts of a member's data set, where no files are needed to tell."""
     name, settings = row["dataset"] or "", row["dataset_settings"] or "{}"
     if (name, settings) in known:
         return known[name, settings]
-    from sweep.status.dataset_info import published
+    from sweep.status.dataset_info import published_info
 
     try:
-        return published(Choice("datasets", name, json.loads(settings)))
+        return published_info(PluginConfig("datasets", name, json.loads(settings)))
     except (RegistryError, KeyError):  # one's own, of another day
         return None
 

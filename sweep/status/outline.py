@@ -11,24 +11,24 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sweep.config.spec import Sweep
-from sweep.core.choice import Choice
+from sweep.core.choice import PluginConfig
 from sweep.plan.planner import EVALUATION_VERSION
-from sweep.plan.pools import TRAINING_VERSION, Pool, each_once
-from sweep.status.counts import OUTLINE, Standing, earlier, in_plan, standing
+from sweep.plan.pools import TRAINING_VERSION, Pool, unique_members
+from sweep.status.counts import OUTLINE, CandidateCounts, count_candidates, in_plan, read_plan_table
 from sweep.storage.files import file_hash
 from sweep.storage.run_folder import RunFolder
 
 _VERSIONS = (TRAINING_VERSION, EVALUATION_VERSION)
 
 
-class Facts(NamedTuple):
+class DatasetInfo(NamedTuple):
     """Shape of a data set, and images in each of its splits."""
 
     shape: tuple[int, int, int]  # classes, channels, size
     examples: Mapping[str, int]
 
 
-class OfPopulation(NamedTuple):
+class PopulationSummary(NamedTuple):
     """What tells a population's networks from others; settings in JSON."""
 
     name: str
@@ -38,14 +38,14 @@ class OfPopulation(NamedTuple):
     dataset_settings: str
 
 
-class OfMember(NamedTuple):
+class MemberSummary(NamedTuple):
     """Of a start or member its pool, and how long it is trained here."""
 
     pool_id: str
     epochs: int
 
 
-class Outline(BaseModel):
+class PlanSummary(BaseModel):
     """A plan without its candidates."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,17 +58,17 @@ class Outline(BaseModel):
     threads: int
     gpus_per_member: float
     gpus_per_worker: float
-    populations: tuple[OfPopulation, ...]
-    facts: tuple[Facts, ...]  # of their data sets; empty where nobody estimates anything
+    populations: tuple[PopulationSummary, ...]
+    facts: tuple[DatasetInfo, ...]  # of their data sets; empty where nobody estimates anything
     pools: Mapping[str, int]  # id -> place of its population
-    members: Mapping[str, OfMember]  # starts, then members, by id
+    members: Mapping[str, MemberSummary]  # starts, then members, by id
 
     @classmethod
-    def of(cls, sweep: Sweep, pools: Sequence[Pool], facts: Mapping[Choice, Facts]) -> Outline:
+    def from_plan(cls, sweep: Sweep, pools: Sequence[Pool], facts: Mapping[PluginConfig, DatasetInfo]) -> PlanSummary:
         """Of a sweep with its pools, and the facts of its data sets where they are known."""
         execution, place = sweep.execution, {each.name: index for index, each in enumerate(sweep.populations)}
         populations = [
-            OfPopulation(
+            PopulationSummary(
                 name=each.name,
                 architecture=each.architecture.name,
                 architecture_settings=each.architecture.settings_json,
@@ -81,7 +81,7 @@ class Outline(BaseModel):
             config=hashlib.sha256(sweep.to_yaml().encode()).hexdigest(),
             versions=_VERSIONS,
             splits=sweep.settings.splits,
-            inside=bool(sweep.settings.inside),
+            inside=bool(sweep.settings.inspect),
             workers=None if execution.workers == "auto" else execution.workers,
             threads=execution.threads,
             gpus_per_member=execution.gpus_per_member,
@@ -89,11 +89,11 @@ class Outline(BaseModel):
             populations=tuple(populations),
             facts=tuple(facts[each.dataset] for each in sweep.populations if facts),
             pools={pool.id: place[pool.population.name] for pool in pools},
-            members={each.id: OfMember(each.pool_id, each.epochs) for each in each_once(pools)},
+            members={each.id: MemberSummary(each.pool_id, each.epochs) for each in unique_members(pools)},
         )
 
     @property
-    def known(self) -> dict[tuple[str, str], Facts]:
+    def planned_blocks(self) -> dict[tuple[str, str], DatasetInfo]:
         """The facts of each data set, by name and settings."""
         named = ((each.dataset, each.dataset_settings) for each in self.populations)
         return dict(zip(named, self.facts, strict=False))
@@ -106,31 +106,31 @@ class Outline(BaseModel):
             return False
 
 
-class Reading(NamedTuple):
+class RunStatus(NamedTuple):
     """How far a run is."""
 
-    outline: Outline
+    outline: PlanSummary
     members: Mapping[str, str]  # id -> status, of members and starts
-    standing: Standing
+    standing: CandidateCounts
 
 
-def reading(folder: RunFolder) -> Reading | None:
+def read_status(folder: RunFolder) -> RunStatus | None:
     """How far the run in a folder is; None where more than the folder is needed to tell. Raises StoreError.
 
     Whether files of data or of models have changed since is not looked at.
     """
     outline = outline_in(folder)
-    if outline is None or outline.inside or not outline.is_of(folder) or (plan := earlier(folder)) is None:
+    if outline is None or outline.inside or not outline.is_of(folder) or (plan := read_plan_table(folder)) is None:
         return None
     rows = folder.read("candidates", ["candidate_id", "split", "status"])
     members = folder.statuses("members", "member_id")
-    return Reading(outline, members, standing(rows, in_plan(plan), outline.splits))
+    return RunStatus(outline, members, count_candidates(rows, in_plan(plan), outline.splits))
 
 
-def outline_in(folder: RunFolder) -> Outline | None:
+def outline_in(folder: RunFolder) -> PlanSummary | None:
     """The outline that was written with a folder's plan; None where there is none, or one of another version."""
     try:
         told = pq.read_schema(folder.path / "plan.parquet").metadata or {}
-        return Outline.model_validate_json(told.get(OUTLINE, b""))
+        return PlanSummary.model_validate_json(told.get(OUTLINE, b""))
     except (pa.ArrowException, OSError, ValidationError):
         return None

@@ -8,24 +8,24 @@ from collections.abc import Collection, Iterable, Iterator
 from sweep.core.ids import content_id
 from sweep.plan.planner import Plan
 from sweep.plan.pools import Pool
-from sweep.plan.work import Glances, Pair, models_of
+from sweep.plan.work import InspectionItems, MemberPair, inspected_models
 from sweep.storage.run_folder import RunFolder
 
-_TOGETHER = 8  # models: templates of 100 classes are 10,000 rows each
+_BLOCK_SIZE = 8  # models: templates of 100 classes are 10,000 rows each
 
 
-def glance_blocks(
+def inspection_blocks(
     plan: Plan, folder: RunFolder, failed: Collection[str], failures: Collection[str]
-) -> dict[str, Glances]:
+) -> dict[str, InspectionItems]:
     """Blocks of the models that lack rows.
 
     `failed` are members without weights, `failures` merges that could not be made.
     """
-    tables = plan.sweep.settings.inside or ()
+    tables = plan.sweep.settings.inspect or ()
     present = {table: set(folder.read(table, ["model_id"])["model_id"].to_pylist()) for table in tables}
     lost = {(pool.id, member.index) for pool in plan.pools for member in pool.members if member.id in failed}
-    blocks: dict[str, Glances] = {}
-    for _, group in itertools.groupby(models_of(plan) if tables else (), key=lambda model: model.pool_id):
+    blocks: dict[str, InspectionItems] = {}
+    for _, group in itertools.groupby(inspected_models(plan) if tables else (), key=lambda model: model.pool_id):
         usable = [m for m in group if not any((m.pool_id, i) in lost for i in m.subset) and m.id not in failures]
         todo = [(m, tuple(table for table in tables if m.id not in present[table])) for m in usable]
         for piece in _cut([(model, missing) for model, missing in todo if missing]):
@@ -33,19 +33,19 @@ def glance_blocks(
     return blocks
 
 
-def _cut(work: Glances) -> Iterator[Glances]:
-    yield from (work[start : start + _TOGETHER] for start in range(0, len(work), _TOGETHER))
+def _cut(work: InspectionItems) -> Iterator[InspectionItems]:
+    yield from (work[start : start + _BLOCK_SIZE] for start in range(0, len(work), _BLOCK_SIZE))
 
 
 def pair_blocks(
     pools: Iterable[Pool], failed: Collection[str], present: Collection[tuple[str, str]]
-) -> dict[str, list[tuple[Pair, tuple[str, ...]]]]:
+) -> dict[str, list[tuple[MemberPair, tuple[str, ...]]]]:
     """A block per pool that has pairs of members with weights and without a row yet."""
-    blocks: dict[str, list[tuple[Pair, tuple[str, ...]]]] = {}
+    blocks: dict[str, list[tuple[MemberPair, tuple[str, ...]]]] = {}
     for pool in pools:
         usable = [member for member in pool.members if member.id not in failed]
         missing = [(a, b) for a, b in itertools.combinations(usable, 2) if (a.id, b.id) not in present]
         if missing:
             name = content_id("pairs", [pool.id, [[a.id, b.id] for a, b in missing]])
-            blocks[name] = [(Pair(pool.id, a.index, b.index), ()) for a, b in missing]
+            blocks[name] = [(MemberPair(pool.id, a.index, b.index), ()) for a, b in missing]
     return blocks

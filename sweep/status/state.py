@@ -12,28 +12,28 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.config.spec import Sweep
-from sweep.core.choice import Choice
-from sweep.plan.candidates import Todo
+from sweep.core.choice import PluginConfig
+from sweep.plan.candidates import PendingCandidates
 from sweep.plan.planner import Plan, make_plan, plan_key
-from sweep.plan.pools import Member, Pool, each_once, pools_of
+from sweep.plan.pools import Member, Pool, make_pools, unique_members
 from sweep.status.counts import (
-    Standing,
+    CandidateCounts,
     columns_of,
-    current,
-    earlier,
+    count_candidates,
+    current_plan,
     failures,
-    known_of,
-    lacking,
-    standing,
-    text_of,
+    hex_column,
+    missing_rows,
+    planned_blocks,
+    read_plan_table,
     write_plan,
 )
-from sweep.storage.files import StoreError, replace
+from sweep.storage.files import StoreError, write_atomic
 from sweep.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class State:
+class RunState:
     """What of a sweep is in its run folder, and what is to do.
 
     Where the folder holds this very plan, it is counted there, and made only when its candidates are asked for.
@@ -43,32 +43,32 @@ class State:
     pools: tuple[Pool, ...]
     folder: RunFolder
     members: Mapping[str, str]  # id -> status, of members and starts
-    known: Mapping[Choice | Path, str]  # what stands for the content of data sets and of models from elsewhere
+    known: Mapping[PluginConfig | Path, str]  # what stands for the content of data sets and of models from elsewhere
 
     @cached_property
     def plan(self) -> Plan:
         """The plan; candidates that were planned before keep their blocks."""
-        return make_plan(self.sweep, self.known, known_of(earlier(self.folder)))
+        return make_plan(self.sweep, self.known, planned_blocks(read_plan_table(self.folder)))
 
     @cached_property
-    def standing(self) -> Standing:
+    def counts(self) -> CandidateCounts:
         """The counts of candidates."""
-        planned = current(self.folder, plan_key(self.sweep, self.pools))
+        planned = current_plan(self.folder, plan_key(self.sweep, self.pools))
         planned = columns_of(self.plan) if planned is None else planned
-        return standing(self._rows, planned, self.sweep.settings.splits)
+        return count_candidates(self._rows, planned, self.sweep.settings.splits)
 
     @cached_property
-    def todo(self) -> Todo:
+    def pending(self) -> PendingCandidates:
         """The candidates that are still to be evaluated, each with its splits."""
         splits, candidates = self.sweep.settings.splits, self.plan.candidates
-        without = lacking(self._rows, text_of(candidates.ids), splits)
+        without = missing_rows(self._rows, hex_column(candidates.ids), splits)
         is_open = np.flatnonzero(without.any(axis=1))
-        return Todo(candidates.take(is_open), splits, without[is_open])
+        return PendingCandidates(candidates.take(is_open), splits, without[is_open])
 
     @property
-    def blocks(self) -> dict[str, Todo]:
+    def blocks(self) -> dict[str, PendingCandidates]:
         """What is to do of each block."""
-        return self.todo.by_block()
+        return self.pending.by_block()
 
     @cached_property
     def failures(self) -> frozenset[str]:
@@ -81,14 +81,18 @@ class State:
         return self.folder.read("candidates", ["candidate_id", "split", "status"])
 
     @cached_property
-    def unseen(self) -> int:
+    def n_uninspected(self) -> int:
         """Models that are still to be looked into."""
-        return _unseen(self.plan, self.folder, self.members, self.failures) if self.sweep.settings.inside else 0
+        return (
+            _count_uninspected(self.plan, self.folder, self.members, self.failures)
+            if self.sweep.settings.inspect
+            else 0
+        )
 
     @cached_property
     def planned(self) -> list[Member]:
         """Starts, then members, each once."""
-        return each_once(self.pools)
+        return unique_members(self.pools)
 
     @property
     def missing(self) -> list[Member]:
@@ -101,22 +105,22 @@ class State:
         return sum(self.members.get(member.id) == "failed" for member in self.planned)
 
     @property
-    def new(self) -> int:
+    def n_pending(self) -> int:
         """Candidates that are still to be evaluated."""
-        return self.standing.new
+        return self.counts.new
 
     @property
     def done(self) -> int:
         """Candidates with all their rows."""
-        return self.standing.planned - self.standing.new
+        return self.counts.planned - self.counts.new
 
     @property
     def failed(self) -> int:
         """Candidates of the plan whose row says failed."""
-        return self.standing.failed
+        return self.counts.failed
 
 
-def state_of(sweep: Sweep, absent: Collection[Choice] = ()) -> State:
+def load_state(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> RunState:
     """The plan against what is in the run folder. Raises ConfigError and StoreError.
 
     Members of data sets that are absent have other ids here than they will have, so none of them is found done.
@@ -125,20 +129,20 @@ def state_of(sweep: Sweep, absent: Collection[Choice] = ()) -> State:
 
     folder = RunFolder(sweep.folder)
     if folder.exists:
-        folder.info()
+        folder.run_info()
     known = fingerprints(sweep, absent)
-    return State(sweep, pools_of(sweep, known), folder, folder.statuses("members", "member_id"), known)
+    return RunState(sweep, make_pools(sweep, known), folder, folder.statuses("members", "member_id"), known)
 
 
-def _unseen(plan: Plan, folder: RunFolder, members: Mapping[str, str], failures: Collection[str]) -> int:
+def _count_uninspected(plan: Plan, folder: RunFolder, members: Mapping[str, str], failures: Collection[str]) -> int:
     """How many models lack rows of what lies inside them."""
-    from sweep.status.pending import glance_blocks
+    from sweep.status.pending import inspection_blocks
 
     failed = {identity for identity, status in members.items() if status == "failed"}
-    return sum(map(len, glance_blocks(plan, folder, failed, failures).values()))
+    return sum(map(len, inspection_blocks(plan, folder, failed, failures).values()))
 
 
-def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
+def with_recorded_settings(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
     """The sweep with the batch and threads that its run folder was begun with, so that equal ids have equal bits.
 
     Raises StoreError where the folder holds rows of other metrics.
@@ -146,23 +150,23 @@ def as_begun(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
     folder = RunFolder(sweep.folder)
     if not folder.exists:
         return sweep
-    info = folder.info()
+    info = folder.run_info()
     if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
         what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
         raise StoreError(what, "give the sweep another name to measure others")
     told = info.get("evaluation", {})
-    begun = {
-        key: told[key] for key in ("batch", "threads") if key in told and told[key] != getattr(sweep.execution, key)
-    }
+    names = {"batch": "eval_batch_size", "threads": "threads"}
+    begun = {names[key]: "auto" if value == "measured" else value for key, value in told.items() if key in names}
+    begun = {key: value for key, value in begun.items() if value != getattr(sweep.execution, key)}
     for key, value in begun.items():
-        say(f"execution.{key} stays {value}, as this run was begun with, so that its numbers stay comparable")
+        say(f"execution.{key}: using {value} as recorded in this run folder, so that results stay comparable")
     execution = sweep.execution.model_copy(update=begun)
     return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
 
 
-def freeze(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
+def write_plan_files(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
     """Write the resolved sweep and the plan before the first task; what was planned before stays in it, marked so."""
-    from sweep.status.dataset_info import outline_of
+    from sweep.status.dataset_info import summarize_plan
 
-    replace(folder.path / "sweep.yaml", sweep.to_yaml().encode())
-    write_plan(folder, plan, outline_of(sweep, plan.pools).model_dump_json())
+    write_atomic(folder.path / "sweep.yaml", sweep.to_yaml().encode())
+    write_plan(folder, plan, summarize_plan(sweep, plan.pools).model_dump_json())

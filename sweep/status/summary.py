@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.core.provenance import cores
+from sweep.core.provenance import usable_cores
 from sweep.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from sweep.status.outline import Reading
-    from sweep.status.state import State
+    from sweep.status.outline import RunStatus
+    from sweep.status.state import RunState
 
 
-def plan_summary(state: State) -> dict[str, Any]:
+def plan_summary(state: RunState) -> dict[str, Any]:
     """Counts of members and candidates, and the cost of what is new."""
-    from sweep.status.dataset_info import outline_of
-    from sweep.status.outline import Reading
+    from sweep.status.dataset_info import summarize_plan
+    from sweep.status.outline import RunStatus
 
-    outline = outline_of(state.sweep, state.pools, estimated=bool(state.new or state.missing))
-    return _summary(state.sweep.folder, Reading(outline, state.members, state.standing), state.unseen)
+    outline = summarize_plan(state.sweep, state.pools, estimated=bool(state.n_pending or state.missing))
+    return _summary(state.sweep.folder, RunStatus(outline, state.members, state.counts), state.n_uninspected)
 
 
 def run_summary(path: Path) -> dict[str, Any] | None:
@@ -27,22 +27,22 @@ def run_summary(path: Path) -> dict[str, Any] | None:
 
     Files of data or of models that have changed since are noticed by `sweep run` and `sweep plan`.
     """
-    from sweep.status.outline import reading
+    from sweep.status.outline import read_status
 
     folder = RunFolder(path)
-    folder.info()
-    found = reading(folder)
+    folder.run_info()
+    found = read_status(folder)
     return None if found is None else _summary(path, found, unseen=0)
 
 
-def _summary(folder: Path, found: Reading, unseen: int) -> dict[str, Any]:
+def _summary(folder: Path, found: RunStatus, unseen: int) -> dict[str, Any]:
     """What both tell."""
     from sweep.status.estimate import estimate
 
     outline, members, standing = found
     missing = [member for member in outline.members if member not in members]
     failed = sum(members.get(member) == "failed" for member in outline.members)
-    left = estimate(outline, standing.left, missing, folder.parent, cores()) if standing.new or missing else None
+    left = estimate(outline, standing.left, missing, folder.parent, usable_cores()) if standing.new or missing else None
     candidates = {
         "planned": standing.planned,
         "new": standing.new,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.core.errors import ToldError
+from sweep.core.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ _SHARED = 64  # how many tensors of a checkpoint may lie in the same bytes, on a
 _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
 
 
-class CheckpointError(ToldError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used: its name and the reason."""
 
 
@@ -31,7 +31,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     Raises CheckpointError with the name and the reason; no code of the file is ever run.
     """
     content = _safetensors(file) if file.suffix == ".safetensors" else _torch(file)
-    return bare(content, file)
+    return unwrap_state_dict(content, file)
 
 
 def _check_size(file: Path) -> None:
@@ -89,7 +89,7 @@ def _torch(file: Path) -> Any:
         raise CheckpointError(f"cannot read {file}: it is damaged, or no checkpoint") from None
 
 
-def bare(content: Any, file: Path) -> dict[str, Tensor]:
+def unwrap_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
     """The tensors of a state dict, out of what training scripts wrap around it. Raises CheckpointError."""
     import torch
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.storage.columns import COLUMNS
-from sweep.storage.files import StoreError, telling, temporaries
-from sweep.storage.parts import BROKEN, exchange, together
+from sweep.storage.files import StoreError, leftover_files, storage_errors
+from sweep.storage.parts import READ_ERRORS, concat_files, replace_files
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import failed_parts, part_files
 
 _LARGEST = 64 << 20  # bytes: what is put together at a time, and held in memory uncompressed
 _LAST = ("candidates", "members")  # by which other tables are found to be whole
 _BESIDE = ("curves", "predictions", "tasks")  # written before the part of the same name that says that it is done
-MANY = 512  # parts: what readers open in about half a second
+COMPACT_AT = 512  # parts: what readers open in about half a second
 _LOOK = 2.0  # seconds between two looks at how many parts there are
 
 
@@ -36,21 +36,21 @@ def compact(folder: RunFolder) -> tuple[list[Compacted], int]:
     Parts with failures stay as they are, since `sweep run --retry` makes them anew. A kill at any moment loses nothing
     and shows nothing twice. Raises StoreError while a sweep runs, and for a part that cannot be read.
     """
-    folder.info()
+    folder.run_info()
     with folder.lock("sweep compact"):
         with _told(folder):
             before = {table: len(part_files(folder.path, table)) for table in COLUMNS}
             _compact(folder)
             done = [_became(folder, table, count) for table, count in before.items() if count]
         left = list(_left(folder))
-        with telling(folder.path):
+        with storage_errors(folder.path):
             for file in left:
                 file.unlink()
     return done, len(left)
 
 
 @contextmanager
-def compacting(folder: RunFolder, say: Callable[[str], None], many: int = MANY) -> Iterator[None]:
+def background_compaction(folder: RunFolder, say: Callable[[str], None], many: int = COMPACT_AT) -> Iterator[None]:
     """Whenever there are `many` new parts of candidates, put parts together, beside whatever is done meanwhile.
 
     So a run of a million candidates is read as fast as one of a thousand, while it goes on and ever after. The caller
@@ -68,7 +68,7 @@ def compacting(folder: RunFolder, say: Callable[[str], None], many: int = MANY) 
 
 def _keep_compact(folder: RunFolder, say: Callable[[str], None], many: int, done: threading.Event) -> None:
     """Look at how many parts there are until all is done, and once more then."""
-    parts, left, last = folder.part("candidates", "").parent, 0, False
+    parts, left, last = folder.part_file("candidates", "").parent, 0, False
     while not last:
         last = done.wait(_LOOK)
         if _count(parts) - left < many:
@@ -91,7 +91,7 @@ def _told(folder: RunFolder) -> Iterator[None]:
     """Damage as StoreError."""
     try:
         yield
-    except BROKEN as error:
+    except READ_ERRORS as error:
         hint = f"sweep doctor {folder.path} --repair moves what is damaged aside"
         raise StoreError(f"a part of {folder.path} cannot be read: {error}", hint) from None
 
@@ -108,7 +108,7 @@ def _compact(folder: RunFolder) -> None:
     whole -= {file.stem for table in _LAST for file in failed_parts(folder.path, table)}
     for table in sorted(COLUMNS, key=lambda table: table in _LAST):
         for files in _groups([file for file in listed[table] if file.parent.name != "parts" or file.stem in whole]):
-            exchange(folder.path, table, files, together(table, files))
+            replace_files(folder.path, table, files, concat_files(table, files))
 
 
 def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
@@ -128,9 +128,9 @@ def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
 
 def _left(folder: RunFolder) -> Iterator[Path]:
     """Temporary files of killed writers, and trainings that were kept of members that are done."""
-    yield from temporaries(folder.path, below=False)
+    yield from leftover_files(folder.path, below=False)
     for place in ("members", "tables", "retired"):
-        yield from temporaries(folder.path / place)
+        yield from leftover_files(folder.path / place)
     done = folder.statuses("members", "member_id")
     for file in sorted((folder.path / "members").glob("*.partial")):
         if file.stem in done:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.storage.columns import COLUMNS, KEYS
-from sweep.storage.files import StoreError, file_hash, temporaries
-from sweep.storage.parts import defect, put_aside, take_out
-from sweep.storage.run_folder import RunFolder, joined
+from sweep.storage.files import StoreError, file_hash, leftover_files
+from sweep.storage.parts import delete_rows, find_defect, quarantine
+from sweep.storage.run_folder import RunFolder, joined_key
 from sweep.storage.tables import part_files
 
 
@@ -21,23 +21,23 @@ class Finding(NamedTuple):
 
     good: bool
     subject: str
-    told: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{'ok ' if self.good else 'BAD'} {self.subject:13} {self.told}"
+        return f"{'ok ' if self.good else 'BAD'} {self.subject:13} {self.message}"
 
 
 def folder_findings(folder: RunFolder) -> Iterator[Finding]:
     """Parts that cannot be read, repeated keys, weights that are missing or changed, and what killed writers left."""
-    folder.info()
-    left = sum(len(temporaries(folder.path / place)) for place in ("members", "tables"))
+    folder.run_info()
+    left = sum(len(leftover_files(folder.path / place)) for place in ("members", "tables"))
     if left:
         yield Finding(True, "leftovers", f"{left} temporary files of killed writers; sweep compact RUN removes them")
     for table in COLUMNS:
         files = part_files(folder.path, table)
         for file in files:
             yield from _unreadable(table, file)
-        yield from _repeated(folder, table, len(files))
+        yield from _find_duplicates(folder, table, len(files))
     try:
         rows = folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist()
     except StoreError:
@@ -45,7 +45,7 @@ def folder_findings(folder: RunFolder) -> Iterator[Finding]:
     whole = 0
     for row in rows:
         if row["status"] == "ok":
-            problem = damage(folder.weights_file(row["member_id"]), row["weights_sha256"])
+            problem = weights_defect(folder.weights_file(row["member_id"]), row["weights_sha256"])
             whole += not problem
             if problem:
                 yield Finding(False, "weights", problem)
@@ -53,12 +53,12 @@ def folder_findings(folder: RunFolder) -> Iterator[Finding]:
 
 
 def _unreadable(table: str, file: Path) -> Iterator[Finding]:
-    why = defect(table, file)
+    why = find_defect(table, file)
     if why:
         yield Finding(False, "part", f"cannot read {file}: {why}; sweep doctor RUN --repair moves it aside")
 
 
-def _repeated(folder: RunFolder, table: str, files: int) -> Iterator[Finding]:
+def _find_duplicates(folder: RunFolder, table: str, files: int) -> Iterator[Finding]:
     """Whether a table's key is unique."""
     keys = KEYS[table]
     if not files:
@@ -72,7 +72,7 @@ def _repeated(folder: RunFolder, table: str, files: int) -> Iterator[Finding]:
     yield Finding(not repeated, table, f"{rows.num_rows:,} rows in {files} parts, {repeated} repeated")
 
 
-def damage(file: Path, digest: str) -> str:
+def weights_defect(file: Path, digest: str) -> str:
     """What is wrong with a member's weights: empty for a file that is as it was written."""
     if not file.exists():
         return f"{file} is missing; sweep run FILE --retry trains it anew"
@@ -85,12 +85,12 @@ _IN_ORDER = ("predictions", "pairs", "curves", "tasks", "candidates", "members")
 _NAMED = 10  # members in one line
 
 
-def repair(folder: RunFolder) -> list[str]:
+def repair_run(folder: RunFolder) -> list[str]:
     """Move damaged parts and weights into `retired`, with all that was written beside them; what was done, in lines.
 
     Nothing is deleted. Curves alone are not made anew, which is told. Raises StoreError while a sweep runs.
     """
-    folder.info()
+    folder.run_info()
     with folder.lock("sweep doctor --repair"):
         return [*_parts(folder), *_weights(folder), *_drop_duplicates(folder)]
 
@@ -98,13 +98,13 @@ def repair(folder: RunFolder) -> list[str]:
 def _parts(folder: RunFolder) -> Iterator[str]:
     """Parts that cannot be read or are of another table, and the parts of the same name in other tables."""
     files = [(table, file) for table in COLUMNS for file in part_files(folder.path, table)]
-    bad = [(table, file, why) for table, file in files if (why := defect(table, file))]
+    bad = [(table, file, why) for table, file in files if (why := find_defect(table, file))]
     for table, file, why in bad:
         yield f"moved {file} aside: {why}"
         if file.parent.name == "parts" and table != "curves":
             for each in _IN_ORDER:
-                put_aside(folder.path, each, folder.part(each, file.stem))
-        put_aside(folder.path, table, file)
+                quarantine(folder.path, each, folder.part_file(each, file.stem))
+        quarantine(folder.path, table, file)
     hurt = {table for table, _, _ in bad}
     count = (_without_predictions(folder) if "predictions" in hurt else 0) + (_orphans(folder) if hurt else 0)
     if count:
@@ -117,23 +117,23 @@ def _parts(folder: RunFolder) -> Iterator[str]:
 
 def _without_predictions(folder: RunFolder) -> int:
     """Take out candidates that lost their predictions with a file."""
-    said = joined(folder.read("predictions", KEYS["predictions"]))
+    said = joined_key(folder.read("predictions", KEYS["predictions"]))
     rows = folder.read("candidates", [*KEYS["candidates"], "status"])
-    lost = _not_in(joined(rows.filter(pc.not_equal(rows["status"], "failed"))), said)
-    return take_out(folder.path, "candidates", lambda rows: pc.is_in(joined(rows), value_set=lost))
+    lost = _not_in(joined_key(rows.filter(pc.not_equal(rows["status"], "failed"))), said)
+    return delete_rows(folder.path, "candidates", lambda rows: pc.is_in(joined_key(rows), value_set=lost))
 
 
 def _orphans(folder: RunFolder) -> int:
     """Take out predictions that lost their candidates."""
-    known = joined(folder.read("candidates", KEYS["candidates"]))
-    return take_out(folder.path, "predictions", lambda rows: pc.invert(pc.is_in(joined(rows), value_set=known)))
+    known = joined_key(folder.read("candidates", KEYS["candidates"]))
+    return delete_rows(folder.path, "predictions", lambda rows: pc.invert(pc.is_in(joined_key(rows), value_set=known)))
 
 
 def _memberless(folder: RunFolder) -> int:
     """Take out what was written beside the rows of members that are lost: else it would be there twice."""
     known = folder.read("members", ["member_id"])["member_id"].combine_chunks()
-    curves = take_out(folder.path, "curves", lambda rows: pc.invert(pc.is_in(rows["member_id"], value_set=known)))
-    return curves + take_out(
+    curves = delete_rows(folder.path, "curves", lambda rows: pc.invert(pc.is_in(rows["member_id"], value_set=known)))
+    return curves + delete_rows(
         folder.path,
         "tasks",
         lambda rows: pc.and_(pc.equal(rows["kind"], "member"), pc.invert(pc.is_in(rows["task_id"], value_set=known))),
@@ -161,25 +161,25 @@ def _weights(folder: RunFolder) -> Iterator[str]:
     lost: list[str] = []
     for row in folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist():
         file = folder.weights_file(row["member_id"])
-        why = damage(file, row["weights_sha256"]) if row["status"] == "ok" else ""
+        why = weights_defect(file, row["weights_sha256"]) if row["status"] == "ok" else ""
         if why:
             lost.append(row["member_id"])
-            put_aside(folder.path, "weights", file)
+            quarantine(folder.path, "weights", file)
             yield f"{why}; it is to be trained anew"
-    folder.forget(lost)
+    folder.drop_members(lost)
 
 
 def _drop_duplicates(folder: RunFolder) -> Iterator[str]:
     """Rows with one key, none of which can be told to be the right one."""
     counts = folder.read("candidates", KEYS["candidates"]).group_by(KEYS["candidates"]).aggregate([([], "count_all")])
-    twice = joined(counts.filter(pc.greater(counts["count_all"], 1)))
+    twice = joined_key(counts.filter(pc.greater(counts["count_all"], 1)))
     if len(twice):
         for table in ("predictions", "candidates"):
-            take_out(folder.path, table, lambda rows: pc.is_in(joined(rows), value_set=twice))
+            delete_rows(folder.path, table, lambda rows: pc.is_in(joined_key(rows), value_set=twice))
         yield f"moved the rows of {len(twice):,} repeated candidates aside"
     members = folder.read("members", ["member_id"]).group_by("member_id").aggregate([([], "count_all")])
     again = members.filter(pc.greater(members["count_all"], 1))["member_id"].to_pylist()
-    if folder.forget(again):
+    if folder.drop_members(again):
         yield f"moved the rows of {len(again):,} repeated members aside"
 
 

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweep.core.errors import ToldError
+from sweep.core.errors import UserError
 
 if TYPE_CHECKING:
     pass
@@ -28,12 +28,12 @@ _TURN = ".turn"
 NO_SPACE = "free some space and run the same command again: nothing is lost"
 
 
-class StoreError(ToldError):
+class StoreError(UserError):
     """A run folder that cannot be used."""
 
 
 @contextmanager
-def telling(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
     """Failures of the file system as StoreError that names the place."""
     try:
         yield
@@ -44,12 +44,12 @@ def telling(path: Path) -> Iterator[None]:
         raise StoreError(f"cannot write {path}: {error.strerror or error}", hint) from error
 
 
-def publish(path: Path, content: bytes) -> bool:
+def create_atomic(path: Path, content: bytes) -> bool:
     """Write a file whole or not at all; False where it exists already, which is left as it is.
 
     Temporary file in the same folder, fsync, link (which never overwrites), unlink, fsync of the folder.
     """
-    with telling(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
@@ -58,13 +58,13 @@ def publish(path: Path, content: bytes) -> bool:
         finally:
             with suppress(OSError):  # what is wrong with the disc is told by what failed first
                 temporary.unlink(missing_ok=True)
-        sync(path.parent)
+        fsync_dir(path.parent)
     return placed
 
 
-def replace(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole in the place of an older one, for what describes the run and is no record."""
-    with telling(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
@@ -73,10 +73,10 @@ def replace(path: Path, content: bytes) -> None:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        sync(path.parent)
+        fsync_dir(path.parent)
 
 
-def temporaries(folder: Path, *, below: bool = True) -> list[Path]:
+def leftover_files(folder: Path, *, below: bool = True) -> list[Path]:
     """What killed writers left in a folder, and in those below it."""
     look = folder.rglob if below else folder.glob
     return sorted([*look(".*.tmp"), *look(_TURN)])
@@ -117,7 +117,7 @@ def _place_in_turn(temporary: Path, path: Path) -> bool:
     return True
 
 
-def sync(folder: Path) -> None:
+def fsync_dir(folder: Path) -> None:
     """Make the names in a folder last."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

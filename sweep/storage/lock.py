@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TextIO
 
 from sweep.core.provenance import now
-from sweep.storage.files import StoreError, replace, telling
+from sweep.storage.files import StoreError, storage_errors, write_atomic
 
 _FREE = "free, last held by "
 
 
 @contextmanager
-def held(folder: Path, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
+def hold(folder: Path, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock of a folder. Raises StoreError that says who holds it.
 
     The system frees the lock of a process that died; `say` is told who that was.
     """
-    with telling(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - it is held open as long as the lock
     with file:
@@ -41,7 +41,7 @@ def held(folder: Path, purpose: str, say: Callable[[str], None]) -> Iterator[Non
             _write(file, _FREE + told)
 
 
-def stop(folder: Path) -> str:
+def request_stop(folder: Path) -> str:
     """Ask whoever holds the lock, on this host or another, to stop; who that is. StoreError where nobody does."""
     try:
         with open(folder / "lock", encoding="utf-8") as file:
@@ -50,11 +50,11 @@ def stop(folder: Path) -> str:
         holder = ""
     if not holder:
         raise StoreError(f"nothing is running on {folder}")
-    replace(_request(folder), holder.encode())
+    write_atomic(_request(folder), holder.encode())
     return holder
 
 
-def is_to_stop(folder: Path) -> bool:
+def stop_requested(folder: Path) -> bool:
     """Whether `stop` was called since the lock was taken."""
     return _request(folder).exists()
 

@@ -14,22 +14,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.storage.columns import COLUMNS, KEYS
-from sweep.storage.files import publish, replace, sync, telling
+from sweep.storage.files import create_atomic, fsync_dir, storage_errors, write_atomic
 from sweep.storage.tables import JOURNAL, journal, part_files, schema
 
 Mask = Callable[[pa.Table], pa.ChunkedArray]
 """Which rows of a table are meant."""
 
-BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError)
+READ_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
 """What a file that is damaged, or none of ours, is answered with."""
 
 
-def among(key: str, values: pa.Array) -> Mask:
+def key_in(key: str, values: pa.Array) -> Mask:
     """The rows whose key is one of the values."""
     return lambda rows: pc.is_in(rows[key], value_set=values)
 
 
-def encoded(table: str, rows: pa.Table) -> bytes:
+def to_parquet(table: str, rows: pa.Table) -> bytes:
     """Rows as a Parquet file; dictionaries for names, byte-stream split for floats: half of the default's size."""
     columns = COLUMNS[table]
     floats = [column.name for column in columns if column.type == pa.float64()]
@@ -41,102 +41,102 @@ def encoded(table: str, rows: pa.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def of_rows(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
+def rows_to_parquet(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Rows in the schema of a table, encoded."""
-    return encoded(table, pa.Table.from_pylist([dict(row) for row in rows], schema=schema(table)))
+    return to_parquet(table, pa.Table.from_pylist([dict(row) for row in rows], schema=schema(table)))
 
 
-def together(table: str, files: Sequence[Path]) -> pa.Table:
+def concat_files(table: str, files: Sequence[Path]) -> pa.Table:
     """The rows of some files with every column that any of them has."""
-    tables = [schema(table).empty_table(), *(rows_of(table, file) for file in files)]
+    tables = [schema(table).empty_table(), *(read_file(table, file) for file in files)]
     return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(schema(table).metadata)
 
 
-def rows_of(table: str, file: Path) -> pa.Table:
+def read_file(table: str, file: Path) -> pa.Table:
     """All rows of one file. Raises one of BROKEN for a file that is damaged or of another table."""
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:  # twice as fast as read_table for small ones
         rows = opened.read()
-    if is_foreign(table, rows.schema):
+    if is_other_table(table, rows.schema):
         raise ValueError(f"{file} is of another table than {table}")
     return rows
 
 
-def defect(table: str, file: Path) -> str:
+def find_defect(table: str, file: Path) -> str:
     """What is wrong with a part: empty for one that can be read and is of this table."""
     try:
-        rows, whole = rows_of(table, file), schema(table)
+        rows, whole = read_file(table, file), schema(table)
         ours = [name for name in rows.schema.names if name in whole.names]
         rows.select(ours).cast(pa.schema([whole.field(name) for name in ours])).validate(full=True)
-    except BROKEN as error:
+    except READ_ERRORS as error:
         return str(error)
     return ""
 
 
-def is_foreign(table: str, found: pa.Schema) -> bool:
+def is_other_table(table: str, found: pa.Schema) -> bool:
     """Whether a file is of another table, or not ours at all: read in this table's schema its rows would be empty."""
     named = (found.metadata or {}).get(b"table")
     return named != table.encode() and (named is not None or not set(KEYS[table]) <= set(found.names))
 
 
-def exchange(folder: Path, table: str, files: Sequence[Path], rows: pa.Table) -> None:
+def replace_files(folder: Path, table: str, files: Sequence[Path], rows: pa.Table) -> None:
     """Let one file with these rows stand for others; whoever reads meanwhile, and after a kill, sees either.
 
     The caller holds the lock of the run folder.
     """
     base = folder / "tables" / table
-    content = encoded(table, rows) if rows.num_rows else b""
+    content = to_parquet(table, rows) if rows.num_rows else b""
     name = f"compact/{hashlib.sha256(content).hexdigest()[:32]}.parquet"
     replaced = [file.relative_to(base).as_posix() for file in files]
     if replaced == [name]:
         return
     told = {"made": [name] if content else [], "replaced": [each for each in replaced if each != name]}
-    replace(base / JOURNAL, json.dumps(told).encode())
+    write_atomic(base / JOURNAL, json.dumps(told).encode())
     if content:
-        publish(base / name, content)
-    settle(folder, table)
+        create_atomic(base / name, content)
+    finish_replacement(folder, table)
 
 
-def settle(folder: Path, table: str) -> None:
+def finish_replacement(folder: Path, table: str) -> None:
     """Bring an exchange that was begun to its end, or take it back. The caller holds the lock of the run folder."""
     base = folder / "tables" / table
     if not (base / JOURNAL).exists():
         return
-    with telling(base):
+    with storage_errors(base):
         made, replaced = journal(base)
         if all((base / name).exists() for name in made):
             for name in replaced:
                 (base / name).unlink(missing_ok=True)
             for place in {(base / name).parent for name in replaced}:
                 if place.is_dir():
-                    sync(place)
+                    fsync_dir(place)
         (base / JOURNAL).unlink()
-        sync(base)
+        fsync_dir(base)
 
 
-def take_out(folder: Path, table: str, gone: Mask, files: Sequence[Path] | None = None) -> int:
+def delete_rows(folder: Path, table: str, gone: Mask, files: Sequence[Path] | None = None) -> int:
     """Move rows out of a table into files below `retired`, which nothing reads; how many there were.
 
     The caller holds the lock of the run folder.
     """
     count = 0
     for file in part_files(folder, table) if files is None else files:
-        rows = rows_of(table, file)
+        rows = read_file(table, file)
         out = rows.filter(gone(rows))
         if out.num_rows:
             count += out.num_rows
-            publish(_aside(folder, table, file), encoded(table, out))
-            exchange(folder, table, [file], rows.filter(_others(gone(rows))))
+            create_atomic(_aside(folder, table, file), to_parquet(table, out))
+            replace_files(folder, table, [file], rows.filter(_others(gone(rows))))
     return count
 
 
-def put_aside(folder: Path, table: str, file: Path) -> None:
+def quarantine(folder: Path, table: str, file: Path) -> None:
     """Move a file out of its table, if it is there."""
     target = _aside(folder, table, file)
-    with telling(target):
+    with storage_errors(target):
         if file.exists():
             target.parent.mkdir(exist_ok=True)
             file.rename(target)
-            sync(file.parent)
+            fsync_dir(file.parent)
 
 
 def _aside(folder: Path, table: str, file: Path) -> Path:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.core.text import aligned
+from sweep.core.text import align_columns
 from sweep.storage.columns import COLUMNS
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
@@ -22,7 +22,7 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     """
     import duckdb
 
-    RunFolder(run).info()
+    RunFolder(run).run_info()
     connection = duckdb.connect()
     try:
         for table in COLUMNS:
@@ -37,9 +37,9 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
         found = connection.sql(_one_question(connection.extract_statements(query))).to_arrow_table()
     except duckdb.Error as error:
         raise StoreError(f"the query is wrong: {error}", _HINT) from None
-    names = _different(found.column_names)
+    names = _unique_names(found.column_names)
     rows = found.rename_columns(names).to_pylist()
-    lines = aligned([names, *[[_cell(value) for value in row.values()] for row in rows]])
+    lines = align_columns([names, *[[_cell(value) for value in row.values()] for row in rows]])
     return rows, lines
 
 
@@ -55,7 +55,7 @@ def _text(value: Path) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def _different(names: list[str]) -> list[str]:
+def _unique_names(names: list[str]) -> list[str]:
     """Names of columns, those that are repeated with their number: `a`, `a_2`."""
     seen: list[str] = []
     for name in names:

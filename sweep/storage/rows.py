@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 
 @dataclass
-class Rows:
+class BlockRows:
     """What a block adds to the tables, and what it cost."""
 
     candidates: list[Row] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Rows:
         names = ("predictions", "pairs", "layers", "templates", "candidates")
         return {name: getattr(self, name) for name in names}
 
-    def extend(self, other: Rows) -> None:
+    def extend(self, other: BlockRows) -> None:
         """Put another's rows behind these, the costs added up; rows that were never evaluated cost nothing."""
         for table, rows in self.tables.items():
             rows += other.tables[table]

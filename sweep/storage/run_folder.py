@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from torch import Tensor
 
 from sweep.storage.columns import COLUMNS, KEYS
-from sweep.storage.files import StoreError, file_hash, publish, replace, telling
-from sweep.storage.lock import held
-from sweep.storage.parts import BROKEN, among, defect, is_foreign, of_rows, put_aside, settle, take_out
+from sweep.storage.files import StoreError, create_atomic, file_hash, storage_errors, write_atomic
+from sweep.storage.lock import hold
+from sweep.storage.parts import (
+    READ_ERRORS,
+    delete_rows,
+    find_defect,
+    finish_replacement,
+    is_other_table,
+    key_in,
+    quarantine,
+    rows_to_parquet,
+)
 from sweep.storage.tables import SCHEMA_VERSION, failed_parts, part_files, read
 
 if TYPE_CHECKING:
@@ -48,12 +56,12 @@ class RunFolder:
 
     def create(self, info: Mapping[str, Any]) -> None:
         """Begin the run folder where there is none yet."""
-        with telling(self.path):
+        with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.exists:
-            self.write_info(info)
+            self.write_run_info(info)
 
-    def info(self) -> dict[str, Any]:
+    def run_info(self) -> dict[str, Any]:
         """run.json; raises StoreError where it is missing, unreadable or of a newer schema."""
         file = self.path / "run.json"
         try:
@@ -70,15 +78,15 @@ class RunFolder:
             raise StoreError(what, "upgrade merge-sweep, or give the sweep another name")
         return info
 
-    def write_info(self, info: Mapping[str, Any]) -> None:
+    def write_run_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json."""
-        replace(self.path / "run.json", json.dumps(info, indent=1).encode())
+        write_atomic(self.path / "run.json", json.dumps(info, indent=1).encode())
 
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
         """Write rows as one immutable part; False where the part exists already, which stays as it is."""
-        return publish(self.part(table, part), of_rows(table, rows))
+        return create_atomic(self.part_file(table, part), rows_to_parquet(table, rows))
 
-    def part(self, table: str, part: str) -> Path:
+    def part_file(self, table: str, part: str) -> Path:
         """Where a part lies."""
         return self.path / "tables" / table / "parts" / f"{part}.parquet"
 
@@ -86,17 +94,17 @@ class RunFolder:
         """All rows of a table, or those whose columns equal what is given. Raises StoreError that names a bad part."""
         try:
             rows = read(self.path, table, columns, **equal)
-        except BROKEN as error:
+        except READ_ERRORS as error:
             raise self._bad(table, error) from None
         if any(name in rows.schema.names and rows[name].null_count for name in KEYS[table]):
-            bad = [file for file in part_files(self.path, table) if is_foreign(table, pq.read_schema(file))]
+            bad = [file for file in part_files(self.path, table) if is_other_table(table, pq.read_schema(file))]
             if bad:
                 raise self._bad(table, "it is of another table")
         return rows
 
     def _bad(self, table: str, error: object) -> StoreError:
         """Which part cannot be read, and how it is mended."""
-        found = ((file, defect(table, file)) for file in part_files(self.path, table))
+        found = ((file, find_defect(table, file)) for file in part_files(self.path, table))
         bad, why = next(((file, why) for file, why in found if why), (self.path, str(error)))
         hint = (
             f"sweep doctor {self.path} --repair moves it aside; but for curves, the next sweep run makes its rows anew"
@@ -108,7 +116,7 @@ class RunFolder:
         rows = self.read(table, [key, "status"])
         return dict(zip(rows[key].to_pylist(), rows["status"].to_pylist(), strict=True))
 
-    def retire(self) -> int:
+    def retire_failures(self) -> int:
         """Move parts with failed rows aside, and those of members whose weights are gone, so that they are made anew.
 
         Returns how many parts of members and candidates.
@@ -118,19 +126,19 @@ class RunFolder:
             for file in sorted(failed_parts(self.path, table)):
                 retired += 1
                 for each in (*beside, table):  # the part that says that it is done goes last
-                    put_aside(self.path, each, self.part(each, file.stem))
+                    quarantine(self.path, each, self.part_file(each, file.stem))
         rows = self.read("members", ["member_id", "status"]).to_pylist()
         lost = [r["member_id"] for r in rows if r["status"] == "ok" and not self.weights_file(r["member_id"]).exists()]
-        return retired + self.forget(lost)
+        return retired + self.drop_members(lost)
 
-    def forget(self, members: Sequence[str]) -> int:
+    def drop_members(self, members: Sequence[str]) -> int:
         """Take the rows of members out of their tables, so that they are trained anew; how many members had one."""
         if not members:
             return 0
         gone = pa.array(members, pa.string())
         for table in _OF_MEMBERS:  # the row that says that it is done goes last
             key = "task_id" if table == "tasks" else "member_id"
-            count = take_out(self.path, table, among(key, gone))
+            count = delete_rows(self.path, table, key_in(key, gone))
         return count
 
     def weights_file(self, member_id: str) -> Path:
@@ -143,7 +151,7 @@ class RunFolder:
         What is there without a row in `members` was left by a process that was lost, and is replaced.
         """
         content = tensors_to_bytes(state)
-        replace(self.weights_file(member_id), content)
+        write_atomic(self.weights_file(member_id), content)
         return hashlib.sha256(content).hexdigest(), len(content)
 
     def load_weights(self, member_id: str, digest: str | None = None) -> dict[str, Tensor]:
@@ -154,7 +162,7 @@ class RunFolder:
             raise StoreError(f"cannot read the weights {file}: they are not what was written", hint)
         return load_tensors(file, "sweep run FILE --retry trains the members whose files are gone")
 
-    def digests(self) -> dict[str, str]:
+    def weight_hashes(self) -> dict[str, str]:
         """Members that have weights -> the hash of their file."""
         rows = self.read("members", ["member_id", "weights_sha256"]).to_pylist()
         return {row["member_id"]: row["weights_sha256"] for row in rows if row["weights_sha256"]}
@@ -162,9 +170,9 @@ class RunFolder:
     @contextmanager
     def lock(self, purpose: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
         """One driver at a time, as `lock.held` says; what a killed one left half done is brought to its end."""
-        with held(self.path, purpose, say):
+        with hold(self.path, purpose, say):
             for table in COLUMNS:
-                settle(self.path, table)
+                finish_replacement(self.path, table)
             self._drop_orphans()
             yield
 
@@ -174,12 +182,14 @@ class RunFolder:
         alone = [f for f in part_files(self.path, "predictions") if f.parent.name == "parts" and f.stem not in stems]
         if not alone:
             return
-        with suppress(StoreError, *BROKEN):  # damage is told by whoever reads it
-            known = joined(self.read("candidates", ["candidate_id", "split"]))
-            take_out(self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined(rows), value_set=known)), alone)
+        with suppress(StoreError, *READ_ERRORS):  # damage is told by whoever reads it
+            known = joined_key(self.read("candidates", ["candidate_id", "split"]))
+            delete_rows(
+                self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined_key(rows), value_set=known)), alone
+            )
 
 
-def joined(rows: pa.Table) -> pa.Array:
+def joined_key(rows: pa.Table) -> pa.Array:
     """Candidate and split as one text."""
     joined = pc.binary_join_element_wise(rows["candidate_id"], rows["split"], " ")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

@@ -15,7 +15,7 @@ from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from sweep.storage.rows import Rows
+    from sweep.storage.rows import BlockRows
 
 _HELD = 64 << 20  # bytes that wait to be written, about, before whoever brings more waits, too
 _ROW = 4096  # bytes in memory of a row without the long values that it holds, about
@@ -23,12 +23,12 @@ _PAUSE = 0.1  # seconds between two looks at what has come: a part costs more th
 
 
 @dataclass(frozen=True)
-class Block:
+class FinishedBlock:
     """A finished block; `part` is the name of the part that it makes by itself."""
 
     part: str
     pool_id: str
-    rows: Rows
+    rows: BlockRows
     attempts: int
 
     @cached_property
@@ -67,8 +67,8 @@ class Writer:
 
     def __init__(self, folder: RunFolder, told: Collection[str]) -> None:
         """`told` are the tasks that have a row already."""
-        self._folder, self._told = folder, frozenset(told)
-        self._waiting: list[Block] = []
+        self._folder, self._recorded_tasks = folder, frozenset(told)
+        self._waiting: list[FinishedBlock] = []
         self._news = [0, 0]
         self._error: BaseException | None = None
         self._is_lost = self._is_closed = self._is_full = False
@@ -77,9 +77,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    def put(self, block: str, pool_id: str, rows: Rows, attempts: int) -> None:
+    def put(self, block: str, pool_id: str, rows: BlockRows, attempts: int) -> None:
         """Hand over a finished block. Raises what went wrong with an earlier one."""
-        finished = Block(rows.part(block), pool_id, rows, attempts)
+        finished = FinishedBlock(rows.part(block), pool_id, rows, attempts)
         with self._changed:
             self._is_full = not self._has_room(finished.size)
             self._changed.notify_all()
@@ -88,7 +88,7 @@ class Writer:
             self._waiting.append(finished)
             self._changed.notify_all()
 
-    def news(self) -> tuple[int, int]:
+    def take_counts(self) -> tuple[int, int]:
         """How many candidates were written since the last call, and how many of them failed. Raises as `put` does."""
         with self._changed:
             self._raise()
@@ -130,7 +130,7 @@ class Writer:
                 self._error, self._is_lost = error, True
                 self._changed.notify_all()
 
-    def _next(self) -> list[Block]:
+    def _next(self) -> list[FinishedBlock]:
         """What waits, once something does and the last look is a while ago; nothing once there will be no more."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._waiting) or self._is_closed)
@@ -140,23 +140,25 @@ class Writer:
             self._changed.notify_all()
         return blocks
 
-    def _write(self, group: Sequence[Block]) -> None:
+    def _write(self, group: Sequence[FinishedBlock]) -> None:
         """Write blocks as one part of each table, the candidates last, for they say that the blocks are done."""
         names = sorted(block.part for block in group)
         part = names[0] if len(group) == 1 else content_id("part", names)
         tables = {table: [row for block in group for row in block.rows.tables[table]] for table in group[0].rows.tables}
-        tasks = [block.task for block in group if block.part not in self._told]
+        tasks = [block.task for block in group if block.part not in self._recorded_tasks]
         for table, rows in (tables | {"tasks": tasks}).items():
             if rows and table != "candidates":
                 self._folder.append(table, part, rows)
         if tables["candidates"] and not self._folder.append("candidates", part, tables["candidates"]):
-            raise StoreError(f"{self._folder.part('candidates', part)} is there already", "sweep doctor RUN tells more")
+            raise StoreError(
+                f"{self._folder.part_file('candidates', part)} is there already", "sweep doctor RUN tells more"
+            )
         with self._changed:
             self._news[0] += sum(block.done for block in group)
             self._news[1] += sum(block.failed for block in group)
 
 
-def _groups(blocks: Sequence[Block]) -> Iterator[Sequence[Block]]:
+def _groups(blocks: Sequence[FinishedBlock]) -> Iterator[Sequence[FinishedBlock]]:
     """Blocks that become a part together.
 
     One with failures stays alone, for its part is made anew as a whole; those with candidates and those without are
@@ -168,7 +170,7 @@ def _groups(blocks: Sequence[Block]) -> Iterator[Sequence[Block]]:
 
 
 @contextmanager
-def writing(folder: RunFolder, told: Collection[str]) -> Iterator[Writer]:
+def open_writer(folder: RunFolder, told: Collection[str]) -> Iterator[Writer]:
     """A writer, closed in the end. The caller holds the lock of the run folder."""
     writer = Writer(folder, told)
     try:

@@ -47,7 +47,7 @@ def artifact_place(uri: str, storage: Path) -> str | None:
     return None if is_server(uri) else (storage.expanduser().absolute() / "mlflow-artifacts").as_uri()
 
 
-def explained(uri: str, error: Exception) -> str:
+def describe_error(uri: str, error: Exception) -> str:
     """What is wrong with the place, in one line and without the password in its address."""
     status = getattr(error, "get_http_status_code", lambda: None)()
     cause = _WHO if status == 401 else f"{type(error).__name__}: {error}"
@@ -61,7 +61,7 @@ def registry_name(sweep_name: str) -> str:
 
 
 @contextmanager
-def silence() -> Iterator[None]:
+def quiet_mlflow() -> Iterator[None]:
     """No warning, no log line and no telemetry of MLflow and what it builds on."""
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -76,7 +76,7 @@ def silence() -> Iterator[None]:
 
 
 @contextmanager
-def patience(uri: str, seconds: int) -> Iterator[None]:
+def request_timeout(uri: str, seconds: int) -> Iterator[None]:
     """How long one request to a server may take, tried twice, where the user has not said it."""
     limits = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     unset = {name: value for name, value in limits.items() if is_server(uri) and name not in os.environ}
@@ -89,7 +89,7 @@ def patience(uri: str, seconds: int) -> Iterator[None]:
 
 
 @contextmanager
-def sole(uri: str) -> Iterator[None]:
+def exclusive(uri: str) -> Iterator[None]:
     """One process at a time makes the tables of a data base file: MLflow itself fails when two do.
 
     Afterwards the file can be read while it is written (journal mode WAL); a server or another data base is left alone.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweep.tracking.connection import registry_name
-from sweep.tracking.records import Page
+from sweep.tracking.records import RunRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Shelf:
+class ModelRegistry:
     """The stored models of a sweep, and which of them is the champion."""
 
     client: MlflowClient
@@ -27,7 +27,7 @@ class Shelf:
     remote: bool
     say: Callable[[str], None]
 
-    def fill(self, chosen: list[Page], runs: Mapping[str, str], model_of: ModelOf) -> None:
+    def register_best(self, chosen: list[RunRecord], runs: Mapping[str, str], model_of: ModelOf) -> None:
         """A version for each page that has none, and the alias on the first page's, if it could be stored."""
         query = f"name = '{self.name}'"
         shelves = self.client.search_registered_models(query) or [self.client.create_registered_model(self.name)]
@@ -40,7 +40,7 @@ class Shelf:
         if champion is not None and str(shelves[0].aliases.get("champion")) != champion:
             self.client.set_registered_model_alias(self.name, "champion", champion)
 
-    def _exported(self, page: Page, model_of: ModelOf, folder: str) -> bool:
+    def _exported(self, page: RunRecord, model_of: ModelOf, folder: str) -> bool:
         """Write the model into a folder; a model that cannot be made or traced is told and left out."""
         try:
             _export(*model_of(page.key), folder)
@@ -50,7 +50,7 @@ class Shelf:
             return False
         return True
 
-    def _version(self, page: Page, run: str, folder: str) -> str:
+    def _version(self, page: RunRecord, run: str, folder: str) -> str:
         from mlflow.entities import LoggedModelOutput
 
         name, tags = f"merge-{registry_name(page.key[:8])}", {"ms.key": page.key}

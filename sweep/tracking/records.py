@@ -40,7 +40,7 @@ _BEST_METRICS = (*_SCORES, "brier", "ece")
 _ILLEGAL = re.compile(r"[^\w\-. /:]")
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """One value of a metric; `time` in ms since 1970, None for a summary, which has no time of its own."""
 
     name: str
@@ -50,15 +50,15 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Page:
+class RunRecord:
     """One run of MLflow. `key` is unique in its experiment; values that are not finite are counted and left out."""
 
     kind: str
     key: str
     name: str
     values: Mapping[str, Any]
-    measured: Sequence[Point] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Sequence[MetricPoint] = ()
+    extra_tags: Mapping[str, Any] = field(default_factory=dict)
     status: str = "FINISHED"
     ended: int | None = None  # ms since 1970
     seconds: float = 0.0
@@ -70,16 +70,16 @@ class Page:
         return dict(list(named.items())[:_MOST_PARAMS])
 
     @cached_property
-    def points(self) -> list[Point]:
+    def points(self) -> list[MetricPoint]:
         """The finite values, with names that MLflow takes."""
-        return [point._replace(name=legal(point.name)) for point in self.measured if math.isfinite(point.value)]
+        return [point._replace(name=legal(point.name)) for point in self.metrics if math.isfinite(point.value)]
 
     @cached_property
     def tags(self) -> dict[str, str]:
         """What may change without a new run."""
-        lost = len(self.measured) - len(self.points)
+        lost = len(self.metrics) - len(self.points)
         own = {"ms.kind": self.kind, "ms.key": self.key, "mlflow.runName": self.name}
-        told = own | {"ms.schema_version": SCHEMA_VERSION, "ms.non_finite_values": lost or None} | dict(self.about)
+        told = own | {"ms.schema_version": SCHEMA_VERSION, "ms.non_finite_values": lost or None} | dict(self.extra_tags)
         return {name: str(value)[:5000] for name, value in told.items() if value is not None}
 
     @cached_property
@@ -93,7 +93,7 @@ def legal(name: str) -> str:
     return re.sub(r"/[/.]*", "/", _ILLEGAL.sub("_", name)).strip("/.")[:250] or "_"
 
 
-def sweep_page(folder: Path, sweep_name: str, sweep_id: str, parameters: Mapping[str, str]) -> Page:
+def sweep_record(folder: Path, sweep_name: str, sweep_id: str, parameters: Mapping[str, str]) -> RunRecord:
     """The run of the sweep itself: its configuration, counts, and a summary per space and method."""
     rows = read(folder, "candidates", ["method", "space", "accuracy", *_SOUND])
     people = read(folder, "members", ["role", "status"])
@@ -104,7 +104,7 @@ def sweep_page(folder: Path, sweep_name: str, sweep_id: str, parameters: Mapping
     points.sort(key=lambda point: point.name)  # groups come in no order
     files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in artifacts(folder)}
     about = {"ms.sweep": sweep_name, "ms.artifacts": content_id("artifacts", files), **_provenance(folder)}
-    return Page("sweep", sweep_id, sweep_name, parameters, points, about)
+    return RunRecord("sweep", sweep_id, sweep_name, parameters, points, about)
 
 
 def artifacts(folder: Path) -> list[Path]:
@@ -121,7 +121,7 @@ def _provenance(folder: Path) -> dict[str, Any]:
     return {"mlflow.source.git.commit": last.get("commit"), "ms.code_version": last.get("code_version")}
 
 
-def member_pages(folder: Path) -> list[Page]:
+def member_records(folder: Path) -> list[RunRecord]:
     """One run per member: its recipe, its curves by epoch, and how it does alone on the test split."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for row in read(folder, "curves", ["member_id", "epoch", "created_at", *_CURVES]).to_pylist():
@@ -134,20 +134,20 @@ def member_pages(folder: Path) -> list[Page]:
     ]
 
 
-def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[str, float]) -> Page:
+def _member(row: Mapping[str, Any], curve: list[dict[str, Any]], alone: Mapping[str, float]) -> RunRecord:
     points = []
     for epoch in sorted(curve, key=lambda epoch: epoch["epoch"]):
         at = epoch["epoch"], _milliseconds(epoch["created_at"]) or 0
-        points += [Point(_metric(name), epoch[name], *at) for name in _CURVES if epoch[name] is not None]
-    points += [Point(f"kept/{name}", row[name]) for name in _MEMBER_METRICS if row[name] is not None]
-    points += [Point(f"test/{name}", value) for name, value in alone.items() if value is not None]
+        points += [MetricPoint(_metric(name), epoch[name], *at) for name in _CURVES if epoch[name] is not None]
+    points += [MetricPoint(f"kept/{name}", row[name]) for name in _MEMBER_METRICS if row[name] is not None]
+    points += [MetricPoint(f"test/{name}", value) for name, value in alone.items() if value is not None]
     about = {"error": row["error"], "ms.code_version": row["code_version"], "ms.device": row["device"]}
     about |= {"ms.weights_file": row["weights_file"], "ms.weights_sha256": row["weights_sha256"]}
     name = f"member {row['population']} {row['pool']}.{row['member_index']}"
     status = "FINISHED" if row["status"] == "ok" else "FAILED"
     values = {column: row[column] for column in _MEMBER}
     ended, seconds = _milliseconds(row["created_at"]), row["train_seconds"] or 0.0
-    return Page("member", row["member_id"], name, values, points, about, status, ended, seconds)
+    return RunRecord("member", row["member_id"], name, values, points, about, status, ended, seconds)
 
 
 def _metric(column: str) -> str:
@@ -162,7 +162,7 @@ def _alone(folder: Path) -> dict[str, dict[str, float]]:
     return {row["members"][0]: {name: row[name] for name in _SCORES} for row in rows.to_pylist() if row["members"]}
 
 
-def cell_pages(folder: Path) -> list[Page]:
+def cell_records(folder: Path) -> list[RunRecord]:
     """One run per cell of the design, with what its candidates score on the test split.
 
     std is that of a sample and needs two finite values; p50 is the median.
@@ -174,16 +174,16 @@ def cell_pages(folder: Path) -> list[Page]:
     return sorted((_cell(group) for group in groups), key=lambda page: page.name)
 
 
-def _cell(group: Mapping[str, Any]) -> Page:
+def _cell(group: Mapping[str, Any]) -> RunRecord:
     values = {name: group[name] for name in _CELL}
     points = _counts("test/", group["status_list"])
     for name in _SCORES:
         points += _summary(f"test/{name}", group[f"{name}_list"])
     ended = _milliseconds(group["created_at_max"])
-    return Page("cell", content_id("cell", values), f"cell {_title(values)}", values, points, ended=ended)
+    return RunRecord("cell", content_id("cell", values), f"cell {_title(values)}", values, points, ended=ended)
 
 
-def best_pages(folder: Path, count: int) -> list[Page]:
+def best_records(folder: Path, count: int) -> list[RunRecord]:
     """The best merges in weight space: by test accuracy, then cross-entropy, then id; the champion first."""
     columns = {"candidate_id", "pool", "pool_id", "created_at", "members", *_SOUND, *_CELL, *_BEST_METRICS}
     rows = _sound(read(folder, "candidates", columns), space="weights")
@@ -193,13 +193,13 @@ def best_pages(folder: Path, count: int) -> list[Page]:
     return [_best(row) for row in chosen.to_pylist()]
 
 
-def _best(row: Mapping[str, Any]) -> Page:
-    points = [Point(f"test/{name}", row[name]) for name in _BEST_METRICS if row[name] is not None]
+def _best(row: Mapping[str, Any]) -> RunRecord:
+    points = [MetricPoint(f"test/{name}", row[name]) for name in _BEST_METRICS if row[name] is not None]
     values = {name: row[name] for name in (*_CELL, "pool", "pool_id")} | {"members": " ".join(row["members"] or ())}
     note = "Chosen among the candidates by its test accuracy, which is therefore optimistic."
     name = f"merge {_title(values)} {row['candidate_id'][:8]}"
     ended = _milliseconds(row["created_at"])
-    return Page("candidate", row["candidate_id"], name, values, points, {"mlflow.note.content": note}, ended=ended)
+    return RunRecord("candidate", row["candidate_id"], name, values, points, {"mlflow.note.content": note}, ended=ended)
 
 
 def _sound(rows: pa.Table, **values: str) -> pa.Table:
@@ -218,19 +218,19 @@ def _title(values: Mapping[str, Any]) -> str:
     return " ".join(str(part) for part in parts if part not in (None, "", "none", "{}"))
 
 
-def _summary(name: str, column: list[float | None]) -> list[Point]:
+def _summary(name: str, column: list[float | None]) -> list[MetricPoint]:
     """Points <name>_mean, _std, _p50, _min and _max of the finite values; none where there are none."""
     values = np.sort([value for value in column if value is not None and math.isfinite(value)])  # in any order, one sum
     told: dict[str, float] = {"std": values.std(ddof=1)} if len(values) > 1 else {}
     if len(values):
         told |= {"mean": values.mean(), "p50": np.median(values), "min": values.min(), "max": values.max()}
-    return [Point(f"{name}_{statistic}", float(value)) for statistic, value in told.items()]
+    return [MetricPoint(f"{name}_{statistic}", float(value)) for statistic, value in told.items()]
 
 
-def _counts(prefix: str, statuses: Sequence[str]) -> list[Point]:
+def _counts(prefix: str, statuses: Sequence[str]) -> list[MetricPoint]:
     """How many there are, and how many of them failed or overflowed."""
-    lost = (Point(prefix + status, statuses.count(status)) for status in ("failed", "non_finite"))
-    return [Point(f"{prefix}count", len(statuses)), *lost]
+    lost = (MetricPoint(prefix + status, statuses.count(status)) for status in ("failed", "non_finite"))
+    return [MetricPoint(f"{prefix}count", len(statuses)), *lost]
 
 
 def _spread(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,9 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweep.core.text import to_stderr
-from sweep.tracking.connection import artifact_place, explained, is_server, patience, registry_name, silence, sole
-from sweep.tracking.model_registry import Shelf
-from sweep.tracking.records import Page, Point, artifacts, best_pages, cell_pages, member_pages, sweep_page
+from sweep.tracking.connection import (
+    artifact_place,
+    describe_error,
+    exclusive,
+    is_server,
+    quiet_mlflow,
+    registry_name,
+    request_timeout,
+)
+from sweep.tracking.model_registry import ModelRegistry
+from sweep.tracking.records import (
+    MetricPoint,
+    RunRecord,
+    artifacts,
+    best_records,
+    cell_records,
+    member_records,
+    sweep_record,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +59,7 @@ class Tracker:
     sweep_id: str
     parameters: Mapping[str, str]
     say: Callable[[str], None] = to_stderr
-    lost: bool = field(default=False, init=False)
+    disabled: bool = field(default=False, init=False)
     _client: MlflowClient | None = field(default=None, init=False)
     _experiment: str = field(default="", init=False)
     _run: str = field(default="", init=False)
@@ -62,7 +78,7 @@ class Tracker:
             return
         self._told, self._noted = told, time.monotonic()
         values = ("done", done), ("failed", failed), ("total", total), ("per_second", rate)
-        points = [Point(f"progress/candidates_{name}", value, done) for name, value in values]
+        points = [MetricPoint(f"progress/candidates_{name}", value, done) for name, value in values]
         self._attempt(lambda client: client.log_batch(self._run, metrics=_metrics(points)), _QUICK)
 
     def mirror(self, folder: Path, model_of: ModelOf | None, best: int = 3) -> None:
@@ -81,28 +97,28 @@ class Tracker:
             self._attempt(lambda client: _end(client, self._run, status, self._begun), _QUICK)
 
     def _attempt(self, action: Callable[[MlflowClient], object], seconds: int) -> None:
-        if self.lost:
+        if self.disabled:
             return
         try:
-            with silence(), patience(self.uri, _QUICK):
+            with quiet_mlflow(), request_timeout(self.uri, _QUICK):
                 client = self._connected()
-            with silence(), patience(self.uri, seconds):
+            with quiet_mlflow(), request_timeout(self.uri, seconds):
                 action(client)
         except Exception as error:  # of MLflow, its data base, the network or the disk: none may stop the sweep
-            self.lost = True
+            self.disabled = True
             hint = f"going on without it: `sweep sync {self.storage / self.sweep_name}` replays it"
-            self.say(f"{explained(self.uri, error)}; {hint}")
+            self.say(f"{describe_error(self.uri, error)}; {hint}")
 
     def _connected(self) -> MlflowClient:
         """The client, after the experiment and the run of the sweep were found or made."""
         from mlflow import MlflowClient
 
         if self._client is None:
-            with sole(self.uri):
+            with exclusive(self.uri):
                 client = MlflowClient(tracking_uri=self.uri)
                 self._experiment = self._found_experiment(client)
             runs = client.search_runs([self._experiment], f"tags.`ms.key` = '{self.sweep_id}'", max_results=1)
-            own = Page("sweep", self.sweep_id, self.sweep_name, {})
+            own = RunRecord("sweep", self.sweep_id, self.sweep_name, {})
             info = (runs[0] if runs else self._new_run(client, own)).info
             self._run, self._begun = str(info.run_id), int(info.start_time)
             self._client = client
@@ -116,7 +132,7 @@ class Tracker:
         tags = {"mlflow.experiment.primaryMetric.name": "test/accuracy"}
         return client.create_experiment(name, place, tags | {"mlflow.experiment.primaryMetric.greaterIsBetter": "True"})
 
-    def _new_run(self, client: MlflowClient, page: Page) -> Run:
+    def _new_run(self, client: MlflowClient, page: RunRecord) -> Run:
         begun = None if page.ended is None else page.ended - int(1000 * page.seconds)
         tags = page.tags | {"mlflow.user": os.environ.get("USER", "unknown")}
         return client.create_run(self._experiment, begun, tags, page.name)
@@ -124,16 +140,16 @@ class Tracker:
     def _mirror(self, client: MlflowClient, folder: Path, model_of: ModelOf | None, best: int) -> None:
         known = self._known(client)
         self._write_sweep(client, folder, known[self.sweep_id])
-        chosen = best_pages(folder, best)
+        chosen = best_records(folder, best)
         runs: dict[str, str] = {}
-        for pages in (member_pages(folder), cell_pages(folder), chosen):
+        for pages in (member_records(folder), cell_records(folder), chosen):
             if len(pages) > MOST_RUNS:
                 self.say(f"MLflow goes without {len(pages):,} runs of kind {pages[0].kind}: more than {MOST_RUNS:,}")
             else:
                 runs |= {page.key: self._write(client, page, known.get(page.key)) for page in pages}
         if chosen and model_of is not None:
             name, remote = registry_name(self.sweep_name), is_server(self.uri)
-            Shelf(client, self._experiment, name, remote, self.say).fill(chosen, runs, model_of)
+            ModelRegistry(client, self._experiment, name, remote, self.say).register_best(chosen, runs, model_of)
 
     def _known(self, client: MlflowClient) -> dict[str, Run]:
         """Key -> run, of every run of the experiment: one search is cheaper than one per key."""
@@ -145,13 +161,13 @@ class Tracker:
         return {run.data.tags["ms.key"]: run for run in runs if "ms.key" in run.data.tags}
 
     def _write_sweep(self, client: MlflowClient, folder: Path, run: Run) -> None:
-        page = sweep_page(folder, self.sweep_name, self.sweep_id, self.parameters)
+        page = sweep_record(folder, self.sweep_name, self.sweep_id, self.parameters)
         if run.data.tags.get("ms.content") != page.content:
             for file in artifacts(folder):
                 client.log_artifact(self._run, str(file))
             _log(client, self._run, page, run, {})
 
-    def _write(self, client: MlflowClient, page: Page, run: Run | None) -> str:
+    def _write(self, client: MlflowClient, page: RunRecord, run: Run | None) -> str:
         """One run below that of the sweep, unless it is there with the same content, parent and status; its id."""
         parent = {"mlflow.parentRunId": self._run}
         same = (parent | {"ms.content": page.content}).items()
@@ -163,7 +179,7 @@ class Tracker:
         return str(info.run_id)
 
 
-def _log(client: MlflowClient, identity: str, page: Page, run: Run | None, tags: Mapping[str, str]) -> None:
+def _log(client: MlflowClient, identity: str, page: RunRecord, run: Run | None, tags: Mapping[str, str]) -> None:
     """What a run lacks of a page, in one batch; the tag that says it is complete is written last of all."""
     from mlflow.entities import Param, RunTag
 
@@ -179,7 +195,9 @@ def _log(client: MlflowClient, identity: str, page: Page, run: Run | None, tags:
     )
 
 
-def _new(client: MlflowClient, run: str, points: Iterable[Point], latest: Mapping[str, float]) -> Iterator[Point]:
+def _new(
+    client: MlflowClient, run: str, points: Iterable[MetricPoint], latest: Mapping[str, float]
+) -> Iterator[MetricPoint]:
     """The points that a run lacks, by the newest value of each of its metrics."""
     for point in points:
         if point.time is not None or point.name not in latest:
@@ -198,7 +216,7 @@ def _end(client: MlflowClient, run: str, status: str, begun: int, at: int | None
     client.set_terminated(run, status, max(begun, _now() if at is None else at))
 
 
-def _metrics(points: Iterable[Point]) -> list[Metric]:
+def _metrics(points: Iterable[MetricPoint]) -> list[Metric]:
     from mlflow.entities import Metric
 
     now = _now()

@@ -14,17 +14,17 @@ from sweep.config.recipe import Recipe
 from sweep.core.ids import derive_seed
 
 
-class Draw(NamedTuple):
+class BatchDraw(NamedTuple):
     """What one step draws, on the CPU; None where a recipe asks for no such thing."""
 
-    chosen: Tensor  # (batch,): the examples
-    corners: Tensor | None  # (2, batch, 1): rows and columns at which crops begin
-    mirrored: Tensor | None  # (batch,) bool
-    others: Tensor | None  # (batch,): with whom each is mixed
-    share: float  # of the example itself in the mixture
+    indices: Tensor  # (batch,): the examples
+    crop_offsets: Tensor | None  # (2, batch, 1): rows and columns at which crops begin
+    flip_mask: Tensor | None  # (batch,) bool
+    mixup_partners: Tensor | None  # (batch,): with whom each is mixed
+    mixup_weight: float  # of the example itself in the mixture
 
 
-def draws(recipe: Recipe, examples: int, seed: int, epoch: int) -> Iterator[Draw]:
+def draw_batches(recipe: Recipe, examples: int, seed: int, epoch: int) -> Iterator[BatchDraw]:
     """The steps of the epoch with this number, from 0: they depend on the seed and the number alone."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "epoch", epoch))
     mixing = np.random.default_rng(derive_seed(seed, "mixup", epoch))
@@ -32,7 +32,7 @@ def draws(recipe: Recipe, examples: int, seed: int, epoch: int) -> Iterator[Draw
         share = float(mixing.beta(recipe.mixup, recipe.mixup)) if recipe.mixup else 1.0
         corners, mirrored = _changes(len(chosen), recipe, generator)
         others = torch.randperm(len(chosen), generator=generator) if share < 1 else None
-        yield Draw(chosen, corners, mirrored, others, share)
+        yield BatchDraw(chosen, corners, mirrored, others, share)
 
 
 def _batches(order: Tensor, size: int) -> list[Tensor]:
@@ -48,10 +48,10 @@ def _changes(count: int, recipe: Recipe, generator: torch.Generator) -> tuple[Te
     return corners, mirrored
 
 
-def side_by_side(each: Sequence[Draw]) -> Draw:
+def concat_draws(each: Sequence[BatchDraw]) -> BatchDraw:
     """The draws of several members as one of all their examples, one member after the other; nothing is mixed in it."""
     chosen, corners, mirrored, _, _ = zip(*each, strict=True)
-    return Draw(torch.cat(chosen), _cat(corners, 1), _cat(mirrored, 0), None, 1.0)
+    return BatchDraw(torch.cat(chosen), _cat(corners, 1), _cat(mirrored, 0), None, 1.0)
 
 
 def _cat(parts: Sequence[Tensor | None], dimension: int) -> Tensor | None:
@@ -59,20 +59,20 @@ def _cat(parts: Sequence[Tensor | None], dimension: int) -> Tensor | None:
     return torch.cat(found, dimension) if found else None
 
 
-def changed(images: Tensor, crop: int, corners: Tensor | None, mirrored: Tensor | None) -> Tensor:
+def augment(images: Tensor, crop: int, corners: Tensor | None, mirrored: Tensor | None) -> Tensor:
     """Images (batch, channels, size, size) cropped at these corners, after so many pixels of zeros, and mirrored."""
     count, _, size, _ = images.shape
     if corners is not None:
         padded = functional.pad(images, (crop,) * 4)
         span = torch.arange(size, device=images.device)
-        rows, columns = (sent(corners, images.device) + span)[:, :, None, :]  # each (batch, 1, size)
+        rows, columns = (to_device(corners, images.device) + span)[:, :, None, :]  # each (batch, 1, size)
         index = torch.arange(count, device=images.device)[:, None, None]
         images = padded[index, :, rows.transpose(1, 2), columns].permute(0, 3, 1, 2)
     if mirrored is not None:
-        images = torch.where(sent(mirrored, images.device)[:, None, None, None], images.flip(-1), images)
+        images = torch.where(to_device(mirrored, images.device)[:, None, None, None], images.flip(-1), images)
     return images
 
 
-def sent(drawn: Tensor, device: torch.device) -> Tensor:
+def to_device(drawn: Tensor, device: torch.device) -> Tensor:
     """What was drawn on the CPU, on the device; nobody waits for what a GPU has yet to do."""
     return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)

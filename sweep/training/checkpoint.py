@@ -10,29 +10,29 @@ from typing import Any, Protocol
 
 import torch
 
-from sweep.storage.files import replace
+from sweep.storage.files import write_atomic
 
 State = dict[str, Any]
 
 
-class Memory(Protocol):
+class Checkpointer(Protocol):
     """Where a training keeps what it needs to go on after its process was lost."""
 
-    def recall(self) -> State | None:
+    def load(self) -> State | None:
         """What was kept last, if anything."""
 
-    def keep(self, state: Callable[[], State]) -> None:
+    def save(self, state: Callable[[], State]) -> None:
         """Keep the state, or let it be where it was kept a moment ago."""
 
 
-class Partial:
+class TrainingCheckpoint:
     """A training that is not done yet, as a file beside the weights, written anew every so many seconds."""
 
     def __init__(self, file: Path, device: torch.device, every: float) -> None:
         self.file, self.device, self.every = file, device, every
         self.kept = time.monotonic()
 
-    def recall(self) -> dict[str, Any] | None:
+    def load(self) -> dict[str, Any] | None:
         """What was kept last; a damaged file counts as none, for the training then begins anew."""
         try:
             state: dict[str, Any] = torch.load(self.file, map_location=self.device, weights_only=True)
@@ -42,10 +42,10 @@ class Partial:
             return None
         return state
 
-    def keep(self, state: Callable[[], dict[str, Any]]) -> None:
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
         """Write the state, unless that was done a moment ago."""
         if time.monotonic() - self.kept >= self.every:
             content = io.BytesIO()
             torch.save(state(), content)
-            replace(self.file, content.getvalue())
+            write_atomic(self.file, content.getvalue())
             self.kept = time.monotonic()

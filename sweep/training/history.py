@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sweep.config.recipe import Recipe
 from sweep.model.flops import forward_flops
-from sweep.model.metrics import measure
+from sweep.model.metrics import compute_metrics
 from sweep.model.split import DeviceSplit
 from sweep.training.checkpoint import State
 
@@ -32,23 +32,23 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """The weights that were kept, their epoch, and the curve."""
 
     state: dict[str, Tensor]
-    kept: Epoch
+    best: Epoch
     curve: tuple[Epoch, ...]
     n_parameters: int
     forward_flops: int | None  # of one example
 
 
-class Course:
+class TrainingHistory:
     """The course of one training: its curve, and the weights that are kept."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.curve: list[Epoch] = []
-        self.kept, self.weights = 0, dict[str, Tensor]()
+        self.best, self.weights = 0, dict[str, Tensor]()
 
     @property
     def seconds(self) -> float:
@@ -63,26 +63,26 @@ class Course:
                 raise NonFiniteError(f"non-finite {what} epoch {epoch.epoch}; try a smaller `train.lr`")
         best = max((each.validation_accuracy for each in self.curve), default=-1.0)
         self.curve.append(epoch)
-        if self.recipe.keep == "last" or epoch.validation_accuracy > best:
-            self.kept = len(self.curve) - 1
+        if self.recipe.checkpoint == "last" or epoch.validation_accuracy > best:
+            self.best = len(self.curve) - 1
             self.weights = {name: tensor.detach().clone() for name, tensor in weights().items()}
 
     def state(self) -> State:
         """What it goes on from."""
-        return {"curve": [astuple(epoch) for epoch in self.curve], "kept": self.kept, "weights": self.weights}
+        return {"curve": [astuple(epoch) for epoch in self.curve], "kept": self.best, "weights": self.weights}
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.curve = [Epoch(*point) for point in state["curve"]]
-        self.kept, self.weights = state["kept"], state["weights"]
+        self.best, self.weights = state["kept"], state["weights"]
 
-    def result(self, model: nn.Module, split: DeviceSplit) -> Trained:
+    def result(self, model: nn.Module, split: DeviceSplit) -> TrainResult:
         """What came of it; the model tells its size, on an image of the split."""
         count, flops = sum(p.numel() for p in model.parameters()), forward_flops(model, next(split.batches(1)))
-        return Trained(self.weights, self.curve[self.kept], tuple(self.curve), count, flops)
+        return TrainResult(self.weights, self.curve[self.best], tuple(self.curve), count, flops)
 
 
-def validated(logits: Tensor, split: DeviceSplit) -> tuple[float, float]:
+def validation_scores(logits: Tensor, split: DeviceSplit) -> tuple[float, float]:
     """Accuracy and cross-entropy on a split."""
-    scores = measure(logits, split.labels, ("accuracy", "cross_entropy"))
+    scores = compute_metrics(logits, split.labels, ("accuracy", "cross_entropy"))
     return scores["accuracy"], scores["cross_entropy"]

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweep.model.build import seeded
+from sweep.model.build import fork_rng
 
 _RANDOM = ("DropPath", "StochasticDepth")  # timm's and torchvision's
 
 
-class Streams:
+class MemberRngs:
     """The states of the generator of a device for each member, of which one at a time is in use."""
 
     def __init__(self, device: torch.device) -> None:
@@ -25,10 +25,10 @@ class Streams:
     @contextmanager
     def of(self, seeds: Iterable[int]) -> Iterator[None]:
         """A stream from each seed; torch's generators are as before outside."""
-        with seeded(0):
+        with fork_rng(0):
             self.states = []
             for seed in seeds:
-                with seeded(seed):
+                with fork_rng(seed):
                     self.states.append(self._now())
             yield
 
@@ -51,7 +51,7 @@ class Streams:
             torch.set_rng_state(state)
 
 
-class _Apart(torch.autograd.Function):
+class _OneByOne(torch.autograd.Function):
     """What vmap must not do at once for all members: its rule takes them one by one."""
 
     @staticmethod
@@ -69,10 +69,10 @@ class _Apart(torch.autograd.Function):
         return run(values.movedim(in_dims[0], 0)), 0
 
 
-class _Random(nn.Module):
+class _PerMemberRandom(nn.Module):
     """A module that draws random numbers in training, each member its own."""
 
-    def __init__(self, module: nn.Module, streams: Streams) -> None:
+    def __init__(self, module: nn.Module, streams: MemberRngs) -> None:
         super().__init__()
         self.module, self.streams = module, streams
 
@@ -81,14 +81,14 @@ class _Random(nn.Module):
         if not self.training:
             unchanged: Tensor = self.module(values)
             return unchanged
-        drawn: Tensor = _Apart.apply(values, partial(self.streams.run, self.module))
+        drawn: Tensor = _OneByOne.apply(values, partial(self.streams.run, self.module))
         return drawn
 
 
-def take_apart(model: nn.Module, streams: Streams) -> None:
+def use_member_rngs(model: nn.Module, streams: MemberRngs) -> None:
     """Put what draws random numbers under the members' own streams, in place."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             random = isinstance(child, nn.modules.dropout._DropoutNd) or type(child).__name__ in _RANDOM
             if random and getattr(child, "p", True):
-                setattr(parent, name, _Random(child, streams))
+                setattr(parent, name, _PerMemberRandom(child, streams))

@@ -15,12 +15,12 @@ from torch.nn import functional
 
 from sweep.config.recipe import Recipe
 from sweep.core.ids import derive_seed
-from sweep.model.build import seeded
-from sweep.model.forward import outputs
+from sweep.model.build import fork_rng
+from sweep.model.forward import forward_split
 from sweep.model.split import Batching, DeviceSplit
-from sweep.training.batches import Draw, changed, draws, sent
-from sweep.training.checkpoint import Memory, State
-from sweep.training.history import Course, Epoch, Trained, validated
+from sweep.training.batches import BatchDraw, augment, draw_batches, to_device
+from sweep.training.checkpoint import Checkpointer, State
+from sweep.training.history import Epoch, TrainingHistory, TrainResult, validation_scores
 
 
 def learning_rate(recipe: Recipe, progress: float, epochs: int) -> float:
@@ -34,7 +34,7 @@ def learning_rate(recipe: Recipe, progress: float, epochs: int) -> float:
     return float(recipe.lr * recipe.gamma**passed)
 
 
-def optimiser(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
     """The optimiser of a recipe for some parameters; each entry is updated by its own gradients alone."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -42,12 +42,12 @@ def optimiser(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optim
     return torch.optim.SGD(parameters, lr=recipe.lr, momentum=momentum, weight_decay=decay)
 
 
-Mixing: TypeAlias = tuple[Tensor, float | Tensor, float | Tensor] | tuple[()]
+Mixup: TypeAlias = tuple[Tensor, float | Tensor, float | Tensor] | tuple[()]
 """With whom each example is mixed, its own share and the other's; nothing where nothing is mixed."""
 
 
-def loss_of(
-    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, recipe: Recipe, mixing: Mixing
+def compute_loss(
+    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, recipe: Recipe, mixing: Mixup
 ) -> Tensor:
     """Cross-entropy, of the mixed images with both their labels where they are mixed."""
     mixed, low = images, recipe.precision == "bfloat16"
@@ -71,8 +71,8 @@ class Trainer:
         self.model = model.to(memory_format=format_)
         self.forward = torch.compile(model) if recipe.compile else model
         self.data, self.recipe, self.seed = train, recipe, seed
-        self.optimiser = optimiser(model.parameters(), recipe)
-        self.average = copy.deepcopy(model) if recipe.ema else model
+        self.optimizer = make_optimizer(model.parameters(), recipe)
+        self.ema_model = copy.deepcopy(model) if recipe.ema else model
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
 
     def epoch(self, number: int, epochs: int) -> tuple[float, float]:
@@ -83,52 +83,56 @@ class Trainer:
         self.model.train()
         examples = len(self.data.labels)
         total, rate = torch.zeros((), device=self.data.labels.device), 0.0
-        with seeded(derive_seed(self.seed, "dropout", number)):
-            for step, draw in enumerate(draws(self.recipe, examples, self.seed, number)):
+        with fork_rng(derive_seed(self.seed, "dropout", number)):
+            for step, draw in enumerate(draw_batches(self.recipe, examples, self.seed, number)):
                 rate = learning_rate(self.recipe, number + (step + 0.5) / self.steps, epochs)
-                total += self._step(draw, rate) * len(draw.chosen)
+                total += self._step(draw, rate) * len(draw.indices)
         return float(total) / examples, rate
 
-    def _step(self, draw: Draw, rate: float) -> Tensor:
+    def _step(self, draw: BatchDraw, rate: float) -> Tensor:
         """One step; the loss."""
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        chosen = sent(draw.chosen, self.data.labels.device)
-        images = changed(self.data.images[chosen], self.recipe.crop, draw.corners, draw.mirrored)
-        images, labels = self.data.normalised(images), self.data.labels[chosen]
-        mixing = () if draw.others is None else (sent(draw.others, images.device), draw.share, 1 - draw.share)
-        self.optimiser.zero_grad()
-        loss = loss_of(self.forward, images, labels, self.recipe, mixing)
+        chosen = to_device(draw.indices, self.data.labels.device)
+        images = augment(self.data.images[chosen], self.recipe.crop, draw.crop_offsets, draw.flip_mask)
+        images, labels = self.data.normalize(images), self.data.labels[chosen]
+        mixing = (
+            ()
+            if draw.mixup_partners is None
+            else (to_device(draw.mixup_partners, images.device), draw.mixup_weight, 1 - draw.mixup_weight)
+        )
+        self.optimizer.zero_grad()
+        loss = compute_loss(self.forward, images, labels, self.recipe, mixing)
         loss.backward()
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.optimiser.step()
-        self._follow()
+        if self.recipe.clip_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad_norm)
+        self.optimizer.step()
+        self._update_ema()
         return loss.detach()
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _update_ema(self) -> None:
         """Move the average a little towards the weights; buffers, such as running statistics, are taken over."""
-        if self.average is self.model:
+        if self.ema_model is self.model:
             return
-        for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+        for mean, value in zip(self.ema_model.parameters(), self.model.parameters(), strict=True):
             mean.lerp_(value, 1 - self.recipe.ema)
-        for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
+        for kept, now in zip(self.ema_model.buffers(), self.model.buffers(), strict=True):
             kept.copy_(now)
 
     def state(self) -> State:
         """Everything that the next epoch depends on."""
-        models = {"model": self.model.state_dict(), "average": self.average.state_dict()}
-        return {**models, "optimiser": self.optimiser.state_dict()}
+        models = {"model": self.model.state_dict(), "average": self.ema_model.state_dict()}
+        return {**models, "optimiser": self.optimizer.state_dict()}
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.ema_model.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimiser"])
 
 
-AT_ONCE = Batching(256)
+VALIDATION_BATCHING = Batching(256)
 """Images that are validated at once."""
 
 
@@ -139,24 +143,24 @@ def train(
     seed: int,
     *,
     epochs: int,
-    memory: Memory | None = None,
-) -> Trained:
+    memory: Checkpointer | None = None,
+) -> TrainResult:
     """Train a model on `splits["train"]` and keep the last or the best weights on `splits["validation"]`.
 
     Same seed, same bits on a CPU with the same number of threads, also when it goes on from what `memory` recalls.
     Raises NonFiniteError.
     """
-    begun, course = time.perf_counter(), Course(recipe)
+    begun, course = time.perf_counter(), TrainingHistory(recipe)
     trainer = Trainer(model, splits["train"], recipe, seed)
-    if past := memory.recall() if memory else None:
+    if past := memory.load() if memory else None:
         trainer.restore(past)
         course.restore(past)
     before = course.seconds
     for number in range(len(course.curve), epochs):
         loss, rate = trainer.epoch(number, epochs)
-        said = outputs(trainer.average, splits["validation"], AT_ONCE).logits
-        scores, seconds = validated(said, splits["validation"]), before + time.perf_counter() - begun
-        course.add(Epoch(number + 1, rate, loss, *scores, seconds), trainer.average.state_dict)
+        said = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
+        scores, seconds = validation_scores(said, splits["validation"]), before + time.perf_counter() - begun
+        course.add(Epoch(number + 1, rate, loss, *scores, seconds), trainer.ema_model.state_dict)
         if memory and number + 1 < epochs:
-            memory.keep(lambda: {**trainer.state(), **course.state()})
+            memory.save(lambda: {**trainer.state(), **course.state()})
     return course.result(model, splits["validation"])

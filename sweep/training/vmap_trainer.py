@@ -18,34 +18,34 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from sweep.config.recipe import Recipe
-from sweep.core.forward_options import Pass
+from sweep.core.forward_options import ForwardOptions
 from sweep.core.ids import derive_seed
 from sweep.model.split import DeviceSplit
-from sweep.training.batches import Draw, changed, draws, sent, side_by_side
-from sweep.training.checkpoint import Memory, State
-from sweep.training.history import Course, Epoch, NonFiniteError, Trained, validated
-from sweep.training.member_rng import Streams, take_apart
-from sweep.training.trainer import AT_ONCE, Mixing, learning_rate, loss_of, optimiser
+from sweep.training.batches import BatchDraw, augment, concat_draws, draw_batches, to_device
+from sweep.training.checkpoint import Checkpointer, State
+from sweep.training.history import Epoch, NonFiniteError, TrainingHistory, TrainResult, validation_scores
+from sweep.training.member_rng import MemberRngs, use_member_rngs
+from sweep.training.trainer import VALIDATION_BATCHING, Mixup, compute_loss, learning_rate, make_optimizer
 
 Tensors = dict[str, Tensor]
 """Tensors by name, each (members, …)."""
 
 
-class GroupTrainer:
+class VmapTrainer:
     """Trains several models on one training split; each has its seed, as a `Trainer` has."""
 
     def __init__(self, models: Sequence[nn.Module], train: DeviceSplit, recipe: Recipe, seeds: Sequence[int]) -> None:
         self.model, self.data, self.recipe, self.seeds = models[0], train, recipe, tuple(seeds)
-        self.streams = Streams(train.labels.device)
-        take_apart(self.model, self.streams)
+        self.rngs = MemberRngs(train.labels.device)
+        use_member_rngs(self.model, self.rngs)
         names = {id(tensor): name for name, tensor in _tensors(self.model).items()}
         self.names = {name: names[id(tensor)] for name, tensor in self.model.state_dict(keep_vars=True).items()}
-        self.parameters = _stacked([dict(model.named_parameters()) for model in models])
-        self.buffers = _stacked([dict(model.named_buffers()) for model in models])
+        self.parameters = _stack([dict(model.named_parameters()) for model in models])
+        self.buffers = _stack([dict(model.named_buffers()) for model in models])
         for name, parameter in self.model.named_parameters():
             self.parameters[name].requires_grad_(parameter.requires_grad)
-        self.optimiser = optimiser(self.parameters.values(), recipe)
-        self.average = _copied(self.parameters) if recipe.ema else self.parameters
+        self.optimizer = make_optimizer(self.parameters.values(), recipe)
+        self.ema_weights = _copy_member(self.parameters) if recipe.ema else self.parameters
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
 
     def epoch(self, number: int, epochs: int) -> tuple[list[float], float]:
@@ -53,38 +53,38 @@ class GroupTrainer:
         self.model.train()
         examples, rate = len(self.data.labels), 0.0
         total = torch.zeros(len(self.seeds), device=self.data.labels.device)
-        each = [draws(self.recipe, examples, seed, number) for seed in self.seeds]
-        with self.streams.of(derive_seed(seed, "dropout", number) for seed in self.seeds):
+        each = [draw_batches(self.recipe, examples, seed, number) for seed in self.seeds]
+        with self.rngs.of(derive_seed(seed, "dropout", number) for seed in self.seeds):
             for step, drawn in enumerate(zip(*each, strict=True)):
                 rate = learning_rate(self.recipe, number + (step + 0.5) / self.steps, epochs)
-                total += self.step(drawn, rate) * len(drawn[0].chosen)
+                total += self.step(drawn, rate) * len(drawn[0].indices)
         return (total / examples).tolist(), rate
 
-    def step(self, drawn: Sequence[Draw], rate: float) -> Tensor:
+    def step(self, drawn: Sequence[BatchDraw], rate: float) -> Tensor:
         """One step of every member; the losses, (members,)."""
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        every, shape = side_by_side(drawn), (len(drawn), -1)
-        chosen = sent(every.chosen, self.data.labels.device)
-        images = self.data.normalised(changed(self.data.images[chosen], self.recipe.crop, *every[1:3]))
-        self.optimiser.zero_grad()
+        every, shape = concat_draws(drawn), (len(drawn), -1)
+        chosen = to_device(every.indices, self.data.labels.device)
+        images = self.data.normalize(augment(self.data.images[chosen], self.recipe.crop, *every[1:3]))
+        self.optimizer.zero_grad()
         losses = self._losses(images.unflatten(0, shape), self.data.labels[chosen].view(shape), self._mixing(drawn))
         losses.sum().backward()
-        if self.recipe.clip:
+        if self.recipe.clip_grad_norm:
             self._clip()
-        self.optimiser.step()
+        self.optimizer.step()
         if self.recipe.ema:
-            self._follow()
+            self._update_ema()
         return losses.detach()
 
-    def _losses(self, images: Tensor, labels: Tensor, mixing: Mixing) -> Tensor:
+    def _losses(self, images: Tensor, labels: Tensor, mixing: Mixup) -> Tensor:
         """The losses of the members, each on its images: (members, batch, channels, size, size)."""
 
-        def one(parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor, mixing: Mixing) -> Tensor:
+        def one(parameters: Tensors, buffers: Tensors, images: Tensor, labels: Tensor, mixing: Mixup) -> Tensor:
             forward = partial(self._forward, parameters, buffers)
-            return loss_of(forward, images, labels, self.recipe, mixing)
+            return compute_loss(forward, images, labels, self.recipe, mixing)
 
-        with _slow_kernels_untold():
+        with _ignore_slow_kernel_warnings():
             losses: Tensor = vmap(one)(self.parameters, self.buffers, images, labels, mixing)
         return losses
 
@@ -92,27 +92,29 @@ class GroupTrainer:
         logits: Tensor = functional_call(self.model, (dict(parameters), dict(buffers)), (images,))
         return logits
 
-    def _mixing(self, drawn: Sequence[Draw]) -> Mixing:
+    def _mixing(self, drawn: Sequence[BatchDraw]) -> Mixup:
         """With whom each member mixes each example; one that does not mix in this step, with itself."""
         if not self.recipe.mixup:
             return ()
         device = self.data.labels.device
-        others = [torch.arange(len(draw.chosen)) if draw.others is None else draw.others for draw in drawn]
-        share, rest = torch.tensor([[draw.share for draw in drawn], [1 - draw.share for draw in drawn]])
-        return sent(torch.stack(others), device), sent(share, device), sent(rest, device)
+        others = [
+            torch.arange(len(draw.indices)) if draw.mixup_partners is None else draw.mixup_partners for draw in drawn
+        ]
+        share, rest = torch.tensor([[draw.mixup_weight for draw in drawn], [1 - draw.mixup_weight for draw in drawn]])
+        return to_device(torch.stack(others), device), to_device(share, device), to_device(rest, device)
 
     def _clip(self) -> None:
         """Shorten each member's gradient to the largest norm, as torch.nn.utils.clip_grad_norm_ does."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norms = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in gradients])
-        factors = (self.recipe.clip / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+        factors = (self.recipe.clip_grad_norm / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
         for each in gradients:
             each.mul_(factors.view(-1, *[1] * (each.ndim - 1)))
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _update_ema(self) -> None:
         """Move the averages a little towards the weights."""
-        for name, mean in self.average.items():
+        for name, mean in self.ema_weights.items():
             mean.lerp_(self.parameters[name], 1 - self.recipe.ema)
 
     @torch.no_grad()
@@ -120,70 +122,76 @@ class GroupTrainer:
         """What the averages say of a split, in evaluation mode: (members, examples, classes)."""
         self.model.eval()
         spoken = vmap(self._forward, in_dims=(0, 0, None))
-        with _slow_kernels_untold():
-            return torch.cat([spoken(self.average, self.buffers, x) for x in split.batched(Pass(), AT_ONCE)], 1)
+        with _ignore_slow_kernel_warnings():
+            return torch.cat(
+                [
+                    spoken(self.ema_weights, self.buffers, x)
+                    for x in split.iter_batches(ForwardOptions(), VALIDATION_BATCHING)
+                ],
+                1,
+            )
 
     def weights(self, place: int) -> dict[str, Tensor]:
         """The averaged weights of one member as a state dict, tied names included."""
-        every = {**self.average, **self.buffers}
+        every = {**self.ema_weights, **self.buffers}
         return {name: every[source][place].detach() for name, source in self.names.items()}
 
     def state(self) -> State:
         """Everything that the next epoch depends on."""
-        stacks = {"parameters": self.parameters, "buffers": self.buffers, "average": self.average}
-        return {**stacks, "optimiser": self.optimiser.state_dict()}
+        stacks = {"parameters": self.parameters, "buffers": self.buffers, "average": self.ema_weights}
+        return {**stacks, "optimiser": self.optimizer.state_dict()}
 
     @torch.no_grad()
     def restore(self, state: State) -> None:
         """Go on from a state."""
-        for kept, stack in ((self.parameters, "parameters"), (self.buffers, "buffers"), (self.average, "average")):
+        for kept, stack in ((self.parameters, "parameters"), (self.buffers, "buffers"), (self.ema_weights, "average")):
             for name, tensor in kept.items():
                 tensor.copy_(state[stack][name])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimiser"])
 
 
-def train_together(
+def train_vmapped(
     models: Sequence[nn.Module],
     splits: Mapping[str, DeviceSplit],
     recipe: Recipe,
     seeds: Sequence[int],
     *,
     epochs: int,
-    memory: Memory | None = None,
-) -> list[Trained | NonFiniteError]:
+    memory: Checkpointer | None = None,
+) -> list[TrainResult | NonFiniteError]:
     """What `sweep.train.train` makes of each model, or why it makes nothing; the others then go on.
 
     Seconds of a member are its equal share.
     """
     begun, group, held_out = (
         time.perf_counter(),
-        GroupTrainer(models, splits["train"], recipe, seeds),
+        VmapTrainer(models, splits["train"], recipe, seeds),
         splits["validation"],
     )
-    courses, lost = [Course(recipe) for _ in seeds], [""] * len(seeds)
+    courses, lost = [TrainingHistory(recipe) for _ in seeds], [""] * len(seeds)
     done, before = 0, 0.0
-    if past := memory.recall() if memory else None:
+    if past := memory.load() if memory else None:
         group.restore(past)
         done, before, lost = past["epochs"], past["seconds"], list(past["lost"])
         for course, state in zip(courses, past["courses"], strict=True):
             course.restore(state)
     for number in range(done, epochs):
         losses, rate = group.epoch(number, epochs)
-        scores = [validated(logits, held_out) for logits in group.logits(held_out)]
+        scores = [validation_scores(logits, held_out) for logits in group.logits(held_out)]
         seconds = before + time.perf_counter() - begun
         for place, course in enumerate(courses):
             epoch = Epoch(number + 1, rate, losses[place], *scores[place], seconds / len(seeds))
-            lost[place] = lost[place] or _added(course, epoch, partial(group.weights, place))
+            lost[place] = lost[place] or _add_losses(course, epoch, partial(group.weights, place))
         if memory and number + 1 < epochs:
             told = {"epochs": number + 1, "seconds": seconds, "lost": lost}
-            memory.keep(lambda: {**group.state(), **told, "courses": [course.state() for course in courses]})  # noqa: B023 - called at once
+            memory.save(lambda: {**group.state(), **told, "courses": [course.state() for course in courses]})  # noqa: B023 - called at once
     return [
         NonFiniteError(why) if why else course.result(group.model, held_out)
         for course, why in zip(courses, lost, strict=True)
     ]
 
 
-def _added(course: Course, epoch: Epoch, weights: Callable[[], Mapping[str, Tensor]]) -> str:
+def _add_losses(course: TrainingHistory, epoch: Epoch, weights: Callable[[], Mapping[str, Tensor]]) -> str:
     """Add an epoch; why the member is lost, if it is."""
     try:
         course.add(epoch, weights)
@@ -192,7 +200,7 @@ def _added(course: Course, epoch: Epoch, weights: Callable[[], Mapping[str, Tens
     return ""
 
 
-def attempt(build: Callable[[], nn.Module], recipe: Recipe, shape: tuple[int, int, int]) -> None:
+def check_vmappable(build: Callable[[], nn.Module], recipe: Recipe, shape: tuple[int, int, int]) -> None:
     """One step of two models for (classes, channels, size), none of which is given memory.
 
     Raises what an architecture raises that cannot be trained so.
@@ -202,12 +210,12 @@ def attempt(build: Callable[[], nn.Module], recipe: Recipe, shape: tuple[int, in
     split = DeviceSplit(torch.zeros(4, channels, size, size, dtype=torch.uint8, device=meta), labels, scale, scale)
     with meta:
         models = [build(), build()]
-    group = GroupTrainer(
+    group = VmapTrainer(
         models, split, recipe.model_copy(update={"precision": "float32"}), (0, 1)
     )  # meta knows no autocast
     group.model.train()
-    with group.streams.of(group.seeds):
-        group.step([next(draws(recipe, len(labels), seed, 0)) for seed in group.seeds], 0.0)
+    with group.rngs.of(group.seeds):
+        group.step([next(draw_batches(recipe, len(labels), seed, 0)) for seed in group.seeds], 0.0)
     group.logits(split)
 
 
@@ -216,16 +224,16 @@ def _tensors(model: nn.Module) -> Tensors:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def _stacked(each: Sequence[Mapping[str, Tensor]]) -> Tensors:
+def _stack(each: Sequence[Mapping[str, Tensor]]) -> Tensors:
     return {name: torch.stack([tensors[name].detach() for tensors in each]) for name in each[0]}
 
 
-def _copied(stack: Tensors) -> Tensors:
+def _copy_member(stack: Tensors) -> Tensors:
     return {name: tensor.detach().clone() for name, tensor in stack.items()}
 
 
 @contextmanager
-def _slow_kernels_untold() -> Iterator[None]:
+def _ignore_slow_kernel_warnings() -> Iterator[None]:
     """vmap warns of each kernel that it calls once per member, for want of one for all."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")

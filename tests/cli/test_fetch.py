@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sweep.cli.fetch import PUBLISHED, FetchError, Part, fetch
 from sweep.cli.main import main
 from sweep.core.dataset import SPLITS
-from sweep.core.registry import names
+from sweep.core.registry import list_plugins
 from sweep.plugins.datasets.cifar10 import cifar10
 from sweep.plugins.datasets.mnist import mnist
 from sweep.plugins.datasets.svhn import svhn
@@ -49,7 +49,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def test_the_table_is_of_data_sets_that_are_there() -> None:
-    assert set(PUBLISHED) <= set(names("datasets"))
+    assert set(PUBLISHED) <= set(list_plugins("datasets"))
     for parts in PUBLISHED.values():
         for part in parts:
             assert re.fullmatch("[0-9a-f]{32}", part.md5)

@@ -15,7 +15,7 @@ import pytest
 
 from sweep.cli.main import main
 from sweep.config.loader import load
-from sweep.core.registry import NEEDS, names
+from sweep.core.registry import NEEDS, list_plugins
 from sweep.plan.planner import make_plan
 from tests.helpers import ROOT
 from tests.helpers.verbs import ask, right, wrong
@@ -143,10 +143,10 @@ def test_plan_counts_what_the_plan_holds(small: Callable[..., Path]) -> None:
 
 
 def test_ls_lists_what_the_folders_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert right("ls") == {kind: names(kind) for kind in NEEDS}
+    assert right("ls") == {kind: list_plugins(kind) for kind in NEEDS}
     for kind in NEEDS:
-        assert [row["name"] for row in right("ls", kind)] == names(kind)
-        assert all(re.search(rf"^{name}\s+\S", ask("ls", kind).stdout, re.MULTILINE) for name in names(kind))
+        assert [row["name"] for row in right("ls", kind)] == list_plugins(kind)
+        assert all(re.search(rf"^{name}\s+\S", ask("ls", kind).stdout, re.MULTILINE) for name in list_plugins(kind))
     monkeypatch.chdir(tmp_path)
     assert right("ls", "runs") == []
     assert ask("ls", "runs").stdout == "no runs yet under runs/\n"
@@ -157,7 +157,7 @@ def test_show_tells_everything_of_a_name() -> None:
     (found,) = right("show", "interpolation")
     assert found["settings"] == [{"name": "weight", "type": "float ≥ 0 ≤ 1", "default": 0.5}]
     assert "write: interpolation: {weight: 0.5}" in ask("show", "interpolation").stdout
-    everywhere = [kind for kind in NEEDS if "none" in names(kind)]
+    everywhere = [kind for kind in NEEDS if "none" in list_plugins(kind)]
     assert [entry["kind"] for entry in right("show", "none")] == everywhere
     assert [entry["kind"] for entry in right("show", "scalings/none")] == ["scalings"]
     told = wrong("show", "unifrom_soup")

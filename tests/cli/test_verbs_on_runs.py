@@ -10,7 +10,7 @@ import pytest
 
 from sweep.config.loader import load
 from sweep.plan.planner import make_plan
-from sweep.status.state import freeze
+from sweep.status.state import write_plan_files
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION
 from tests.helpers.verbs import ask, right, wrong
@@ -22,7 +22,7 @@ def begun(small: Callable[..., Path]) -> Path:
     sweep = load(small())
     folder, plan = RunFolder(sweep.folder), make_plan(sweep)
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": "2025-01-01T00:00:00Z"})
-    freeze(folder, sweep, plan)
+    write_plan_files(folder, sweep, plan)
     origin = {"architecture": "mlp", "dataset": "digits", "pool_id": plan.pools[0].id}
     population = sweep.populations[0]
     of_member = {"training": json.dumps({"epochs": 2}), "role": "member", "train_seconds": 1.5}
@@ -99,17 +99,17 @@ def test_ls_runs_lists_run_folders(begun: Path, monkeypatch: pytest.MonkeyPatch)
 def test_doctor_finds_what_is_damaged(begun: Path, table: str) -> None:
     assert all(finding["good"] for finding in right("doctor", begun))
     part = next((begun / "tables" / table / "parts").glob("*.parquet"))
-    RunFolder(begun).part(table, "twice").write_bytes(part.read_bytes())
+    RunFolder(begun).part_file(table, "twice").write_bytes(part.read_bytes())
     result = ask("doctor", begun, "--json")
     assert result.exit_code == 1
     (repeated,) = [
         finding for finding in json.loads(result.stdout) if not finding["good"] and finding["subject"] == table
     ]
-    assert "3 rows in 3 parts, 1 repeated" in repeated["told"]
+    assert "3 rows in 3 parts, 1 repeated" in repeated["message"]
     part.write_bytes(b"PAR1")
     result = ask("doctor", begun, "--json")
     assert result.exit_code == 1
-    assert any(str(part) in finding["told"] for finding in json.loads(result.stdout) if not finding["good"])
+    assert any(str(part) in finding["message"] for finding in json.loads(result.stdout) if not finding["good"])
     assert f"BAD part          cannot read {part}" in ask("doctor", begun).stdout
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.config.document import ConfigError
-from sweep.core.registry import names
+from sweep.core.registry import list_plugins
 from tests.helpers.texts import KNOWN, checked, text
 
 NOT_A_RANGE = "not a range\n  hint: a range is {from: number, to: number, steps: 2 or more, log: true or false}"
@@ -83,7 +83,8 @@ BAD = {
     ),
     "no architecture": (
         text(population="members: 3"),
-        f"f.yaml:3:5: `populations[0]`: `architecture` is missing\n  hint: known: {', '.join(names('architectures'))}",
+        "f.yaml:3:5: `populations[0]`: `architecture` is missing\n"
+        f"  hint: known: {', '.join(list_plugins('architectures'))}",
     ),
     "larger than the population": (
         text(subsets="sizes: [2, 9], prefixes: [7]"),
@@ -142,7 +143,7 @@ BAD = {
     "two names in one mapping": (
         text("methods: {a: 1, b: 2}"),
         "f.yaml:5:1: `methods`: not one of the methods: {'a': 1, 'b': 2}\n"
-        f"  hint: {A_NAME}{{{names('methods')[0]}: {{…}}}}",
+        f"  hint: {A_NAME}{{{list_plugins('methods')[0]}: {{…}}}}",
     ),
     "no for none": (
         text("alignments: no"),

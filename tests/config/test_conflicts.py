@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from sweep.config.document import ConfigError, parse
 from sweep.config.loader import check
 from sweep.config.spec import Sweep
-from sweep.core.dataset import dataset_of
-from sweep.model.build import build, build_member_model, draw_head, seeded
+from sweep.core.dataset import load_dataset
+from sweep.model.build import build, build_member_model, fork_rng, reset_head
 from sweep.model.layout import find_head
 from sweep.plan.planner import Plan
-from sweep.plan.pools import Group, Member
+from sweep.plan.pools import Member, TrainingGroup
 from sweep.storage.run_folder import RunFolder
 from sweep.training.members import train_group
 from tests.helpers.pretrained import of_timm
@@ -49,8 +49,8 @@ MISTAKES = {
         "  hint: start: pretrained",
     ),
     "own heads of a shared start": (
-        "architecture: cnn, own_heads: true",
-        "f.yaml:3:25: `populations[0].own_heads`: heads of their own are for members of a pretrained start, "
+        "architecture: cnn, new_heads: true",
+        "f.yaml:3:25: `populations[0].new_heads`: heads of their own are for members of a pretrained start, "
         "and this one is shared\n  hint: start: pretrained",
     ),
     "initialisations of a shared start": (
@@ -61,7 +61,7 @@ MISTAKES = {
     "initialisations of a pretrained start": (
         "architecture: {vit_tiny: {pretrained: true}}, start: pretrained, members: {init: 2}",
         "f.yaml:3:81: `populations[0].members.init`: 2 initialisations, but members of a pretrained start begin at "
-        "the same weights\n  hint: own_heads: true draws heads, or init: 1",
+        "the same weights\n  hint: new_heads: true draws heads, or init: 1",
     ),
     "no initialisation": (
         "architecture: cnn, start: scratch, members: {init: 0, ordr: 2}",
@@ -83,7 +83,7 @@ def test_every_start_that_goes_together_is_right() -> None:
     tuned = {"vit_tiny": {"pretrained": True}}
     population = {"architecture": tuned, "start": ["shared", "pretrained"], "members": 3}
     assert [p.has_base for p in swept(population).populations] == [True, True]
-    crossed = {"architecture": tuned, "start": "pretrained", "own_heads": True, "members": {"init": 2, "order": 2}}
+    crossed = {"architecture": tuned, "start": "pretrained", "new_heads": True, "members": {"init": 2, "order": 2}}
     assert swept(crossed).populations[0].members == 4
     assert swept({"architecture": "cnn", "members": {"order": 3}}).populations[0].members == 3
 
@@ -116,7 +116,7 @@ def test_methods_that_need_a_base_are_for_starts_that_have_one(tmp_path: Path, m
 
 @pytest.mark.parametrize("own_heads", [False, True])
 def test_members_of_a_pretrained_start_know_it(own_heads: bool) -> None:
-    tuned = {"architecture": TUNED, "start": "pretrained", "own_heads": own_heads, "pools": 2, "members": 3}
+    tuned = {"architecture": TUNED, "start": "pretrained", "new_heads": own_heads, "pools": 2, "members": 3}
     plan = planned(tuned)
     for pool in plan.pools:
         assert pool.start
@@ -126,7 +126,7 @@ def test_members_of_a_pretrained_start_know_it(own_heads: bool) -> None:
         assert len(seeds) == (3 if own_heads else 1)
         assert (pool.start.init_seed in seeds) == (not own_heads)
     assert len({pool.start.init_seed for pool in plan.pools if pool.start}) == 2
-    other = planned(tuned | {"own_heads": not own_heads})
+    other = planned(tuned | {"new_heads": not own_heads})
     assert not {m.id for m in plan.members} & {m.id for m in other.members}
 
 
@@ -135,7 +135,7 @@ def train_all(plan: Plan, tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.create({"schema_version": 1})
     for member in (*plan.starts, *plan.members):
-        train_group(Group((member,), (member,)), "t", dataset_of(member.population.dataset), folder, "cpu")
+        train_group(TrainingGroup((member,), (member,)), "t", load_dataset(member.population.dataset), folder, "cpu")
     statuses = folder.read("members", ["status", "error"]).to_pylist()
     assert statuses == [{"status": "ok", "error": None}] * len(statuses)
     return folder
@@ -143,8 +143,16 @@ def train_all(plan: Plan, tmp_path: Path) -> RunFolder:
 
 def hardly_trained(own_heads: bool, **more: Any) -> Plan:
     """So that weights are about those that members began with."""
-    train = {"epochs": 1, "lr": 1e-30, "optimizer": "sgd", "momentum": 0, "weight_decay": 0, "clip": 0, "warmup": 0}
-    start = {"start": "pretrained", "own_heads": own_heads, "members": 2, "train": train}
+    train = {
+        "epochs": 1,
+        "lr": 1e-30,
+        "optimizer": "sgd",
+        "momentum": 0,
+        "weight_decay": 0,
+        "clip_grad_norm": 0,
+        "warmup": 0,
+    }
+    start = {"start": "pretrained", "new_heads": own_heads, "members": 2, "train": train}
     return planned({"architecture": TUNED, **start, **more}, dataset=COLOURED)
 
 
@@ -156,7 +164,7 @@ def close(one: Tensor, other: Tensor) -> bool:
 def test_a_pretrained_start_is_as_it_was_found(tmp_path: Path, caches: Path) -> None:
     stored, plan = of_timm(caches, "test_resnet"), hardly_trained(own_heads=False)
     folder, (start,) = train_all(plan, tmp_path), plan.starts
-    shape = dataset_of(start.population.dataset).shape
+    shape = load_dataset(start.population.dataset).shape
     model = build_member_model(start.population.architecture, shape, start.init_seed)
     head = find_head(model, 3)
     base = folder.load_weights(start.id)
@@ -177,7 +185,7 @@ def test_heads_of_their_own_are_drawn_by_the_init_seeds(tmp_path: Path, caches: 
     of_timm(caches, "test_resnet")
     plan = hardly_trained(own_heads=True, members={"init": 2, "order": 2})
     folder, (start,) = train_all(plan, tmp_path), plan.starts
-    shape = dataset_of(start.population.dataset).shape
+    shape = load_dataset(start.population.dataset).shape
     model = build_member_model(start.population.architecture, shape, start.init_seed)
     base = folder.load_weights(start.id)
     head = find_head(model, 3)
@@ -194,7 +202,7 @@ def test_heads_of_their_own_are_drawn_by_the_init_seeds(tmp_path: Path, caches: 
 def drawn(member: Member, head: nn.Module) -> nn.Linear:
     """A linear layer as torch makes it, by the member's seed."""
     assert isinstance(head, nn.Linear)
-    with seeded(member.init_seed):
+    with fork_rng(member.init_seed):
         return nn.Linear(head.in_features, head.out_features)
 
 
@@ -202,10 +210,10 @@ def test_a_head_of_zeros_is_drawn_too() -> None:
     """torchvision begins the heads of vision transformers with zeros: members would not differ."""
     model = build(lambda *_: nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (3, 1, 2), 0)
     nn.init.zeros_(model[1].weight)
-    draw_head(model, 3, 1)
+    reset_head(model, 3, 1)
     first = model[1].weight.detach().clone()
-    draw_head(model, 3, 2)
+    reset_head(model, 3, 2)
     assert first.abs().sum() > 0
     assert not torch.equal(first, model[1].weight)
-    draw_head(model, 3, 1)
+    reset_head(model, 3, 1)
     assert torch.equal(first, model[1].weight)

@@ -86,7 +86,7 @@ def test_a_damaged_file_is_a_told_mistake_or_a_sweep(edits: list[tuple[str, int,
     try:
         sweep = checked(edited(edits))
     except ConfigError as error:
-        mistakes = error.mistakes
+        mistakes = error.issues
     if sweep is None:
         assert mistakes
         assert all(re.match(r"f\.yaml(:\d+:\d+)?: .", str(mistake)) for mistake in mistakes)
@@ -101,5 +101,5 @@ def test_any_override_is_a_told_mistake_or_a_sweep(pairs: list[tuple[str, str]])
     try:
         sweep = checked(DIGITS, *(f"{path.strip()}={value}" for path, value in pairs))
     except ConfigError as error:
-        mistakes = error.mistakes
-    assert again(sweep).id == sweep.id if sweep else all(mistake.what for mistake in mistakes or [None])
+        mistakes = error.issues
+    assert again(sweep).id == sweep.id if sweep else all(mistake.message for mistake in mistakes or [None])

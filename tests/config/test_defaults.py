@@ -15,24 +15,24 @@ from pydantic import ValidationError
 
 from sweep.cli.fetch import PUBLISHED
 from sweep.cli.main import main
-from sweep.config.defaults import completed, stated
+from sweep.config.defaults import plugin_defaults, with_defaults
 from sweep.config.document import ConfigError, Document, parse
 from sweep.config.loader import check
 from sweep.config.recipe import Recipe
 from sweep.config.spec import Population, Sweep
-from sweep.core.choice import Choice
-from sweep.core.dataset import AUGMENTATIONS, OnPaper
-from sweep.core.registry import Entry, find, names
+from sweep.core.choice import PluginConfig
+from sweep.core.dataset import AUGMENTATIONS, PublishedInfo
+from sweep.core.registry import Plugin, get_plugin, list_plugins
 from sweep.plan.planner import make_plan
 
-ARCHITECTURES = [find("architectures", name) for name in names("architectures")]
-DATASETS = [find("datasets", name) for name in names("datasets")]
+ARCHITECTURES = [get_plugin("architectures", name) for name in list_plugins("architectures")]
+DATASETS = [get_plugin("datasets", name) for name in list_plugins("datasets")]
 BARE = {"cnn", "linear", "mlp", "mlp_bn"}
 
 
-def choice(kind: str, name: str, **values: Any) -> Choice:
+def choice(kind: str, name: str, **values: Any) -> PluginConfig:
     needed = {"architectures": {"timm": {"name": "resnet18"}, "torchvision": {"name": "resnet18"}}}.get(kind, {})
-    return Choice(kind, name, find(kind, name).check(needed.get(name, {}) | values))
+    return PluginConfig(kind, name, get_plugin(kind, name).validate(needed.get(name, {}) | values))
 
 
 DIGITS = choice("datasets", "digits")
@@ -48,22 +48,22 @@ def recipe(architecture: Any, train: dict[str, Any] | None = None, dataset: Any 
 
 
 @pytest.mark.parametrize("entry", ARCHITECTURES, ids=lambda entry: entry.name)
-def test_what_an_architecture_states_holds(entry: Entry) -> None:
-    own, tuned = entry.stated("RECIPE"), entry.stated("FINE_TUNING")
+def test_what_an_architecture_states_holds(entry: Plugin) -> None:
+    own, tuned = entry.constant("RECIPE"), entry.constant("FINE_TUNING")
     assert (own is None) == (entry.name in BARE)
     assert (tuned is not None) == ("pretrained" in entry.settings.model_fields)
     for settled in (own or {}, (own or {}) | (tuned or {})):
         assert not settled.keys() & AUGMENTATIONS, "which augmentations fit is a matter of the data"
         assert settled.items() <= Recipe(**settled).model_dump().items()
-        assert completed({}, settled) == settled, "it yields to nothing of its own"
+        assert with_defaults({}, settled) == settled, "it yields to nothing of its own"
 
 
 @pytest.mark.parametrize("entry", DATASETS, ids=lambda entry: entry.name)
-def test_what_a_data_set_states_holds(entry: Entry) -> None:
-    own, paper = entry.stated("RECIPE"), entry.stated("ON_PAPER")
+def test_what_a_data_set_states_holds(entry: Plugin) -> None:
+    own, paper = entry.constant("RECIPE"), entry.constant("ON_PAPER")
     assert set(own or {}) <= AUGMENTATIONS
     assert Recipe(**(own or {}))
-    assert isinstance(paper, OnPaper) == (entry.name in PUBLISHED) == (own is not None)
+    assert isinstance(paper, PublishedInfo) == (entry.name in PUBLISHED) == (own is not None)
     if paper:
         assert {"size", "validation"} <= set(entry.settings.model_fields)
 
@@ -78,8 +78,18 @@ RESOLVED: dict[str, tuple[Any, dict[str, Any], Any, dict[str, Any]]] = {
     "an architecture": ("resnet18", {}, "digits", {"lr": 0.1, "epochs": 200, "optimizer": "sgd", "crop": 0}),
     "a data set": ("cnn", {}, CIFAR, {"lr": 0.05, "epochs": 10, "crop": 4, "flip": True}),
     "both": ("vit_tiny", {}, CIFAR, {"lr": 1e-3, "optimizer": "adamw", "crop": 4, "warmup": 10}),
-    "a wish": ("vit_tiny", {"lr": 0.3, "flip": False}, CIFAR, {"lr": 0.3, "flip": False, "crop": 4, "clip": 1}),
-    "a wish for what is usual": ("vit_tiny", {"clip": 0, "batch_size": 64}, "digits", {"clip": 0, "batch_size": 64}),
+    "a wish": (
+        "vit_tiny",
+        {"lr": 0.3, "flip": False},
+        CIFAR,
+        {"lr": 0.3, "flip": False, "crop": 4, "clip_grad_norm": 1},
+    ),
+    "a wish for what is usual": (
+        "vit_tiny",
+        {"clip_grad_norm": 0, "batch_size": 64},
+        "digits",
+        {"clip_grad_norm": 0, "batch_size": 64},
+    ),
     "larger images": ("cnn", {}, {"cifar10": {"root": "data", "size": 224}}, {"crop": 28}),
     "small images": ("cnn", {}, {"tiny_imagenet": {"root": "data", "size": 32}}, {"crop": 4}),
     "upright images": ("cnn", {}, {"svhn": {"root": "data"}}, {"crop": 4, "flip": False}),
@@ -102,20 +112,23 @@ def test_what_is_left_out_is_as_stated_and_goes_together(name: str) -> None:
     architecture, train, dataset, expected = RESOLVED[name]
     found = swept(architecture, train, dataset)
     assert expected.items() <= found.populations[0].recipe.model_dump().items()
-    (population,) = found.written["populations"]
+    (population,) = found.to_config["populations"]
     assert population["train"] == found.populations[0].recipe.model_dump(mode="json")
     again = check(parse(found.to_yaml(), "resolved.yaml"))
-    assert (again.id, again.written) == (found.id, found.written)
+    assert (again.id, again.to_config) == (found.id, found.to_config)
     assert [member.id for member in make_plan(again).members] == [member.id for member in make_plan(found).members]
 
 
 def test_stated_steps_yield_to_another_schedule() -> None:
     steps = {"schedule": "multistep", "milestones": (3,), "epochs": 9}
-    assert Recipe(**completed({"schedule": "constant"}, steps)).milestones == ()
-    assert Recipe(**completed({"milestones": []}, steps)).schedule == "cosine"
-    assert Recipe(**completed({"milestones": [4]}, steps)).milestones == (4,)
-    assert Recipe(**completed({"schedule": "multistep"}, steps)).milestones == (3,)
-    assert completed({"optimizer": "adamw"}, {"lr": 1.0, "clip": 2.0}) == {"optimizer": "adamw", "clip": 2.0}
+    assert Recipe(**with_defaults({"schedule": "constant"}, steps)).milestones == ()
+    assert Recipe(**with_defaults({"milestones": []}, steps)).schedule == "cosine"
+    assert Recipe(**with_defaults({"milestones": [4]}, steps)).milestones == (4,)
+    assert Recipe(**with_defaults({"schedule": "multistep"}, steps)).milestones == (3,)
+    assert with_defaults({"optimizer": "adamw"}, {"lr": 1.0, "clip_grad_norm": 2.0}) == {
+        "optimizer": "adamw",
+        "clip_grad_norm": 2.0,
+    }
 
 
 WISHES = st.fixed_dictionaries(
@@ -130,12 +143,12 @@ WISHES = st.fixed_dictionaries(
         "schedule": st.sampled_from(["constant", "cosine", "multistep"]),
         "milestones": st.lists(st.integers(0, 9), max_size=2),
         "label_smoothing": st.floats(0, 0.5),
-        "clip": st.floats(0, 2),
+        "clip_grad_norm": st.floats(0, 2),
         "crop": st.integers(0, 4),
     },
 )
 STATED = [
-    stated(choice("architectures", entry.name, **more), dataset)
+    plugin_defaults(choice("architectures", entry.name, **more), dataset)
     for entry in ARCHITECTURES
     for more in ([{}, {"pretrained": True}] if "pretrained" in entry.settings.model_fields else [{}])
     for dataset in (DIGITS, choice("datasets", "cifar10", root="data"))
@@ -145,7 +158,7 @@ STATED = [
 @given(WISHES, st.sampled_from(STATED))
 @settings(max_examples=300, deadline=None)
 def test_a_wish_is_kept_and_no_default_is_a_mistake(wanted: dict[str, Any], defaults: dict[str, Any]) -> None:
-    found = completed(wanted, defaults)
+    found = with_defaults(wanted, defaults)
     assert wanted.items() <= found.items()
     try:
         Recipe(**found)
@@ -204,7 +217,7 @@ def test_models_from_elsewhere_have_no_recipe(tmp_path: Path) -> None:
     source = {"checkpoints": str(tmp_path / "*.pth"), "architecture": "resnet18"}
     found: Population = check(Document("f.yaml", values | {"populations": [source]})).populations[0]
     assert found.recipe == Recipe()
-    assert found.content["train"] == {}
+    assert found.id_content["train"] == {}
 
 
 def test_show_tells_the_recipe() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sweep.config.document import ConfigError, Mistake, dotted, dump, parse, read_document
+from sweep.config.document import ConfigError, ConfigIssue, dump, format_path, parse, read_document
 from tests.helpers.values import VALUES, WORDS
 
 BAD = {
@@ -121,7 +121,7 @@ def test_every_value_has_the_place_where_it_stands(values: dict[str, Any]) -> No
     document = parse(text, "f.yaml")
     lines = text.splitlines()
     for path in _paths(values):
-        line, column = (int(number) for number in document.places[path].split(":")[1:])
+        line, column = (int(number) for number in document.locations[path].split(":")[1:])
         assert lines[line - 1][column - 1 :].strip()
         if isinstance(path[-1], str) and path[-1].isalpha() and path[-1].isascii() and path[-1] not in "yYnN":
             assert lines[line - 1][column - 1 :].lstrip("'\"").startswith(path[-1])
@@ -137,17 +137,17 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 @given(st.text(max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_a_document_or_a_told_mistake(text: str) -> None:
-    mistakes: list[Mistake] | None = None
+    mistakes: list[ConfigIssue] | None = None
     try:
         document = parse(text, "f.yaml")
     except ConfigError as error:
-        mistakes = error.mistakes
+        mistakes = error.issues
     if mistakes is None:
         assert json.loads(json.dumps(document.values, allow_nan=False)) == document.values
     else:
         assert mistakes
-        assert all(str(mistake).startswith("f.yaml") and mistake.what for mistake in mistakes)
+        assert all(str(mistake).startswith("f.yaml") and mistake.message for mistake in mistakes)
 
 
 def test_key_paths_read_as_code() -> None:
-    assert dotted(("methods", 0, "ties", "density", 2)) == "methods[0].ties.density[2]"
+    assert format_path(("methods", 0, "ties", "density", 2)) == "methods[0].ties.density[2]"

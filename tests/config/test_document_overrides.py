@@ -91,18 +91,18 @@ def test_overrides_that_cannot_be_are_told(assignment: str, message: str) -> Non
 def test_all_wrong_overrides_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         override(parse(TEXT, "f.yaml"), ["a", "name=x", "list.9=1", "=b"], SPREAD)
-    assert [mistake.place for mistake in raised.value.mistakes] == ["override a", "override list.9=1", "override =b"]
+    assert [mistake.location for mistake in raised.value.issues] == ["override a", "override list.9=1", "override =b"]
 
 
 def test_places_follow_overrides() -> None:
     document = parse("a: {b: {c: 1}, d: 2}\ne: cnn", "f.yaml")
     override(document, ["a.b={c: 5}", "e.cnn.width=3", "n.m=1"], SPREAD)
     for path in (("a", "b"), ("a", "b", "c")):
-        assert document.place(path) == "override a.b={c: 5}"
-    assert document.place(("a", "d")) == "f.yaml:1:16"
-    assert document.place(("a",)) == "f.yaml:1:1"
-    assert document.place(("e",)) == document.place(("e", "cnn", "width")) == "override e.cnn.width=3"
-    assert document.place(("n",)) == "override n.m=1"
+        assert document.location(path) == "override a.b={c: 5}"
+    assert document.location(("a", "d")) == "f.yaml:1:16"
+    assert document.location(("a",)) == "f.yaml:1:1"
+    assert document.location(("e",)) == document.location(("e", "cnn", "width")) == "override e.cnn.width=3"
+    assert document.location(("n",)) == "override n.m=1"
 
 
 @given(WORDS.filter(lambda word: word and not set(word) & set(".=")), VALUES)

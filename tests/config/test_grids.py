@@ -25,7 +25,7 @@ def test_a_list_means_each_of_these() -> None:
         *("mlp-digits-shared,hidden=(8, 4),lr=0.1", "mlp-digits-shared,hidden=(8, 4),lr=0.2"),
     ]
     (grid,) = sweep.grids
-    assert [method.written for method in grid.methods] == [
+    assert [method.to_config for method in grid.methods] == [
         *({"uniform_soup": {}}, {"interpolation": {"weight": 0.0}}, {"interpolation": {"weight": 0.5}}),
     ]
     told = [(s.name, s.settings.get("factor"), s.settings.get("members")) for s in grid.scalings]

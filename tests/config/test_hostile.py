@@ -87,8 +87,8 @@ def test_a_damaged_configuration_is_a_located_mistake_or_a_sweep(
     file.write_text(edited(config.read_text(), edits), encoding="utf-8", newline="")
     sweep, error = outcome(lambda: load(file), ConfigError)
     if error:
-        assert error.mistakes
-        assert all(re.match(rf"{re.escape(str(file))}(:\d+:\d+)?: .", str(mistake)) for mistake in error.mistakes)
+        assert error.issues
+        assert all(re.match(rf"{re.escape(str(file))}(:\d+:\d+)?: .", str(mistake)) for mistake in error.issues)
         return
     assert sweep.folder.parent.name == "runs"
     assert sweep.folder.parent.parent == Path.cwd(), "the name of a sweep leads nowhere else"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sweep.config.document import ConfigError, Document
 from sweep.config.loader import check, load
 from sweep.config.spec import Sweep
-from sweep.core.registry import names
+from sweep.core.registry import list_plugins
 from sweep.plan.planner import make_plan
 from tests.helpers import ROOT
 from tests.helpers.texts import again, checked
@@ -23,7 +23,7 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 def assert_same(sweep: Sweep) -> None:
     other = again(sweep)
-    assert (other.id, other.written, other.metrics) == (sweep.id, sweep.written, sweep.metrics)
+    assert (other.id, other.to_config, other.metrics) == (sweep.id, sweep.to_config, sweep.metrics)
     plan, same = make_plan(sweep), make_plan(other)
     assert [member.id for member in same.members] == [member.id for member in plan.members]
     assert [c.id for c in same.candidates] == [c.id for c in plan.candidates]
@@ -48,7 +48,7 @@ TRAIN = st.fixed_dictionaries(
         "warmup": st.floats(0, 4),
         "label_smoothing": st.fixed_dictionaries({"from": SHARES, "to": SHARES, "steps": st.integers(2, 3)}),
         "flip": st.booleans(),
-        "keep": st.sampled_from(["last", "best"]),
+        "checkpoint": st.sampled_from(["last", "best"]),
         "optimizer": st.sampled_from(["sgd", "adamw"]),
         "milestones": st.just([]),
     },
@@ -110,11 +110,11 @@ SWEEPS = st.fixed_dictionaries(
         **GRID,
         "seed": st.integers(0, 2**65),
         "splits": st.sampled_from([["test"], ["validation", "test"]]),
-        "metrics": st.lists(st.sampled_from(names("metrics")), min_size=1, max_size=3),
+        "metrics": st.lists(st.sampled_from(list_plugins("metrics")), min_size=1, max_size=3),
         "grids": st.lists(st.fixed_dictionaries({}, optional={**GRID, "subsets": SUBSETS}), max_size=2).map(
             lambda grids: [*grids, {}]  # which reads what stands at the top
         ),
-        "execution": st.fixed_dictionaries({}, optional={"block": st.integers(1, 9), "mlflow": st.booleans()}),
+        "execution": st.fixed_dictionaries({}, optional={"block_size": st.integers(1, 9), "mlflow": st.booleans()}),
     },
 )
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.config.recipe import Recipe
-from sweep.core.ids import canonical, content_id, derive_seed
-from sweep.core.registry import NEEDS, find, names
+from sweep.core.ids import canonical_json, content_id, derive_seed
+from sweep.core.registry import NEEDS, get_plugin, list_plugins
 from tests.helpers import ROOT
 
 GOLDEN = ROOT / "tests/golden/defaults.json"
@@ -29,13 +29,13 @@ def test_defaults_do_not_change_behind_ids() -> None:
     A new setting or function is added to the golden file; for a changed default, raise TRAINING_VERSION or
     EVALUATION_VERSION as well (sweep/plan/pools.py, sweep/plan/planner.py).
     """
-    defaults = {f"{kind}/{name}": _defaults(kind, name) for kind in NEEDS for name in names(kind)}
+    defaults = {f"{kind}/{name}": _defaults(kind, name) for kind in NEEDS for name in list_plugins(kind)}
     defaults["recipe"] = json.loads(Recipe().model_dump_json())
     assert defaults == json.loads(GOLDEN.read_text())
 
 
 def _defaults(kind: str, name: str) -> dict[str, Any]:
-    fields = find(kind, name).settings.model_fields
+    fields = get_plugin(kind, name).settings.model_fields
     return {key: json.loads(json.dumps(field.default, default=str)) for key, field in fields.items()}
 
 
@@ -43,13 +43,15 @@ def _defaults(kind: str, name: str) -> dict[str, Any]:
 def test_ids_depend_on_content_alone(value: Any) -> None:
     shuffled = json.loads(json.dumps(value), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     assert content_id("test", value) == content_id("test", shuffled)
-    assert canonical(json.loads(canonical(value))) == canonical(value)
+    assert canonical_json(json.loads(canonical_json(value))) == canonical_json(value)
     assert len(content_id("test", value)) == 32
 
 
 @given(json_values, json_values)
 def test_different_content_has_different_ids(first: Any, second: Any) -> None:
-    assert (content_id("test", first) == content_id("test", second)) == (canonical(first) == canonical(second))
+    assert (content_id("test", first) == content_id("test", second)) == (
+        canonical_json(first) == canonical_json(second)
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,25 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sweep.core.registry import Entry, find, names
-from sweep.core.weights import LEARNABLE, Factors, blend, combine
+from sweep.core.registry import Plugin, get_plugin, list_plugins
+from sweep.core.weights import TRAINABLE_ROLES, ScaleFactors, linear_merge, materialize
 from tests.helpers.networks import awkward_layout
 
-SCALINGS = [find("scalings", name) for name in names("scalings")]
-FACTORS = [entry for entry in SCALINGS if entry.hints["return"] is Factors]
+SCALINGS = [get_plugin("scalings", name) for name in list_plugins("scalings")]
+FACTORS = [entry for entry in SCALINGS if entry.hints["return"] is ScaleFactors]
 PERTURBING = [entry for entry in SCALINGS if entry not in FACTORS]
 
 
 def test_statistics_take_convex_shares_and_stay_positive() -> None:
     layout = awkward_layout()
-    merge = blend(layout, (0, 1), (1.5, -0.5), torch.ones(2, len(layout.entries)))
+    merge = linear_merge(layout, (0, 1), (1.5, -0.5), torch.ones(2, len(layout.entries)))
     matrix = torch.rand(2, layout.n_entries, generator=torch.Generator().manual_seed(0)) + 0.1
-    merged = combine(matrix, merge, torch.empty(layout.n_entries))
+    merged = materialize(matrix, merge, torch.empty(layout.n_entries))
     torch.testing.assert_close(
         merged[: layout.n_parameters], (1.5 * matrix[0] - 0.5 * matrix[1])[: layout.n_parameters]
     )
     for entry in layout.entries:
-        if entry.role not in LEARNABLE:
+        if entry.role not in TRAINABLE_ROLES:
             torch.testing.assert_close(merged[entry.offset : entry.stop], matrix[0, entry.offset : entry.stop])
 
 
@@ -38,11 +38,11 @@ def test_blends_are_the_sums_that_they_say(coefficients: list[float], seed: int)
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.randn(len(coefficients), layout.n_entries, generator=generator)
     factors = torch.rand(len(coefficients), len(layout.entries), generator=generator, dtype=torch.float64)
-    merged = combine(
-        matrix, blend(layout, range(len(coefficients)), coefficients, factors), torch.empty(layout.n_entries)
+    merged = materialize(
+        matrix, linear_merge(layout, range(len(coefficients)), coefficients, factors), torch.empty(layout.n_entries)
     )
     for column, entry in enumerate(layout.entries):
-        if entry.role in LEARNABLE:
+        if entry.role in TRAINABLE_ROLES:
             shares = torch.tensor(coefficients, dtype=torch.float64) * factors[:, column]
             expected = (shares[:, None] * matrix[:, entry.offset : entry.stop].double()).sum(0)
             torch.testing.assert_close(merged[entry.offset : entry.stop].double(), expected, atol=1e-5, rtol=1e-5)
@@ -52,13 +52,13 @@ def test_a_larger_pool_changes_no_bit() -> None:
     layout = awkward_layout()
     matrix = torch.randn(9, layout.n_entries, generator=torch.Generator().manual_seed(1))
     ones = torch.ones(2, len(layout.entries))
-    small = combine(matrix[:3], blend(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
-    large = combine(matrix, blend(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
+    small = materialize(matrix[:3], linear_merge(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
+    large = materialize(matrix, linear_merge(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
     assert torch.equal(small, large)
 
 
 @pytest.mark.parametrize("entry", PERTURBING, ids=lambda e: str(e.name))
-def test_perturbing_scalings_change_learnable_tensors_of_a_copy(entry: Entry) -> None:
+def test_perturbing_scalings_change_learnable_tensors_of_a_copy(entry: Plugin) -> None:
     layout = awkward_layout()
     member = torch.randn(layout.n_entries, generator=torch.Generator().manual_seed(1))
     before = member.clone()
@@ -67,17 +67,17 @@ def test_perturbing_scalings_change_learnable_tensors_of_a_copy(entry: Entry) ->
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
     changed = {e.role for e in layout.entries if not torch.equal(one[e.offset : e.stop], member[e.offset : e.stop])}
-    assert changed <= set(LEARNABLE)
+    assert changed <= set(TRAINABLE_ROLES)
     assert torch.isfinite(one).all()
 
 
 def test_noise_is_relative_to_the_spread_of_each_tensor() -> None:
     layout = awkward_layout()
     member = torch.randn(layout.n_entries, generator=torch.Generator().manual_seed(1))
-    noised = find("scalings", "noise").function(member, layout, torch.Generator().manual_seed(3), sigma=0.5)
+    noised = get_plugin("scalings", "noise").function(member, layout, torch.Generator().manual_seed(3), sigma=0.5)
     generator = torch.Generator().manual_seed(3)
     for entry in layout.entries:
-        if entry.role in LEARNABLE and entry.size > 1:
+        if entry.role in TRAINABLE_ROLES and entry.size > 1:
             piece = member[entry.offset : entry.stop]
             drawn = torch.empty(entry.size).normal_(generator=generator)
             torch.testing.assert_close(
@@ -86,7 +86,7 @@ def test_noise_is_relative_to_the_spread_of_each_tensor() -> None:
 
 
 @pytest.mark.parametrize("entry", FACTORS, ids=lambda e: str(e.name))
-def test_scalings_give_a_factor_per_member_and_tensor(entry: Entry) -> None:
+def test_scalings_give_a_factor_per_member_and_tensor(entry: Plugin) -> None:
     layout = awkward_layout()
     for count in (1, 2, 5):
         members = torch.randn(count, layout.n_entries, generator=torch.Generator().manual_seed(count))
@@ -104,7 +104,7 @@ def test_scalings_give_a_factor_per_member_and_tensor(entry: Entry) -> None:
 @pytest.mark.parametrize(
     ("tensors", "chosen"),
     [
-        ("parameters", set(LEARNABLE)),
+        ("parameters", set(TRAINABLE_ROLES)),
         ("all", {"weight", "bias", "norm", "head", "mean", "variance"}),
         ("weights", {"weight", "head"}),
         ("head", {"head"}),
@@ -114,6 +114,6 @@ def test_scalings_give_a_factor_per_member_and_tensor(entry: Entry) -> None:
 )
 def test_magnify_reaches_the_tensors_that_it_says(tensors: str, chosen: set[str]) -> None:
     layout = awkward_layout()
-    factors = find("scalings", "magnify").function(2, layout, factor=3.0, tensors=tensors)
+    factors = get_plugin("scalings", "magnify").function(2, layout, factor=3.0, tensors=tensors)
     scaled = {entry.role for entry, factor in zip(layout.entries, factors[0].tolist(), strict=True) if factor == 3.0}
     assert scaled == chosen

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweep.core.permutations import Permutation, neighbours
+from sweep.core.permutations import UnitPermutation, coupled_permutations
 from sweep.model.build import build
-from sweep.model.layout import find_head, layout_of
-from sweep.model.tracing import AlignmentError, permutations_of
+from sweep.model.layout import find_head, make_layout
+from sweep.model.tracing import AlignmentError, find_permutations
 from tests.helpers.networks import Awkward
 from tests.helpers.symmetric import Grown, drawn, shuffled
 from tests.helpers.zoo_networks import CLASSES, Case, timm, torchvision
@@ -58,17 +58,17 @@ def network(request: pytest.FixtureRequest) -> tuple[nn.Module, int]:
     return drawn(build(lambda *_: request.param(), (CLASSES, 3, 16), 0)), 16
 
 
-def permutations(model: nn.Module, size: int) -> tuple[Permutation, ...]:
-    return permutations_of(model, layout_of(model, CLASSES), 3, size)
+def permutations(model: nn.Module, size: int) -> tuple[UnitPermutation, ...]:
+    return find_permutations(model, make_layout(model, CLASSES), 3, size)
 
 
-def assert_same_outputs(model: nn.Module, size: int, found: tuple[Permutation, ...]) -> None:
+def assert_same_outputs(model: nn.Module, size: int, found: tuple[UnitPermutation, ...]) -> None:
     """Outputs stay the same while the units are shuffled, at every place of every permutation."""
     images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(1))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         expected = model(images)
-    shuffled(model, found, layout_of(model, CLASSES))
+    shuffled(model, found, make_layout(model, CLASSES))
     touched = {place.entry.name for permutation in found if permutation.units > 5 for place in permutation.places}
     assert all(not torch.equal(before[name], tensor) for name, tensor in model.state_dict().items() if name in touched)
     with torch.no_grad():
@@ -98,7 +98,7 @@ def test_any_network_of_known_operations_is_followed_or_refused() -> None:
 def test_every_hidden_axis_is_permuted(case: Case) -> None:
     """All outputs but the head's and all inputs but the first layer's, of layers one after another."""
     model = case.build()
-    layout, head = layout_of(model, CLASSES), find_head(model, CLASSES)
+    layout, head = make_layout(model, CLASSES), find_head(model, CLASSES)
     first = next(entry.name for entry in layout.entries if len(entry.shape) > 1)
     hidden = {
         (entry.name, axis): entry.shape[axis]
@@ -147,12 +147,12 @@ def test_the_spec_of_a_convolutional_network_is_the_one_by_hand() -> None:
 
 def test_a_stage_of_a_residual_network_has_one_permutation_for_its_sums() -> None:
     found = permutations(Case("resnet18", 16).build(), 16)
-    names = [{(place.entry.name, place.axis) for place in each.places if place.learnable} for each in found]
+    names = [{(place.entry.name, place.axis) for place in each.places if place.is_trainable} for each in found]
     stage = next(each for each in names if ("layer4.0.conv2.weight", 0) in each)
     expected = {("layer4.0.downsample.0.weight", 0), ("layer4.1.conv1.weight", 1), ("layer4.1.conv2.weight", 0)}
     assert expected | {("layer4.1.bn2.weight", 0), ("fc.weight", 1)} <= stage
     assert len(found) == 4 + 8  # stages, and the middle of each block
-    assert [len(each) for each in neighbours(found[-2:])] == [1, 1]
+    assert [len(each) for each in coupled_permutations(found[-2:])] == [1, 1]
 
 
 def test_what_is_left_of_a_sum_with_parts_moves_within_the_parts() -> None:

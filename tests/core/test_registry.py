@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import sweep
-from sweep.cli.listing import description, found_as, listing, wording
-from sweep.core.choice import Choice
-from sweep.core.registry import NEEDS, Entry, RegistryError, find, names
-from sweep.core.text import suggestion
+from sweep.cli.listing import description, listing, plugin_kinds, wording
+from sweep.core.choice import PluginConfig
+from sweep.core.registry import NEEDS, Plugin, RegistryError, get_plugin, list_plugins
+from sweep.core.text import did_you_mean
 
 PLUGINS = Path(sweep.__file__).parent / "plugins"
 ENTRIES = [
@@ -35,19 +35,19 @@ def test_every_folder_of_functions_is_an_open_set() -> None:
     folders = {path.name for path in PLUGINS.iterdir() if (path / "__init__.py").exists()}
     assert folders == set(NEEDS)
     for kind in NEEDS:
-        assert names(kind) == [name for each, name in ENTRIES if each == kind] != []
+        assert list_plugins(kind) == [name for each, name in ENTRIES if each == kind] != []
 
 
 @every_entry
 def test_files_define_the_function_of_their_name(kind: str, name: str) -> None:
-    entry = find(kind, name)
+    entry = get_plugin(kind, name)
     assert entry.function.__name__ == entry.name == name
-    assert entry.function.__module__ == f"sweep.{kind}.{name}"
+    assert entry.function.__module__ == f"sweep.plugins.{kind}.{name}"
 
 
 @every_entry
 def test_functions_say_what_they_do_in_a_line(kind: str, name: str) -> None:
-    first, *rest = (inspect.getdoc(find(kind, name).function) or "").splitlines()
+    first, *rest = (inspect.getdoc(get_plugin(kind, name).function) or "").splitlines()
     assert first.endswith(".")
     assert len(first) > 10
     assert not rest or not rest[0], "the idea is one line, then an empty one"
@@ -55,7 +55,7 @@ def test_functions_say_what_they_do_in_a_line(kind: str, name: str) -> None:
 
 @every_entry
 def test_settings_are_declared_with_types_and_defaults_that_hold(kind: str, name: str) -> None:
-    entry = find(kind, name)
+    entry = get_plugin(kind, name)
     for parameter in entry.signature.parameters.values():
         assert parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         assert parameter.name in entry.hints, f"{parameter.name} has no type"
@@ -64,17 +64,17 @@ def test_settings_are_declared_with_types_and_defaults_that_hold(kind: str, name
     required = [key for key, field in entry.settings.model_fields.items() if field.is_required()]
     if required:
         with pytest.raises(RegistryError) as raised:
-            entry.check({})
+            entry.validate({})
         assert [what for _, what, _ in raised.value.problems] == [f"`{key}` is missing" for key in required]
     else:
-        filled = entry.check({})
+        filled = entry.validate({})
         assert list(filled) == list(entry.settings.model_fields)
-        assert entry.check(filled) == filled
+        assert entry.validate(filled) == filled
 
 
 @every_entry
 def test_needs_are_what_the_engine_brings(kind: str, name: str) -> None:
-    entry = find(kind, name)
+    entry = get_plugin(kind, name)
     assert set(entry.needs) <= NEEDS[kind]
     assert len(set(entry.needs)) == len(entry.needs)
     if kind == "methods":
@@ -85,9 +85,9 @@ def test_needs_are_what_the_engine_brings(kind: str, name: str) -> None:
 
 @every_entry
 def test_unknown_settings_are_refused(kind: str, name: str) -> None:
-    entry = find(kind, name)
+    entry = get_plugin(kind, name)
     with pytest.raises(RegistryError) as raised:
-        entry.check({"no_such_setting": 1})
+        entry.validate({"no_such_setting": 1})
     assert (("no_such_setting",), "unknown key") in [(path, what) for path, what, _ in raised.value.problems]
     with pytest.raises(ValidationError):
         entry.settings(no_such_setting=1)
@@ -95,7 +95,7 @@ def test_unknown_settings_are_refused(kind: str, name: str) -> None:
 
 @every_entry
 def test_what_show_says_to_write_can_be_written(kind: str, name: str) -> None:
-    entry = find(kind, name)
+    entry = get_plugin(kind, name)
     told = description(entry)
     assert [each["name"] for each in told["settings"]] == list(entry.settings.model_fields)
     assert all(each["type"] and "typing" not in each["type"] for each in told["settings"])
@@ -103,30 +103,30 @@ def test_what_show_says_to_write_can_be_written(kind: str, name: str) -> None:
     if any(field.is_required() for field in entry.settings.model_fields.values()):
         assert "(required)" in told["example"]
     elif told["settings"]:
-        assert entry.check(written[name]) == entry.check({})
+        assert entry.validate(written[name]) == entry.validate({})
     else:
         assert written == name
-    assert {"name", "idea"} <= set(listing(kind)[names(kind).index(name)])
-    assert entry in found_as(f"{kind}/{name}")
-    assert entry in found_as(name)
+    assert {"name", "idea"} <= set(listing(kind)[list_plugins(kind).index(name)])
+    assert entry in plugin_kinds(f"{kind}/{name}")
+    assert entry in plugin_kinds(name)
 
 
 @every_entry
 def test_choices_are_equal_by_what_they_choose(kind: str, name: str) -> None:
-    entry = find(kind, name)
+    entry = get_plugin(kind, name)
     if not any(field.is_required() for field in entry.settings.model_fields.values()):
-        one, other = (Choice(kind, name, entry.check({})) for _ in range(2))
-        assert (one, hash(one), one.content) == (other, hash(other), other.content)
-        assert one != Choice(kind, name, {**one.settings, "more": 1})
-        assert one.written == {name: one.settings | yaml.safe_load(yaml.safe_dump(one.written))[name]}
+        one, other = (PluginConfig(kind, name, entry.validate({})) for _ in range(2))
+        assert (one, hash(one), one.id_content) == (other, hash(other), other.id_content)
+        assert one != PluginConfig(kind, name, {**one.settings, "more": 1})
+        assert one.to_config == {name: one.settings | yaml.safe_load(yaml.safe_dump(one.to_config))[name]}
 
 
 @every_entry
 def test_a_letter_too_many_or_too_few_is_answered_with_the_name(kind: str, name: str) -> None:
-    for wrong in {name + "s", name[:-1], "x" + name} - set(names(kind)):
+    for wrong in {name + "s", name[:-1], "x" + name} - set(list_plugins(kind)):
         if len(wrong) > 2:
             with pytest.raises(RegistryError) as raised:
-                find(kind, wrong)
+                get_plugin(kind, wrong)
             ((path, what, hint),) = raised.value.problems
             assert (path, what) == ((), f"no `{wrong}` in {kind}")
             assert f"`{name}`" in hint
@@ -134,7 +134,7 @@ def test_a_letter_too_many_or_too_few_is_answered_with_the_name(kind: str, name:
 
 @given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=10), max_size=40, unique=True))
 def test_suggestions_name_only_what_there_is(word: str, known: list[str]) -> None:
-    hint = suggestion(word, known)
+    hint = did_you_mean(word, known)
     assert hint == "" or any(f"`{name}`" in hint for name in known)
     if word in known:
         assert hint.startswith(f"did you mean `{word}`")
@@ -163,16 +163,16 @@ class Held:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Entry]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Plugin]:
     (tmp_path / "own_methods.py").write_text(OWN)
     (tmp_path / "own_broken.py").write_text("raise KeyError('at import')")
     (tmp_path / "own_syntax.py").write_text("def (:")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_methods", raising=False)
-    return lambda name: find.__wrapped__("methods", name)
+    return lambda name: get_plugin.__wrapped__("methods", name)
 
 
-def test_a_function_of_ones_own_is_found(own: Callable[[str], Entry]) -> None:
+def test_a_function_of_ones_own_is_found(own: Callable[[str], Plugin]) -> None:
     entry = own("own_methods:median")
     assert (entry.name, entry.needs, entry.space, entry.summary) == (
         "own_methods:median",
@@ -180,16 +180,16 @@ def test_a_function_of_ones_own_is_found(own: Callable[[str], Entry]) -> None:
         "weights",
         "The median.",
     )
-    assert entry.check({"strength": "2"}) == {"strength": 2.0, "kind": "x"}
+    assert entry.validate({"strength": "2"}) == {"strength": 2.0, "kind": "x"}
     with pytest.raises(RegistryError) as raised:
-        entry.check({"strength": -1, "knd": "y", "kind": 3})
+        entry.validate({"strength": -1, "knd": "y", "kind": 3})
     assert raised.value.problems == [
         (("strength",), "input should be greater than or equal to 0", ""),
         (("kind",), "input should be a valid string", ""),
         (("knd",), "unknown key", "did you mean `kind`?"),
     ]
     with pytest.raises(RegistryError, match="input should be a finite number"):
-        entry.check({"strength": "inf"})
+        entry.validate({"strength": "inf"})
     assert own("own_methods:both").space == "features"
 
 
@@ -216,7 +216,7 @@ def test_a_function_of_ones_own_is_found(own: Callable[[str], Entry]) -> None:
         ("own_methods:", "no `own_methods:` in methods"),
     ],
 )
-def test_what_breaks_the_rules_is_refused(own: Callable[[str], Entry], name: str, message: str) -> None:
+def test_what_breaks_the_rules_is_refused(own: Callable[[str], Plugin], name: str, message: str) -> None:
     with pytest.raises(RegistryError, match=message):
         own(name)
 
@@ -224,17 +224,17 @@ def test_what_breaks_the_rules_is_refused(own: Callable[[str], Entry], name: str
 def test_functions_are_bound_to_their_folder() -> None:
     """What one folder brings, another does not: an alignment is no method."""
     for kind, other in itertools.permutations(NEEDS, 2):
-        for name in names(kind):
-            needs = set(find(kind, name).needs)
+        for name in list_plugins(kind):
+            needs = set(get_plugin(kind, name).needs)
             if needs - NEEDS[other]:
                 with pytest.raises(RegistryError, match="which nothing brings"):
-                    find(other, f"sweep.{kind}.{name}:{name}")
+                    get_plugin(other, f"sweep.plugins.{kind}.{name}:{name}")
 
 
 def test_types_read_as_a_person_says_them() -> None:
-    hints: dict[str, Any] = find("scalings", "magnify").hints
+    hints: dict[str, Any] = get_plugin("scalings", "magnify").hints
     assert wording(hints["factor"]) == "float > 0"
     assert wording(hints["members"]) == "all | first | last | all_but_first | all_but_last"
-    assert wording(find("architectures", "mlp").hints["hidden"]) == "list of int ≥ 1"
-    assert wording(find("datasets", "imagefolder").hints["root"]) == "folder"
+    assert wording(get_plugin("architectures", "mlp").hints["hidden"]) == "list of int ≥ 1"
+    assert wording(get_plugin("datasets", "imagefolder").hints["root"]) == "folder"
     assert wording(bool) == "bool"

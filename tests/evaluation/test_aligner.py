@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from sweep.core.choice import Choice
-from sweep.core.dataset import dataset_of
-from sweep.core.ids import canonical, derive_seed
+from sweep.core.choice import PluginConfig
+from sweep.core.dataset import load_dataset
+from sweep.core.ids import canonical_json, derive_seed
 from sweep.evaluation import aligner as aligning
 from sweep.model.build import build_member_model
-from sweep.model.layout import to_state
+from sweep.model.layout import unflatten_state_dict
 from sweep.model.split import to_device
-from sweep.model.tracing import permutations_of
+from sweep.model.tracing import find_permutations
 from sweep.plugins.alignments.weight_matching import weight_matching
 from sweep.storage.run_folder import RunFolder
 from sweep.training.trainer import train
@@ -25,14 +25,14 @@ from tests.helpers.command import sweep
 from tests.helpers.engine import Trained, plan_of, trained
 from tests.helpers.plain_loop import CNN, assert_scores, plain_logits, plain_mean
 
-MATCHING = Choice("alignments", "weight_matching", {})
+MATCHING = PluginConfig("alignments", "weight_matching", {})
 NORMED = "{mlp_bn: {hidden: [32, 32], dropout: 0}}"
 
 
 def soup(pool: Trained, *subset: int, aligned: bool) -> dict[str, Any]:
     candidate = pool.candidate("uniform_soup", *subset)
     candidate = candidate._replace(alignment=MATCHING) if aligned else candidate
-    row, _ = pool.evaluator().candidate(candidate, "test")
+    row, _ = pool.evaluator().evaluate(candidate, "test")
     assert row["status"] == "ok", row["error"]
     return row
 
@@ -44,10 +44,10 @@ def test_an_aligned_soup_is_what_a_plain_loop_gives(architecture: str, subset: t
     bench = pool.bench()
     aligned = bench.aligner.aligned(MATCHING, subset, pool.pool.id)
     assert not torch.equal(aligned, bench.matrix[list(subset)])
-    states = [to_state(row, bench.layout, {}) for row in aligned]
+    states = [unflatten_state_dict(row, bench.layout, {}) for row in aligned]
     assert_scores(soup(pool, *subset, aligned=True), *plain_logits(pool, {**pool.states[0], **plain_mean(states)}))
-    permutations = permutations_of(pool.model(), bench.layout, 1, 8)
-    seed = derive_seed(pool.pool.id, "alignment", canonical([MATCHING.content, subset]))
+    permutations = find_permutations(pool.model(), bench.layout, 1, 8)
+    seed = derive_seed(pool.pool.id, "alignment", canonical_json([MATCHING.id_content, subset]))
     plain = weight_matching(bench.matrix[list(subset)], permutations, torch.Generator().manual_seed(seed))
     assert torch.equal(plain, aligned)
 
@@ -75,7 +75,7 @@ def well_trained(architecture: str) -> Trained:
     settings = "members: 3, start: scratch, train: {epochs: 15, batch_size: 128, lr: 0.1}"
     plan = plan_of(f"{{architecture: {architecture}, {settings}}}")
     (pool,) = plan.pools
-    dataset, recipe = dataset_of(pool.population.dataset), pool.population.recipe
+    dataset, recipe = load_dataset(pool.population.dataset), pool.population.recipe
     splits = {name: to_device(dataset, name, torch.device("cpu")) for name in ("train", "validation")}
     states = [
         train(
@@ -105,7 +105,7 @@ populations: [{architecture: ARCHITECTURE, start: scratch, members: 3, train: {e
 subsets: {sizes: [2, 3], pairs: all}
 methods: [uniform_soup, greedy_soup, logit_average, {interpolation: {weight: [0, 0.5]}}]
 alignments: [none, weight_matching]
-execution: {mlflow: false, block: 8}
+execution: {mlflow: false, block_size: 8}
 """
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweep.execution.local import model_of
-from sweep.model.layout import layout_of, to_state
+from sweep.execution.local import merged_model
+from sweep.model.layout import make_layout, unflatten_state_dict
 from sweep.model.split import to_device
 from sweep.plugins.methods.greedy_soup import greedy_soup
 from tests.helpers.engine import trained
@@ -51,17 +51,17 @@ def test_feature_averages_are_what_a_plain_loop_gives(head: str) -> None:
 
 def test_greedy_soup_is_what_a_plain_search_gives() -> None:
     pool = trained(CNN)
-    layout = layout_of(pool.model(), 10)
+    layout = make_layout(pool.model(), 10)
     matrix = torch.tensor(pool.weights().matrix[:3])
     validation = pool.dataset.splits["validation"]
     split = pool.bench().split("validation")
 
     @torch.no_grad()
     def score(weights: Tensor) -> float:
-        logits = pool.model(to_state(weights, layout, {}))(split.normalised(split.images))
+        logits = pool.model(unflatten_state_dict(weights, layout, {}))(split.normalize(split.images))
         return float((logits.argmax(1).numpy() == validation.labels).mean())
 
-    merged = to_state(greedy_soup(matrix, score).as_subclass(Tensor), layout, {})
+    merged = unflatten_state_dict(greedy_soup(matrix, score).as_subclass(Tensor), layout, {})
     assert_scores(row(pool, "greedy_soup", 0, 1, 2), *plain_logits(pool, merged))
 
 
@@ -112,8 +112,8 @@ def test_noise_is_a_members_own_in_every_subset_and_space() -> None:
     bench = pool.bench()
     states = []
     for index in range(3):
-        model_of(bench, pool.candidate("single", index, scaling=scaling))
-        states.append(to_state(bench.row.clone(), bench.layout, {}))
+        merged_model(bench, pool.candidate("single", index, scaling=scaling))
+        states.append(unflatten_state_dict(bench.flat_weights.clone(), bench.layout, {}))
         assert not torch.equal(states[-1]["conv1.weight"], pool.states[index]["conv1.weight"])
     logits, labels = torch.stack([plain_logits(pool, state)[0] for state in states[1:]]).mean(0), pool.test_split()[1]
     assert_scores(row(pool, "logit_average", 1, 2, scaling=scaling), logits, labels)
@@ -127,7 +127,7 @@ def test_noise_is_a_members_own_in_every_subset_and_space() -> None:
 def test_a_greedy_ensemble_is_what_a_plain_loop_gives(space: str) -> None:
     pool = trained(CNN)
     split = to_device(pool.dataset, "validation", torch.device("cpu"))
-    images, labels = split.normalised(split.images), split.labels
+    images, labels = split.normalize(split.images), split.labels
 
     def accuracy(state: dict[str, Tensor]) -> float:
         with torch.no_grad():

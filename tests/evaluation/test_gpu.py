@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from sweep.config.recipe import Recipe
-from sweep.evaluation.engine import Bench, bench_of
-from sweep.evaluation.merge import Evaluation
+from sweep.evaluation.engine import PoolEngine, make_engine
+from sweep.evaluation.merge import Merge
 from sweep.model.batching import tune_batch
-from sweep.model.layout import layout_of
-from sweep.model.metrics import measure
-from sweep.model.runtime import steady
+from sweep.model.layout import make_layout
+from sweep.model.metrics import compute_metrics
+from sweep.model.runtime import setup_worker
 from sweep.model.split import Batching, DeviceSplit
 from sweep.plan.candidates import Candidate
 from sweep.storage.run_folder import RunFolder
-from sweep.training.checkpoint import Partial
-from sweep.training.history import Trained as Outcome
+from sweep.training.checkpoint import TrainingCheckpoint
+from sweep.training.history import TrainResult as Outcome
 from sweep.training.trainer import Trainer, train
-from sweep.training.vmap_trainer import train_together
+from sweep.training.vmap_trainer import train_vmapped
 from tests.helpers.command import sweep
 from tests.helpers.engine import Trained, plan_of, trained
 from tests.training.test_trainer import states_equal
@@ -49,7 +49,7 @@ ARCHITECTURES = [
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device of a worker that was given as many GPUs."""
-    return steady(1, 1.0 if request.param == "cuda" else 0.0)
+    return setup_worker(1, 1.0 if request.param == "cuda" else 0.0)
 
 
 def on(device: torch.device, data: dict[str, DeviceSplit]) -> dict[str, DeviceSplit]:
@@ -59,7 +59,7 @@ def on(device: torch.device, data: dict[str, DeviceSplit]) -> dict[str, DeviceSp
 
 def candidates_of(pool: Trained, protocols: str = "correct") -> list[Candidate]:
     """Every method under every scaling, of the subsets that a test has time for."""
-    written = pool.plan.sweep.populations[0].written
+    written = pool.plan.sweep.populations[0].to_config
     plan = plan_of(written, f"{METHODS}\nprotocols: {protocols}", SCALINGS)
     return [each for each in plan.candidates if each.subset in ((0,), (2,), (0, 1), (0, 1, 2))]
 
@@ -68,15 +68,15 @@ def assert_alike(found: Tensor, expected: Tensor, labels: Tensor) -> None:
     first, second = expected.topk(2, dim=1).values.unbind(1)
     differ = found.argmax(1) != expected.argmax(1)
     assert not (differ & (first - second >= MARGIN)).any()
-    here, there = (measure(logits, labels, ("cross_entropy",))["cross_entropy"] for logits in (expected, found))
+    here, there = (compute_metrics(logits, labels, ("cross_entropy",))["cross_entropy"] for logits in (expected, found))
     assert there == pytest.approx(here, abs=1e-4)
 
 
-def compare(pool: Trained, reference: Bench, other: Bench, candidates: list[Candidate]) -> None:
+def compare(pool: Trained, reference: PoolEngine, other: PoolEngine, candidates: list[Candidate]) -> None:
     labels = reference.split("test").labels
     for candidate in candidates:
-        expected, _ = Evaluation(reference, candidate).logits("test")
-        found, _ = Evaluation(other, candidate).logits("test")
+        expected, _ = Merge(reference, candidate).logits("test")
+        found, _ = Merge(other, candidate).logits("test")
         assert found.device.type == other.device.type
         assert_alike(found.cpu(), expected, labels[: len(expected)])
 
@@ -85,7 +85,7 @@ def compare(pool: Trained, reference: Bench, other: Bench, candidates: list[Cand
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_candidate_says_what_it_says_on_a_cpu(architecture: str, last: bool | None, device: torch.device) -> None:
     pool = trained(architecture)
-    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64, last))
+    other = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64, last))
     candidates = candidates_of(pool)
     assert len({(each.method, each.scaling) for each in candidates}) > 50
     compare(pool, pool.bench(), other, candidates)
@@ -96,7 +96,9 @@ def test_every_candidate_says_what_it_says_on_a_cpu(architecture: str, last: boo
 )
 def test_every_protocol_too(protocol: str, device: torch.device) -> None:
     pool = trained("{mlp_bn: {hidden: [16], dropout: 0}}")
-    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(256))  # train_mode sees the batches
+    other = make_engine(
+        pool.pool, pool.weights(), pool.dataset, str(device), Batching(256)
+    )  # train_mode sees the batches
     candidates = [each for each in candidates_of(pool, f"[correct, {protocol}]") if each.protocol.name != "correct"]
     assert candidates
     compare(pool, pool.bench(), other, candidates)
@@ -105,32 +107,32 @@ def test_every_protocol_too(protocol: str, device: torch.device) -> None:
 def test_aligned_and_repaired_merges_too(device: torch.device) -> None:
     pool = trained("{mlp_bn: {hidden: [16], dropout: 0}}")
     steps = "alignments: [none, weight_matching]\nrepairs: [none, reset_bn, rescale_activations]"
-    plan = plan_of(pool.plan.sweep.populations[0].written, f"[uniform_soup]\n{steps}", "none")
+    plan = plan_of(pool.plan.sweep.populations[0].to_config, f"[uniform_soup]\n{steps}", "none")
     candidates = [each for each in plan.candidates if each.subset in ((0, 1), (0, 1, 2))]
     assert len(candidates) == 2 * 2 * 3
-    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
+    other = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
     compare(pool, pool.bench(), other, candidates)
 
 
 def test_rows_are_whole_on_every_device(device: torch.device) -> None:
     """Metrics, predictions and the name of the device, from the same code as in a worker."""
-    from sweep.evaluation.block import Evaluator
+    from sweep.evaluation.block import BlockRunner
 
     pool = trained(ARCHITECTURES[0])
-    bench = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
+    bench = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
     metrics = ("accuracy", "cross_entropy", "brier", "ece")
-    evaluator = Evaluator(bench, pool.pool, "test", metrics, probabilities=True)
+    evaluator = BlockRunner(bench, pool.pool, "test", metrics, probabilities=True)
     expected = pool.evaluator()
     for candidate in candidates_of(pool)[::7]:
-        row, said = evaluator.candidate(candidate, "test")
-        here, _ = expected.candidate(candidate, "test")
+        row, said = evaluator.evaluate(candidate, "test")
+        here, _ = expected.evaluate(candidate, "test")
         assert row["status"] == here["status"] == "ok", row["error"]
         assert said is not None
         assert {metric: row[metric] for metric in metrics[1:]} == pytest.approx(
             {metric: here[metric] for metric in metrics[1:]}, abs=2e-3
         )
         assert (row["device"] == "cpu") == (device.type == "cpu")
-    rows = evaluator.block([(each, ("test",)) for each in candidates_of(pool)[:20]])
+    rows = evaluator.run([(each, ("test",)) for each in candidates_of(pool)[:20]])
     assert rows.cost["forward_passes"] > 0
 
 
@@ -140,7 +142,7 @@ def test_the_way_that_is_fastest_says_what_any_says(device: torch.device) -> Non
     found = tune_batch(first.population.architecture, first.init_seed, pool.dataset, 1, gpus)
     assert 1 <= found.images <= len(pool.bench().split("test").labels)
     assert found.images_per_second
-    other = bench_of(pool.pool, pool.weights(), pool.dataset, str(device), found.batching)
+    other = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), found.batching)
     compare(pool, pool.bench(), other, candidates_of(pool)[:20])
 
 
@@ -155,7 +157,7 @@ def test_training_is_that_of_a_cpu(device: torch.device, *, together: bool) -> N
     alone = [train(make(seed), data, recipe, 50 + seed, epochs=1) for seed in range(2)]
     models, there = [make(seed).to(device) for seed in range(2)], on(device, data)
     if together:
-        found = train_together(models, there, recipe, [50, 51], epochs=1)
+        found = train_vmapped(models, there, recipe, [50, 51], epochs=1)
     else:
         found = [train(model, there, recipe, 50 + seed, epochs=1) for seed, model in enumerate(models)]
     for each, reference in zip(found, alone, strict=True):
@@ -168,7 +170,7 @@ def test_dropout_is_the_same_together_and_one_by_one(device: torch.device) -> No
     make, data = maker("cnn", width=4, dropout=0.5), on(device, pictures())
     recipe = Recipe(**EVERYTHING | {"batch_size": 32, "epochs": 1})
     alone = [train(make(seed).to(device), data, recipe, 50 + seed, epochs=1) for seed in range(2)]
-    found = train_together([make(seed).to(device) for seed in range(2)], data, recipe, [50, 51], epochs=1)
+    found = train_vmapped([make(seed).to(device) for seed in range(2)], data, recipe, [50, 51], epochs=1)
     assert_the_same(alone, [each for each in found if isinstance(each, Outcome)], tolerance=1e-5)
 
 
@@ -177,7 +179,7 @@ def test_the_same_bits_again(architecture: str, device: torch.device) -> None:
     make, data, recipe = maker(architecture), on(device, pictures()), Recipe(batch_size=32, epochs=2, crop=2)
     first, second = (train(make(0).to(device), data, recipe, 1, epochs=2) for _ in range(2))
     assert states_equal(first.state, second.state)
-    assert first.kept.validation_cross_entropy == second.kept.validation_cross_entropy
+    assert first.best.validation_cross_entropy == second.best.validation_cross_entropy
 
 
 def test_a_training_goes_on_where_it_was(tmp_path: Path, device: torch.device) -> None:
@@ -187,23 +189,23 @@ def test_a_training_goes_on_where_it_was(tmp_path: Path, device: torch.device) -
         on(device, pictures()),
         Recipe(batch_size=32, optimizer="adamw", lr=0.003),
     )
-    partial = Partial(tmp_path / "a.partial", device, 0.0)
+    partial = TrainingCheckpoint(tmp_path / "a.partial", device, 0.0)
     begun, resumed = (Trainer(make(0).to(device), data["train"], recipe, 1) for _ in range(2))
     begun.epoch(0, 2)
-    partial.keep(begun.state)
-    kept = partial.recall()
+    partial.save(begun.state)
+    kept = partial.load()
     assert kept is not None
     resumed.restore(kept)
     assert begun.epoch(1, 2) == resumed.epoch(1, 2)
     assert states_equal(begun.model.state_dict(), resumed.model.state_dict())
-    assert layout_of(resumed.model.cpu(), 4).n_parameters > 0
+    assert make_layout(resumed.model.cpu(), 4).n_parameters > 0
 
 
 RUN = """
 name: small
 dataset: {digits: {size: 8}}
 populations:
-  - {architecture: {cnn: {width: 2}}, members: 4, train: {epochs: 1, batch_size: 128, together: [1, 2]}}
+  - {architecture: {cnn: {width: 2}}, members: 4, train: {epochs: 1, batch_size: 128, vmap_members: [1, 2]}}
 subsets: {sizes: [2, 3], per_size: 4}
 methods: [uniform_soup, greedy_soup, logit_average]
 execution: {mlflow: false}

@@ -13,9 +13,9 @@ from sweep.cli.main import main
 from sweep.config.document import ConfigError, parse
 from sweep.config.loader import check, load
 from sweep.plan.planner import Plan, make_plan
-from sweep.plan.work import models_of
-from sweep.status.pending import glance_blocks
-from sweep.status.state import state_of
+from sweep.plan.work import inspected_models
+from sweep.status.pending import inspection_blocks
+from sweep.status.state import load_state
 from sweep.storage.run_folder import RunFolder
 from tests.helpers import ROOT
 from tests.helpers.command import sweep
@@ -29,7 +29,7 @@ populations:
 subsets: {prefixes: [2, 3]}
 methods: [uniform_soup, logit_average, published_mixup, {plane: {a: 1}}]
 scalings: [none, {magnify: {factor: 2}}]
-inside: [layers, templates]
+inspect: [layers, templates]
 execution: {mlflow: false}
 """
 MODELS = 2 * (3 + 2 + 3)
@@ -42,7 +42,7 @@ def plan_of(text: str = TEXT) -> Plan:
 
 def written(folder: Path, plan: Plan, table: str, *places: int) -> RunFolder:
     """A run folder where some models of a plan, by their positions, have a row."""
-    run, models = RunFolder(folder), list(models_of(plan))
+    run, models = RunFolder(folder), list(inspected_models(plan))
     run.create({})
     run.append(table, "part", [{"model_id": models[place].id} for place in places])
     return run
@@ -54,7 +54,7 @@ def todo(blocks: dict[str, Any]) -> dict[str, tuple[str, ...]]:
 
 def test_members_and_plain_soups_are_looked_into() -> None:
     plan = plan_of()
-    models = list(models_of(plan))
+    models = list(inspected_models(plan))
     kinds = [
         (len(m.subset), m.merge.method.name if m.merge else "single") for m in models if m.pool_id == models[0].pool_id
     ]
@@ -66,8 +66,8 @@ def test_members_and_plain_soups_are_looked_into() -> None:
 
 def test_what_has_rows_is_not_looked_into_again(tmp_path: Path) -> None:
     plan = plan_of()
-    models = list(models_of(plan))
-    found = todo(glance_blocks(plan, written(tmp_path, plan, "layers", 0, 3), (), ()))
+    models = list(inspected_models(plan))
+    found = todo(inspection_blocks(plan, written(tmp_path, plan, "layers", 0, 3), (), ()))
     assert found[models[0].id] == found[models[3].id] == ("templates",)
     assert len(found) == MODELS
     assert {tables for identity, tables in found.items() if identity not in (models[0].id, models[3].id)} == {
@@ -79,24 +79,24 @@ def test_what_cannot_be_made_is_left_alone(tmp_path: Path) -> None:
     plan = plan_of()
     folder, pool = written(tmp_path, plan, "layers"), plan.pools[0]
     lost = pool.members[1]
-    found = todo(glance_blocks(plan, folder, {lost.id}, ()))
+    found = todo(inspection_blocks(plan, folder, {lost.id}, ()))
     assert len(found) == MODELS - 4  # the member, both soups with it, and its mixed templates
-    soup = next(model for model in models_of(plan) if model.merge)
-    assert soup.id not in todo(glance_blocks(plan, folder, (), {soup.id}))
+    soup = next(model for model in inspected_models(plan) if model.merge)
+    assert soup.id not in todo(inspection_blocks(plan, folder, (), {soup.id}))
 
 
 def test_blocks_are_small_and_of_one_pool(tmp_path: Path) -> None:
     plan = plan_of(TEXT.replace("members: 3", "members: 12"))
-    for block in glance_blocks(plan, written(tmp_path, plan, "layers"), (), ()).values():
+    for block in inspection_blocks(plan, written(tmp_path, plan, "layers"), (), ()).values():
         assert len(block) <= 8
         assert len({model.pool_id for model, _ in block}) == 1
 
 
 def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:
-    silent = TEXT.replace("inside: [layers, templates]\n", "")
+    silent = TEXT.replace("inspect: [layers, templates]\n", "")
     plan = plan_of(silent)
-    assert glance_blocks(plan, written(tmp_path, plan, "layers"), (), ()) == {}
-    assert "inside" not in plan.sweep.written
+    assert inspection_blocks(plan, written(tmp_path, plan, "layers"), (), ()) == {}
+    assert "inspect" not in plan.sweep.to_config
     assert plan.sweep.id != plan_of().sweep.id
     assert [candidate.id for candidate in plan.candidates] == [candidate.id for candidate in plan_of().candidates]
 
@@ -104,14 +104,14 @@ def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("[]", "`inside`: one of them or more, each once"),
-        ("[layers, layers]", "`inside`: one of them or more, each once"),
-        ("[layer]", "`inside[0]`: input should be 'layers' or 'templates'"),
-        ("true", "`inside`: a list is due here"),
+        ("[]", "`inspect`: one of them or more, each once"),
+        ("[layers, layers]", "`inspect`: one of them or more, each once"),
+        ("[layer]", "`inspect[0]`: input should be 'layers' or 'templates'"),
+        ("true", "`inspect`: a list is due here"),
     ],
 )
 def test_a_wrong_table_is_told_where_it_stands(value: str, told: str) -> None:
-    with pytest.raises(ConfigError, match="inside") as raised:
+    with pytest.raises(ConfigError, match="inspect") as raised:
         plan_of(TEXT.replace("[layers, templates]", value))
     assert told in str(raised.value)
     assert str(raised.value).startswith("test:10:")
@@ -130,7 +130,7 @@ def test_a_run_looks_into_models_and_its_resume_into_what_lacks_rows(tmp_path: P
     lost.unlink()
     before = {path: path.stat().st_mtime_ns for path in [*kept, *(run.path / "tables/candidates").rglob("*.parquet")]}
     file.write_text(TEXT)
-    assert state_of(load(file, [f"execution.storage={tmp_path / 'runs'}"])).unseen == MODELS
+    assert load_state(load(file, [f"execution.storage={tmp_path / 'runs'}"])).n_uninspected == MODELS
     told = sweep("run", "inside.yaml", cwd=tmp_path).stderr
     assert f"0 members to train, 0 candidates to evaluate, {MODELS} models to look into" in told
     assert before == {path: path.stat().st_mtime_ns for path in before}

@@ -11,28 +11,28 @@ import pytest
 from scipy import stats
 
 from sweep.evaluation import layers as module
-from sweep.evaluation.block import Evaluator
-from sweep.evaluation.layers import described, histogram
-from sweep.plan.work import Model
-from sweep.storage.rows import Rows
+from sweep.evaluation.block import BlockRunner
+from sweep.evaluation.layers import histogram, moment_columns
+from sweep.plan.work import InspectedModel
+from sweep.storage.rows import BlockRows
 from tests.helpers.engine import Trained, trained
 
 CNN = "{cnn: {width: 4}}"
 
 
-def looked_into(pool: Trained, *models: Model, table: str = "layers") -> Rows:
+def looked_into(pool: Trained, *models: InspectedModel, table: str = "layers") -> BlockRows:
     """The rows of some models, as a block gives them."""
-    evaluator = Evaluator(pool.bench(), pool.pool, "test", ("accuracy",))
-    return evaluator.block([(model, (table,)) for model in models])
+    evaluator = BlockRunner(pool.bench(), pool.pool, "test", ("accuracy",))
+    return evaluator.run([(model, (table,)) for model in models])
 
 
-def member(pool: Trained, index: int) -> Model:
-    return Model(pool.pool.id, pool.pool.members[index].id, (index,))
+def member(pool: Trained, index: int) -> InspectedModel:
+    return InspectedModel(pool.pool.id, pool.pool.members[index].id, (index,))
 
 
-def soup(pool: Trained, *subset: int, method: str = "uniform_soup") -> Model:
+def soup(pool: Trained, *subset: int, method: str = "uniform_soup") -> InspectedModel:
     merge = pool.candidate(method, *subset)
-    return Model(pool.pool.id, merge.id, subset, merge)
+    return InspectedModel(pool.pool.id, merge.id, subset, merge)
 
 
 @pytest.mark.parametrize("entries", ["gaussian", "skewed", "few", "two"])
@@ -46,7 +46,7 @@ def test_shapes_are_those_of_numpy_and_scipy(entries: str, monkeypatch: pytest.M
     }
     tensor = drawn.get(entries, np.array([1.0, -2.0])).astype(np.float32)
     double = tensor.astype(float)
-    found = described(tensor)
+    found = moment_columns(tensor)
     expected = {"mean": double.mean(), "std": double.std(), "norm": np.linalg.norm(double)}
     expected |= {"skewness": stats.skew(double), "kurtosis": stats.kurtosis(double)}
     expected["qq_correlation"] = stats.probplot(double)[1][2]
@@ -55,14 +55,14 @@ def test_shapes_are_those_of_numpy_and_scipy(entries: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("tensor", [[3.0], [1.0, 1.0, 1.0]])
 def test_a_tensor_without_spread_has_no_shape(tensor: list[float]) -> None:
-    found = described(np.array(tensor, np.float32))
+    found = moment_columns(np.array(tensor, np.float32))
     assert (found["mean"], found["std"]) == (tensor[0], 0.0)
     assert found["skewness"] is found["kurtosis"] is found["qq_correlation"] is None
 
 
 def test_what_is_not_finite_has_no_numbers() -> None:
     with np.errstate(invalid="ignore"):
-        assert set(described(np.array([1.0, np.nan, 2.0], np.float32)).values()) == {None}
+        assert set(moment_columns(np.array([1.0, np.nan, 2.0], np.float32)).values()) == {None}
 
 
 def test_a_histogram_holds_every_entry_once() -> None:
@@ -143,7 +143,7 @@ def test_rows_over_all_pixels_are_pictures_and_those_of_a_linear_classifier_are_
 def test_a_model_that_cannot_be_made_leaves_the_others() -> None:
     pool = trained(CNN)
     merge = pool.candidate("uniform_soup", 0, 1)
-    bad = Model(pool.pool.id, merge.id, (0, 7), merge._replace(subset=(0, 7)))  # there is no eighth member
+    bad = InspectedModel(pool.pool.id, merge.id, (0, 7), merge._replace(subset=(0, 7)))  # there is no eighth member
     rows = looked_into(pool, bad, member(pool, 0))
     assert {row["model_id"] for row in rows.layers} == {pool.pool.members[0].id}
 
@@ -155,7 +155,7 @@ def test_numbers_do_not_depend_on_neighbours() -> None:
     def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{key: value for key, value in row.items() if key != "created_at"} for row in rows]
 
-    whole, pieces = looked_into(pool, *models), Rows()
+    whole, pieces = looked_into(pool, *models), BlockRows()
     for model in models:
         pieces.extend(looked_into(pool, model))
     assert told(whole.layers) == told(pieces.layers)

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sweep.core.dataset import subset
-from sweep.evaluation.block import Evaluator
-from sweep.evaluation.engine import Bench
-from sweep.evaluation.pairs import comparable, hsic
+from sweep.evaluation.block import BlockRunner
+from sweep.evaluation.engine import PoolEngine
+from sweep.evaluation.pairs import flatten_features, hsic
 from sweep.evaluation.rows import failed_rows
-from sweep.plan.work import Pair
+from sweep.plan.work import MemberPair
 from sweep.status.pending import pair_blocks
-from sweep.storage.rows import Rows
+from sweep.storage.rows import BlockRows
 from tests.helpers.engine import Trained, trained
 
 CNN = "{cnn: {width: 4}}"
 
 
-def pair_rows(pool: Trained, bench: Bench | None = None) -> list[dict[str, Any]]:
+def pair_rows(pool: Trained, bench: PoolEngine | None = None) -> list[dict[str, Any]]:
     """The rows of all pairs, as a block gives them."""
     (block,) = pair_blocks([pool.pool], (), ()).values()
-    return Evaluator(bench or pool.bench(), pool.pool, "test", ("accuracy",)).block(block).pairs
+    return BlockRunner(bench or pool.bench(), pool.pool, "test", ("accuracy",)).run(block).pairs
 
 
 def numbers(rows: list[dict[str, Any]]) -> list[list[float]]:
@@ -58,7 +58,7 @@ def biased(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def debiased(x: np.ndarray, y: np.ndarray) -> float:
-    a, b = (comparable(torch.from_numpy(each)) for each in (x, y))
+    a, b = (flatten_features(torch.from_numpy(each)) for each in (x, y))
     return hsic(a, b) / (hsic(a, a) * hsic(b, b)) ** 0.5
 
 
@@ -68,7 +68,7 @@ def test_the_similarity_of_features_is_that_of_the_definition(n: int, p: int, q:
     random = np.random.default_rng(seed)
     x = random.standard_normal((n, p)) + 5
     y = random.standard_normal((n, q)) + np.resize(x[:, :1], (n, q)) - 3
-    a, b = (comparable(torch.from_numpy(each)) for each in (x, y))
+    a, b = (flatten_features(torch.from_numpy(each)) for each in (x, y))
     assert a.shape[1] <= n
     if min(hsic(a, a), hsic(b, b)) > 1e-3:
         assert debiased(x, y) == pytest.approx(debiased_by_definition(x, y), rel=1e-7, abs=1e-9)
@@ -105,7 +105,7 @@ def test_pairs_are_what_a_plain_loop_gives(architecture: str) -> None:
         head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
         head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].numpy().astype(float)))
         with torch.no_grad():
-            model(split.normalised(torch.from_numpy(part.images)))
+            model(split.normalize(torch.from_numpy(part.images)))
     for row, (a, b) in zip(pair_rows(pool), itertools.combinations(range(3), 2), strict=True):
         assert (row["index_a"], row["index_b"]) == (a, b)
         assert (row["member_a"], row["member_b"]) == (pool.pool.members[a].id, pool.pool.members[b].id)
@@ -141,10 +141,10 @@ def with_validation(pool: Trained, indices: np.ndarray) -> Trained:
 def test_a_block_in_pieces_gives_the_same_bits() -> None:
     pool = trained(CNN)
     (block,) = pair_blocks([pool.pool], (), ()).values()
-    evaluator = Evaluator(pool.bench(), pool.pool, "test", ("accuracy",))
-    whole, pieces = evaluator.block(block), Rows()
+    evaluator = BlockRunner(pool.bench(), pool.pool, "test", ("accuracy",))
+    whole, pieces = evaluator.run(block), BlockRows()
     for item in block:
-        pieces.extend(evaluator.block([item]))
+        pieces.extend(evaluator.run([item]))
     assert numbers(pieces.pairs) == numbers(whole.pairs)
     assert whole.candidates == whole.predictions == []
     assert failed_rows(block, pool.pool, "test", "its worker died").candidates == []
@@ -172,7 +172,7 @@ def test_a_pool_has_a_block_of_the_pairs_without_a_row() -> None:
     pool = trained(CNN).pool
     a, b, c = pool.members
     (block,) = pair_blocks([pool], (), {(a.id, b.id)}).values()
-    assert block == [(Pair(pool.id, 0, 2), ()), (Pair(pool.id, 1, 2), ())]
+    assert block == [(MemberPair(pool.id, 0, 2), ()), (MemberPair(pool.id, 1, 2), ())]
     (block,) = pair_blocks([pool], {b.id}, ()).values()
-    assert block == [(Pair(pool.id, 0, 2), ())]
+    assert block == [(MemberPair(pool.id, 0, 2), ())]
     assert pair_blocks([pool], {b.id, c.id}, ()) == {}

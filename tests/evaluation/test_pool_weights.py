@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.evaluation.block import Evaluator
-from sweep.evaluation.engine import bench_of
-from sweep.evaluation.pool_weights import PoolWeights, pool_weights
+from sweep.evaluation.block import BlockRunner
+from sweep.evaluation.engine import make_engine
+from sweep.evaluation.pool_weights import PoolWeights, load_pool_weights
 from sweep.model.split import Batching
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
@@ -43,13 +43,13 @@ def folder(pool: Trained, tmp_path: Path) -> RunFolder:
 
 def weights(pool: Trained, folder: RunFolder, *, lost: tuple[int, ...] = (), bound: int = 0) -> PoolWeights:
     failed = {pool.pool.members[index].id: "its training failed" for index in lost}
-    return pool_weights(folder, pool.pool, pool.dataset, failed, bound)
+    return load_pool_weights(folder, pool.pool, pool.dataset, failed, bound)
 
 
 @pytest.mark.parametrize("lost", [(), (1,), (0, 2)])
 def test_a_mapped_pool_holds_the_same(pool: Trained, folder: RunFolder, cache: Path, lost: tuple[int, ...]) -> None:
     here, there = (weights(pool, folder, lost=lost, bound=bound) for bound in (1 << 30, 0))
-    assert (here.stack, isinstance(there.matrix, np.memmap)) == (None, True)
+    assert (here.mapped_pool, isinstance(there.matrix, np.memmap)) == (None, True)
     assert np.array_equal(here.matrix, there.matrix)
     assert here.failed == there.failed == dict.fromkeys(lost, "its training failed")
     assert {name: value.tolist() for name, value in here.counters.items()} == there.counters
@@ -60,9 +60,9 @@ def test_a_mapped_pool_holds_the_same(pool: Trained, folder: RunFolder, cache: P
 
 def test_rows_are_those_of_a_pool_in_memory(pool: Trained, folder: RunFolder, cache: Path) -> None:
     def rows(bound: int) -> list[tuple[object, ...]]:
-        bench = bench_of(pool.pool, weights(pool, folder, bound=bound), pool.dataset, "cpu", Batching(128))
-        made = Evaluator(bench, pool.pool, "test", ("accuracy", "cross_entropy"))
-        found = made.block([(candidate, ("test",)) for candidate in pool.plan.candidates])
+        bench = make_engine(pool.pool, weights(pool, folder, bound=bound), pool.dataset, "cpu", Batching(128))
+        made = BlockRunner(bench, pool.pool, "test", ("accuracy", "cross_entropy"))
+        found = made.run([(candidate, ("test",)) for candidate in pool.plan.candidates])
         return [(row["candidate_id"], row["accuracy"], row["cross_entropy"]) for row in found.candidates]
 
     assert rows(0) == rows(1 << 30)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweep.core.choice import Choice
-from sweep.core.registry import find
-from sweep.evaluation.merge import Evaluation
+from sweep.core.choice import PluginConfig
+from sweep.core.registry import get_plugin
+from sweep.evaluation.merge import Merge
 from sweep.model.build import build
 from sweep.model.split import to_device
-from sweep.plan.candidates import Factors
+from sweep.plan.candidates import CandidateGroup
 from sweep.plugins.repairs._layers import correctable
 from sweep.plugins.repairs.rescale_activations import Spreads
 from sweep.storage.run_folder import RunFolder
@@ -55,7 +55,7 @@ def mend(model: nn.Module, repair: str, images: Tensor, members: Sequence[nn.Mod
         return found
 
     brought = {"model": model, "images": images, "members": each, "generator": torch.Generator().manual_seed(0)}
-    entry = find("repairs", repair)
+    entry = get_plugin("repairs", repair)
     entry.function(*(brought[need] for need in entry.needs))
 
 
@@ -111,10 +111,10 @@ def test_layers_that_one_correction_does_not_suit_are_left_out() -> None:
 
     assert found(Awkward()) == ["norm"], "tied weights, and the head"
     assert found(small(), 8) == ["2", "5"]
-    vgg = find("architectures", "vgg11").function(10, 3, 32, batch_norm=True).eval()
+    vgg = get_plugin("architectures", "vgg11").function(10, 3, 32, batch_norm=True).eval()
     kinds = [type(vgg.get_submodule(name)).__name__ for name in found(vgg, 32)]
     assert kinds == ["BatchNorm2d"] * 8 + ["Linear"] * 2
-    residual = find("architectures", "resnet18").function(10, 3, 32).eval()
+    residual = get_plugin("architectures", "resnet18").function(10, 3, 32).eval()
     assert {type(residual.get_submodule(name)).__name__ for name in found(residual, 32)} == {"BatchNorm2d"}
     twice = nn.Linear(8, 8)
     assert found(nn.Sequential(twice, twice, nn.Linear(8, 8)), 8) == [], "passed twice"
@@ -136,14 +136,16 @@ def test_batch_norm_that_does_more_is_told_and_not_passed_over() -> None:
 def test_linear_layers_of_a_transformer_get_the_members_spread_over_all_tokens() -> None:
     pool = trained(VIT)
     bench, images = pool.bench(), to_device(pool.dataset, "train", torch.device("cpu"))
-    chosen = Choice("repairs", "rescale_activations", find("repairs", "rescale_activations").check({"batch": 2000}))
-    Evaluation(bench, pool.candidate("uniform_soup", 0, 1)._replace(repair=chosen)).load()
+    chosen = PluginConfig(
+        "repairs", "rescale_activations", get_plugin("repairs", "rescale_activations").validate({"batch": 2000})
+    )
+    Merge(bench, pool.candidate("uniform_soup", 0, 1)._replace(repair=chosen)).load_weights()
     heard: list[Tensor] = []
     for model in (bench.model, *(pool.model(state) for state in pool.states[:2])):
         layer = model.get_submodule("blocks.1.mlp.fc1")
         handle = layer.register_forward_hook(lambda _m, _i, out: heard.append(out.flatten(0, 1).clone()))
         with torch.no_grad():
-            model(images.normalised(images.images[:]))
+            model(images.normalize(images.images[:]))
         handle.remove()
     for told in (torch.mean, torch.std):
         expected = (told(heard[1], 0) + told(heard[2], 0)) / 2
@@ -160,7 +162,7 @@ def test_repairs_go_with_protocols_and_only_with_weights() -> None:
     for each in work:
         if each.method.name == "uniform_soup" and each.subset == (0, 1, 2):
             key = each.protocol.name, each.repair.name, each.scaling.name
-            found[key], _ = evaluator.candidate(each, "test")
+            found[key], _ = evaluator.evaluate(each, "test")
             assert found[key]["status"] == "ok", found[key]["error"]
     assert {repair for protocol, repair, _ in found if protocol == "float64"} == {"none"}, "a repair passes in single"
     assert len(found) == (3 * len(REPAIRS) + 1) * 2
@@ -173,16 +175,18 @@ def test_repairs_go_with_protocols_and_only_with_weights() -> None:
 def test_what_a_repair_passes_is_counted_and_members_are_measured_once() -> None:
     pool = trained(NORMED)
     bench, images = pool.bench(), len(pool.dataset.splits["train"].labels)
-    rescale = Choice("repairs", "rescale_activations", find("repairs", "rescale_activations").check({}))
+    rescale = PluginConfig("repairs", "rescale_activations", get_plugin("repairs", "rescale_activations").validate({}))
     passed = []
     for subset in ((0, 1), (0, 2), (0, 1)):
         before = bench.forward_passes
-        Evaluation(bench, pool.candidate("uniform_soup", *subset)._replace(repair=rescale)).load()
+        Merge(bench, pool.candidate("uniform_soup", *subset)._replace(repair=rescale)).load_weights()
         passed.append(bench.forward_passes - before)
     assert passed == [2 + 3 * images, 2 + 2 * images, 2 + images]
-    chosen = [Choice("repairs", name, find("repairs", name).check({})) for name in REPAIRS]
+    chosen = [PluginConfig("repairs", name, get_plugin("repairs", name).validate({})) for name in REPAIRS]
     soup = pool.candidate("uniform_soup", 0, 1)
-    factors = [Factors(soup.pool_id, [(0, 1)], soup.method, soup.alignment, soup.scaling, each) for each in chosen]
+    factors = [
+        CandidateGroup(soup.pool_id, [(0, 1)], soup.method, soup.alignment, soup.scaling, each) for each in chosen
+    ]
     assert [each.costs for each in factors] == [[1.0], [2.0], [3.0]]
 
 
@@ -205,9 +209,9 @@ def test_a_run_repairs_its_soups_and_exports_them_repaired(tmp_path: Path) -> No
         (same,) = (each for each in here if each["split"] == "test")
         assert {key: same.get(key) for key in MEASURED} == {key: row[key] for key in MEASURED}
         sweep("export", "runs/small", row["candidate_id"], "--to", f"{repair}.pth", cwd=tmp_path)
-        model = build(find("architectures", "mlp_bn").function, (10, 1, 8), 0, hidden=(16,)).eval()
+        model = build(get_plugin("architectures", "mlp_bn").function, (10, 1, 8), 0, hidden=(16,)).eval()
         model.load_state_dict(torch.load(tmp_path / f"{repair}.pth", weights_only=True))
         with torch.no_grad():
-            right = model(split.normalised(split.images[:])).argmax(1) == split.labels
+            right = model(split.normalize(split.images[:])).argmax(1) == split.labels
         assert float(right.double().mean()) == pytest.approx(row["accuracy"], abs=1e-9)
         assert f"`{repair}`" in (tmp_path / f"{repair}.md").read_text()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from sweep.evaluation.block import Evaluator
-from sweep.evaluation.engine import bench_of
-from sweep.execution.local import model_of
-from sweep.model.layout import differences, layout_of
+from sweep.evaluation.block import BlockRunner
+from sweep.evaluation.engine import make_engine
+from sweep.execution.local import merged_model
+from sweep.model.layout import make_layout, state_dict_mismatches
 from sweep.model.split import Batching
 from tests.helpers.engine import Trained, trained
 from tests.helpers.plain_loop import CNN, plain_logits, row
@@ -32,7 +32,7 @@ def test_two_copies_of_one_member_merge_to_its_bits() -> None:
     pool = trained(CNN)
     twice = Trained(pool.plan, pool.pool, pool.dataset, (pool.states[1], pool.states[1], pool.states[2]), pool.start)
     bench = twice.bench()
-    merged = model_of(bench, twice.candidate("uniform_soup", 0, 1)).state_dict()
+    merged = merged_model(bench, twice.candidate("uniform_soup", 0, 1)).state_dict()
     assert all(torch.equal(merged[name], tensor) for name, tensor in pool.states[1].items())
 
 
@@ -50,11 +50,11 @@ def test_the_members_are_never_written_to() -> None:
     weights = pool.weights()
     before = hashlib.sha256(weights.matrix.tobytes()).hexdigest()
     weights.matrix.flags.writeable = False
-    evaluator = Evaluator(
-        bench_of(pool.pool, weights, pool.dataset, "cpu", Batching(256)), pool.pool, "test", ("accuracy",)
+    evaluator = BlockRunner(
+        make_engine(pool.pool, weights, pool.dataset, "cpu", Batching(256)), pool.pool, "test", ("accuracy",)
     )
-    assert evaluator.bench.matrix.data_ptr() == weights.matrix.ctypes.data, "shared, not copied"
-    evaluator.block([(candidate, ("test", "validation")) for candidate in pool.plan.candidates])
+    assert evaluator.engine.matrix.data_ptr() == weights.matrix.ctypes.data, "shared, not copied"
+    evaluator.run([(candidate, ("test", "validation")) for candidate in pool.plan.candidates])
     assert hashlib.sha256(weights.matrix.tobytes()).hexdigest() == before
 
 
@@ -62,7 +62,7 @@ def test_equal_weights_are_evaluated_once() -> None:
     pool = trained(CNN)
     evaluator = pool.evaluator()
     work = [(candidate, ("test",)) for candidate in pool.plan.candidates]
-    first, second = evaluator.block(work), evaluator.block(work)
+    first, second = evaluator.run(work), evaluator.run(work)
     n = len(pool.dataset.splits["test"])
     # 3 members, 3 pairs and 1 triple over the test set, members once more with features; the search over validation.
     assert sum(r["forward_passes"] for r in first.candidates) <= n * (7 + 3) + 7 * len(
@@ -75,7 +75,7 @@ def test_equal_weights_are_evaluated_once() -> None:
 
 def test_outputs_that_overflow_are_a_status_and_not_an_accuracy() -> None:
     pool = trained(CNN)
-    outcome, prediction = pool.evaluator().candidate(
+    outcome, prediction = pool.evaluator().evaluate(
         pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), "test"
     )
     assert (outcome["status"], outcome["finite"]) == ("non_finite", False)
@@ -87,14 +87,14 @@ def test_outputs_that_overflow_are_a_status_and_not_an_accuracy() -> None:
 def test_a_fault_of_one_candidate_is_its_own_row() -> None:
     pool = trained(CNN)
     bad = pool.candidate("uniform_soup", 0, 1, scaling="{magnify: {tensors: nothing.*}}")
-    rows = pool.evaluator().block([(bad, ("test",)), (pool.candidate("single", 0), ("test",))])
+    rows = pool.evaluator().run([(bad, ("test",)), (pool.candidate("single", 0), ("test",))])
     assert [each["status"] for each in rows.candidates] == ["failed", "ok"]
     assert rows.candidates[0]["error"] == "ValueError: magnify: no tensor matches `nothing.*`"
 
 
 def test_predictions_hold_what_the_metrics_count() -> None:
     pool = trained(CNN)
-    outcome, prediction = pool.evaluator().candidate(pool.candidate("uniform_soup", 0, 1), "test")
+    outcome, prediction = pool.evaluator().evaluate(pool.candidate("uniform_soup", 0, 1), "test")
     assert prediction is not None
     bits = np.unpackbits(np.frombuffer(prediction["correct"], dtype=np.uint8))[: outcome["n_examples"]]
     classes = np.frombuffer(prediction["classes"], dtype=np.uint8)
@@ -106,8 +106,8 @@ def test_probabilities_are_kept_where_they_are_asked_for() -> None:
     pool = trained(CNN)
     asking = dataclasses.replace(pool.evaluator(), probabilities=True)
     candidate = pool.candidate("probability_average", 0, 1)
-    outcome, prediction = asking.candidate(candidate, "test")
-    _, without = pool.evaluator().candidate(candidate, "test")
+    outcome, prediction = asking.evaluate(candidate, "test")
+    _, without = pool.evaluator().evaluate(candidate, "test")
     assert prediction is not None
     assert without == {key: prediction[key] for key in prediction if key not in ("labels", "log_probabilities")}
     labels = np.frombuffer(prediction["labels"], dtype=np.uint8)
@@ -121,24 +121,24 @@ def test_probabilities_are_kept_where_they_are_asked_for() -> None:
 def test_probabilities_beyond_half_precision_are_its_ends_and_lost_outputs_have_none() -> None:
     pool = trained(CNN)
     asking = dataclasses.replace(pool.evaluator(), probabilities=True)
-    outcome, sharp = asking.candidate(pool.candidate("single", 0, scaling="{magnify: {factor: 100}}"), "test")
+    outcome, sharp = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 100}}"), "test")
     assert sharp is not None
     log_p = np.frombuffer(sharp["log_probabilities"], dtype="<f2")
     assert outcome["status"] == "ok"
     assert (log_p.min(), log_p.max()) == (np.finfo(np.float16).min, 0)
-    _, lost = asking.candidate(pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), "test")
+    _, lost = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), "test")
     assert lost is not None
     assert "log_probabilities" not in lost
 
 
 def test_a_checkpoint_of_another_architecture_is_told_by_its_first_differences() -> None:
     pool = trained(CNN)
-    layout = layout_of(pool.model(), 10)
+    layout = make_layout(pool.model(), 10)
     state = dict(pool.states[0])
     state["conv9.weight"] = state.pop("conv1.weight")
     state["fc2.bias"] = state["fc2.bias"][:5]
     state["extra"] = torch.zeros(1)
-    assert differences(state, layout) == [
+    assert state_dict_mismatches(state, layout) == [
         "`conv1.weight` is missing",
         "`conv9.weight` is unknown",
         "`extra` is unknown",

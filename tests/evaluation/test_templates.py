@@ -14,7 +14,7 @@ from torch import nn
 from sweep.config.recipe import Recipe
 from sweep.evaluation.templates import stationarity_gap
 from sweep.model.split import shuffle_labels
-from sweep.plan.work import Model
+from sweep.plan.work import InspectedModel
 from tests.evaluation.test_layers import looked_into, member, soup
 from tests.helpers.engine import Trained, trained
 
@@ -22,7 +22,7 @@ LINEAR = "{linear: {}}"
 Table = dict[tuple[int, int], dict[str, Any]]
 
 
-def told(pool: Trained, model: Model) -> Table:
+def told(pool: Trained, model: InspectedModel) -> Table:
     """The rows of one model by their pair of classes."""
     rows = looked_into(pool, model, table="templates").templates
     return {(row["template_class"], row["mean_class"]): row for row in rows}
@@ -31,7 +31,7 @@ def told(pool: Trained, model: Model) -> Table:
 def seen(pool: Trained) -> tuple[np.ndarray, np.ndarray]:
     """The training split as a linear classifier sees it, and its labels."""
     split = pool.bench().split("train")
-    return split.normalised(split.images[:]).flatten(1).double().numpy(), split.labels.numpy()
+    return split.normalize(split.images[:]).flatten(1).double().numpy(), split.labels.numpy()
 
 
 def with_recipe(pool: Trained, **settings: Any) -> Trained:
@@ -79,7 +79,7 @@ def test_agreement_is_that_with_the_same_class_of_other_members() -> None:
 def gradient(pool: Trained, state: dict[str, torch.Tensor]) -> np.ndarray:
     """Of mean cross-entropy in the head's weight, by autograd in double precision."""
     model, split = pool.model(state).double(), pool.bench().split("train")
-    loss = nn.functional.cross_entropy(model(split.normalised(split.images[:]).double()), split.labels)
+    loss = nn.functional.cross_entropy(model(split.normalize(split.images[:]).double()), split.labels)
     weight = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].weight
     (found,) = torch.autograd.grad(loss, weight)
     return found.numpy()
@@ -100,7 +100,7 @@ def test_the_stationarity_gap_is_told_by_the_gradient(architecture: str) -> None
 def test_where_the_loss_rests_templates_are_sums_of_images() -> None:
     pool = with_recipe(trained(LINEAR, "scratch"), weight_decay=0.1)
     model, split = pool.model().double(), pool.bench().split("train")
-    images = split.normalised(split.images[:]).double()
+    images = split.normalize(split.images[:]).double()
     optimiser = torch.optim.LBFGS(model.parameters(), max_iter=300, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
@@ -157,7 +157,7 @@ def test_deep_networks_are_read_before_the_head() -> None:
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].double().numpy()))
     with torch.no_grad():
-        model(split.normalised(split.images[:]))
+        model(split.normalize(split.images[:]))
     means = np.stack([heard[0][split.labels.numpy() == c].mean(0) for c in range(10)])
     weight = head.weight.detach().double().numpy()
     alike = correlations(weight - weight.mean(0), means - means.mean(0))
@@ -181,8 +181,8 @@ def test_pictures_are_those_of_the_first_member_and_of_merges_from_it_on() -> No
 def test_a_head_that_reads_more_than_one_row_of_an_image_has_no_templates() -> None:
     pool = cnn()
     evaluator = pool.evaluator()
-    evaluator.bench.model = nn.Sequential(nn.Flatten(2), Tokens(evaluator.bench.head))
-    rows = evaluator.block([(member(pool, 0), ("templates",))]).templates
+    evaluator.engine.model = nn.Sequential(nn.Flatten(2), Tokens(evaluator.engine.head))
+    rows = evaluator.run([(member(pool, 0), ("templates",))]).templates
     assert {row["correlation"] for row in rows} == {None}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweep.config.spec import Execution
-from sweep.execution.scheduler import size_of
+from sweep.execution.scheduler import n_workers
 
 
 def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> dict[str, Any
     ],
 )
 def test_workers_fit_their_nodes(settings: dict[str, Any], nodes: list[dict[str, Any]], workers: int) -> None:
-    assert size_of(Execution(**settings), nodes) == workers
+    assert n_workers(Execution(**settings), nodes) == workers
 
 
 def test_a_ray_that_was_imported_before_has_the_secret_too() -> None:

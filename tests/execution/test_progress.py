@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.core.text import clock
+from sweep.core.text import format_duration
 from sweep.execution.progress import Progress, Stage
 
 
@@ -14,7 +14,7 @@ from sweep.execution.progress import Progress, Stage
     ("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
 )
 def test_times_are_said_as_a_person_would(seconds: float, told: str) -> None:
-    assert clock(seconds) == told
+    assert format_duration(seconds) == told
 
 
 def test_a_stage_tells_rate_and_time_left() -> None:
@@ -40,6 +40,6 @@ def test_a_line_each_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
     progress.begin("candidates done", 10)
     progress.advance()
     assert capsys.readouterr().err == ""
-    progress.told -= 31
+    progress.last_printed -= 31
     progress.advance(0)
     assert capsys.readouterr().err.startswith("candidates done: 1 of 10")

@@ -16,7 +16,7 @@ import pytest
 
 from sweep.config.loader import load
 from sweep.plan.planner import make_plan
-from sweep.status.state import freeze
+from sweep.status.state import write_plan_files
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import read_planned
 from tests.helpers.command import MEASURED, SWEEP, rows, sweep, weights
@@ -64,7 +64,7 @@ def _modules_of_second_run(reference: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "seed"), [(("execution.workers=1", "execution.block=3"), "1"), (("execution.workers=2",), "77")]
+    ("overrides", "seed"), [(("execution.workers=1", "execution.block_size=3"), "1"), (("execution.workers=2",), "77")]
 )
 def test_workers_blocks_and_hash_seeds_change_no_bit(
     reference: Path, tmp_path: Path, overrides: tuple[str, ...], seed: str
@@ -87,7 +87,7 @@ def test_a_run_that_was_stopped_ends_equal_to_an_undisturbed_one(
     reference: Path, tmp_path: Path, moment: str, how: signal.Signals, code: int
 ) -> None:
     shutil.copy(reference / "small.yaml", tmp_path)
-    command = [*SWEEP, "run", "small.yaml", "execution.block=1", "execution.workers=1"]
+    command = [*SWEEP, "run", "small.yaml", "execution.block_size=1", "execution.workers=1"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
         _wait_for(lambda: any((tmp_path / "runs/small/tables" / moment).rglob("*.parquet")), driver)
         driver.send_signal(how)
@@ -140,7 +140,7 @@ def test_a_plan_that_shrank_and_grew_again_is_finished(reference: Path, tmp_path
     whole = load(tmp_path / "small.yaml", [f"execution.storage={tmp_path}/runs"])
     folder = RunFolder(tmp_path / "runs/small")
     folder.create({"schema_version": 1, "sweep": "small", "invocations": []})
-    freeze(folder, whole, make_plan(whole))
+    write_plan_files(folder, whole, make_plan(whole))
     sweep("run", "small.yaml", "subsets.pairs=0", "subsets.sizes=[2]", "subsets.per_size=1", cwd=tmp_path)
     assert 0 < len(rows(folder.path)) < len(rows(reference / "runs/small"))
     sweep("run", "small.yaml", cwd=tmp_path)
@@ -166,7 +166,7 @@ def test_what_failed_is_done_anew_with_its_predictions(reference: Path, tmp_path
     folder = RunFolder(tmp_path / "runs/small")
     next((folder.path / "members").glob("*.safetensors")).unlink()
     part = next(iter((folder.path / "tables/candidates/parts").iterdir())).stem
-    shutil.move(folder.part("candidates", part), tmp_path / "aside.parquet")
+    shutil.move(folder.part_file("candidates", part), tmp_path / "aside.parquet")
     lost = pq.read_table(tmp_path / "aside.parquet").to_pylist()
     folder.append("candidates", part, [row | {"status": "failed", "error": "spoilt"} for row in lost])
     told = sweep("run", "small.yaml", "subsets.sizes=[1, 2, 3]", cwd=tmp_path, check=False)

@@ -50,7 +50,7 @@ def test_candidates_that_kill_their_worker_are_isolated(tmp_path: Path) -> None:
         "run",
         "small.yaml",
         "execution.retries=1",
-        "execution.block=4",
+        "execution.block_size=4",
         cwd=tmp_path,
         check=False,
         PYTHONPATH=str(tmp_path),

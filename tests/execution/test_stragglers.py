@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.execution.progress import Progress, Wall
-from sweep.execution.stragglers import Watch
+from sweep.execution.progress import ClockGuard, Progress
+from sweep.execution.stragglers import StragglerDetector
 
 
 class Clock:
@@ -18,14 +18,14 @@ class Clock:
         return self.at
 
 
-def watch(*took: float, patience: float = 60.0) -> tuple[Watch, Clock]:
+def watch(*took: float, patience: float = 60.0) -> tuple[StragglerDetector, Clock]:
     """A watch that has seen some things end."""
     clock = Clock()
-    made = Watch(patience, clock)
+    made = StragglerDetector(patience, clock)
     for seconds in took:
-        made.begin("before")
+        made.start("before")
         clock.at += seconds
-        made.end("before")
+        made.finish("before")
     return made, clock
 
 
@@ -34,47 +34,47 @@ def watch(*took: float, patience: float = 60.0) -> tuple[Watch, Clock]:
 )
 def test_late_is_beyond_patience_and_ten_times_the_median(took: tuple[float, ...], limit: float) -> None:
     made, clock = watch(*took)
-    made.begin("it")
+    made.start("it")
     clock.at += limit
     assert not made.is_late("it")
-    assert list(made.news()) == []
+    assert list(made.new_stragglers()) == []
     clock.at += 0.5
     assert made.is_late("it")
-    assert [who for who, _ in made.news()] == ["it"]
+    assert [who for who, _ in made.new_stragglers()] == ["it"]
 
 
 def test_nobody_is_late_before_anything_has_ended_nor_after_its_own_end() -> None:
     made, clock = watch()
-    made.begin("first")
+    made.start("first")
     clock.at += 1e6
     assert not made.is_late("first")
-    made.end("first")
+    made.finish("first")
     assert not made.is_late("first")
     assert not made.is_late("stranger")
 
 
 def test_each_is_told_once_for_each_thing_that_it_does() -> None:
     made, clock = watch(6.0, 6.0, 6.0)
-    made.begin("it")
+    made.start("it")
     clock.at += 720
-    assert list(made.news()) == [("it", "12 min, 120 times the median")]
+    assert list(made.new_stragglers()) == [("it", "12 min, 120 times the median")]
     clock.at += 720
-    assert list(made.news()) == []
-    made.end("it")
-    made.begin("it")
+    assert list(made.new_stragglers()) == []
+    made.finish("it")
+    made.start("it")
     clock.at += 61
-    assert [who for who, _ in made.news()] == ["it"]
-    made.forget("it")
+    assert [who for who, _ in made.new_stragglers()] == ["it"]
+    made.drop("it")
     assert not made.is_late("it")
-    made.end("it")
-    assert len(made.took) == 4, "what was forgotten does not count"
+    made.finish("it")
+    assert len(made.durations) == 4, "what was forgotten does not count"
 
 
 def test_a_wall_clock_that_is_set_back_is_told_once_and_one_that_is_set_forward_is_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wall, steady, progress = Clock(), Clock(), Progress()
-    progress.wall = Wall(wall, steady)
+    progress.clock_guard = ClockGuard(wall, steady)
     for back, seconds in ((0.0, 1.0), (3600.0, 1.0), (0.0, 5.0), (-86400.0, 1.0), (30.0, 1.0)):
         wall.at += seconds - back
         steady.at += seconds

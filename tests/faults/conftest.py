@@ -16,10 +16,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of an MLflow data base, which take seconds to make."""
     from mlflow import MlflowClient
 
-    from sweep.tracking.connection import silence
+    from sweep.tracking.connection import quiet_mlflow
 
     file = tmp_path_factory.mktemp("store") / "mlflow.db"
-    with silence():
+    with quiet_mlflow():
         MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     return file
 

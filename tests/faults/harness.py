@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from sweep.storage.compact import compact
 from sweep.storage.doctor import folder_findings
-from sweep.storage.files import temporaries
+from sweep.storage.files import leftover_files
 from sweep.storage.run_folder import RunFolder
 
 SWEEP = """
@@ -31,7 +31,7 @@ subsets: {sizes: [2, 3], pairs: all}
 methods: [uniform_soup, greedy_soup, logit_average, {feature_average: {head: [first, average]}}]
 scalings: [none, {magnify: {factor: 2, members: [all, first]}}]
 metrics: [accuracy, cross_entropy, brier, ece, 'pace:pace']
-execution: {block: 2, workers: 2, best: 0, checkpoint_seconds: 0}
+execution: {block_size: 2, workers: 2, mlflow_models: 0, checkpoint_seconds: 0}
 """
 MEASURED = ("accuracy", "cross_entropy", "brier", "ece", "status", "error", "finite", "n_examples")
 SEED = int(os.environ.get("SEED", "20"))  # by default most runs are hurt after training, which keeps the suite short
@@ -155,7 +155,7 @@ def assert_whole(base: Path, reference: Path) -> None:
         bad = [finding for finding in folder_findings(folder) if not finding.good]
         assert not bad
         compact(folder)
-    assert temporaries(folder.path / "members") == temporaries(folder.path / "tables") == []
+    assert leftover_files(folder.path / "members") == leftover_files(folder.path / "tables") == []
     assert not list(folder.path.rglob("*.partial"))
 
 

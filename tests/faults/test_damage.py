@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.storage.compact import compact
-from sweep.storage.doctor import repair
+from sweep.storage.doctor import repair_run
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import part_files
 from tests.faults.harness import assert_whole, completed
@@ -28,7 +28,7 @@ def test_rows_that_are_made_anew_are_there_once_with_all_that_is_written_beside_
     for table in ("members", "candidates"):
         (file,) = part_files(folder.path, table)
         file.write_bytes(file.read_bytes()[:-20])
-    assert repair(folder)
+    assert repair_run(folder)
     completed(base, "execution.mlflow=false")
     assert_whole(base, reference)
     for table, columns in BESIDE.items():

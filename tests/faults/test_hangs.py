@@ -47,7 +47,7 @@ def test_the_blocks_of_an_evaluator_that_hangs_run_elsewhere_and_count_once(
     trained: Callable[[], Path], reference: Path
 ) -> None:
     base, chance = trained(), random.Random(SEED)
-    with started(base, "execution.mlflow=false", "execution.patience=2") as driver:
+    with started(base, "execution.mlflow=false", "execution.straggler_seconds=2") as driver:
         count = chance.randrange(2, 10)
         wait_for(lambda: recorded(base, "candidates") >= count, "blocks", driver)
         hung = worker(driver, "Worker", chance)
@@ -73,7 +73,7 @@ def test_a_training_that_hangs_is_told_and_goes_on_elsewhere_once_it_is_killed(
 ) -> None:
     base = place()
     (base / "hurt.yaml").write_text(SWEEP.replace("members: 3", "members: 12").replace("pairs: all", "per_size: 2"))
-    with started(base, "execution.mlflow=false", "execution.patience=2") as driver:
+    with started(base, "execution.mlflow=false", "execution.straggler_seconds=2") as driver:
         wait_for(lambda: recorded(base, "members") >= 4, "some members", driver)
         hung = busiest(driver)
         stopped(hung)
@@ -89,7 +89,7 @@ def test_a_training_that_hangs_is_told_and_goes_on_elsewhere_once_it_is_killed(
 
 def test_a_run_that_is_to_stop_does_not_wait_for_what_hangs(trained: Callable[[], Path]) -> None:
     base, chance = trained(), random.Random(SEED)
-    with started(base, "execution.mlflow=false", "execution.patience=2", "execution.workers=1") as driver:
+    with started(base, "execution.mlflow=false", "execution.straggler_seconds=2", "execution.workers=1") as driver:
         wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
         stopped(worker(driver, "Worker", chance))
         driver.send_signal(signal.SIGINT)

@@ -122,7 +122,7 @@ KINDS: dict[str, Callable[[Path, subprocess.Popen[bytes], Chance], None]] = {
 }
 OF_EVALUATORS = ("evaluator", "hung evaluator")  # so the members are there
 SURVIVED = ("trial", "stopped worker", *OF_EVALUATORS)
-OVERRIDES = {"hung evaluator": ["execution.patience=2"]}
+OVERRIDES = {"hung evaluator": ["execution.straggler_seconds=2"]}
 ROUNDS = int(os.environ.get("ROUNDS", len(KINDS) - 1))  # the last one has a test in test_hangs.py, too
 
 

@@ -23,7 +23,7 @@ def test_the_blocks_of_a_node_that_is_cut_off_run_elsewhere_and_count_once(
     more = slowed(base) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with computers() as (near, far), cluster(base, near, **more) as (address, add):
         add(far)
-        with started(base, f"execution.address={address}", before=near.inside, **more) as driver:
+        with started(base, f"execution.ray_address={address}", before=near.inside, **more) as driver:
             wait_for(lambda: len({task["process"] for task in tasks(base)}) == 2, "work on both nodes", driver)
             place = {network(task["process"]): task["process"] for task in tasks(base)}
             at_near, at_far = place[network(near.holder)], place[network(far.holder)]

@@ -69,7 +69,7 @@ def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
     more = slowed(base) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with cluster(base, **more) as (address, tell):
         tell("add")
-        with started(base, f"execution.address={address}", **more) as driver:
+        with started(base, f"execution.ray_address={address}", **more) as driver:
             wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
             (first,) = {task["process"] for task in tasks(base)}
             tell("add")

@@ -52,7 +52,7 @@ def test_a_candidate_that_takes_too_much_memory_fails_with_that_cause_and_the_ot
     base = trained()
     (base / "hungry.py").write_text(HUNGRY)
     text = SWEEP.replace("methods:", "grids: [{methods: ['hungry:hungry'], scalings: none}, {}]\nmethods:")
-    text = text.replace("block: 2, workers: 2", "block: 8, workers: 1, mlflow: false")
+    text = text.replace("block_size: 2, workers: 2", "block_size: 8, workers: 1, mlflow: false")
     (base / "hurt.yaml").write_text(text)
     more = {"PYTHONPATH": str(base), "RAY_memory_usage_threshold": str((used + (3 << 30)) / whole)}
     said = completed(base, code=1, **more)

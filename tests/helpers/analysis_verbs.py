@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from analysis.cli.main import main
 from analysis.core import registry as catalogue
 
-STATISTICS = catalogue.names("statistics")
+STATISTICS = catalogue.list_plugins("statistics")
 
 
 def ask(*words: object) -> Result:

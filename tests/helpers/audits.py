@@ -7,7 +7,7 @@ from typing import Any
 from sweep.config.document import Document
 from sweep.config.loader import check
 from sweep.config.spec import Sweep
-from sweep.core.registry import find, names
+from sweep.core.registry import get_plugin, list_plugins
 from sweep.plan.candidates import Candidate
 from sweep.plan.planner import make_plan
 from tests.helpers.engine import Trained
@@ -15,9 +15,9 @@ from tests.helpers.engine import Trained
 VIT = "{timm: {name: test_vit, upsample: 32}}"
 NORMED = "{mlp_bn: {hidden: [24, 16], dropout: 0}}"
 METHODS = ["uniform_soup", "greedy_soup", "logit_average", {"feature_average": {"head": "average"}}]
-OF_RECIPES = {name for name in names("protocols") if "recipe" in find("protocols", name).needs}
-SWITCHES = sorted({*names("protocols")} - OF_RECIPES)
-ALL = ["correct", *SWITCHES, {"together": SWITCHES}]
+OF_RECIPES = {name for name in list_plugins("protocols") if "recipe" in get_plugin("protocols", name).needs}
+SWITCHES = sorted({*list_plugins("protocols")} - OF_RECIPES)
+ALL = ["correct", *SWITCHES, {"combined": SWITCHES}]
 
 
 def swept(population: Any, protocols: Any, methods: Any = METHODS, scalings: Any = "none", **more: Any) -> Sweep:
@@ -34,7 +34,7 @@ def swept(population: Any, protocols: Any, methods: Any = METHODS, scalings: Any
 
 
 def candidates(pool: Trained, protocols: Any, **more: Any) -> list[Candidate]:
-    plan = make_plan(swept(pool.plan.sweep.populations[0].written, protocols, **more))
+    plan = make_plan(swept(pool.plan.sweep.populations[0].to_config, protocols, **more))
     return [candidate for candidate in plan.candidates if candidate.pool_id == pool.pool.id]
 
 
@@ -47,7 +47,7 @@ def row(
     wanted = [c for c in found if c.subset == subset and c.method.name == name]
     audited = [c for c in wanted if (c.protocol.name != "correct") == (protocol != "correct")]
     assert len(audited) == 1
-    return pool.evaluator(batch).candidate(audited[0], "test")[0]
+    return pool.evaluator(batch).evaluate(audited[0], "test")[0]
 
 
 def measured(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -56,4 +56,4 @@ def measured(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def evaluated(pool: Trained, work: list[Candidate]) -> dict[str, list[Any]]:
-    return measured(pool.evaluator().block([(each, ("test",)) for each in work]).candidates)
+    return measured(pool.evaluator().run([(each, ("test",)) for each in work]).candidates)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sweep.core.dataset import Dataset
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 
 Array = NDArray[Any]
 EACH, TESTED = 10, 2  # images per class in what is trained and tested with
@@ -204,14 +204,16 @@ MAKERS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "tiny_imagenet in tables": ("tiny_imagenet", write_tables),
 }
 EVERY = pytest.mark.parametrize("case", MAKERS)
-SPLIT_HERE = [case for case, (name, _) in MAKERS.items() if "split" in find("datasets", name).settings.model_fields]
+SPLIT_HERE = [
+    case for case, (name, _) in MAKERS.items() if "split" in get_plugin("datasets", name).settings.model_fields
+]
 IN_FILES = [case for case, (_, make) in MAKERS.items() if make is not nothing]
 
 
 def made(case: str, settings: dict[str, Any]) -> Dataset:
     """By way of the registry, as a configuration does."""
-    entry = find("datasets", MAKERS[case][0])
-    dataset = entry.function(**entry.check(settings))
+    entry = get_plugin("datasets", MAKERS[case][0])
+    dataset = entry.function(**entry.validate(settings))
     assert isinstance(dataset, Dataset)
     return dataset
 

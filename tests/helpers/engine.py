@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from sweep.config.document import parse
 from sweep.config.loader import check
-from sweep.core.dataset import Dataset, dataset_of
-from sweep.evaluation.block import Evaluator
-from sweep.evaluation.engine import Bench, bench_of
+from sweep.core.dataset import Dataset, load_dataset
+from sweep.evaluation.block import BlockRunner
+from sweep.evaluation.engine import PoolEngine, make_engine
 from sweep.evaluation.pool_weights import PoolWeights
 from sweep.model.build import build_member_model
 from sweep.model.split import Batching, to_device
@@ -35,7 +35,7 @@ class Trained:
     start: dict[str, Tensor] | None
 
     def weights(self) -> PoolWeights:
-        return PoolWeights.of(self.states, self.start, self.model(), len(self.dataset.classes))
+        return PoolWeights.from_states(self.states, self.start, self.model(), len(self.dataset.classes))
 
     def model(self, state: dict[str, Tensor] | None = None) -> nn.Module:
         first = self.pool.members[0]
@@ -44,22 +44,22 @@ class Trained:
             model.load_state_dict(state)
         return model
 
-    def bench(self, batch: int = 256) -> Bench:
-        return bench_of(self.pool, self.weights(), self.dataset, "cpu", Batching(batch))
+    def bench(self, batch: int = 256) -> PoolEngine:
+        return make_engine(self.pool, self.weights(), self.dataset, "cpu", Batching(batch))
 
-    def evaluator(self, batch: int = 256) -> Evaluator:
-        return Evaluator(self.bench(batch), self.pool, "test", ("accuracy", "cross_entropy", "brier", "ece"))
+    def evaluator(self, batch: int = 256) -> BlockRunner:
+        return BlockRunner(self.bench(batch), self.pool, "test", ("accuracy", "cross_entropy", "brier", "ece"))
 
     def test_split(self) -> tuple[Tensor, Tensor]:
         split = to_device(self.dataset, "test", torch.device("cpu"))
-        return split.normalised(split.images), split.labels
+        return split.normalize(split.images), split.labels
 
     def candidate(self, method: str, *subset: int, scaling: str = "none", **settings: object) -> Candidate:
         """The candidate of that method and subset, with a scaling written as in a configuration."""
         return next(
             each
             for each in plan_of(
-                self.plan.sweep.populations[0].written, f"[{{{method}: {settings}}}]", scaling
+                self.plan.sweep.populations[0].to_config, f"[{{{method}: {settings}}}]", scaling
             ).candidates
             if each.subset == subset and each.method.name == method and each.pool_id == self.pool.id
         )
@@ -92,7 +92,7 @@ def trained(architecture: str, start: str = "shared", members: int = 3, size: in
     )
     plan = plan_of(population, size=size)
     pool = plan.pools[0]
-    dataset = dataset_of(pool.population.dataset)
+    dataset = load_dataset(pool.population.dataset)
     splits = {name: to_device(dataset, name, torch.device("cpu")) for name in ("train", "validation")}
     recipe = pool.population.recipe
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sweep.core.registry import find
-from sweep.core.weights import Layout
+from sweep.core.registry import get_plugin
+from sweep.core.weights import ParameterLayout
 from sweep.model.build import build
-from sweep.model.layout import layout_of
+from sweep.model.layout import make_layout
 
-ARCHITECTURES = [find("architectures", name) for name in ("cnn", "linear", "mlp", "mlp_bn")]  # the zoo has its own laws
+ARCHITECTURES = [
+    get_plugin("architectures", name) for name in ("cnn", "linear", "mlp", "mlp_bn")
+]  # the zoo has its own laws
 SHAPE = (7, 3, 16)
 
 
@@ -37,5 +39,5 @@ def models() -> list[tuple[str, nn.Module]]:
     ]
 
 
-def awkward_layout() -> Layout:
-    return layout_of(dict(models())["awkward"], 7)
+def awkward_layout() -> ParameterLayout:
+    return make_layout(dict(models())["awkward"], 7)

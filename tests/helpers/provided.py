@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweep.core.registry import Entry
-from sweep.core.weights import Entry as Columns
-from sweep.core.weights import Heads, Layout
+from sweep.core.registry import Plugin
+from sweep.core.weights import Heads, ParameterLayout
+from sweep.core.weights import TensorSpec as Columns
 
-LAYOUT = Layout(
+LAYOUT = ParameterLayout(
     (Columns("a", (6, 5), "weight", 0), Columns("b", (2, 4), "head", 30), Columns("c", (2,), "head", 38)), (), ()
 )
 
@@ -21,7 +21,7 @@ def score(weights: Tensor) -> float:
     return float(torch.round(weights.double().sum() * 4) % 7) / 7
 
 
-def brought(entry: Entry, count: int, *, same: bool = False, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+def brought(entry: Plugin, count: int, *, same: bool = False, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """What an engine would bring, from a seed."""
     generator = torch.Generator().manual_seed(5)
 

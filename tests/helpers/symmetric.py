@@ -8,9 +8,9 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
-from sweep.core.permutations import Permutation, reorder
-from sweep.core.weights import Layout
-from sweep.model.layout import flatten, to_state
+from sweep.core.permutations import UnitPermutation, apply_permutation
+from sweep.core.weights import ParameterLayout
+from sweep.model.layout import flatten_state_dict, unflatten_state_dict
 
 _TWO: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "add": torch.add,
@@ -63,17 +63,17 @@ def drawn(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def in_another_order(row: Tensor, permutations: tuple[Permutation, ...], seed: int = 0) -> Tensor:
+def in_another_order(row: Tensor, permutations: tuple[UnitPermutation, ...], seed: int = 0) -> Tensor:
     """Weights (entries,) with all units shuffled."""
     generator, row = torch.Generator().manual_seed(seed), row.clone()
     for permutation in permutations:
-        reorder(row, permutation, torch.randperm(permutation.units, generator=generator))
+        apply_permutation(row, permutation, torch.randperm(permutation.units, generator=generator))
     return row
 
 
 @torch.no_grad()
-def shuffled(model: nn.Module, permutations: tuple[Permutation, ...], layout: Layout) -> None:
+def shuffled(model: nn.Module, permutations: tuple[UnitPermutation, ...], layout: ParameterLayout) -> None:
     """Put the units of a model into another order, in place."""
-    row = in_another_order(flatten(model.state_dict(), layout), permutations)
-    for name, tensor in to_state(row, layout, {}).items():
+    row = in_another_order(flatten_state_dict(model.state_dict(), layout), permutations)
+    for name, tensor in unflatten_state_dict(row, layout, {}).items():
         model.state_dict()[name].copy_(tensor)

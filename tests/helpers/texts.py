@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sweep.config.document import override, parse
-from sweep.config.loader import _SPREAD, check
+from sweep.config.loader import _BROADCAST, check
 from sweep.config.spec import Sweep
 
 KNOWN = (
-    "known: `alignments`, `dataset`, `execution`, `grids`, `inside`, `margin`, `methods`, `metrics`, `name`, "
+    "known: `alignments`, `dataset`, `execution`, `grids`, `inspect`, `margin`, `methods`, `metrics`, `name`, "
     "`populations`, `protocols`, `repairs`, `scalings`, `seed`, `splits`, `subsets`"
 )
 
@@ -19,7 +19,7 @@ def text(extra: str = "", population: str = "architecture: linear, members: 4", 
 
 def checked(written: str, *overrides: str) -> Sweep:
     document = parse(written, "f.yaml")
-    override(document, overrides, _SPREAD)
+    override(document, overrides, _BROADCAST)
     return check(document)
 
 

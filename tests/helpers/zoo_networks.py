@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.model.build import build
 
 CLASSES = 7
@@ -27,7 +27,7 @@ class Case:
 
     def build(self, channels: int = 3, seed: int = 0) -> nn.Module:
         shape = (CLASSES, channels, self.size)
-        return build(find("architectures", self.architecture).function, shape, seed, **self.settings)
+        return build(get_plugin("architectures", self.architecture).function, shape, seed, **self.settings)
 
     def on_paper(self, channels: int = 3) -> nn.Module:
         with torch.device("meta"):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sweep.core.registry import find, names
+from sweep.core.registry import get_plugin, list_plugins
 from sweep.model.build import build
 from sweep.model.flops import forward_flops
 
 
 def test_forward_flops_by_hand() -> None:
-    linear, cnn, vit = (find("architectures", name).function for name in ("linear", "cnn", "vit_tiny"))
+    linear, cnn, vit = (get_plugin("architectures", name).function for name in ("linear", "cnn", "vit_tiny"))
     assert forward_flops(build(linear, (10, 1, 8), 0), torch.zeros(1, 1, 8, 8)) == 2 * 64 * 10
     pixels = torch.zeros(1, 3, 32, 32)
     convolutions = 2 * 9 * (3 * 32 * 32**2 + 32 * 64 * 16**2 + 64 * 128 * 8**2)
@@ -72,9 +72,11 @@ def torchs(model: nn.Module, images: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-@pytest.mark.parametrize("name", [name for name in names("architectures") if name not in ("timm", "torchvision")])
+@pytest.mark.parametrize(
+    "name", [name for name in list_plugins("architectures") if name not in ("timm", "torchvision")]
+)
 def test_operations_of_every_architecture_are_what_torch_counts(name: str) -> None:
-    model, pixels = build(find("architectures", name).function, (7, 3, 32), 0), torch.zeros(2, 3, 32, 32)
+    model, pixels = build(get_plugin("architectures", name).function, (7, 3, 32), 0), torch.zeros(2, 3, 32, 32)
     assert forward_flops(model, pixels) == torchs(model, pixels) > 0
 
 

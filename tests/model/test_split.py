@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sweep.config.recipe import Recipe
 from sweep.core.dataset import Dataset, Split
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.model.build import build
-from sweep.model.forward import outputs
+from sweep.model.forward import forward_split
 from sweep.model.split import Batching, DeviceSplit, to_device
 from sweep.plugins.datasets.synthetic import synthetic
-from sweep.training.history import Trained
+from sweep.training.history import TrainResult
 from sweep.training.trainer import train
 
 CPU = torch.device("cpu")
@@ -35,12 +35,12 @@ def mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     return dataset
 
 
-def used(dataset: Dataset) -> tuple[Trained, Tensor]:
+def used(dataset: Dataset) -> tuple[TrainResult, Tensor]:
     """A short training with all that touches images, and what the network says of a split."""
     splits = {name: to_device(dataset, name, CPU) for name in ("train", "validation", "test")}
-    model = build(find("architectures", "cnn").function, (10, 3, 8), 0, width=4)
+    model = build(get_plugin("architectures", "cnn").function, (10, 3, 8), 0, width=4)
     recipe = Recipe(epochs=2, batch_size=32, crop=2, flip=True, mixup=0.3)
-    return train(model, splits, recipe, 1, epochs=2), outputs(model, splits["test"], Batching(7)).logits
+    return train(model, splits, recipe, 1, epochs=2), forward_split(model, splits["test"], Batching(7)).logits
 
 
 def test_mapped_images_train_and_evaluate_to_the_same_bits_and_stay_as_they_were(mapped: Dataset) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sweep.config.document import Document
 from sweep.config.loader import check
 from sweep.core.ids import content_id
-from sweep.plan.candidates import NOTHING_KNOWN, Known, Todo, ids_of
+from sweep.plan.candidates import NO_BLOCKS, PendingCandidates, PlannedBlocks, parse_hex_ids
 from sweep.plan.planner import make_plan
 from tests.helpers.plans import VALUES, ids, members, planned, with_population
 
@@ -70,7 +70,7 @@ GROWN = {
     "all pairs": VALUES | {"subsets": SUBSETS | {"pairs": "all"}},
     "methods": VALUES | {"methods": ["greedy_soup", *VALUES["methods"]]},
     "scalings": VALUES | {"scalings": [{"magnify": {"factor": [0.5, 2]}}, "none"]},
-    "protocols": VALUES | {"protocols": ["train_mode", "correct", {"together": ["train_mode", "scale_buffers"]}]},
+    "protocols": VALUES | {"protocols": ["train_mode", "correct", {"combined": ["train_mode", "scale_buffers"]}]},
     "grids": VALUES | {"grids": [{"methods": "greedy_soup"}, {}]},
 }
 
@@ -115,7 +115,7 @@ METHODS = st.lists(st.sampled_from(VALUES["methods"]), min_size=1, unique_by=str
 def test_every_candidate_is_in_one_block_and_keeps_it(
     methods: list[Any], block: int, pools: int, data: st.DataObject
 ) -> None:
-    small = planned(with_population(pools=pools), methods=methods, execution={"block": block})
+    small = planned(with_population(pools=pools), methods=methods, execution={"block_size": block})
     assert len(set(ids(small))) == len(ids(small)) > 0
     assert sorted(itertools.chain.from_iterable(small.blocks.values())) == sorted(small.candidates, key=lambda c: c)
     for name, held in small.blocks.items():
@@ -125,7 +125,7 @@ def test_every_candidate_is_in_one_block_and_keeps_it(
     kept = data.draw(st.sets(st.sampled_from(small.candidates), max_size=20))
     known = {candidate.id: candidate.block for candidate in kept}
     held = np.arange(len(known), dtype=np.int32)
-    told = Known.of(ids_of(list(known)), held, list(known.values())) if known else NOTHING_KNOWN
+    told = PlannedBlocks.from_columns(parse_hex_ids(list(known)), held, list(known.values())) if known else NO_BLOCKS
     grown = make_plan(check(Document("f.yaml", with_population(pools=3))), known=told)
     for candidate in grown.candidates:
         assert known.get(candidate.id, candidate.block) == candidate.block
@@ -144,9 +144,9 @@ def test_candidates_are_the_same_however_they_are_looked_at() -> None:
     assert list(soups) == [candidate for candidate in made if candidate.method.name == "uniform_soup"]
     for digits in range(33):
         prefix = made[5].id[:digits]
-        assert list(candidates.beginning(prefix)) == [each for each in made if each.id.startswith(prefix)]
+        assert list(candidates.with_prefix(prefix)) == [each for each in made if each.id.startswith(prefix)]
     lacking = np.random.default_rng(0).random((len(made), 2)) < 0.5
-    todo = Todo(candidates, ("validation", "test"), lacking)
+    todo = PendingCandidates(candidates, ("validation", "test"), lacking)
     expected = [(c, tuple(np.array(todo.splits)[own])) for c, own in zip(made, lacking, strict=True)]
     assert list(todo) == pickle.loads(pickle.dumps(todo)) == expected
     assert list(todo[2:7]) == expected[2:7]
@@ -157,8 +157,8 @@ def test_outputs_are_neither_aligned_nor_repaired() -> None:
     for candidate in planned().candidates:
         if candidate.method.space != "weights" or candidate.method.name == "single":
             assert candidate.alignment.name == "none"
-        if candidate.method.entry.arity:
-            assert len(candidate.subset) == candidate.method.entry.arity
+        if candidate.method.plugin.arity:
+            assert len(candidate.subset) == candidate.method.plugin.arity
 
 
 def test_aligned_candidates_of_a_subset_are_neighbours() -> None:

@@ -15,9 +15,9 @@ from sweep.config.document import ConfigError, Document
 from sweep.config.loader import check
 from sweep.config.recipe import Recipe
 from sweep.config.spec import Execution
-from sweep.core.choice import Choice
-from sweep.core.ids import canonical, content_id, content_ids, derive_seed, escaped
-from sweep.plan.candidates import digits_of, ids_of
+from sweep.core.choice import PluginConfig
+from sweep.core.ids import canonical_json, content_id, content_ids, derive_seed, json_fragment
+from sweep.plan.candidates import hex_ids, parse_hex_ids
 from sweep.plan.planner import EVALUATION_VERSION, Plan, make_plan
 from tests.helpers.plans import VALUES, ids, members, planned, with_population
 
@@ -27,16 +27,16 @@ EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "threads": st.integers(1, 99),
     "gpus_per_member": st.floats(0, 2),
     "gpus_per_worker": st.floats(0, 2),
-    "batch": st.integers(1, 999),
-    "pool_bytes": st.integers(0, 999),
-    "block": st.integers(1, 999),
+    "eval_batch_size": st.integers(1, 999),
+    "mmap_bytes": st.integers(0, 999),
+    "block_size": st.integers(1, 999),
     "retries": st.integers(0, 9),
-    "patience": st.floats(1, 99),
+    "straggler_seconds": st.floats(1, 99),
     "checkpoint_seconds": st.floats(0, 99),
-    "address": st.just("auto"),
+    "ray_address": st.just("auto"),
     "probabilities": st.booleans(),
     "mlflow": st.booleans(),
-    "best": st.integers(0, 100),
+    "mlflow_models": st.integers(0, 100),
 }
 
 
@@ -68,8 +68,8 @@ def test_neither_names_nor_what_is_measured_enter_ids_of_members_and_candidates(
 OTHER_TRAINING: dict[str, Any] = {
     **{"epochs": 11, "start_epochs": 2, "batch_size": 65, "optimizer": "adamw", "lr": 0.06, "momentum": 0.8},
     **{"weight_decay": 1e-5, "warmup": 1, "schedule": "constant", "gamma": 0.2, "label_smoothing": 0.1, "mixup": 0.2},
-    **{"crop": 1, "flip": True, "keep": "best", "clip": 1.0, "ema": 0.9, "precision": "bfloat16"},
-    **{"channels_last": True, "compile": True, "shuffle_labels": True, "together": 2},
+    **{"crop": 1, "flip": True, "checkpoint": "best", "clip_grad_norm": 1.0, "ema": 0.9, "precision": "bfloat16"},
+    **{"channels_last": True, "compile": True, "shuffle_labels": True, "vmap_members": 2},
 }
 MATTERS: dict[str, dict[str, Any]] = {
     "seed": VALUES | {"seed": 1},
@@ -156,22 +156,22 @@ def test_an_id_is_the_hash_of_what_the_candidate_is() -> None:
     for candidate in plan.candidates:
         pool = plan.pool_of[candidate.pool_id]
         content = {
-            "alignment": candidate.alignment.content,
+            "alignment": candidate.alignment.id_content,
             "members": [pool.members[index].id for index in candidate.subset],
-            "method": candidate.method.content,
+            "method": candidate.method.id_content,
             "protocol": "correct",
-            "repair": candidate.repair.content,
-            "scaling": candidate.scaling.content,
+            "repair": candidate.repair.id_content,
+            "scaling": candidate.scaling.id_content,
             "version": EVALUATION_VERSION,
         }
-        assert candidate.id == content_id("candidate", canonical(content))
+        assert candidate.id == content_id("candidate", canonical_json(content))
 
 
 @given(st.text(), st.lists(st.text(), max_size=4), st.text())
 def test_many_ids_at_once_are_those_of_each(before: str, middles: list[str], after: str) -> None:
-    found = content_ids("candidate", before, [escaped(middle) for middle in middles], after)
+    found = content_ids("candidate", before, [json_fragment(middle) for middle in middles], after)
     assert found.hex() == "".join(content_id("candidate", before + middle + after) for middle in middles)
-    assert digits_of(ids_of([content_id("a", each) for each in middles])).astype(str).tolist() == [
+    assert hex_ids(parse_hex_ids([content_id("a", each) for each in middles])).astype(str).tolist() == [
         content_id("a", each) for each in middles
     ]
 
@@ -182,17 +182,17 @@ def test_ids_depend_on_content_only(content: dict[str, Any]) -> None:
     as_floats = {k: float(v) if isinstance(v, int) and abs(v) < 2**53 else v for k, v in content.items()}
     assert content_id("a", content) == content_id("a", backwards) == content_id("a", as_floats)
     assert content_id("a", content) != content_id("b", content)
-    assert json.loads(canonical(content)).keys() == content.keys()
-    assert 0 <= derive_seed("x", canonical(content)) < 2**63
+    assert json.loads(canonical_json(content)).keys() == content.keys()
+    assert 0 <= derive_seed("x", canonical_json(content)) < 2**63
 
 
 def test_what_is_no_number_has_no_id() -> None:
     for value in (math.nan, math.inf):
         with pytest.raises(ValueError, match="not JSON compliant"):
-            canonical({"a": [value]})
+            canonical_json({"a": [value]})
 
 
 def test_paths_stay_out_of_ids() -> None:
-    one, other = (Choice("datasets", "imagefolder", {"root": Path(root), "size": 8}) for root in ("/a", "/b"))
-    assert one.content == other.content
+    one, other = (PluginConfig("datasets", "imagefolder", {"root": Path(root), "size": 8}) for root in ("/a", "/b"))
+    assert one.id_content == other.id_content
     assert one != other

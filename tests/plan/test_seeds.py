@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.config.document import Document, override, parse
-from sweep.config.loader import _SPREAD, check
+from sweep.config.loader import _BROADCAST, check
 from sweep.config.spec import Sweep
 from sweep.core.ids import content_id, derive_seed
 from sweep.plan.planner import make_plan
@@ -17,14 +17,14 @@ from tests.helpers.start_plans import linear, planned, swept
 
 def assert_written_again(sweep: Sweep) -> None:
     again = check(parse(sweep.to_yaml(), "resolved.yaml"))
-    assert (again.id, again.written) == (sweep.id, sweep.written)
+    assert (again.id, again.to_config) == (sweep.id, sweep.to_config)
     assert [m.id for m in make_plan(again).members] == [m.id for m in make_plan(sweep).members]
 
 
 def test_a_resolved_configuration_keeps_heads_and_seeds() -> None:
     tuned = {"vit_tiny": {"pretrained": True}}
     sweep = swept(
-        {"architecture": tuned, "start": "pretrained", "own_heads": [True, False], "members": 3},
+        {"architecture": tuned, "start": "pretrained", "new_heads": [True, False], "members": 3},
         linear(members={"init": 2, "order": 2}),
         linear(members=4),
     )
@@ -32,14 +32,14 @@ def test_a_resolved_configuration_keeps_heads_and_seeds() -> None:
         *("vit_tiny-digits-pretrained,own_heads=True", "vit_tiny-digits-pretrained,own_heads=False"),
         *("linear-digits-scratch,crossed=True", "linear-digits-scratch,crossed=False"),
     ]
-    assert [p["members"] for p in sweep.written["populations"]] == [3, 3, {"init": 2, "order": 2}, 4]
-    assert [p.get("own_heads") for p in sweep.written["populations"]] == [True, None, None, None]
+    assert [p["members"] for p in sweep.to_config["populations"]] == [3, 3, {"init": 2, "order": 2}, 4]
+    assert [p.get("new_heads") for p in sweep.to_config["populations"]] == [True, None, None, None]
     assert_written_again(sweep)
 
 
 def test_overrides_reach_heads_and_seeds() -> None:
     document = Document("f.yaml", {"name": "t", "populations": [linear()], "subsets": {"pairs": "all"}})
-    override(document, ["members.init=2", "members.order=3"], _SPREAD)
+    override(document, ["members.init=2", "members.order=3"], _BROADCAST)
     assert check(document).populations[0].members == 6
 
 

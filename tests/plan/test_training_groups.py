@@ -11,9 +11,9 @@ import pytest
 
 from sweep.config.document import ConfigError, Document, parse
 from sweep.config.loader import check
-from sweep.core.dataset import dataset_of
+from sweep.core.dataset import load_dataset
 from sweep.plan.planner import make_plan
-from sweep.plan.pools import Group, Pool, groups_of
+from sweep.plan.pools import Pool, TrainingGroup, training_groups
 from sweep.status.preflight import check_networks, datasets
 from sweep.storage.run_folder import RunFolder
 from sweep.training.members import train_group
@@ -27,7 +27,7 @@ def pool(members: int = 6, **train: Any) -> Pool:
 
 
 def test_one_at_a_time_is_the_default_and_makes_no_new_ids() -> None:
-    silent, one, three = pool(), pool(together=1), pool(together=3)
+    silent, one, three = pool(), pool(vmap_members=1), pool(vmap_members=3)
     assert one.id == silent.id
     assert [member.id for member in one.members] == [member.id for member in silent.members]
     assert not {member.id for member in three.members} & {member.id for member in silent.members}
@@ -36,32 +36,34 @@ def test_one_at_a_time_is_the_default_and_makes_no_new_ids() -> None:
 
 
 def test_groups_are_made_by_place_alone() -> None:
-    found = pool(6, together=3)
+    found = pool(6, vmap_members=3)
     assert found.start
-    every = groups_of([found], [found.start, *found.members])
+    every = training_groups([found], [found.start, *found.members])
     assert [[member.index for member in group.members] for group in every] == [[-1], [0, 1, 2], [3, 4, 5]]
-    [late] = groups_of([found], found.members[4:5])
+    [late] = training_groups([found], found.members[4:5])
     assert late.members == found.members[3:]
     assert late.missing == found.members[4:5]
-    grown = groups_of([pool(9, together=3)], pool(9, together=3).members)
+    grown = training_groups([pool(9, vmap_members=3)], pool(9, vmap_members=3).members)
     assert [group.id for group in grown][:2] == [group.id for group in every][1:]
-    assert [group.members for group in groups_of([pool()], pool().members)] == [(each,) for each in pool().members]
+    assert [group.members for group in training_groups([pool()], pool().members)] == [
+        (each,) for each in pool().members
+    ]
 
 
 MISTAKES = {
-    "architecture: cnn, members: 6, train: {together: 4}": (
-        "f.yaml:3:45: `populations[0].train.together`: 6 members make no whole groups of 4\n"
+    "architecture: cnn, members: 6, train: {vmap_members: 4}": (
+        "f.yaml:3:45: `populations[0].train.vmap_members`: 6 members make no whole groups of 4\n"
         "  hint: 8 members, or a divisor of 6"
     ),
-    "architecture: cnn, start: scratch, members: {init: 2, order: 3}, train: {together: 2}": (
-        "f.yaml:3:79: `populations[0].train.together`: 3 orders make no whole groups of 2\n"
+    "architecture: cnn, start: scratch, members: {init: 2, order: 3}, train: {vmap_members: 2}": (
+        "f.yaml:3:79: `populations[0].train.vmap_members`: 3 orders make no whole groups of 2\n"
         "  hint: 4 orders, or a divisor of 3"
     ),
-    "architecture: cnn, members: 4, train: {together: 4, compile: true}": (
-        "f.yaml:3:37: `populations[0].train`: `together: 4` and `compile` do not go together"
+    "architecture: cnn, members: 4, train: {vmap_members: 4, compile: true}": (
+        "f.yaml:3:37: `populations[0].train`: `vmap_members: 4` and `compile` do not go together"
     ),
-    "architecture: cnn, members: 4, train: {together: 4, precision: bfloat16}": (
-        "f.yaml:3:37: `populations[0].train`: `together: 4` and `bfloat16` do not go together"
+    "architecture: cnn, members: 4, train: {vmap_members: 4, precision: bfloat16}": (
+        "f.yaml:3:37: `populations[0].train`: `vmap_members: 4` and `bfloat16` do not go together"
     ),
 }
 
@@ -96,7 +98,7 @@ def test_a_network_that_cannot_be_stacked_is_told_before_anything_is_trained(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_drops.py").write_text(OWN)
     for together, wanted in ((1, None), (2, "`own_drops:own` cannot be trained so: vmap: called random operation")):
-        population = {"architecture": "own_drops:own", "members": 2, "train": {"together": together}}
+        population = {"architecture": "own_drops:own", "members": 2, "train": {"vmap_members": together}}
         made = check(Document("f.yaml", {"name": "t", "populations": [population], "subsets": {"pairs": "all"}}))
         if wanted is None:
             check_networks(made, datasets(made))
@@ -104,14 +106,14 @@ def test_a_network_that_cannot_be_stacked_is_told_before_anything_is_trained(
         with pytest.raises(ConfigError) as caught:
             check_networks(made, datasets(made))
         assert wanted in str(caught.value)
-        assert str(caught.value).endswith("hint: together: 1")
+        assert str(caught.value).endswith("hint: vmap_members: 1")
     sys.modules.pop("own_drops")
 
 
 @pytest.mark.parametrize("architecture", ["cnn", "mlp_bn", "resnet18", "vit_tiny", "timm"])
 def test_what_is_here_can_be_stacked(architecture: str) -> None:
     settings = {"name": "test_vit"} if architecture == "timm" else {}
-    population = {"architecture": {architecture: settings}, "members": 2, "train": {"together": 2}}
+    population = {"architecture": {architecture: settings}, "members": 2, "train": {"vmap_members": 2}}
     values = {"name": "t", "dataset": {"synthetic": {"size": 32}}, "populations": [population]}
     made = check(Document("f.yaml", values | {"subsets": {"pairs": "all"}}))
     check_networks(made, datasets(made))
@@ -124,31 +126,33 @@ def folder_at(place: Path) -> RunFolder:
 
 
 def test_only_the_missing_of_a_group_are_written(tmp_path: Path) -> None:
-    plan = plan_of({"architecture": "linear", "start": "scratch", "members": 3, "train": {"epochs": 2, "together": 3}})
+    plan = plan_of(
+        {"architecture": "linear", "start": "scratch", "members": 3, "train": {"epochs": 2, "vmap_members": 3}}
+    )
     [found] = plan.pools
-    dataset, members = dataset_of(found.population.dataset), found.members
+    dataset, members = load_dataset(found.population.dataset), found.members
     whole, parts = folder_at(tmp_path / "whole"), folder_at(tmp_path / "parts")
-    train_group(Group(members, members), "t", dataset, whole, "cpu")
-    train_group(Group(members, members[1:2]), "t", dataset, parts, "cpu")
+    train_group(TrainingGroup(members, members), "t", dataset, whole, "cpu")
+    train_group(TrainingGroup(members, members[1:2]), "t", dataset, parts, "cpu")
     assert list(parts.statuses("members", "member_id")) == [members[1].id]
-    before = parts.part("members", members[1].id).stat().st_mtime_ns
-    train_group(Group(members, (members[0], members[2])), "t", dataset, parts, "cpu", checkpoint_seconds=0)
-    assert parts.digests() == whole.digests()
-    assert parts.part("members", members[1].id).stat().st_mtime_ns == before
+    before = parts.part_file("members", members[1].id).stat().st_mtime_ns
+    train_group(TrainingGroup(members, (members[0], members[2])), "t", dataset, parts, "cpu", checkpoint_seconds=0)
+    assert parts.weight_hashes() == whole.weight_hashes()
+    assert parts.part_file("members", members[1].id).stat().st_mtime_ns == before
     assert not list(parts.path.rglob("*.partial"))
     written = {file: file.stat().st_mtime_ns for file in parts.path.rglob("*.*")}
-    train_group(Group(members, members), "t", dataset, parts, "cpu")
+    train_group(TrainingGroup(members, members), "t", dataset, parts, "cpu")
     assert {file: file.stat().st_mtime_ns for file in parts.path.rglob("*.*")} == written
     shares = whole.read("members")["train_seconds"].to_pylist()
     assert len(set(shares)) == 1
 
 
 def test_a_group_that_fails_is_a_failed_row_for_each_missing_member(tmp_path: Path) -> None:
-    plan = plan_of({"architecture": "linear", "start": "scratch", "members": 4, "train": {"together": 2}})
+    plan = plan_of({"architecture": "linear", "start": "scratch", "members": 4, "train": {"vmap_members": 2}})
     members, folder = plan.pools[0].members[:2], folder_at(tmp_path / "run")
-    grey = dataset_of(plan.pools[0].population.dataset)
+    grey = load_dataset(plan.pools[0].population.dataset)
     torn = dataclasses.replace(grey, size=4)  # images are larger than networks for it take
-    train_group(Group(members, members[1:]), "t", torn, folder, "cpu")
+    train_group(TrainingGroup(members, members[1:]), "t", torn, folder, "cpu")
     [row] = folder.read("members").to_pylist()
     assert (row["member_id"], row["status"]) == (members[1].id, "failed")
     assert row["error"].startswith("RuntimeError: ")
@@ -158,7 +162,7 @@ RUN = """
 name: together
 dataset: {digits: {size: 8}}
 populations:
-  - {architecture: {cnn: {width: 2}}, start: scratch, members: 4, train: {epochs: 1, together: 2}}
+  - {architecture: {cnn: {width: 2}}, start: scratch, members: 4, train: {epochs: 1, vmap_members: 2}}
 subsets: {pairs: all}
 methods: uniform_soup
 execution: {mlflow: false, workers: 2}
@@ -175,7 +179,7 @@ def test_a_member_that_is_gone_is_made_anew_with_its_group(tmp_path: Path) -> No
     assert set(before) == {member.id for member in found.members}
     gone = found.members[3].id
     for table in ("members", "curves", "tasks"):
-        folder.part(table, gone).unlink()
+        folder.part_file(table, gone).unlink()
     folder.weights_file(gone).unlink()
     said = sweep("run", "f.yaml", cwd=tmp_path).stderr
     assert "1 members to train" in said

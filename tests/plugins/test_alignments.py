@@ -13,16 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweep.core.permutations import reorder
-from sweep.core.registry import Entry, find, names
-from sweep.model.layout import flatten, layout_of, to_state
-from sweep.model.tracing import permutations_of
+from sweep.core.permutations import apply_permutation
+from sweep.core.registry import Plugin, get_plugin, list_plugins
+from sweep.model.layout import flatten_state_dict, make_layout, unflatten_state_dict
+from sweep.model.tracing import find_permutations
 from tests.helpers import ROOT
 from tests.helpers.symmetric import drawn, in_another_order
 from tests.helpers.zoo_networks import CLASSES, Case, timm
 
-ALIGNMENTS = [find("alignments", name) for name in names("alignments")]
-MATCHING = find("alignments", "weight_matching")
+ALIGNMENTS = [get_plugin("alignments", name) for name in list_plugins("alignments")]
+MATCHING = get_plugin("alignments", "weight_matching")
 
 
 class Network:
@@ -31,15 +31,15 @@ class Network:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.model: nn.Module = case.build().eval()
-        self.layout = layout_of(self.model, CLASSES)
-        self.permutations = permutations_of(self.model, self.layout, 3, case.size)
+        self.layout = make_layout(self.model, CLASSES)
+        self.permutations = find_permutations(self.model, self.layout, 3, case.size)
 
     def members(self, count: int) -> Tensor:
         """Members that were never trained, with every number drawn, as rows (members, entries)."""
         models = [drawn(self.case.build(seed=seed), seed) for seed in range(count)]
-        return torch.stack([flatten(model.state_dict(), self.layout) for model in models])
+        return torch.stack([flatten_state_dict(model.state_dict(), self.layout) for model in models])
 
-    def align(self, entry: Entry, members: Tensor) -> Tensor:
+    def align(self, entry: Plugin, members: Tensor) -> Tensor:
         brought: dict[str, Any] = {"members": members, "model": self.model, "permutations": self.permutations}
         brought["generator"] = torch.Generator().manual_seed(3)
         aligned: Tensor = entry.function(*(brought[need] for need in entry.needs))
@@ -47,7 +47,7 @@ class Network:
 
     @torch.no_grad()
     def outputs(self, row: Tensor) -> Tensor:
-        self.model.load_state_dict(to_state(row, self.layout, {}), strict=False)
+        self.model.load_state_dict(unflatten_state_dict(row, self.layout, {}), strict=False)
         size = self.case.size
         logits: Tensor = self.model(torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(1)))
         return logits
@@ -66,8 +66,8 @@ CASES = {
 
 
 @pytest.fixture(params=ALIGNMENTS, ids=lambda entry: str(entry.name))
-def entry(request: pytest.FixtureRequest) -> Entry:
-    value: Entry = request.param
+def entry(request: pytest.FixtureRequest) -> Plugin:
+    value: Plugin = request.param
     return value
 
 
@@ -77,7 +77,7 @@ def network(request: pytest.FixtureRequest) -> Network:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_aligned_members_compute_what_they_did(entry: Entry, network: Network, count: int) -> None:
+def test_aligned_members_compute_what_they_did(entry: Plugin, network: Network, count: int) -> None:
     members = network.members(count)
     before = members.clone()
     aligned = network.align(entry, members)
@@ -91,13 +91,13 @@ def test_aligned_members_compute_what_they_did(entry: Entry, network: Network, c
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_copies_of_one_member_stay_as_they_are(entry: Entry, network: Network, count: int) -> None:
+def test_copies_of_one_member_stay_as_they_are(entry: Plugin, network: Network, count: int) -> None:
     members = network.members(1).expand(count, -1)
     assert torch.equal(network.align(entry, members), members)
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_alignment_never_moves_members_apart(entry: Entry, network: Network, count: int) -> None:
+def test_alignment_never_moves_members_apart(entry: Plugin, network: Network, count: int) -> None:
     members, parameters = network.members(count), network.layout.n_parameters
     before, after = (each[:, :parameters].double() for each in (members, network.align(entry, members)))
     assert (after - after.mean(0)).square().sum() <= (before - before.mean(0)).square().sum() * (1 + 1e-12)
@@ -135,7 +135,7 @@ def test_one_hidden_layer_has_the_best_order_of_all() -> None:
 
     def distance(order: tuple[int, ...]) -> float:
         other = second.clone()
-        reorder(other, permutation, torch.tensor(order))
+        apply_permutation(other, permutation, torch.tensor(order))
         return float((first - other)[:parameters].double().square().sum())
 
     best = min(distance(order) for order in itertools.permutations(range(6)))

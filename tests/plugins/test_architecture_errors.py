@@ -10,7 +10,7 @@ import torch
 from sweep.config.document import ConfigError, parse
 from sweep.config.loader import check
 from sweep.core.registry import RegistryError
-from sweep.model.layout import find_head, layout_of
+from sweep.model.layout import find_head, make_layout
 from sweep.status.preflight import check_networks, datasets
 from tests.helpers.pretrained import of_timm, of_torchvision
 from tests.helpers.zoo_networks import CLASSES, Case, timm, torchvision
@@ -99,4 +99,4 @@ def test_pretrained_timm_gets_a_new_head(caches: Path) -> None:
     same = {key for key in state if torch.equal(state[key], model[key])}
     assert set(state) - same == {"fc.weight", "fc.bias"}
     assert model["fc.weight"].shape[0] == CLASSES
-    assert layout_of(case.on_paper(), CLASSES).n_parameters == layout_of(case.build(), CLASSES).n_parameters
+    assert make_layout(case.on_paper(), CLASSES).n_parameters == make_layout(case.build(), CLASSES).n_parameters

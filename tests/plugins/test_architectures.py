@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from sweep.core.registry import names
-from sweep.core.weights import LEARNABLE, Layout
+from sweep.core.registry import list_plugins
+from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout
 from sweep.model.flops import forward_flops
-from sweep.model.forward import outputs
-from sweep.model.layout import differences, find_head, flatten, layout_of, to_state
+from sweep.model.forward import forward_split
+from sweep.model.layout import find_head, flatten_state_dict, make_layout, state_dict_mismatches, unflatten_state_dict
 from sweep.model.split import Batching, DeviceSplit
 from tests.helpers.zoo_networks import CLASSES, Case, timm, torchvision
 
@@ -36,7 +36,7 @@ LIGHT = [
     *(torchvision(name) for name in ("regnet_x_400mf", "mnasnet0_5", "swin_v2_t")),
 ]
 DEEP = [
-    *(Case(name) for name in names("architectures") if name not in ("timm", "torchvision")),
+    *(Case(name) for name in list_plugins("architectures") if name not in ("timm", "torchvision")),
     Case("vgg16", settings={"head": "imagenet", "batch_norm": True}),
     Case("densenet201", 224, {"stem": "imagenet"}),
     Case("vit_b_16", 28, {"upsample": 224}),
@@ -76,7 +76,7 @@ def split_of(case: Case) -> DeviceSplit:
 
 def test_logits_are_the_head_of_the_features(case: Case, model: nn.Module) -> None:
     head = model.get_submodule(find_head(model, CLASSES))
-    found = outputs(model, split_of(case), Batching(4), head)
+    found = forward_split(model, split_of(case), Batching(4), head)
     assert found.features is not None
     with torch.inference_mode():
         assert torch.equal(head(found.features), found.logits)
@@ -88,29 +88,31 @@ def test_logits_are_the_head_of_the_features(case: Case, model: nn.Module) -> No
 def test_features_of_timm_are_what_it_calls_so(case: Case, model: nn.Module) -> None:
     """After the last normalisation, which skipping the head by hand leaves out."""
     split = split_of(case)
-    found = outputs(model, split, Batching(4), model.get_submodule(find_head(model, CLASSES))).features
+    found = forward_split(model, split, Batching(4), model.get_submodule(find_head(model, CLASSES))).features
     with torch.inference_mode():
         theirs = model.forward_head(model.forward_features(next(split.batches(4))), pre_logits=True)
     torch.testing.assert_close(found, theirs)
 
 
 def test_rows_and_state_dicts_are_the_same_thing(model: nn.Module) -> None:
-    layout, states = layout_of(model, CLASSES), model.state_dict()
-    state = to_state(flatten(states, layout), layout, {name: states[name] for name in layout.counters})
-    assert differences(state, layout) == []
+    layout, states = make_layout(model, CLASSES), model.state_dict()
+    state = unflatten_state_dict(
+        flatten_state_dict(states, layout), layout, {name: states[name] for name in layout.counters}
+    )
+    assert state_dict_mismatches(state, layout) == []
     assert state.keys() == states.keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in states.items())
 
 
 def test_every_tensor_has_its_role(model: nn.Module) -> None:
-    check_roles(model, layout_of(model, CLASSES))
+    check_roles(model, make_layout(model, CLASSES))
 
 
-def check_roles(model: nn.Module, layout: Layout) -> None:
+def check_roles(model: nn.Module, layout: ParameterLayout) -> None:
     """Against torch's own classes, and names that timm and torchvision use."""
     roles = {entry.name: entry.role for entry in layout.entries}
     assert set(roles) | set(layout.counters) | {name for name, _ in layout.tied} == set(model.state_dict())
-    assert set(roles.values()) <= {*LEARNABLE, "mean", "variance", "buffer"}
+    assert set(roles.values()) <= {*TRAINABLE_ROLES, "mean", "variance", "buffer"}
     assert layout.n_parameters == sum(parameter.numel() for parameter in model.parameters())
     head = find_head(model, CLASSES)
     assert {name for name, role in roles.items() if role == "head"} == {
@@ -147,7 +149,7 @@ def test_paper_and_memory_hold_the_same_tensors(case: Case, model: nn.Module) ->
     before = torch.get_rng_state()
     paper = case.on_paper()
     assert all(tensor.is_meta for tensor in paper.state_dict().values())
-    assert layout_of(paper, CLASSES) == layout_of(model, CLASSES)
+    assert make_layout(paper, CLASSES) == make_layout(model, CLASSES)
     assert paper.training == model.train().training
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -172,20 +174,20 @@ def test_one_step_of_training(case: Case, model: nn.Module) -> None:
 @pytest.mark.parametrize("case", DEEP, ids=str)
 def test_deep_networks_on_paper(case: Case) -> None:
     model = case.on_paper()
-    check_roles(model, layout_of(model, CLASSES))
+    check_roles(model, make_layout(model, CLASSES))
 
 
 @pytest.mark.parametrize("case", LIGHT, ids=str)
 def test_grey_images_and_more_channels(case: Case) -> None:
     """The try on paper passes such images through the network."""
     grey, more = case.on_paper(channels=1), case.on_paper(channels=5)
-    assert layout_of(grey, CLASSES).n_parameters < layout_of(more, CLASSES).n_parameters
+    assert make_layout(grey, CLASSES).n_parameters < make_layout(more, CLASSES).n_parameters
 
 
 def test_tied_tensors_are_laid_out_once() -> None:
     """CoaT shares position encodings among the blocks of a stage."""
     model = timm("coat_lite_tiny", 64).on_paper()
-    tied = dict(layout_of(model, CLASSES).tied)
+    tied = dict(make_layout(model, CLASSES).tied)
     tensors = model.state_dict(keep_vars=True)
     assert tied["serial_blocks1.1.cpe.proj.weight"] == "cpe1.proj.weight"
     assert all(tensors[name] is tensors[source] for name, source in tied.items())

@@ -29,7 +29,7 @@ def mixed(states: Sequence[State], shares: Sequence[float]) -> State:
 @torch.no_grad()
 def validation_accuracy(pool: Trained, state: State) -> float:
     split = to_device(pool.dataset, "validation", torch.device("cpu"))
-    return float((pool.model(state)(split.normalised(split.images)).argmax(1) == split.labels).double().mean())
+    return float((pool.model(state)(split.normalize(split.images)).argmax(1) == split.labels).double().mean())
 
 
 def magnified(pool: Trained, factor: float, which: str) -> list[State]:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweep.core.registry import Entry, find, names
-from sweep.core.weights import Combination, Heads
+from sweep.core.registry import Plugin, get_plugin, list_plugins
+from sweep.core.weights import Heads, LinearCombination
 from tests.helpers.provided import brought, score
 
-METHODS = [find("methods", name) for name in names("methods")]
-LINEAR = [entry for entry in METHODS if entry.hints["return"] is Combination]
+METHODS = [get_plugin("methods", name) for name in list_plugins("methods")]
+LINEAR = [entry for entry in METHODS if entry.hints["return"] is LinearCombination]
 
 
 def tensors(values: dict[str, Any]) -> list[Tensor]:
@@ -22,17 +22,17 @@ def tensors(values: dict[str, Any]) -> list[Tensor]:
     return [part for part in flat if isinstance(part, Tensor)]
 
 
-def counts(entry: Entry) -> list[int]:
+def counts(entry: Plugin) -> list[int]:
     return [entry.arity] if entry.arity else [1, 2, 3, 5]
 
 
 @pytest.fixture(params=METHODS, ids=lambda entry: str(entry.name))
-def entry(request: pytest.FixtureRequest) -> Entry:
-    value: Entry = request.param
+def entry(request: pytest.FixtureRequest) -> Plugin:
+    value: Plugin = request.param
     return value
 
 
-def test_inputs_are_never_modified(entry: Entry) -> None:
+def test_inputs_are_never_modified(entry: Plugin) -> None:
     for count in counts(entry):
         values = brought(entry, count)
         before = [tensor.clone() for tensor in tensors(values)]
@@ -40,16 +40,16 @@ def test_inputs_are_never_modified(entry: Entry) -> None:
         assert all(torch.equal(old, new) for old, new in zip(before, tensors(values), strict=True))
 
 
-def test_same_inputs_give_the_same_bits(entry: Entry) -> None:
+def test_same_inputs_give_the_same_bits(entry: Plugin) -> None:
     for count in counts(entry):
         first, second = (entry.function(**brought(entry, count)) for _ in range(2))
         assert torch.equal(first, second)
 
 
-def test_merging_copies_of_one_model_returns_it(entry: Entry) -> None:
+def test_merging_copies_of_one_model_returns_it(entry: Plugin) -> None:
     for count in [count for count in counts(entry) if entry.arity != 1]:  # of one model there are no copies
         values = brought(entry, count, same=True)
-        alone, space = brought(entry, 1, same=True), entry.check({}).get("space", entry.space)
+        alone, space = brought(entry, 1, same=True), entry.validate({}).get("space", entry.space)
         if space == "weights":
             expected = values["members"][0]
         elif space == "logits":
@@ -62,7 +62,7 @@ def test_merging_copies_of_one_model_returns_it(entry: Entry) -> None:
         assert alone.keys() == values.keys()
 
 
-def test_single_precision_agrees_with_double(entry: Entry) -> None:
+def test_single_precision_agrees_with_double(entry: Plugin) -> None:
     for count in counts(entry):
         single = entry.function(**brought(entry, count))
         double = entry.function(**brought(entry, count, dtype=torch.float64))
@@ -71,18 +71,18 @@ def test_single_precision_agrees_with_double(entry: Entry) -> None:
         )
 
 
-def test_finite_inputs_give_finite_outputs(entry: Entry) -> None:
+def test_finite_inputs_give_finite_outputs(entry: Plugin) -> None:
     for count in counts(entry):
         assert torch.isfinite(entry.function(**brought(entry, count))).all()
 
 
-def test_defaults_are_the_neutral_settings_of_the_schema(entry: Entry) -> None:
+def test_defaults_are_the_neutral_settings_of_the_schema(entry: Plugin) -> None:
     parameters = inspect.signature(entry.function).parameters.values()
-    assert entry.check({}) == {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert entry.validate({}) == {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 @pytest.mark.parametrize("linear", LINEAR, ids=lambda each: str(each.name))
-def test_linear_methods_are_what_they_say(linear: Entry) -> None:
+def test_linear_methods_are_what_they_say(linear: Plugin) -> None:
     """On coordinates they give the coefficients of what they give on weights."""
     for count in counts(linear):
         values = brought(linear, count, dtype=torch.float64)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweep.core.registry import find
-from sweep.core.weights import Entry as Columns
-from sweep.core.weights import Heads, Layout
+from sweep.core.registry import get_plugin
+from sweep.core.weights import Heads, ParameterLayout
+from sweep.core.weights import TensorSpec as Columns
 from sweep.plugins.methods.feature_average import feature_average
 from sweep.plugins.methods.greedy_ensemble import greedy_ensemble
 from sweep.plugins.methods.greedy_entering import greedy_entering
@@ -88,7 +88,7 @@ def test_greedy_entering_scales_members_as_they_enter() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_greedy_entering_is_greedy_halving_where_nothing_is_scaled(count: int) -> None:
-    members = brought(find("methods", "greedy_halving"), count)["members"]
+    members = brought(get_plugin("methods", "greedy_halving"), count)["members"]
     assert torch.equal(greedy_entering(members, members, score), greedy_halving(members, score))
 
 
@@ -101,7 +101,7 @@ def test_greedy_indexed_divides_by_position_not_by_count() -> None:
 
 @pytest.mark.parametrize("space", ["logits", "features"])
 def test_greedy_ensemble_averages_what_greedy_indexed_accepts(space: Literal["logits", "features"]) -> None:
-    values = brought(find("methods", "greedy_ensemble"), 3)
+    values = brought(get_plugin("methods", "greedy_ensemble"), 3)
     table = {(1.0, 0.0, 0.0): 0.5, (0.5, 0.5, 0.0): 0.4, (0.67, 0.0, 0.33): 0.6}
     values |= {"members": torch.eye(3), "score": lambda row: table[tuple(round(w, 2) for w in row.tolist())]}
     found = greedy_ensemble(**values, space=space)
@@ -144,7 +144,7 @@ def test_a_plane_goes_through_its_three_members(a: float, b: float, expected: li
 
 
 def test_the_published_mixup_mixes_rows_of_the_head_and_nothing_else() -> None:
-    layout = Layout(
+    layout = ParameterLayout(
         (Columns("a", (2,), "weight", 0), Columns("w", (3, 2), "head", 2), Columns("b", (3,), "head", 8)), (), ()
     )
     member = torch.tensor([[7.0, 8.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0, 10.0, 20.0]])

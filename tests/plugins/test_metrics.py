@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import brier_score_loss, log_loss
 from torch import Tensor
 
-from sweep.core.registry import names
-from sweep.model.metrics import measure
+from sweep.core.registry import list_plugins
+from sweep.model.metrics import compute_metrics
 from sweep.plugins.metrics.accuracy import accuracy
 from sweep.plugins.metrics.ece import ece
 
@@ -22,7 +22,7 @@ def drawn(examples: int = 400, classes: int = 4) -> tuple[Tensor, Tensor]:
 
 def test_metrics_against_scikit_learn() -> None:
     logits, labels = drawn()
-    found = measure(logits, labels, names("metrics"))
+    found = compute_metrics(logits, labels, list_plugins("metrics"))
     probabilities = logits.softmax(-1).numpy()
     assert found["cross_entropy"] == pytest.approx(log_loss(labels, probabilities), rel=1e-12)
     assert found["accuracy"] == float((probabilities.argmax(1) == labels.numpy()).mean())
@@ -50,11 +50,11 @@ def test_equal_confidences_share_a_bin() -> None:
     assert ece(probabilities, labels) == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("name", names("metrics"))
+@pytest.mark.parametrize("name", list_plugins("metrics"))
 def test_the_order_of_examples_changes_no_metric(name: str) -> None:
     logits, labels = drawn()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(4))
-    first, second = measure(logits, labels, [name]), measure(logits[order], labels[order], [name])
+    first, second = compute_metrics(logits, labels, [name]), compute_metrics(logits[order], labels[order], [name])
     assert first[name] == pytest.approx(second[name], rel=1e-12)
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sweep.core.provenance import determinism, versions
-from sweep.model.metrics import measure
+from sweep.core.provenance import determinism_settings, versions
+from sweep.model.metrics import compute_metrics
 from sweep.plugins.metrics.accuracy import accuracy
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -31,7 +31,7 @@ def test_metrics_are_those_of_scikit_learn(classes: int, spread: float) -> None:
 
     examples, bins = 1500, 15
     logits, labels = made(examples, classes, spread, classes)
-    found = measure(logits, labels, ("accuracy", "cross_entropy", "brier", "ece"))
+    found = compute_metrics(logits, labels, ("accuracy", "cross_entropy", "brier", "ece"))
     chances = logits.double().softmax(-1).numpy()
     every = list(range(classes))
     assert found["accuracy"] == accuracy_score(labels, chances.argmax(1))
@@ -51,7 +51,7 @@ def test_metrics_are_those_of_scikit_learn(classes: int, spread: float) -> None:
 def test_single_precision_gives_the_metrics_of_double(seed: int, spread: float) -> None:
     logits, labels = made(200, 10, spread, seed)
     names = ("accuracy", "cross_entropy", "brier", "ece")
-    assert measure(logits, labels, names) == measure(logits.double(), labels, names)
+    assert compute_metrics(logits, labels, names) == compute_metrics(logits.double(), labels, names)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -71,4 +71,4 @@ def test_what_can_move_a_bit_is_known() -> None:
     told = versions()
     for name in ("torch", "numpy", "scipy", "scikit-learn", "pillow", "timm", "torchvision"):
         assert told[name] == importlib.metadata.version(name)
-    assert determinism()["cpu_capability"]
+    assert determinism_settings()["cpu_capability"]

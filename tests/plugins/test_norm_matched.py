@@ -19,8 +19,8 @@ from analysis.core.errors import NothingToDrawError
 from analysis.rows.norms import ARMS, norm_arms
 from sweep.config.document import parse
 from sweep.config.loader import check
-from sweep.core.registry import names
-from sweep.core.weights import LEARNABLE, Entry, Layout
+from sweep.core.registry import list_plugins
+from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, TensorSpec
 from sweep.plugins.scalings.norm_matched import norm_matched
 from sweep.status.preflight import check_networks, datasets
 from tests.helpers import rows
@@ -28,7 +28,9 @@ from tests.helpers.engine import trained
 from tests.helpers.plain_loop import assert_scores, plain_logits, row
 
 CNN, NORMED = "{cnn: {width: 4}}", "{mlp_bn: {hidden: [16]}}"
-LAYOUT = Layout((Entry("a", (3,), "weight", 0), Entry("b", (2,), "bias", 3), Entry("c", (2,), "mean", 5)), (), ())
+LAYOUT = ParameterLayout(
+    (TensorSpec("a", (3,), "weight", 0), TensorSpec("b", (2,), "bias", 3), TensorSpec("c", (2,), "mean", 5)), (), ()
+)
 
 
 def norms(factors: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +75,7 @@ def plain_mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("architecture", [CNN, NORMED])
 def test_the_engine_evaluates_what_a_plain_loop_makes(architecture: str) -> None:
     pool = trained(architecture)
-    learnable = {entry.name for entry in pool.bench().layout.entries if entry.role in LEARNABLE}
+    learnable = {entry.name for entry in pool.bench().layout.entries if entry.role in TRAINABLE_ROLES}
     states, soup = pool.states, plain_mean(pool.states)
 
     def with_norm(state: dict[str, Tensor], norm: dict[str, float]) -> dict[str, Tensor]:
@@ -98,7 +100,7 @@ def test_the_first_member_is_single_and_shrinks_with_its_subset() -> None:
     assert len({one["cross_entropy"] for one in (row(pool, "single", 0), *shrunk)}) == 3
 
 
-@pytest.mark.parametrize("name", names("scalings"))
+@pytest.mark.parametrize("name", list_plugins("scalings"))
 def test_every_scaling_is_checked_before_members_are_there(name: str) -> None:
     people = "populations: [{architecture: linear, members: 2}]\nsubsets: {pairs: all}\n"
     text = f"name: t\ndataset: digits\n{people}scalings: [none, {name}]\n"

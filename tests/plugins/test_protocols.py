@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.evaluation.switches import passing
+from sweep.evaluation.switches import apply_to_model
 from tests.helpers import ROOT
 from tests.helpers.audits import ALL, NORMED, SWITCHES, VIT, candidates, evaluated, swept
 from tests.helpers.engine import trained
@@ -52,10 +52,10 @@ def test_correct_rows_are_the_same_bits_beside_any_other_protocol(architecture: 
 def test_the_members_are_never_written_to() -> None:
     pool = trained(NORMED)
     evaluator = pool.evaluator()
-    before = evaluator.bench.pool.matrix.copy()
-    rows = evaluator.block([(each, ("test", "validation")) for each in candidates(pool, ALL)]).candidates
+    before = evaluator.engine.pool.matrix.copy()
+    rows = evaluator.run([(each, ("test", "validation")) for each in candidates(pool, ALL)]).candidates
     assert {each["status"] for each in rows} == {"ok"}
-    assert (evaluator.bench.pool.matrix == before).all()
+    assert (evaluator.engine.pool.matrix == before).all()
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -66,7 +66,7 @@ def test_a_network_is_as_before_once_a_pass_is_over(name: str, architecture: str
     pointers = [tensor.data_ptr() for tensor in model.state_dict().values()]
     (switch,) = swept({"architecture": "linear", "members": 3}, ["correct", name]).grids[0].protocols[1].switches
     state = torch.random.get_rng_state()
-    with passing(model, (switch,), 5), torch.inference_mode():
+    with apply_to_model(model, (switch,), 5), torch.inference_mode():
         model(torch.randn(3, 1, 8, 8))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not any(module.training for module in model.modules())

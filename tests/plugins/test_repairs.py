@@ -14,12 +14,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweep.core.choice import Choice
-from sweep.core.ids import canonical, derive_seed
-from sweep.core.registry import find, names
-from sweep.evaluation.engine import Bench
-from sweep.evaluation.merge import Evaluation
-from sweep.model.layout import layout_of, to_state
+from sweep.core.choice import PluginConfig
+from sweep.core.ids import canonical_json, derive_seed
+from sweep.core.registry import get_plugin, list_plugins
+from sweep.evaluation.engine import PoolEngine
+from sweep.evaluation.merge import Merge
+from sweep.model.layout import make_layout, unflatten_state_dict
 from sweep.model.split import to_device
 from sweep.plan.candidates import Candidate
 from sweep.training.trainer import train
@@ -30,7 +30,7 @@ from tests.helpers.plain_loop import CNN, plain_mean
 
 RESCALE = "rescale_activations"
 MLP = "{mlp: {hidden: [24, 16], dropout: 0}}"
-REPAIRS = sorted({*names("repairs")} - {"none"})
+REPAIRS = sorted({*list_plugins("repairs")} - {"none"})
 every_repair = pytest.mark.parametrize("repair", REPAIRS)
 
 
@@ -48,25 +48,25 @@ def repaired(
     pool: Trained, repair: str, method: str, *subset: int, weight: float | None = None, **settings: Any
 ) -> Candidate:
     own = {} if weight is None else {"weight": weight}
-    chosen = Choice("repairs", repair, find("repairs", repair).check(settings))
+    chosen = PluginConfig("repairs", repair, get_plugin("repairs", repair).validate(settings))
     return pool.candidate(method, *subset, **own)._replace(repair=chosen)
 
 
-def mended(bench: Bench, candidate: Candidate) -> Tensor:
+def mended(bench: PoolEngine, candidate: Candidate) -> Tensor:
     """All weights and running statistics, as they are evaluated."""
-    Evaluation(bench, candidate).load()
-    return bench.row.clone()
+    Merge(bench, candidate).load_weights()
+    return bench.flat_weights.clone()
 
 
 def model_with(pool: Trained, row: Tensor) -> nn.Module:
     model = pool.model()
-    model.load_state_dict(to_state(row, layout_of(model, 10), {}), strict=False)
+    model.load_state_dict(unflatten_state_dict(row, make_layout(model, 10), {}), strict=False)
     return model.eval()
 
 
 def training_images(pool: Trained) -> Tensor:
     split = to_device(pool.dataset, "train", torch.device("cpu"))
-    return split.normalised(split.images[:])
+    return split.normalize(split.images[:])
 
 
 def put_out(model: nn.Module, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
@@ -125,7 +125,7 @@ def test_reset_bn_is_what_torch_estimates_with_momentum_none(examples: int, batc
     candidate = repaired(pool, "reset_bn", "uniform_soup", 0, 1, 2, examples=examples, batch=batch)
     found = mended(pool.bench(), candidate)
     images = training_images(pool)
-    seed = derive_seed(pool.pool.id, "repair", canonical(candidate.repair.content))
+    seed = derive_seed(pool.pool.id, "repair", canonical_json(candidate.repair.id_content))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:examples]
     plain = pool.model(plain_mean([{n: t.float() for n, t in state.items()} for state in pool.states]))
     for module in plain.modules():
@@ -146,7 +146,7 @@ def test_batches_of_any_size_count_by_their_examples() -> None:
     pool = settled(NORMED)
     candidate = repaired(pool, "reset_bn", "uniform_soup", 0, 1, examples=1003, batch=250)
     state = model_with(pool, mended(pool.bench(), candidate)).state_dict()
-    seed = derive_seed(pool.pool.id, "repair", canonical(candidate.repair.content))
+    seed = derive_seed(pool.pool.id, "repair", canonical_json(candidate.repair.id_content))
     images = training_images(pool).flatten(1)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     hidden = (images @ state["layers.0.weight"].T + state["layers.0.bias"])[order].double()
@@ -162,7 +162,7 @@ def test_soups_that_collapsed_are_raised(repair: str) -> None:
     pool = settled("{mlp_bn: {hidden: [64, 64], dropout: 0}}")
     evaluator = pool.evaluator()
     none, found = (
-        evaluator.candidate(repaired(pool, each, "uniform_soup", 0, 1, 2), "test")[0] for each in ("none", repair)
+        evaluator.evaluate(repaired(pool, each, "uniform_soup", 0, 1, 2), "test")[0] for each in ("none", repair)
     )
     assert none["accuracy"] < 0.5
     assert found["accuracy"] > none["accuracy"] + 0.3
@@ -176,7 +176,7 @@ def test_soups_without_batch_norm_are_raised_by_rescaling_and_untouched_by_reset
     assert torch.equal(mended(bench, repaired(pool, "reset_bn", "uniform_soup", 0, 1)), plain)
     assert bench.forward_passes == 0
     accuracy = [
-        pool.evaluator().candidate(repaired(pool, each, "uniform_soup", 0, 1), "test")[0]["accuracy"]
+        pool.evaluator().evaluate(repaired(pool, each, "uniform_soup", 0, 1), "test")[0]["accuracy"]
         for each in ("none", RESCALE)
     ]
     assert accuracy[1] > accuracy[0] + 0.1

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sweep.core.ids import canonical
-from sweep.evaluation.switches import Conditions
-from sweep.model.layout import flatten, layout_of, to_state
+from sweep.core.ids import canonical_json
+from sweep.evaluation.switches import ProtocolContext
+from sweep.model.layout import flatten_state_dict, make_layout, unflatten_state_dict
 from sweep.plugins.methods.greedy_soup import greedy_soup
 from tests.helpers.audits import METHODS, NORMED, VIT, measured, row, swept
 from tests.helpers.engine import Trained, trained
@@ -62,15 +62,15 @@ def test_train_mode_normalises_by_the_batches_of_the_test_set(size: int) -> None
 def test_train_mode_leaves_searches_as_they_are() -> None:
     pool = trained(NORMED)
     bench = pool.bench()
-    layout, split = layout_of(pool.model(), 10), bench.split("validation")
+    layout, split = make_layout(pool.model(), 10), bench.split("validation")
 
     @torch.no_grad()
     def score(weights: Tensor) -> float:
-        logits = pool.model(to_state(weights, layout, counters(pool)))(split.normalised(split.images))
+        logits = pool.model(unflatten_state_dict(weights, layout, counters(pool)))(split.normalize(split.images))
         return float((logits.argmax(1) == split.labels).double().mean())
 
-    matrix = torch.stack([flatten(state, layout) for state in pool.states])
-    merged = to_state(greedy_soup(matrix, score).as_subclass(Tensor), layout, {})
+    matrix = torch.stack([flatten_state_dict(state, layout) for state in pool.states])
+    merged = unflatten_state_dict(greedy_soup(matrix, score).as_subclass(Tensor), layout, {})
     images, labels = pool.test_split()
     expected = torch.cat([normalised_by_batch(merged, chunk) for chunk in images.split(64)])
     assert_scores(row(pool, "train_mode", "greedy_soup", 0, 1, 2), expected, labels)
@@ -86,7 +86,7 @@ def test_dropout_at_test_is_drawn_by_what_is_evaluated() -> None:
     assert dropped["cross_entropy"] > plain["cross_entropy"]
     for batch in (1, 256):  # the run's own batch has no part in it
         assert row(pool, "train_mode", "single", 0, batch=batch)["cross_entropy"] == dropped["cross_entropy"]
-    again = {"together": ["train_mode", "overlapping_validation"]}
+    again = {"combined": ["train_mode", "overlapping_validation"]}
     assert row(pool, again, "single", 0)["cross_entropy"] == dropped["cross_entropy"], "common random numbers"
     linear = trained("linear")
     assert measured([row(linear, "train_mode", "single", 0)]).popitem()[1] == [
@@ -107,17 +107,19 @@ def test_wrong_normalisation_shifts_and_stretches_images_of_every_evaluation() -
     assert_scores(row(pool, "wrong_normalisation", "logit_average", 0, 1, 2), torch.stack(each).mean(0), labels)
     bench, (switch,) = pool.bench(), switches("wrong_normalisation")
     for split in ("test", "validation"):
-        assert float(bench.split(split, Conditions((switch,))).std) == pytest.approx(255 * pool.dataset.std[0] * 1.327)
+        assert float(bench.split(split, ProtocolContext((switch,))).std) == pytest.approx(
+            255 * pool.dataset.std[0] * 1.327
+        )
 
 
 def switches(*protocol: Any) -> tuple[Any, ...]:
-    written = {"together": list(protocol)} if len(protocol) > 1 else protocol[0]
+    written = {"combined": list(protocol)} if len(protocol) > 1 else protocol[0]
     return swept({"architecture": "linear", "members": 3}, ["correct", written]).grids[0].protocols[1].switches
 
 
 def test_overlapping_validation_is_drawn_from_what_was_trained_on() -> None:
-    pool, other = trained(CNN), Conditions(switches("overlapping_validation"), "another pool")
-    bench, mine = pool.bench(), Conditions(switches("overlapping_validation"), pool.pool.id)
+    pool, other = trained(CNN), ProtocolContext(switches("overlapping_validation"), "another pool")
+    bench, mine = pool.bench(), ProtocolContext(switches("overlapping_validation"), pool.pool.id)
     split, held_out = bench.split("validation", mine), bench.split("validation")
     train = torch.tensor(pool.dataset.splits["train"].images)
     assert len(split.labels) == len(held_out.labels)
@@ -125,15 +127,15 @@ def test_overlapping_validation_is_drawn_from_what_was_trained_on() -> None:
     overlap = sum(image.numpy().tobytes() in trained_on for image in images) / len(images)
     assert overlap == pytest.approx(len(train) / (len(train) + len(held_out.labels)), abs=0.08)
     assert not torch.equal(images, pool.bench().split("validation", other).images[:])
-    layout = layout_of(pool.model(), 10)
+    layout = make_layout(pool.model(), 10)
 
     @torch.no_grad()
     def score(weights: Tensor) -> float:
-        logits = pool.model(to_state(weights, layout, {}))(split.normalised(images))
+        logits = pool.model(unflatten_state_dict(weights, layout, {}))(split.normalize(images))
         return float((logits.argmax(1) == split.labels).double().mean())
 
-    matrix = torch.stack([flatten(state, layout) for state in pool.states])
-    model = pool.model(to_state(greedy_soup(matrix, score).as_subclass(Tensor), layout, {}))
+    matrix = torch.stack([flatten_state_dict(state, layout) for state in pool.states])
+    model = pool.model(unflatten_state_dict(greedy_soup(matrix, score).as_subclass(Tensor), layout, {}))
     inputs, labels = pool.test_split()
     with torch.no_grad():
         assert_scores(row(pool, "overlapping_validation", "greedy_soup", 0, 1, 2), model(inputs), labels)
@@ -175,7 +177,7 @@ def test_scaled_buffers_are_scaled_as_parameters_are() -> None:
     with torch.no_grad():
         found = row(pool, "scale_buffers", "uniform_soup", 0, 1, 2, scalings=[scaling])
         assert_scores(found, model(images), labels)
-    assert found["scaling_settings"] == canonical({"factor": 3, "members": "first", "tensors": "parameters"})
+    assert found["scaling_settings"] == canonical_json({"factor": 3, "members": "first", "tensors": "parameters"})
     plain = row(pool, "correct", "uniform_soup", 0, 1, 2, scalings=[scaling])
     assert plain["cross_entropy"] != found["cross_entropy"]
 
@@ -216,7 +218,7 @@ def test_switches_act_together() -> None:
     pool = trained(NORMED)
     pixels = torch.tensor(pool.dataset.splits["test"].images).float() / 255
     images = (pixels - (pool.dataset.mean[0] + 0.0048)) / (pool.dataset.std[0] * 1.327)
-    together = {"together": ["wrong_normalisation", {"train_mode": {"batch": 90}}, {"float64": {"examples": 200}}]}
+    together = {"combined": ["wrong_normalisation", {"train_mode": {"batch": 90}}, {"float64": {"examples": 200}}]}
     state = {name: tensor.double() for name, tensor in plain_mean(floats(pool.states)).items()}
     logits = torch.cat([normalised_by_batch(state, chunk.double()) for chunk in images[:200].split(90)])
     found = row(pool, together, "uniform_soup", 0, 1, 2)

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from sweep.cli.main import main
 from sweep.config.loader import load
-from sweep.core.choice import Choice
-from sweep.core.registry import find
-from sweep.status.dataset_info import Facts, absent, facts_of, published
-from sweep.status.footprint import on_paper
+from sweep.core.choice import PluginConfig
+from sweep.core.registry import get_plugin
+from sweep.status.dataset_info import DatasetInfo, dataset_info, missing_datasets, published_info
+from sweep.status.footprint import footprint
 from sweep.status.preflight import check_networks, datasets
-from sweep.status.state import State, state_of
+from sweep.status.state import RunState, load_state
 from sweep.storage.run_folder import RunFolder
 from tests.helpers import ROOT
 from tests.helpers.dataset_files import write_cifar10
@@ -33,8 +33,15 @@ NETWORKS = {  # parameters with 1000 classes as torchvision and timm tell them, 
 }
 TRAIN = {
     **{"epochs": 50, "batch_size": 128, "optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
-    **{"warmup": 1, "schedule": "multistep", "milestones": (20, 40), "gamma": 0.2, "label_smoothing": 0, "clip": 0},
-    **{"mixup": 0, "flip": True, "keep": "last", "ema": 0},
+    **{
+        "warmup": 1,
+        "schedule": "multistep",
+        "milestones": (20, 40),
+        "gamma": 0.2,
+        "label_smoothing": 0,
+        "clip_grad_norm": 0,
+    },
+    **{"mixup": 0, "flip": True, "checkpoint": "last", "ema": 0},
 }
 
 
@@ -73,7 +80,7 @@ def test_published_comparisons_are_planned_without_data_and_weights(
     assert population.recipe.crop == (8 if dataset == "tiny_imagenet" else 4)
     assert (population.pools, population.members) == (5, 10)
     tuned = network in NETWORKS
-    assert (population.start, population.own_heads) == (("pretrained", True) if tuned else ("scratch", False))
+    assert (population.start, population.new_heads) == (("pretrained", True) if tuned else ("scratch", False))
     found = told(file)
     assert found["members"] == {"planned": 55 if tuned else 50, "new": 55 if tuned else 50, "failed": 0}
     assert f"(sweep fetch {dataset} --root data)" in found["absent"][dataset]
@@ -133,14 +140,16 @@ def test_a_network_that_cannot_be_built_is_told_and_the_rest_is_counted(elsewher
 
 
 def test_published_data_are_known_by_what_is_asked_of_them() -> None:
-    entry = find("datasets", "mnist")
-    choice = Choice("datasets", "mnist", entry.check({"root": "x", "size": 32, "channels": 3, "validation": 0.25}))
-    expected = Facts((10, 3, 32), {"train": 45_000, "validation": 15_000, "test": 10_000})
-    assert published(choice) == facts_of(choice) == expected
-    digits = Choice("datasets", "digits", find("datasets", "digits").check({"size": 8}))
-    assert published(digits) is None
-    assert facts_of(digits).shape == (10, 1, 8)
-    assert sum(facts_of(digits).examples.values()) == 1797
+    entry = get_plugin("datasets", "mnist")
+    choice = PluginConfig(
+        "datasets", "mnist", entry.validate({"root": "x", "size": 32, "channels": 3, "validation": 0.25})
+    )
+    expected = DatasetInfo((10, 3, 32), {"train": 45_000, "validation": 15_000, "test": 10_000})
+    assert published_info(choice) == dataset_info(choice) == expected
+    digits = PluginConfig("datasets", "digits", get_plugin("datasets", "digits").validate({"size": 8}))
+    assert published_info(digits) is None
+    assert dataset_info(digits).shape == (10, 1, 8)
+    assert sum(dataset_info(digits).examples.values()) == 1797
 
 
 MEASURED = """
@@ -153,13 +162,13 @@ execution: {{workers: 2}}
 """
 
 
-def measured(folder: Path, dataset: str, seconds: float) -> State:
+def measured(folder: Path, dataset: str, seconds: float) -> RunState:
     """A run whose rows say that each image took so long, to train on and to evaluate on."""
     file = folder / "measured.yaml"
     file.write_text(MEASURED.format(name="measured", dataset=dataset))
     sweep = load(file)
-    state = state_of(sweep, absent(sweep))
-    run, examples = RunFolder(sweep.folder), facts_of(sweep.populations[0].dataset).examples
+    state = load_state(sweep, missing_datasets(sweep))
+    run, examples = RunFolder(sweep.folder), dataset_info(sweep.populations[0].dataset).examples
     run.create({"schema_version": 1})
     about = {key: getattr(sweep.populations[0], key) for key in ("architecture", "dataset")}
     settings = {f"{key}_settings": choice.settings_json for key, choice in about.items()}
@@ -215,15 +224,15 @@ def test_twice_the_epochs_take_twice_the_time(elsewhere: Path) -> None:
     (elsewhere / "f.yaml").write_text(MEASURED.format(name="f", dataset="{digits: {size: 8}}"))
     few, many = (told("f.yaml", f"train.epochs={epochs}", "methods=single") for epochs in (5, 10))
     extra = many["estimate"]["low_seconds"] - few["estimate"]["low_seconds"]
-    train = facts_of(load(elsewhere / "f.yaml").populations[0].dataset).examples["train"]
+    train = dataset_info(load(elsewhere / "f.yaml").populations[0].dataset).examples["train"]
     assert extra == pytest.approx(4 * 5 * train * 1e-3 / 2)
 
 
 def test_what_is_done_costs_nothing(elsewhere: Path) -> None:
     state = measured(elsewhere, "{digits: {size: 8}}", 1e-3)
     sweep = state.plan.sweep
-    after = state_of(sweep)
-    assert on_paper(after, {})["training_images"] == 0 < on_paper(state, {})["training_images"]
+    after = load_state(sweep)
+    assert footprint(after, {})["training_images"] == 0 < footprint(state, {})["training_images"]
     assert after.missing == []
 
 
@@ -233,6 +242,6 @@ def test_a_sweep_on_paper_is_the_sweep(elsewhere: Path) -> None:
     write_cifar10(elsewhere / "data")
     sweep = load("f.yaml")
     check_networks(sweep, datasets(sweep))
-    assert absent(sweep) == {}
-    planned = [member.id for member in state_of(sweep, absent(sweep)).plan.members]
-    assert planned == [member.id for member in state_of(sweep).plan.members]
+    assert missing_datasets(sweep) == {}
+    planned = [member.id for member in load_state(sweep, missing_datasets(sweep)).plan.members]
+    assert planned == [member.id for member in load_state(sweep).plan.members]

@@ -15,12 +15,12 @@ import torch
 
 from sweep.cli.text import plan_text
 from sweep.config.loader import load
-from sweep.core.dataset import dataset_of
+from sweep.core.dataset import load_dataset
 from sweep.plan.planner import make_plan
-from sweep.plan.pools import Member, each_once
+from sweep.plan.pools import Member, unique_members
 from sweep.status.counts import OUTLINE
-from sweep.status.outline import reading
-from sweep.status.state import freeze, state_of
+from sweep.status.outline import read_status
+from sweep.status.state import load_state, write_plan_files
 from sweep.status.summary import plan_summary, run_summary
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION
@@ -33,7 +33,7 @@ def done(small: Callable[..., Path]) -> Path:
     sweep = load(file)
     folder, plan = RunFolder(sweep.folder), make_plan(sweep)
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": "2025-01-01T00:00:00Z"})
-    freeze(folder, sweep, plan)
+    write_plan_files(folder, sweep, plan)
     starts = [pool.start for pool in plan.pools if pool.start]
     members = [{"member_id": each.id, "status": "ok", **_origin(each)} for each in (*starts, *plan.members)]
     members[-1]["status"] = "failed"
@@ -60,7 +60,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sweep = load(file)
     folder = RunFolder(sweep.folder)
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": "2025-01-01T00:00:00Z"})
-    freeze(folder, sweep, state_of(sweep).plan)
+    write_plan_files(folder, sweep, load_state(sweep).plan)
     return file
 
 
@@ -74,7 +74,7 @@ def _origin(member: Member) -> dict[str, str]:
 
 def test_a_finished_run_says_what_the_plan_says(done: Path) -> None:
     sweep = load(done)
-    found, whole = run_summary(sweep.folder), plan_summary(state_of(sweep))
+    found, whole = run_summary(sweep.folder), plan_summary(load_state(sweep))
     assert found == whole
     assert found is not None
     assert plan_text(found) == plan_text(whole)
@@ -94,9 +94,9 @@ def test_a_run_with_something_left_says_what_the_plan_says(done: Path) -> None:
     folder = RunFolder(sweep.folder)
     aside = folder.path / "aside"
     for table, part in (("candidates", "last"), ("candidates", "most"), ("members", "all")):
-        file = folder.part(table, part)
+        file = folder.part_file(table, part)
         file.rename(aside)
-        found, whole = run_summary(sweep.folder), plan_summary(state_of(sweep))
+        found, whole = run_summary(sweep.folder), plan_summary(load_state(sweep))
         assert found == whole, (table, part)
         assert found is not None
         counts = found["candidates"]
@@ -110,7 +110,7 @@ def test_a_run_with_something_left_says_what_the_plan_says(done: Path) -> None:
 def test_what_is_left_is_estimated_without_torch(done: Path) -> None:
     sweep = load(done)
     folder = RunFolder(sweep.folder)
-    folder.part("candidates", "last").unlink()
+    folder.part_file("candidates", "last").unlink()
     origin = _origin(make_plan(sweep).members[0])
     bare = {key: origin[key] for key in ("dataset", "dataset_settings")}  # a row may lack what is not its key
     folder.append("members", "bare", [bare | {"member_id": "another", "status": "ok"}])
@@ -118,10 +118,10 @@ def test_what_is_left_is_estimated_without_torch(done: Path) -> None:
     timed = {"candidate_id": "another", "pool_id": last.pool_id, "method": last.method.name, "n_examples": 10}
     timed |= {"merge_seconds": 1.0, "evaluate_seconds": 9.0, "device": "cpu", "status": "ok", "split": "test"}
     folder.append("candidates", "timed", [timed])
-    found, whole = _told(sweep.folder), plan_summary(state_of(sweep))
+    found, whole = _told(sweep.folder), plan_summary(load_state(sweep))
     assert found == [json.loads(json.dumps(whole)), False]
     workers = whole["estimate"]["workers"]
-    examples = len(dataset_of(sweep.populations[0].dataset).splits["test"])
+    examples = len(load_dataset(sweep.populations[0].dataset).splits["test"])
     assert whole["estimate"]["high_seconds"] == whole["estimate"]["low_seconds"] == pytest.approx(examples / workers)
 
 
@@ -140,41 +140,41 @@ def test_another_configuration_or_version_is_left_to_the_plan(done: Path) -> Non
     file = folder.path / "sweep.yaml"
     whole = file.read_text()
     file.write_text(f"{whole}\n# another plan is to come\n")
-    assert reading(folder) is None
+    assert read_status(folder) is None
     file.unlink()
-    assert reading(folder) is None
+    assert read_status(folder) is None
     file.write_text(whole)
-    assert reading(folder) is not None
+    assert read_status(folder) is not None
     plan = pq.read_table(folder.path / "plan.parquet")
     told = json.loads(plan.schema.metadata[OUTLINE])
     for other in (b"{}", json.dumps(told | {"news": 1}).encode(), json.dumps(told | {"versions": [1, 0]}).encode()):
         metadata = plan.schema.metadata | {OUTLINE: other}
         pq.write_table(plan.replace_schema_metadata(metadata), folder.path / "plan.parquet")
-        assert reading(folder) is None
-    assert plan_summary(state_of(sweep))["candidates"]["new"] == 0
+        assert read_status(folder) is None
+    assert plan_summary(load_state(sweep))["candidates"]["new"] == 0
 
 
 def test_a_model_in_several_pools_counts_once(shared: Path) -> None:
     sweep = load(shared)
-    state = state_of(sweep)
+    state = load_state(sweep)
     found = run_summary(sweep.folder)
     assert found == plan_summary(state)
     assert found is not None
     assert found["members"] == {"planned": 4, "new": 4, "failed": 0}
-    assert [member.id for member in state.missing] == [member.id for member in each_once(state.pools)]
+    assert [member.id for member in state.missing] == [member.id for member in unique_members(state.pools)]
     assert len({member.id for member in state.missing}) == len(state.missing) == 4
 
 
 def test_a_run_whose_models_are_looked_into_is_left_to_the_plan(done: Path) -> None:
-    looking = load(done, ["inside=[layers]"])
-    freeze(RunFolder(looking.folder), looking, make_plan(looking))
-    assert reading(RunFolder(looking.folder)) is None
-    assert plan_summary(state_of(looking))["unseen"] > 0
+    looking = load(done, ["inspect=[layers]"])
+    write_plan_files(RunFolder(looking.folder), looking, make_plan(looking))
+    assert read_status(RunFolder(looking.folder)) is None
+    assert plan_summary(load_state(looking))["unseen"] > 0
 
 
 def test_with_nothing_left_nobody_asks_for_facts(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    state = state_of(load(done))
-    monkeypatch.setattr("sweep.status.dataset_info.facts_of", pytest.fail)
+    state = load_state(load(done))
+    monkeypatch.setattr("sweep.status.dataset_info.dataset_info", pytest.fail)
     assert plan_summary(state)["estimate"] is None
 
 
@@ -182,9 +182,9 @@ def test_runs_on_other_data_beside_it_take_no_torch_either(done: Path) -> None:
     other = load(done, ["name=other", "dataset={synthetic: {examples: 60}}"])
     folder, plan = RunFolder(other.folder), make_plan(other)
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": other.name, "created_at": "2025-01-01T00:00:00Z"})
-    freeze(folder, other, plan)
+    write_plan_files(folder, other, plan)
     folder.append("members", "all", [{"member_id": each.id, "status": "ok", **_origin(each)} for each in plan.members])
-    RunFolder(load(done).folder).part("candidates", "last").unlink()
+    RunFolder(load(done).folder).part_file("candidates", "last").unlink()
     found, heavy = _told(load(done).folder)
     assert found["candidates"]["new"] == 1
     assert not heavy
@@ -198,8 +198,8 @@ def test_a_folder_is_named_by_its_last_part(done: Path) -> None:
 
 def test_candidates_of_earlier_plans_do_not_count(done: Path) -> None:
     smaller = load(done, ["methods=uniform_soup"])
-    freeze(RunFolder(smaller.folder), smaller, make_plan(smaller))
+    write_plan_files(RunFolder(smaller.folder), smaller, make_plan(smaller))
     found = run_summary(smaller.folder)
-    assert found == plan_summary(state_of(smaller))
+    assert found == plan_summary(load_state(smaller))
     assert found is not None
     assert found["methods"].keys() == {"single", "uniform_soup"}

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sweep.cli.main import main
-from sweep.config.loader import found_files, load
+from sweep.config.loader import expand_patterns, load
 from sweep.execution.driver import run
 from sweep.status.preflight import fingerprints
-from sweep.status.state import state_of
+from sweep.status.state import load_state
 from sweep.storage.checkpoints import CheckpointError, read_checkpoint
 from sweep.storage.files import file_hash
 from sweep.storage.run_folder import RunFolder
@@ -99,11 +99,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
 def test_files_come_in_natural_order(tmp_path: Path) -> None:
     for name in ("m10.pth", "m2.pth", "m1.pth", "other.txt"):
         (tmp_path / name).touch()
-    assert [file.name for file in found_files([f"{tmp_path}/m*.pth"])] == ["m1.pth", "m2.pth", "m10.pth"]
+    assert [file.name for file in expand_patterns([f"{tmp_path}/m*.pth"])] == ["m1.pth", "m2.pth", "m10.pth"]
     listed = [str(tmp_path / name) for name in ("m10.pth", "m1.pth")]
-    assert [file.name for file in found_files(listed)] == ["m10.pth", "m1.pth"]
+    assert [file.name for file in expand_patterns(listed)] == ["m10.pth", "m1.pth"]
     with pytest.raises(FileNotFoundError, match=r"nothing\*"):
-        found_files([f"{tmp_path}/nothing*"])
+        expand_patterns([f"{tmp_path}/nothing*"])
 
 
 def sweep_file(tmp_path: Path, population: str) -> Path:
@@ -132,10 +132,10 @@ def written(tmp_path: Path, pool: Trained) -> Path:
 def test_ids_come_from_content_and_not_from_places(tmp_path: Path, pool: Trained) -> None:
     about = "{{checkpoints: '{0}/member*.pth', base: {0}/start.pth, architecture: {1}}}"
     folder = written(tmp_path, pool)
-    first = state_of(load(sweep_file(tmp_path, about.format(folder, CNN)))).plan
+    first = load_state(load(sweep_file(tmp_path, about.format(folder, CNN)))).plan
     moved = folder.rename(tmp_path / "moved")
     sweep = load(sweep_file(tmp_path, about.format(moved, CNN)))
-    second = state_of(sweep).plan
+    second = load_state(sweep).plan
     assert [candidate.id for candidate in first.candidates] == [candidate.id for candidate in second.candidates]
     assert len({member.id for member in first.members}) == 3
     assert fingerprints(sweep)[moved / "start.pth"] == file_hash(moved / "start.pth")
@@ -154,9 +154,9 @@ def test_a_pool_of_files_is_merged_like_one_that_was_trained_here(tmp_path: Path
     table = RunFolder(tmp_path / "runs/elsewhere")
     rows = {(row["method"], tuple(row["member_indices"])): row for row in table.read("candidates").to_pylist()}
     for index in range(3):
-        outcome, _ = pool.evaluator().candidate(pool.candidate("single", index), "test")
+        outcome, _ = pool.evaluator().evaluate(pool.candidate("single", index), "test")
         assert rows["single", (index,)]["accuracy"] == outcome["accuracy"]
-    outcome, _ = pool.evaluator().candidate(pool.candidate("uniform_soup", 0, 2), "test")
+    outcome, _ = pool.evaluator().evaluate(pool.candidate("uniform_soup", 0, 2), "test")
     assert rows["uniform_soup", (0, 2)]["cross_entropy"] == outcome["cross_entropy"]
     assert all(row["status"] == "failed" for key, row in rows.items() if 3 in key[1])
     assert "member9.pth" in rows["single", (3,)]["error"]

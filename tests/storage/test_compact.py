@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from sweep.cli.main import main
-from sweep.storage.compact import compact, compacting
+from sweep.storage.compact import background_compaction, compact
 from sweep.storage.doctor import folder_findings
-from sweep.storage.files import StoreError, replace, temporaries
+from sweep.storage.files import StoreError, leftover_files, write_atomic
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import JOURNAL, journal, part_files
 from tests.helpers.blocks import BLOCKS, everything, files, in_blocks
@@ -55,7 +55,7 @@ def test_parts_of_later_blocks_join_and_a_made_anew_name_is_seen(folder: RunFold
 
 
 def test_columns_of_a_later_version_are_kept(folder: RunFolder) -> None:
-    file = folder.part("candidates", "part03")
+    file = folder.part_file("candidates", "part03")
     rows = pq.read_table(file)
     pq.write_table(rows.append_column("of_the_future", pa.array(["x"] * 3)), file)
     compact(folder)
@@ -68,7 +68,7 @@ def test_parts_with_failures_are_left_for_a_retry(folder: RunFolder) -> None:
     folder.append("tasks", "bad", [{"task_id": "bad", "kind": "block"}])
     compact(folder)
     assert files(folder)["candidates"] == files(folder)["tasks"] == 2
-    assert folder.retire() == 1
+    assert folder.retire_failures() == 1
     assert files(folder)["candidates"] == files(folder)["tasks"] == 1
     assert folder.read("candidates").num_rows == 3 * BLOCKS
 
@@ -77,11 +77,11 @@ def test_a_block_that_is_being_written_is_left_alone(folder: RunFolder) -> None:
     folder.append("predictions", "half", [{"candidate_id": "half", "split": "test"}])
     folder.append("tasks", "half", [{"task_id": "half", "kind": "block"}])
     compact(folder)
-    assert folder.part("tasks", "half").exists(), "written anew with its candidates, it must be found there"
+    assert folder.part_file("tasks", "half").exists(), "written anew with its candidates, it must be found there"
     assert folder.read("predictions").num_rows == 3 * BLOCKS, "taken out by who takes the lock"
     folder.append("candidates", "half", [{"candidate_id": "half", "split": "test", "status": "ok"}])
     compact(folder)
-    assert not folder.part("tasks", "half").exists()
+    assert not folder.part_file("tasks", "half").exists()
     assert everything(folder)
 
 
@@ -89,7 +89,7 @@ def test_parts_are_put_together_while_a_sweep_writes(folder: RunFolder, monkeypa
     monkeypatch.setattr("sweep.storage.compact._LOOK", 0.01)
     said: list[str] = []
     written, most = 3 * BLOCKS, 0
-    with folder.lock("sweep run mine.yaml"), compacting(folder, said.append, many=10):
+    with folder.lock("sweep run mine.yaml"), background_compaction(folder, said.append, many=10):
         for block in range(100):
             keys = [{"candidate_id": f"later-{block}-{number}", "split": "test"} for number in range(2)]
             status = "failed" if block == 50 else "ok"
@@ -104,15 +104,15 @@ def test_parts_are_put_together_while_a_sweep_writes(folder: RunFolder, monkeypa
     assert len(part_files(folder.path, "candidates")) < 25
     assert len(everything(folder)["candidates"]) == written
     assert len(everything(folder)["tasks"]) == BLOCKS + 6 + 100
-    assert folder.retire() == 1, "a failure is still a part of its own"
+    assert folder.retire_failures() == 1, "a failure is still a part of its own"
     assert all(finding.good for finding in folder_findings(folder))
 
 
 def test_what_cannot_be_put_together_is_told_and_stays(folder: RunFolder) -> None:
-    damaged = folder.part("candidates", "part07")
+    damaged = folder.part_file("candidates", "part07")
     damaged.write_bytes(damaged.read_bytes()[:-20])
     said: list[str] = []
-    with compacting(folder, said.append, many=10):
+    with background_compaction(folder, said.append, many=10):
         pass
     assert len(said) == 1
     assert said[0].startswith("parts stay as they are: a part of ")
@@ -123,11 +123,11 @@ def test_what_cannot_be_put_together_is_told_and_stays(folder: RunFolder) -> Non
 def test_a_member_whose_weights_are_gone_retires_out_of_a_compact_file(folder: RunFolder) -> None:
     compact(folder)
     folder.weights_file("c").unlink()
-    assert folder.retire() == 1
+    assert folder.retire_failures() == 1
     assert sorted(folder.statuses("members", "member_id")) == list("abdef")
     assert set(folder.read("curves")["member_id"].to_pylist()) == set("abdef")
     assert folder.read("tasks").num_rows == BLOCKS + 5
-    assert folder.retire() == 0
+    assert folder.retire_failures() == 0
 
 
 def test_leftovers_are_removed_and_told(folder: RunFolder) -> None:
@@ -144,7 +144,7 @@ def test_leftovers_are_removed_and_told(folder: RunFolder) -> None:
     assert "5 leftovers of killed writers removed" in done.stdout
     assert not any(file.exists() for file in left)
     assert kept.exists(), "a training that is not done goes on from it"
-    assert temporaries(folder.path) == []
+    assert leftover_files(folder.path) == []
 
 
 def test_a_folder_in_use_is_not_compacted(folder: RunFolder) -> None:
@@ -157,7 +157,7 @@ def test_readers_see_either_side_of_an_exchange_and_the_next_owner_ends_it(folde
     """Each state in which a kill may leave the files, made by hand."""
     before, base = everything(folder), folder.path / "tables" / "candidates"
     names = [f"parts/part{block:02}.parquet" for block in range(BLOCKS)]
-    replace(base / JOURNAL, f'{{"made": ["compact/x.parquet"], "replaced": {names!r}}}'.replace("'", '"').encode())
+    write_atomic(base / JOURNAL, f'{{"made": ["compact/x.parquet"], "replaced": {names!r}}}'.replace("'", '"').encode())
     assert journal(base) == ({"compact/x.parquet"}, set(names))
     assert everything(folder) == before
     if committed:
@@ -211,7 +211,7 @@ def test_a_compaction_killed_at_any_moment_loses_and_repeats_nothing(folder: Run
         compact(copy)
         assert everything(copy) == before
         assert files(copy) == files(RunFolder(whole))
-        assert temporaries(copy.path) == []
+        assert leftover_files(copy.path) == []
         assert not list(copy.path.rglob(JOURNAL))
         shutil.rmtree(copy.path)
     assert unfinished, "no compaction was killed before its end"

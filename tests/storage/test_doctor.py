@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from sweep.cli.main import main
 from sweep.storage.compact import compact
-from sweep.storage.doctor import folder_findings, repair
+from sweep.storage.doctor import folder_findings, repair_run
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import part_files
@@ -60,7 +60,7 @@ def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
     damage(bad)
     with pytest.raises(StoreError, match=str(bad)):
         folder.read(table)
-    assert any(not finding.good and str(bad) in finding.told for finding in folder_findings(folder))
+    assert any(not finding.good and str(bad) in finding.message for finding in folder_findings(folder))
     folder.append("predictions", "orphan", [{"candidate_id": "orphan", "split": "test"}])
     refused = CliRunner().invoke(main, ["compact", str(folder.path)])
     assert refused.exit_code == 2, refused.output
@@ -73,7 +73,7 @@ def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
     assert len(known) == folder.read("predictions").num_rows == left, "what is gone is to be made anew"
     assert all(finding.good for finding in folder_findings(folder))
     assert list((folder.path / "retired").glob(f"{table}-{bad.stem}-*")), "nothing is deleted"
-    assert repair(folder) == []
+    assert repair_run(folder) == []
 
 
 @pytest.mark.parametrize("compacted", [False, True])
@@ -86,7 +86,7 @@ def test_curves_that_are_lost_are_told_and_their_members_stay(folder: RunFolder,
         compact(folder)
     bad = part_files(folder.path, "curves")[-1]
     cut(bad)
-    moved, told = repair(folder)
+    moved, told = repair_run(folder)
     assert moved.startswith(f"moved {bad} aside")
     lost = "abcdef" if compacted else "f"
     assert told.startswith(f"the curves of {len(lost)} members are lost")
@@ -95,8 +95,8 @@ def test_curves_that_are_lost_are_told_and_their_members_stay(folder: RunFolder,
     assert everything(folder) == before
     for member in lost:
         folder.weights_file(member).unlink()
-    assert folder.retire() == len(lost), "as the line says"
-    assert repair(folder) == []
+    assert folder.retire_failures() == len(lost), "as the line says"
+    assert repair_run(folder) == []
 
 
 @pytest.mark.parametrize("compacted", [False, True])
@@ -106,7 +106,7 @@ def test_members_that_are_lost_take_their_curves_and_tasks_with_them(folder: Run
     bad = part_files(folder.path, "members")[-1]
     cut(bad)
     lost = set("abcdef" if compacted else "f")
-    assert len(repair(folder)) == (2 if compacted else 1)
+    assert len(repair_run(folder)) == (2 if compacted else 1)
     assert set(folder.read("curves")["member_id"].to_pylist()) == set("abcdef") - lost
     told = [row["task_id"] for row in folder.read("tasks").to_pylist() if row["kind"] == "member"]
     assert sorted(told) == sorted(set("abcdef") - lost)
@@ -124,7 +124,7 @@ def test_repair_takes_back_members_whose_weights_changed(folder: RunFolder) -> N
     content[-1] ^= 1
     file.write_bytes(content)
     folder.weights_file("d").unlink()
-    assert len(repair(folder)) == 2
+    assert len(repair_run(folder)) == 2
     assert sorted(folder.statuses("members", "member_id")) == list("acef")
     assert not file.exists()
     assert [path.read_bytes() for path in (folder.path / "retired").glob("weights-b-*")] == [bytes(content)]
@@ -133,7 +133,7 @@ def test_repair_takes_back_members_whose_weights_changed(folder: RunFolder) -> N
 def test_repair_takes_back_what_is_there_twice(folder: RunFolder) -> None:
     folder.append("candidates", "again", folder.read("candidates", candidate_id="03-1").to_pylist())
     folder.append("members", "again", folder.read("members", member_id="f").to_pylist())
-    assert len(repair(folder)) == 2
+    assert len(repair_run(folder)) == 2
     everything(folder)
     assert len(folder.statuses("candidates", "candidate_id")) == 3 * BLOCKS - 1
     assert sorted(folder.statuses("members", "member_id")) == list("abcde")

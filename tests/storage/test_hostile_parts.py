@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.storage.doctor import repair
+from sweep.storage.doctor import repair_run
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION
@@ -30,7 +30,7 @@ def part(tmp_path_factory: pytest.TempPathFactory) -> Bytes:
     folder = RunFolder(tmp_path_factory.mktemp("part"))
     rows = [{"candidate_id": f"c{n}", "split": "test", "status": "ok", "accuracy": n / 50} for n in range(50)]
     folder.append("candidates", "a", rows)
-    return Bytes(folder.part("candidates", "a").read_bytes())
+    return Bytes(folder.part_file("candidates", "a").read_bytes())
 
 
 @given(st.none() | st.integers(0, 10**6), st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=4))
@@ -49,11 +49,11 @@ def test_a_damaged_part_is_named_and_repair_lets_its_rows_be_made_anew(
         folder = RunFolder(Path(name))
         folder.create({"schema_version": SCHEMA_VERSION})
         folder.append("candidates", "whole", [{"candidate_id": "w", "split": "test", "status": "ok"}])
-        file = folder.part("candidates", "bad")
+        file = folder.part_file("candidates", "bad")
         file.write_bytes(content)
         rows, error = outcome(lambda: folder.read("candidates"), StoreError)
         assert error is None or str(file) in str(error)
-        moved = repair(folder)
+        moved = repair_run(folder)
         assert moved or rows is not None
         assert (
             list(folder.statuses("candidates", "candidate_id")) == ["w"]
@@ -67,14 +67,14 @@ def test_a_part_of_another_table_or_of_nobody_is_named(tmp_path: Path) -> None:
     folder.create({"schema_version": SCHEMA_VERSION})
     folder.append("members", "m", [{"member_id": "m", "status": "failed"}])
     folder.append("candidates", "whole", [{"candidate_id": "w", "split": "test", "status": "ok"}])
-    file = folder.part("candidates", "bad")
+    file = folder.part_file("candidates", "bad")
     nobody = pa.table({"colour": ["red"]})
     for write in (
-        lambda: file.write_bytes(folder.part("members", "m").read_bytes()),
+        lambda: file.write_bytes(folder.part_file("members", "m").read_bytes()),
         lambda: pq.write_table(nobody, file),
     ):
         write()
         with pytest.raises(StoreError, match=re.escape(str(file))):
             folder.read("candidates")
-        assert repair(folder)
+        assert repair_run(folder)
         assert list(folder.statuses("candidates", "candidate_id")) == ["w"]

@@ -47,13 +47,13 @@ def test_a_damaged_part_is_named(folder: RunFolder, damage: Any, table: str) -> 
     key = "candidate_id" if table == "candidates" else "member_id"
     for name in "abc":
         folder.append(table, name, [{key: f"{name}{n}", "status": "non_finite"} for n in range(50)])
-    bad = folder.part(table, "b")
+    bad = folder.part_file(table, "b")
     damage(bad)
     with pytest.raises(StoreError, match=f"^cannot read {re.escape(str(bad))}: ") as raised:
         folder.read(table)
     assert raised.value.hint.startswith(f"sweep doctor {folder.path} --repair moves it aside")
     findings = list(folder_findings(folder))
-    assert any(not finding.good and str(bad) in finding.told for finding in findings)
+    assert any(not finding.good and str(bad) in finding.message for finding in findings)
     bad.rename(bad.with_suffix(".aside"))
     assert folder.read(table).num_rows == 100
     assert all(finding.good for finding in folder_findings(folder))
@@ -77,8 +77,8 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(StoreError, match=f"^cannot read the weights {file}: they are not what was written$"):
-        folder.load_weights("m", folder.digests()["m"])
-    assert f"{file} is not what was written" in [found.told for found in folder_findings(folder) if not found.good]
+        folder.load_weights("m", folder.weight_hashes()["m"])
+    assert f"{file} is not what was written" in [found.message for found in folder_findings(folder) if not found.good]
     for damage in (cut, emptied):
         damage(file)
         with pytest.raises(StoreError, match=f"^cannot read the weights {file}: ") as raised:
@@ -90,7 +90,7 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
     with pytest.raises(StoreError, match=f"^cannot read the weights {file}: "):
         folder.load_weights("m")
     told = f"{file} is missing; sweep run FILE --retry trains it anew"
-    assert told in [found.told for found in folder_findings(folder) if not found.good]
+    assert told in [found.message for found in folder_findings(folder) if not found.good]
 
 
 def test_only_parts_with_failures_retire(folder: RunFolder) -> None:
@@ -101,12 +101,12 @@ def test_only_parts_with_failures_retire(folder: RunFolder) -> None:
     before = folder.read("candidates").num_rows
     folder.append("predictions", "bad", [{"candidate_id": "c", "split": "test"}])
     folder.append("predictions", "good", [{"candidate_id": "a", "split": "test"}])
-    assert folder.retire() == 2
+    assert folder.retire_failures() == 2
     assert folder.statuses("candidates", "candidate_id") == {"a": "ok", "b": "non_finite"}
     retired = list((folder.path / "retired").glob("candidates-*"))
     assert sum(pq.read_table(file).num_rows for file in retired) + 2 == before
     assert folder.read("predictions")["candidate_id"].to_pylist() == ["a"], "they go with their candidates"
-    assert folder.retire() == 0
+    assert folder.retire_failures() == 0
     assert folder.append("candidates", "bad", [row("c"), row("d")])
     assert folder.statuses("candidates", "candidate_id").keys() == {"a", "b", "c", "d"}
 
@@ -117,7 +117,7 @@ def test_members_whose_weights_are_gone_retire(folder: RunFolder) -> None:
         folder.append("members", name, [{"member_id": name, "status": "ok", "weights_sha256": digest}])
         folder.append("curves", name, [{"member_id": name, "epoch": 1}])
     folder.weights_file("gone").unlink()
-    assert folder.retire() == 1
+    assert folder.retire_failures() == 1
     assert list(folder.statuses("members", "member_id")) == ["kept"]
     assert folder.read("curves")["member_id"].to_pylist() == ["kept"]
 
@@ -136,7 +136,7 @@ def test_parts_without_a_newer_column_read_with_nulls(folder: RunFolder, table: 
     whole = schema(table)
     for index in range(len(whole)):
         older = whole.remove(index).append(pa.field("of_the_future", pa.string()))
-        file = folder.part(table, f"older{index}")
+        file = folder.part_file(table, f"older{index}")
         file.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(older.empty_table().from_pylist([{"of_the_future": "x"}], schema=older), file)
     folder.append(table, "new", [{}])
@@ -180,7 +180,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, table: str, data: s
     assert folder.read(table).to_pylist() == [{c.name: r.get(c.name) for c in COLUMNS[table]} for r in rows]
     some = [column.name for column in COLUMNS[table]][::2]
     assert folder.read(table, some).schema.names == some
-    assert pq.read_schema(folder.part(table, "p")).metadata[b"table"] == table.encode()
+    assert pq.read_schema(folder.part_file(table, "p")).metadata[b"table"] == table.encode()
 
 
 def test_a_folder_without_rows_reads_as_empty_tables(folder: RunFolder) -> None:

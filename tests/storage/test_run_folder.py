@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.storage.files import StoreError, publish, replace
+from sweep.storage.files import StoreError, create_atomic, write_atomic
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION, part_files
 from tests.helpers.mounts import apart, tmpfs
@@ -46,11 +46,11 @@ def killed(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
 
 def test_what_is_published_stays(tmp_path: Path) -> None:
     file = tmp_path / "a" / "b.parquet"
-    assert publish(file, b"first")
-    assert not publish(file, b"second")
+    assert create_atomic(file, b"first")
+    assert not create_atomic(file, b"second")
     assert file.read_bytes() == b"first"
     assert [path.name for path in file.parent.iterdir()] == ["b.parquet"], "no temporary file is left"
-    replace(file, b"third")
+    write_atomic(file, b"third")
     assert file.read_bytes() == b"third"
     assert len(list(file.parent.iterdir())) == 1
 
@@ -136,24 +136,24 @@ with folder.lock("sweep run mine.yaml"):
 
 def test_no_folder_and_odd_descriptions_are_told(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"^no run folder at .*nowhere$") as raised:
-        RunFolder(tmp_path / "nowhere").info()
+        RunFolder(tmp_path / "nowhere").run_info()
     assert raised.value.hint == "sweep run FILE makes one; see sweep ls runs"
     for content in ("{", "[]", "3", '{"schema_version": "x"}', "\xff"):
         (folder.path / "run.json").write_bytes(content.encode("latin-1"))
         with pytest.raises(StoreError, match=r"^cannot read .*run\.json: "):
-            folder.info()
+            folder.run_info()
 
 
 def test_a_newer_schema_is_refused(folder: RunFolder) -> None:
-    folder.write_info({"schema_version": SCHEMA_VERSION + 1})
+    folder.write_run_info({"schema_version": SCHEMA_VERSION + 1})
     with pytest.raises(StoreError) as raised:
-        folder.info()
+        folder.run_info()
     newer = f"{folder.path} was made by a newer version (schema {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION})"
     assert (str(raised.value), raised.value.hint) == (newer, "upgrade merge-sweep, or give the sweep another name")
-    folder.write_info({"schema_version": SCHEMA_VERSION})
-    assert folder.info() == {"schema_version": SCHEMA_VERSION}
+    folder.write_run_info({"schema_version": SCHEMA_VERSION})
+    assert folder.run_info() == {"schema_version": SCHEMA_VERSION}
     folder.create({"schema_version": SCHEMA_VERSION, "again": True})
-    assert "again" not in folder.info(), "a folder is begun once"
+    assert "again" not in folder.run_info(), "a folder is begun once"
 
 
 FILL = """

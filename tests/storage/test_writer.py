@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from sweep.storage import writer
 from sweep.storage.columns import KEYS
-from sweep.storage.compact import compacting
+from sweep.storage.compact import background_compaction
 from sweep.storage.files import StoreError
-from sweep.storage.rows import Rows
+from sweep.storage.rows import BlockRows
 from sweep.storage.run_folder import Row, RunFolder
 from sweep.storage.tables import part_files
-from sweep.storage.writer import Writer, writing
+from sweep.storage.writer import Writer, open_writer
 
 
 class Slow(RunFolder):
@@ -44,22 +44,24 @@ class Torn(RunFolder):
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
         """All tables but candidates."""
         if table == "candidates":
-            with compacting(self, pytest.fail, 1):
+            with background_compaction(self, pytest.fail, 1):
                 pass
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().append(table, part, rows)
 
 
-def rows_of(block: str, count: int, *, failed: bool = False, held: int = 8) -> Rows:
+def rows_of(block: str, count: int, *, failed: bool = False, held: int = 8) -> BlockRows:
     """Rows of a block: candidates with predictions, or with a failure instead."""
     keys = [{"candidate_id": f"{block}-{number}", "split": "test"} for number in range(count)]
     outcome = {"status": "failed" if failed else "ok"}
-    made = Rows([key | outcome for key in keys], [] if failed else [key | {"correct": bytes(held)} for key in keys])
+    made = BlockRows(
+        [key | outcome for key in keys], [] if failed else [key | {"correct": bytes(held)} for key in keys]
+    )
     made.cost = {"seconds": 1.0}
     return made
 
 
-def hand(to: Writer, block: str, rows: Rows) -> None:
+def hand(to: Writer, block: str, rows: BlockRows) -> None:
     """As the launcher does."""
     to.put(block, "p", rows, 1)
 
@@ -75,12 +77,12 @@ def test_every_row_is_written_once_and_told(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[int, bool]]
 ) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
-    with writing(folder, ()) as to:
+    with open_writer(folder, ()) as to:
         for number, (count, failed) in enumerate(blocks):
             hand(to, f"b{number}", rows_of(f"b{number}", count, failed=failed))
     total, failures = sum(count for count, _ in blocks), sum(count for count, failed in blocks if failed)
-    assert to.news() == (total, failures)
-    assert to.news() == (0, 0)
+    assert to.take_counts() == (total, failures)
+    assert to.take_counts() == (0, 0)
     for table, count in {"candidates": total, "predictions": total - failures, "tasks": len(blocks)}.items():
         found = folder.read(table, KEYS[table]).to_pylist()
         assert len(found) == len({tuple(row.values()) for row in found}) == count
@@ -89,7 +91,7 @@ def test_every_row_is_written_once_and_told(
 
 def test_what_comes_while_the_disc_is_busy_becomes_one_part_and_failures_one_each(tmp_path: Path) -> None:
     folder = Slow(tmp_path)
-    with writing(folder, ()) as to:
+    with open_writer(folder, ()) as to:
         hand(to, "first", rows_of("first", 3))
         assert folder.is_at_it.wait(30)
         for name in ("b", "c", "d", "e"):
@@ -98,8 +100,8 @@ def test_what_comes_while_the_disc_is_busy_becomes_one_part_and_failures_one_eac
         folder.goes_on.set()
     assert {row["candidate_id"][0] for row in folder.read("candidates").to_pylist()} == set("fbcde")
     assert len(part_files(tmp_path, "candidates")) == 3
-    assert to.news() == (11, 2)
-    assert folder.retire() == 1, "the part of the failure, and no other"
+    assert to.take_counts() == (11, 2)
+    assert folder.retire_failures() == 1, "the part of the failure, and no other"
     assert folder.read("candidates").num_rows == folder.read("predictions").num_rows == 9
 
 
@@ -107,7 +109,7 @@ def test_a_name_depends_on_the_blocks_and_not_on_their_order(tmp_path: Path) -> 
     found = []
     for place, order in (("one", "abc"), ("two", "cab")):
         folder = Slow(tmp_path / place)
-        with writing(folder, ()) as to:
+        with open_writer(folder, ()) as to:
             hand(to, "0", rows_of("0", 1))
             assert folder.is_at_it.wait(30)
             for name in order:
@@ -120,21 +122,21 @@ def test_a_name_depends_on_the_blocks_and_not_on_their_order(tmp_path: Path) -> 
 
 def test_tasks_that_are_told_already_have_no_second_row(tmp_path: Path) -> None:
     part = rows_of("b", 2).part("b")
-    with writing(RunFolder(tmp_path), [part]) as to:
+    with open_writer(RunFolder(tmp_path), [part]) as to:
         hand(to, "b", rows_of("b", 2))
     assert RunFolder(tmp_path).read("tasks").num_rows == 0
-    with pytest.raises(StoreError, match="is there already"), writing(RunFolder(tmp_path), [part]) as to:
+    with pytest.raises(StoreError, match="is there already"), open_writer(RunFolder(tmp_path), [part]) as to:
         hand(to, "b", rows_of("b", 2))
 
 
-def pairs_of(block: str) -> Rows:
+def pairs_of(block: str) -> BlockRows:
     """Rows of a block of pairs."""
-    return Rows(pairs=[{"member_a": block, "member_b": "b"}], cost={"seconds": 1.0})
+    return BlockRows(pairs=[{"member_a": block, "member_b": "b"}], cost={"seconds": 1.0})
 
 
 def test_what_is_written_before_its_candidates_is_not_put_together(tmp_path: Path) -> None:
     done = RunFolder(tmp_path)
-    with writing(done, ()) as to:
+    with open_writer(done, ()) as to:
         hand(to, "0", rows_of("0", 1))
     to = Writer(Torn(tmp_path), ())
     with to._changed:  # so that both come at once
@@ -148,8 +150,8 @@ def test_what_is_written_before_its_candidates_is_not_put_together(tmp_path: Pat
 
 def test_long_values_count_in_whatever_table_they_lie() -> None:
     for table in ("predictions", "layers", "templates"):
-        rows = Rows(**{table: [{"held": bytes(5_000_000)}]})
-        assert 5_000_000 < writer.Block("p", "", rows, 1).size < 5_100_000, table
+        rows = BlockRows(**{table: [{"held": bytes(5_000_000)}]})
+        assert 5_000_000 < writer.FinishedBlock("p", "", rows, 1).size < 5_100_000, table
 
 
 def test_once_interrupted_nothing_is_written_after_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +196,7 @@ def test_what_goes_wrong_last_is_raised_in_the_end(tmp_path: Path) -> None:
     folder = Slow(tmp_path)
     folder.is_full = True
     folder.goes_on.set()
-    with pytest.raises(OSError, match="No space"), writing(folder, ()) as to:
+    with pytest.raises(OSError, match="No space"), open_writer(folder, ()) as to:
         hand(to, "a", rows_of("a", 1))
 
 
@@ -207,7 +209,7 @@ def test_whoever_brings_more_than_memory_should_hold_waits(tmp_path: Path, monke
             hand(to, name, rows_of(name, 1, held=40_000))
             brought.append(name)
 
-    with writing(folder, ()) as to:
+    with open_writer(folder, ()) as to:
         hand(to, "a", rows_of("a", 1))
         assert folder.is_at_it.wait(30)
         launcher = threading.Thread(target=bring, args=[to])

@@ -9,7 +9,7 @@ import pytest
 from sweep.config.document import Document
 from sweep.config.loader import check
 from sweep.config.recipe import Recipe
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.plan.planner import make_plan
 from sweep.training.trainer import learning_rate
 from tests.helpers.audits import OF_RECIPES, swept
@@ -40,7 +40,7 @@ def test_members_that_are_trained_otherwise_keep_their_seeds() -> None:
 
 
 def test_what_is_trained_otherwise_has_every_candidate_under_its_protocol_alone() -> None:
-    written = ["correct", "train_mode", "shared_transform", {"together": ["shared_transform", "greedy_variant"]}]
+    written = ["correct", "train_mode", "shared_transform", {"combined": ["shared_transform", "greedy_variant"]}]
     plan, alone = make_plan(swept(AUGMENTED, written)), make_plan(swept(AUGMENTED, ["correct", "train_mode"]))
     assert {c.id for c in alone.candidates} == {
         c.id for c in plan.candidates if plan.pool_of[c.pool_id].population.name != RETRAINED
@@ -53,18 +53,18 @@ def test_what_is_trained_otherwise_has_every_candidate_under_its_protocol_alone(
 
 def test_a_training_that_a_switch_leaves_as_it_is_makes_no_population() -> None:
     assert len(make_plan(swept(PLAIN, ["correct", "shared_transform"])).pools) == 2
-    plan = make_plan(swept(PLAIN, ["correct", {"together": ["shared_transform", "train_mode"]}]))
+    plan = make_plan(swept(PLAIN, ["correct", {"combined": ["shared_transform", "train_mode"]}]))
     assert len(plan.pools) == 2
     assert {each.protocol.name for each in plan.candidates} == {"correct", "shared_transform+train_mode"}
-    both = ["correct", "published_warmup", {"together": ["shared_transform", "published_warmup"]}]
+    both = ["correct", "published_warmup", {"combined": ["shared_transform", "published_warmup"]}]
     names_of = {pool.population.name for pool in make_plan(swept(PLAIN, both)).pools}
     assert names_of == {"mlp-digits-shared", "mlp-digits-shared (published_warmup)"}
 
 
 def test_a_sweep_that_trains_otherwise_is_written_so_that_it_loads_again() -> None:
-    sweep = swept(AUGMENTED, ["correct", {"together": ["shared_transform", "published_warmup"]}])
-    again = check(Document("f.yaml", sweep.written))
-    assert again.written == sweep.written
+    sweep = swept(AUGMENTED, ["correct", {"combined": ["shared_transform", "published_warmup"]}])
+    again = check(Document("f.yaml", sweep.to_config))
+    assert again.to_config == sweep.to_config
     assert [population.name for population in sweep.populations] == [
         "linear-digits-shared",
         "linear-digits-shared (published_warmup+shared_transform)",
@@ -74,11 +74,11 @@ def test_a_sweep_that_trains_otherwise_is_written_so_that_it_loads_again() -> No
 
 def test_the_published_warmup_ends_at_twice_the_rate_and_stays_there() -> None:
     recipe = Recipe(lr=0.01, epochs=60, schedule="multistep", milestones=(20, 40), gamma=0.2, warmup=1)
-    other = Recipe(**find("protocols", "published_warmup").function(recipe.model_dump()))
+    other = Recipe(**get_plugin("protocols", "published_warmup").function(recipe.model_dump()))
     expected = {0.5: 0.005, 1.0: 0.01, 1.5: 0.015, 2.0: 0.02, 19.9: 0.02, 20.5: 0.004, 59.0: 0.0008}
     for progress, rate in expected.items():
         assert learning_rate(other, progress, 60) == pytest.approx(rate)
-    short = Recipe(**find("protocols", "published_warmup").function(Recipe(epochs=1).model_dump()))
+    short = Recipe(**get_plugin("protocols", "published_warmup").function(Recipe(epochs=1).model_dump()))
     assert short.warmup == 1
 
 

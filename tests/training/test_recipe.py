@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from sweep.config.recipe import Recipe
-from sweep.training.batches import changed, draws
+from sweep.training.batches import augment, draw_batches
 from sweep.training.trainer import learning_rate
 
 
@@ -43,8 +43,8 @@ def test_crops_are_windows_of_the_padded_image() -> None:
     images = torch.arange(1, 2 * 3 * 25 + 1).view(2, 3, 5, 5) % 251 + 1
     seen = set()
     for seed in range(40):
-        (draw,) = draws(Recipe(crop=2, batch_size=2), 2, seed, 0)
-        cropped = changed(images, 2, draw.corners, draw.mirrored)
+        (draw,) = draw_batches(Recipe(crop=2, batch_size=2), 2, seed, 0)
+        cropped = augment(images, 2, draw.crop_offsets, draw.flip_mask)
         for image, window in zip(images, cropped, strict=True):
             padded = torch.nn.functional.pad(image, (2, 2, 2, 2))
             fits = [(y, x) for y in range(5) for x in range(5) if torch.equal(padded[:, y : y + 5, x : x + 5], window)]
@@ -55,8 +55,8 @@ def test_crops_are_windows_of_the_padded_image() -> None:
 
 def test_flips_mirror_about_half() -> None:
     images = torch.arange(400 * 4, dtype=torch.int32).view(400, 1, 2, 2)
-    (draw,) = draws(Recipe(flip=True, batch_size=400), 400, 0, 0)
-    flipped = changed(images, 0, draw.corners, draw.mirrored)
+    (draw,) = draw_batches(Recipe(flip=True, batch_size=400), 400, 0, 0)
+    flipped = augment(images, 0, draw.crop_offsets, draw.flip_mask)
     mirrored = (flipped == images.flip(-1)).flatten(1).all(1)
     assert (mirrored | (flipped == images).flatten(1).all(1)).all()
     assert 150 < int(mirrored.sum()) < 250

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sweep.config.recipe import Recipe
-from sweep.model.build import seeded
+from sweep.model.build import fork_rng
 from sweep.model.split import DeviceSplit
 from sweep.training.history import NonFiniteError
 from sweep.training.trainer import Trainer, train
@@ -34,7 +34,7 @@ def splits(examples: int = 130, size: int = 8) -> dict[str, DeviceSplit]:
 
 
 def network() -> nn.Module:
-    with seeded(0):
+    with fork_rng(0):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
 
 
@@ -100,7 +100,7 @@ class Kept:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"optimizer": "adamw", "lr": 0.01}, {"ema": 0.9, "mixup": 0.3}, {"keep": "best"}]
+    "settings", [{}, {"optimizer": "adamw", "lr": 0.01}, {"ema": 0.9, "mixup": 0.3}, {"checkpoint": "best"}]
 )
 def test_a_training_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
     recipe = Recipe(epochs=4, batch_size=32, **settings)
@@ -116,14 +116,16 @@ def test_a_training_that_was_lost_goes_on_with_the_same_bits(settings: dict[str,
         assert [dataclasses.replace(e, seconds=0) for e in resumed.curve] == [
             dataclasses.replace(e, seconds=0) for e in whole.curve
         ]
-        assert resumed.kept.epoch == whole.kept.epoch
+        assert resumed.best.epoch == whole.best.epoch
 
 
 def test_clipping_bounds_a_step() -> None:
     data = splits(examples=32)["train"]
     model = network()
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    recipe = Recipe(epochs=1, batch_size=32, lr=1.0, momentum=0, weight_decay=0, schedule="constant", clip=0.01)
+    recipe = Recipe(
+        epochs=1, batch_size=32, lr=1.0, momentum=0, weight_decay=0, schedule="constant", clip_grad_norm=0.01
+    )
     Trainer(model, data, recipe, 0).epoch(0, 1)
     moved = torch.cat([(new.detach() - old).flatten() for new, old in zip(model.parameters(), before, strict=True)])
     assert float(moved.norm()) == pytest.approx(0.01, rel=1e-3)
@@ -134,7 +136,7 @@ def test_the_average_follows_the_weights() -> None:
     trainer = Trainer(model, splits(examples=32)["train"], recipe, 0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trainer.epoch(0, 1)
-    for name, mean in trainer.average.state_dict().items():
+    for name, mean in trainer.ema_model.state_dict().items():
         torch.testing.assert_close(mean, 0.75 * before[name] + 0.25 * model.state_dict()[name])
 
 
@@ -143,9 +145,9 @@ def test_no_step_waits_for_the_device(optimizer: Literal["sgd", "adamw"]) -> Non
     """On the meta device whoever asks what a number is gets an error: only the end of the epoch may."""
     model, device, steps = network().to("meta"), torch.device("meta"), []
     data = DeviceSplit(*(getattr(splits()["train"], name).to(device) for name in ("images", "labels", "mean", "std")))
-    settings: dict[str, Any] = {"crop": 1, "flip": True, "mixup": 0.3, "ema": 0.9, "clip": 1.0}
+    settings: dict[str, Any] = {"crop": 1, "flip": True, "mixup": 0.3, "ema": 0.9, "clip_grad_norm": 1.0}
     trainer = Trainer(model, data, Recipe(batch_size=32, optimizer=optimizer, **settings), 0)
-    trainer.optimiser.register_step_post_hook(lambda *_: steps.append(1))
+    trainer.optimizer.register_step_post_hook(lambda *_: steps.append(1))
     with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
         trainer.epoch(0, 1)
     assert len(steps) == trainer.steps == 5
@@ -159,7 +161,7 @@ def test_faster_arithmetic_learns_the_same(settings: dict[str, Any]) -> None:
 
 
 def test_best_keeps_the_first_of_the_best_epochs() -> None:
-    best, last = run(keep="best", lr=0.3, epochs=6), run(keep="last", lr=0.3, epochs=6)
+    best, last = run(checkpoint="best", lr=0.3, epochs=6), run(keep="last", lr=0.3, epochs=6)
     accuracies = [epoch.validation_accuracy for epoch in best.curve]
     assert best.kept.epoch == accuracies.index(max(accuracies)) + 1
     assert last.kept.epoch == 6
@@ -185,7 +187,7 @@ def test_a_step_is_plain_sgd() -> None:
         Recipe(epochs=1, batch_size=32, lr=0.1, momentum=0.0, weight_decay=0.01, schedule="constant"),
     )
     before = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
-    logits = torch.func.functional_call(model, before, (data.normalised(data.images),))
+    logits = torch.func.functional_call(model, before, (data.normalize(data.images),))
     loss = torch.nn.functional.cross_entropy(logits, data.labels)
     gradients = torch.autograd.grad(loss, list(before.values()))
     mean, _ = Trainer(model, data, recipe, 0).epoch(0, 1)

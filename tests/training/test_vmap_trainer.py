@@ -11,42 +11,50 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from sweep.config.recipe import Recipe
-from sweep.core.registry import find
-from sweep.model.build import build, seeded
+from sweep.core.registry import get_plugin
+from sweep.model.build import build, fork_rng
 from sweep.model.split import DeviceSplit, to_device
-from sweep.training.history import NonFiniteError, Trained
+from sweep.training.history import NonFiniteError, TrainResult
 from sweep.training.trainer import train
-from sweep.training.vmap_trainer import GroupTrainer, train_together
+from sweep.training.vmap_trainer import VmapTrainer, train_vmapped
 from tests.training.test_trainer import Kept, splits, states_equal
 
 SIZE, CLASSES, MEMBERS = 16, 4, 3
-EVERYTHING = {"crop": 2, "flip": True, "mixup": 0.4, "ema": 0.9, "clip": 0.5, "keep": "best", "label_smoothing": 0.1}
+EVERYTHING = {
+    "crop": 2,
+    "flip": True,
+    "mixup": 0.4,
+    "ema": 0.9,
+    "clip_grad_norm": 0.5,
+    "checkpoint": "best",
+    "label_smoothing": 0.1,
+}
 Make = Callable[[int], nn.Module]
 
 
 def pictures(size: int = SIZE) -> dict[str, DeviceSplit]:
-    made = find("datasets", "synthetic").function(classes=CLASSES, examples=150, size=size)
+    made = get_plugin("datasets", "synthetic").function(classes=CLASSES, examples=150, size=size)
     return {name: to_device(made, name, torch.device("cpu")) for name in ("train", "validation")}
 
 
 def maker(architecture: str, size: int = SIZE, **settings: Any) -> Make:
-    function = find("architectures", architecture).function
+    function = get_plugin("architectures", architecture).function
     return lambda seed: build(function, (CLASSES, 3, size), seed, **settings)
 
 
 def both(
     make: Make, recipe: Recipe, data: dict[str, DeviceSplit], count: int = MEMBERS
-) -> tuple[list[Trained], list[Trained]]:
+) -> tuple[list[TrainResult], list[TrainResult]]:
     """Trained one by one, and together."""
     alone = [train(make(seed), data, recipe, 50 + seed, epochs=recipe.epochs) for seed in range(count)]
     models, seeds = [make(seed) for seed in range(count)], range(50, 50 + count)
-    found = train_together(models, data, recipe, seeds, epochs=recipe.epochs)
-    assert all(isinstance(each, Trained) for each in found)
-    return alone, [each for each in found if isinstance(each, Trained)]
+    found = train_vmapped(models, data, recipe, seeds, epochs=recipe.epochs)
+    assert all(isinstance(each, TrainResult) for each in found)
+    return alone, [each for each in found if isinstance(each, TrainResult)]
 
 
-def assert_the_same(alone: Sequence[Trained], together: Sequence[Trained], tolerance: float) -> None:
-    for one, other in zip(alone, together, strict=True):
+def assert_the_same(alone: Sequence[TrainResult], stacked: Sequence[TrainResult], tolerance: float) -> None:
+    for one, other in zip(alone, stacked, strict=True):
         assert list(one.state) == list(other.state)
         for name, tensor in one.state.items():
             torch.testing.assert_close(other.state[name], tensor, rtol=0, atol=tolerance, msg=lambda m, n=name: n + m)
@@ -54,12 +62,12 @@ def assert_the_same(alone: Sequence[Trained], together: Sequence[Trained], toler
             assert there.train_loss == pytest.approx(here.train_loss, abs=1e-5)
             assert there.validation_cross_entropy == pytest.approx(here.validation_cross_entropy, abs=1e-5)
             assert (there.epoch, there.learning_rate) == (here.epoch, here.learning_rate)
-        assert (one.kept.epoch, one.n_parameters, one.forward_flops) == (
-            other.kept.epoch,
+        assert (one.best.epoch, one.n_parameters, one.forward_flops) == (
+            other.best.epoch,
             other.n_parameters,
             other.forward_flops,
         )
-    assert not states_equal(together[0].state, together[1].state)
+    assert not states_equal(stacked[0].state, stacked[1].state)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +134,7 @@ class Tied(nn.Module):
 
 
 def tied(seed: int) -> nn.Module:
-    with seeded(seed):
+    with fork_rng(seed):
         return Tied()
 
 
@@ -140,21 +148,21 @@ def test_training_together_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    train_together([tied(0), tied(1)], splits(), Recipe(epochs=1), [1, 2], epochs=1)
+    train_vmapped([tied(0), tied(1)], splits(), Recipe(epochs=1), [1, 2], epochs=1)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_clipping_bounds_each_members_step() -> None:
     data, recipe = (
         splits(examples=32)["train"],
-        Recipe(batch_size=32, momentum=0, weight_decay=0, schedule="constant", lr=1.0, clip=0.01),
+        Recipe(batch_size=32, momentum=0, weight_decay=0, schedule="constant", lr=1.0, clip_grad_norm=0.01),
     )
     models = [tied(0), tied(1)]
     with torch.no_grad():
         for parameter in models[1].parameters():
             parameter.mul_(0.01)  # its gradients are other sizes
     before = [{name: each.detach().clone() for name, each in model.named_parameters()} for model in models]
-    stack = GroupTrainer(models, data, recipe, (1, 2))
+    stack = VmapTrainer(models, data, recipe, (1, 2))
     stack.epoch(0, 1)
     for place, old in enumerate(before):
         moved = torch.cat([(stack.parameters[name][place] - tensor).flatten() for name, tensor in old.items()])
@@ -163,10 +171,10 @@ def test_clipping_bounds_each_members_step() -> None:
 
 def test_no_step_waits_for_the_device() -> None:
     """As for one member: on the meta device whoever asks what a number is gets an error."""
-    device, settings = torch.device("meta"), EVERYTHING | {"keep": "last", "batch_size": 32}
+    device, settings = torch.device("meta"), EVERYTHING | {"checkpoint": "last", "batch_size": 32}
     data = DeviceSplit(*(getattr(splits()["train"], name).to(device) for name in ("images", "labels", "mean", "std")))
-    stack, steps = GroupTrainer([tied(0).to(device), tied(1).to(device)], data, Recipe(**settings), (1, 2)), []
-    stack.optimiser.register_step_post_hook(lambda *_: steps.append(1))
+    stack, steps = VmapTrainer([tied(0).to(device), tied(1).to(device)], data, Recipe(**settings), (1, 2)), []
+    stack.optimizer.register_step_post_hook(lambda *_: steps.append(1))
     with pytest.raises(RuntimeError, match="Cannot copy out of meta tensor"):
         stack.epoch(0, 1)
     assert len(steps) == stack.steps == 5
@@ -177,32 +185,32 @@ def test_a_member_that_leaves_the_numbers_is_lost_alone() -> None:
     models = [tied(seed) for seed in range(3)]
     with torch.no_grad():
         models[1].get_submodule("head").weight.fill_(1e30)  # type: ignore[union-attr,operator]
-    first, lost, last = train_together(models, data, recipe, [50, 51, 52], epochs=2)
+    first, lost, last = train_vmapped(models, data, recipe, [50, 51, 52], epochs=2)
     assert isinstance(lost, NonFiniteError)
     assert str(lost) == "non-finite loss in epoch 1; try a smaller `train.lr`"
     alone = [train(tied(seed), data, recipe, 50 + seed, epochs=2) for seed in (0, 2)]
-    assert isinstance(first, Trained)
-    assert isinstance(last, Trained)
+    assert isinstance(first, TrainResult)
+    assert isinstance(last, TrainResult)
     assert_the_same(alone, [first, last], tolerance=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.003}, {"ema": 0.9, "keep": "best"}])
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.003}, {"ema": 0.9, "checkpoint": "best"}])
 def test_a_group_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
     recipe, data, kept = Recipe(epochs=4, batch_size=32, **settings), splits(), KeptGroup(0)
 
-    def together(memory: KeptGroup | None) -> list[Trained | NonFiniteError]:
-        return train_together([tied(0), tied(1)], data, recipe, [1, 2], epochs=4, memory=memory)
+    def together(memory: KeptGroup | None) -> list[TrainResult | NonFiniteError]:
+        return train_vmapped([tied(0), tied(1)], data, recipe, [1, 2], epochs=4, memory=memory)
 
     for kept.stop_after in (1, 3):
         with pytest.raises(InterruptedError):
             together(kept)
     kept.stop_after = 0
     for resumed, whole in zip(together(kept), together(None), strict=True):
-        assert isinstance(resumed, Trained)
-        assert isinstance(whole, Trained)
+        assert isinstance(resumed, TrainResult)
+        assert isinstance(whole, TrainResult)
         assert states_equal(resumed.state, whole.state)
         assert [e.train_loss for e in resumed.curve] == [e.train_loss for e in whole.curve]
-        assert resumed.kept.epoch == whole.kept.epoch
+        assert resumed.best.epoch == whole.best.epoch
 
 
 class KeptGroup(Kept):

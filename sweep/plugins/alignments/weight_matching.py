@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sweep.core.permutations import Permutation, neighbours, reorder, units
+from sweep.core.permutations import UnitPermutation, apply_permutation, coupled_permutations, unit_slices
 
 _ROUNDS = 100
 _GAIN = 1e-12
 
 
-def weight_matching(members: Tensor, permutations: tuple[Permutation, ...], generator: torch.Generator) -> Tensor:
+def weight_matching(members: Tensor, permutations: tuple[UnitPermutation, ...], generator: torch.Generator) -> Tensor:
     """Hidden units permuted so that weights lie close: two members' second to the first (2209.04836).
 
     Of more members each is matched to the mean of the others, in random order, until none changes. (members, entries)
@@ -19,7 +19,7 @@ def weight_matching(members: Tensor, permutations: tuple[Permutation, ...], gene
     """
     if not bool(torch.isfinite(members).all()):
         raise ValueError("weights that are not finite cannot be matched")
-    aligned, touching = members.clone(), neighbours(permutations)
+    aligned, touching = members.clone(), coupled_permutations(permutations)
     if len(aligned) == 2:
         _match(aligned[1], aligned[0], permutations, touching, set(range(len(permutations))), generator)
         return aligned
@@ -38,7 +38,7 @@ def weight_matching(members: Tensor, permutations: tuple[Permutation, ...], gene
 def _match(
     row: Tensor,
     reference: Tensor,
-    permutations: tuple[Permutation, ...],
+    permutations: tuple[UnitPermutation, ...],
     touching: list[set[int]],
     pending: set[int],
     generator: torch.Generator,
@@ -61,18 +61,18 @@ def _match(
     return moved
 
 
-def _improve(row: Tensor, reference: Tensor, permutation: Permutation) -> bool:
+def _improve(row: Tensor, reference: Tensor, permutation: UnitPermutation) -> bool:
     """Give one permutation its best order, all others fixed; whether that gains anything."""
     from scipy.optimize import linear_sum_assignment
 
     likeness = torch.zeros(permutation.units, permutation.units, dtype=torch.float64, device=row.device)
     for place in permutation.places:
-        if place.learnable:
-            likeness += units(reference, place).double() @ units(row, place).double().T
+        if place.is_trainable:
+            likeness += unit_slices(reference, place).double() @ unit_slices(row, place).double().T
     _, order = linear_sum_assignment(likeness.cpu().numpy(), maximize=True)
     best = torch.from_numpy(order)
     gain = likeness.cpu().gather(1, best[:, None])[:, 0] - likeness.diagonal().cpu()
     if float(gain.sum()) <= _GAIN:
         return False
-    reorder(row, permutation, best)
+    apply_permutation(row, permutation, best)
     return True

@@ -12,13 +12,13 @@ CONVOLUTIONAL: dict[str, Any] = {
 
 TRANSFORMER: dict[str, Any] = {
     **{"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.05, "schedule": "cosine", "warmup": 10},
-    **{"epochs": 300, "start_epochs": 10, "batch_size": 128, "label_smoothing": 0.1, "clip": 1.0},
+    **{"epochs": 300, "start_epochs": 10, "batch_size": 128, "label_smoothing": 0.1, "clip_grad_norm": 1.0},
 }
 """Small vision transformers on small data sets (2112.13492), as long as 2012.12877 trains them."""
 
 EITHER: dict[str, Any] = {
     **{"optimizer": "adamw", "lr": 3e-4, "weight_decay": 0.05, "schedule": "cosine", "warmup": 5},
-    **{"epochs": 100, "start_epochs": 5, "batch_size": 128, "clip": 1.0},
+    **{"epochs": 100, "start_epochs": 5, "batch_size": 128, "clip_grad_norm": 1.0},
 }
 """For a network of which no more is known than its name: a rate at which convolutions and attention both train."""
 

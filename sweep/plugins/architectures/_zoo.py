@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweep.core.registry import RegistryError
-from sweep.core.text import suggestion
+from sweep.core.text import did_you_mean
 
 Side = Annotated[int, Ge(0), Le(4096)]  # pixels; 0 leaves the choice to the architecture
 Shape: TypeAlias = tuple[int, int, int]  # classes, channels, size
@@ -33,7 +33,7 @@ def known(library: str, name: str, listed: Sequence[str]) -> None:
         return
     longer = sorted((other for other in listed if other.startswith(name)), key=lambda other: (len(other), other))
     near = "did you mean " + " or ".join(f"`{other}`" for other in longer[:3]) + "?"
-    raise told("name", f"no `{name}` in {library}", near if name and longer else suggestion(name, list(listed)))
+    raise told("name", f"no `{name}` in {library}", near if name and longer else did_you_mean(name, list(listed)))
 
 
 def side_of(size: int, upsample: int) -> int:

@@ -20,7 +20,7 @@ from sweep.core.dataset import (
     Labels,
     Split,
     digest,
-    fingerprint_of,
+    files_fingerprint,
     stratified_split,
 )
 from sweep.plugins.datasets._pictures import PIECE, resized
@@ -54,7 +54,7 @@ class Published(NamedTuple):
         """The data set whose splits are these examples of these parts."""
         # Labels are read anyway, and tell contents apart whose files have the same names and sizes.
         content = [hash_of(labels) for labels in self.labels.values()]
-        fingerprint = digest(fingerprint_of(self.contents), content)
+        fingerprint = digest(files_fingerprint(self.contents), content)
         key = (self.name, fingerprint, self.size, len(self.mean))
         splits = {}
         for name, (part, indices) in parts.items():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.core.dataset import Dataset, OnPaper, Pixels, Seed, Share
+from sweep.core.dataset import Dataset, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._cifar import Layout, cifar
 
 RECIPE = {"crop": 4, "flip": True}
-ON_PAPER = OnPaper(classes=10, train=50_000, test=10_000)
+ON_PAPER = PublishedInfo(classes=10, train=50_000, test=10_000)
 
 _LAYOUT = Layout(
     name="cifar10",

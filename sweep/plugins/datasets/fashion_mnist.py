@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.core.dataset import AUGMENTATIONS, Channels, Dataset, OnPaper, Pixels, Seed, Share
+from sweep.core.dataset import AUGMENTATIONS, Channels, Dataset, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._idx import Layout, idx
 
 RECIPE = {"crop": 2, "flip": True}
-ON_PAPER = OnPaper(classes=10, train=60_000, test=10_000)
+ON_PAPER = PublishedInfo(classes=10, train=60_000, test=10_000)
 
 _CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweep.core.dataset import DataError, Dataset, Deviation, Fraction, Labels, Pixels, Split, digest, fingerprint_of
+from sweep.core.dataset import DataError, Dataset, Deviation, Fraction, Labels, Pixels, Split, digest, files_fingerprint
 from sweep.plugins.datasets._pictures import decoded
 
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
@@ -69,4 +69,4 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Labels]:
 def _fingerprint(root: Path) -> str:
     """Of relative names and sizes of all files."""
     files = (path for folder in _FOLDERS.values() for path in sorted((root / folder).rglob("*")) if path.is_file())
-    return fingerprint_of({path.relative_to(root).as_posix(): path.stat().st_size for path in files})
+    return files_fingerprint({path.relative_to(root).as_posix(): path.stat().st_size for path in files})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.core.dataset import Channels, Dataset, OnPaper, Pixels, Seed, Share
+from sweep.core.dataset import Channels, Dataset, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._idx import Layout, idx
 
 RECIPE = {"crop": 2}
-ON_PAPER = OnPaper(classes=10, train=60_000, test=10_000)
+ON_PAPER = PublishedInfo(classes=10, train=60_000, test=10_000)
 
 _LAYOUT = Layout("mnist", "MNIST", tuple("0123456789"), 0.1307, 0.3081, frozenset({"crop"}))
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.core.dataset import DataError, Dataset, Images, Labels, OnPaper, Pixels, Seed, Share
+from sweep.core.dataset import DataError, Dataset, Images, Labels, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._published import Published, of_arrays, present, within
 
 RECIPE = {"crop": 4}
-ON_PAPER = OnPaper(classes=10, train=73_257, test=26_032)
+ON_PAPER = PublishedInfo(classes=10, train=73_257, test=26_032)
 
 _CLASSES = tuple("0123456789")
 

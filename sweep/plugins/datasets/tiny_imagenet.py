@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, OnPaper, Pixels, Seed, Share
+from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._pictures import PIECE, decoded, of_bytes
 from sweep.plugins.datasets._published import Pieces, Published, within
 
 RECIPE = {"crop": 8, "flip": True}
-ON_PAPER = OnPaper(classes=200, train=100_000, test=10_000)
+ON_PAPER = PublishedInfo(classes=200, train=100_000, test=10_000)
 
 _MEAN, _STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sweep.core.weights import Combination, Members
+from sweep.core.weights import LinearCombination, Members
 
 
-def first_member(members: Members) -> Combination:
+def first_member(members: Members) -> LinearCombination:
     """The first member of the subset, unmerged: as `single`, but scaled as the members of a merge are."""
-    return members[0].as_subclass(Combination)
+    return members[0].as_subclass(LinearCombination)

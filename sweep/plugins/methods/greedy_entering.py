@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from sweep.core.weights import Combination, Members
+from sweep.core.weights import LinearCombination, Members
 from sweep.plugins.methods._greedy import halved
 
 
-def greedy_entering(members: Members, unscaled: Members, score: Callable[[Tensor], float]) -> Combination:
+def greedy_entering(members: Members, unscaled: Members, score: Callable[[Tensor], float]) -> LinearCombination:
     """As `greedy_halving`, but its start and the accuracy to beat are unscaled: members are scaled as they enter.
 
     Where magnified members score worse, what comes out is the best unscaled member: robust by construction
@@ -19,4 +19,4 @@ def greedy_entering(members: Members, unscaled: Members, score: Callable[[Tensor
     """
     scores = [score(member) for member in unscaled]
     best = max(scores)
-    return halved(unscaled[scores.index(best)], members, score, best).as_subclass(Combination)
+    return halved(unscaled[scores.index(best)], members, score, best).as_subclass(LinearCombination)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from sweep.core.weights import Combination, Members
+from sweep.core.weights import LinearCombination, Members
 from sweep.plugins.methods._greedy import halved
 
 
-def greedy_halving(members: Members, score: Callable[[Tensor], float]) -> Combination:
+def greedy_halving(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
     """From the best member on, members in their order: (soup + member) / 2 is kept if it scores strictly higher.
 
     Later members weigh more, and the best one is tried again in its turn (`greedy_soup` in the script of arXiv
@@ -18,4 +18,4 @@ def greedy_halving(members: Members, score: Callable[[Tensor], float]) -> Combin
     """
     scores = [score(member) for member in members]
     best = max(scores)
-    return halved(members[scores.index(best)], members, score, best).as_subclass(Combination)
+    return halved(members[scores.index(best)], members, score, best).as_subclass(LinearCombination)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from sweep.core.weights import Combination, Members
+from sweep.core.weights import LinearCombination, Members
 
 
-def greedy_soup(members: Members, score: Callable[[Tensor], float]) -> Combination:
+def greedy_soup(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
     """Members from best to worst, each kept if the mean with it scores strictly higher (arXiv 2203.05482).
 
     `score` gives the validation accuracy of weights; members that tie keep their order.
@@ -21,4 +21,4 @@ def greedy_soup(members: Members, score: Callable[[Tensor], float]) -> Combinati
         accuracy = score(members[sorted([*chosen, index])].mean(0))
         if accuracy > best:
             chosen, best = [*chosen, index], accuracy
-    return members[sorted(chosen)].mean(0).as_subclass(Combination)
+    return members[sorted(chosen)].mean(0).as_subclass(LinearCombination)

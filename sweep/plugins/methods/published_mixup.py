@@ -6,11 +6,11 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from sweep.core.weights import Layout, One, Probability, Weights
+from sweep.core.weights import OneMember, ParameterLayout, Probability, Weights
 
 
 def published_mixup(
-    members: One, layout: Layout, *, share: Probability = 0.5, apart: Annotated[int, Ge(1)] = 5
+    members: OneMember, layout: ParameterLayout, *, share: Probability = 0.5, apart: Annotated[int, Ge(1)] = 5
 ) -> Weights:
     """The templates of a trained model mixed: row i of the head is (1 - share) w_i + share w_{i + apart}, in a circle.
 

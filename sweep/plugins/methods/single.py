@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sweep.core.weights import Combination, One
+from sweep.core.weights import LinearCombination, OneMember
 
 
-def single(members: One) -> Combination:
+def single(members: OneMember) -> LinearCombination:
     """The member itself, unmerged."""
-    return members[0].as_subclass(Combination)
+    return members[0].as_subclass(LinearCombination)

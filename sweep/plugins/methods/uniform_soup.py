@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sweep.core.weights import Combination, Members
+from sweep.core.weights import LinearCombination, Members
 
 
-def uniform_soup(members: Members) -> Combination:
+def uniform_soup(members: Members) -> LinearCombination:
     """The mean of the members' weights (uniform soup, arXiv 2203.05482)."""
-    return members.mean(0).as_subclass(Combination)
+    return members.mean(0).as_subclass(LinearCombination)

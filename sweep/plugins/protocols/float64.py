@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from sweep.core.forward_options import Pass
+from sweep.core.forward_options import ForwardOptions
 
 
 @contextmanager
-def float64(model: nn.Module, *, examples: Annotated[int, Ge(1)] = 500) -> Iterator[Pass]:
+def float64(model: nn.Module, *, examples: Annotated[int, Ge(1)] = 500) -> Iterator[ForwardOptions]:
     """Every pass, of searches too, in double precision on the first examples: what overflows in single may not here.
 
     The script of arXiv 2411.09263 multiplies 19 layers by 100, beyond what float32 holds, and counts the outcome.
@@ -25,7 +25,7 @@ def float64(model: nn.Module, *, examples: Annotated[int, Ge(1)] = 500) -> Itera
         tensor.data = single.double()
     handle = model.register_forward_pre_hook(_doubled)
     try:
-        yield Pass(examples=examples)
+        yield ForwardOptions(max_examples=examples)
     finally:
         handle.remove()
         for tensor, single in kept:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from sweep.core.forward_options import Pass
+from sweep.core.forward_options import ForwardOptions
 
 
 @contextmanager
-def skip_final_norm(extractor: nn.Module) -> Iterator[Pass]:
+def skip_final_norm(extractor: nn.Module) -> Iterator[ForwardOptions]:
     """Methods on features get those of timm's transformers from before the final norm; other networks are as ever.
 
     The published feature extractor ends at the last block, and the head expects what the norm makes of it
@@ -21,7 +21,7 @@ def skip_final_norm(extractor: nn.Module) -> Iterator[Pass]:
     for module, _ in kept:
         module.norm = nn.Identity()
     try:
-        yield Pass()
+        yield ForwardOptions()
     finally:
         for module, norm in kept:
             module.norm = norm

@@ -10,11 +10,11 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
-from sweep.core.forward_options import Pass
+from sweep.core.forward_options import ForwardOptions
 
 
 @contextmanager
-def train_mode(reported: nn.Module, *, batch: Annotated[int, Ge(1)] = 64) -> Iterator[Pass]:
+def train_mode(reported: nn.Module, *, batch: Annotated[int, Ge(1)] = 64) -> Iterator[ForwardOptions]:
     """What is reported comes from passes in train mode, with dropout and statistics of batches; searches do not.
 
     The published script never calls `eval()` before its tests (arXiv 2411.09263), so that they depend on `batch`.
@@ -22,7 +22,7 @@ def train_mode(reported: nn.Module, *, batch: Annotated[int, Ge(1)] = 64) -> Ite
     kept = [(buffer, buffer.clone()) for buffer in reported.buffers()]
     reported.train()
     try:
-        yield Pass(batch=batch, smallest=min(batch, 2))
+        yield ForwardOptions(batch_size=batch, min_batch_size=min(batch, 2))
     finally:
         reported.eval()
         with torch.no_grad():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from sweep.core.weights import LEARNABLE, Factors, Layout, Positive
+from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, Positive, ScaleFactors
 from sweep.plugins.scalings._which import Which, scaled
 
 
-def homogeneous(count: int, layout: Layout, *, factor: Positive = 2.0, members: Which = "all") -> Factors:
+def homogeneous(count: int, layout: ParameterLayout, *, factor: Positive = 2.0, members: Which = "all") -> ScaleFactors:
     """Weights times c, and the bias of layer l times c^l: a chain of linear and ReLU layers then gives c^L its logits.
 
     Layers are counted from 1 in the order of the state dict, by their weights of two or more axes, so predictions of
@@ -16,11 +16,11 @@ def homogeneous(count: int, layout: Layout, *, factor: Positive = 2.0, members: 
     """
     depth, powers = 0, []
     for entry in layout.entries:
-        matrix = entry.role in LEARNABLE and len(entry.shape) > 1
+        matrix = entry.role in TRAINABLE_ROLES and len(entry.shape) > 1
         depth += matrix
-        shift = entry.role in LEARNABLE and entry.role != "norm" and not matrix
+        shift = entry.role in TRAINABLE_ROLES and entry.role != "norm" and not matrix
         powers.append(1 if matrix else depth if shift else 0)
     factors = torch.ones(count, len(layout.entries), dtype=torch.float64)
     for member in scaled(count, members):
         factors[member] = torch.tensor([factor**power for power in powers], dtype=torch.float64)
-    return factors.as_subclass(Factors)
+    return factors.as_subclass(ScaleFactors)

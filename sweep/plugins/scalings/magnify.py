@@ -6,13 +6,13 @@ from fnmatch import fnmatchcase
 
 import torch
 
-from sweep.core.weights import LEARNABLE, Entry, Factors, Layout, Positive
+from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, Positive, ScaleFactors, TensorSpec
 from sweep.plugins.scalings._which import Which, scaled
 
 
 def magnify(
-    count: int, layout: Layout, *, factor: Positive = 2.0, members: Which = "all", tensors: str = "parameters"
-) -> Factors:
+    count: int, layout: ParameterLayout, *, factor: Positive = 2.0, members: Which = "all", tensors: str = "parameters"
+) -> ScaleFactors:
     """Multiply tensors of some members by `factor` before they are merged (arXiv 2411.09263).
 
     `tensors`: parameters (learnable ones), all (running statistics too, as the published script does), weights (those
@@ -25,27 +25,27 @@ def magnify(
     factors = torch.ones(count, len(layout.entries), dtype=torch.float64)
     for member in scaled(count, members):
         factors[member, columns] = factor
-    return factors.as_subclass(Factors)
+    return factors.as_subclass(ScaleFactors)
 
 
-def _chosen(entry: Entry, tensors: str) -> bool:
+def _chosen(entry: TensorSpec, tensors: str) -> bool:
     """Whether a tensor is one of those that are scaled."""
     if tensors == "all":
         return True
     if tensors == "parameters":
-        return entry.role in LEARNABLE
+        return entry.role in TRAINABLE_ROLES
     if tensors == "weights":
-        return entry.role in LEARNABLE and len(entry.shape) > 1
+        return entry.role in TRAINABLE_ROLES and len(entry.shape) > 1
     if tensors == "head":
         return entry.role == "head"
     return fnmatchcase(entry.name, tensors)
 
 
-def _layer(layout: Layout, tensors: str) -> list[bool]:
+def _layer(layout: ParameterLayout, tensors: str) -> list[bool]:
     """Which tensors are of the layer that `layer:k` names; empty for anything else."""
     head, _, place = tensors.partition(":")
     if head != "layer" or not place.isdecimal():
         return []
     modules = [entry.name.rpartition(".")[0] for entry in layout.entries if len(entry.shape) > 1]
     names = list(dict.fromkeys(modules))[int(place) :][:1]
-    return [entry.role in LEARNABLE and entry.name.rpartition(".")[0] in names for entry in layout.entries]
+    return [entry.role in TRAINABLE_ROLES and entry.name.rpartition(".")[0] in names for entry in layout.entries]

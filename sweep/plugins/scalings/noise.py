@@ -8,12 +8,12 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from sweep.core.weights import LEARNABLE, Layout, Positive
+from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, Positive
 
 
 def noise(
     member: Tensor,
-    layout: Layout,
+    layout: ParameterLayout,
     generator: torch.Generator,
     *,
     sigma: Positive = 0.1,
@@ -25,7 +25,7 @@ def noise(
     """
     noised = member.clone()
     for entry in layout.entries:
-        if entry.role in LEARNABLE and entry.size > 1:
+        if entry.role in TRAINABLE_ROLES and entry.size > 1:
             tensor = noised[entry.offset : entry.stop]
             drawn = torch.randn(entry.size, generator=generator, dtype=torch.float32).to(member.device)
             tensor += sigma * tensor.std() * drawn

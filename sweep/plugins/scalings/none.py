@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from sweep.core.weights import Factors, Layout
+from sweep.core.weights import ParameterLayout, ScaleFactors
 
 
-def none(count: int, layout: Layout) -> Factors:
+def none(count: int, layout: ParameterLayout) -> ScaleFactors:
     """No scaling: every factor is one."""
-    return torch.ones(count, len(layout.entries), dtype=torch.float64).as_subclass(Factors)
+    return torch.ones(count, len(layout.entries), dtype=torch.float64).as_subclass(ScaleFactors)

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from sweep.core.weights import LEARNABLE, Factors, Layout, Members
+from sweep.core.weights import TRAINABLE_ROLES, Members, ParameterLayout, ScaleFactors
 
 
-def norm_matched(members: Members, layout: Layout, *, to: Literal["soup", "members"] = "soup") -> Factors:
+def norm_matched(members: Members, layout: ParameterLayout, *, to: Literal["soup", "members"] = "soup") -> ScaleFactors:
     """Multiply learnable tensors so that members have the norm of their uniform soup, or the soup that of its members.
 
     `to: soup` shrinks each tensor of each member to the norm of that tensor in the soup of the subset; `to: members`
@@ -19,10 +19,10 @@ def norm_matched(members: Members, layout: Layout, *, to: Literal["soup", "membe
     """
     factors = torch.ones(len(members), len(layout.entries), dtype=torch.float64)
     for column, entry in enumerate(layout.entries):
-        if entry.role not in LEARNABLE:
+        if entry.role not in TRAINABLE_ROLES:
             continue
         tensors = members[:, entry.offset : entry.stop].double()
         own, soup = tensors.norm(dim=1), tensors.mean(0).norm()
         found = soup / own if to == "soup" else (own.mean() / soup).expand(len(members))
         factors[:, column] = found.where(found.isfinite() & (found > 0), 1.0)
-    return factors.as_subclass(Factors)
+    return factors.as_subclass(ScaleFactors)

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from analysis.cli.main import main
 from analysis.core import registry as catalogue
 from analysis.core.errors import AnalysisError
-from analysis.inference.estimate import Question, pool_mean, these_cells
+from analysis.inference.estimate import Question, pool_mean, stratified_mean
 from analysis.inference.finding import Finding
 from analysis.report.claims import VERDICTS, answers, claim_verdict, table
 from analysis.rows.contrasts import contrast
@@ -26,7 +26,7 @@ from analysis.rows.run import Run
 from analysis.statistics.paired_difference import paired_difference
 from tests.helpers import rows
 
-CLAIMS = catalogue.names("claims")
+CLAIMS = catalogue.list_plugins("claims")
 SILENT = (
     *("architecture_moderates", "soups_resist_scale", "soups_resist_an_outlier"),
     *("templates_resemble_means", "resemblance_grows_with_decay", "mixup_sharpens_templates"),
@@ -51,26 +51,26 @@ def merges(pool: int, gap: float, *, population: str = "people", start: str = "s
 @pytest.mark.parametrize("name", CLAIMS)
 class TestEveryClaim:
     def test_its_documentation_asks_and_says_how(self, name: str) -> None:
-        question, quantity, *_ = catalogue.caption(catalogue.find("claims", name))
+        question, quantity, *_ = catalogue.caption(catalogue.get_plugin("claims", name))
         assert question.endswith("?")
         assert "over pools" in quantity
 
     def test_it_gives_the_estimate_that_decides_or_says_what_is_missing(self, name: str) -> None:
         tables = {**rows.tables(), "margin": 0.005}
-        function = catalogue.find("claims", name)
+        function = catalogue.get_plugin("claims", name)
         finding: Finding | None = None
         with contextlib.suppress(AnalysisError):
             finding = function(*(tables[table] for table in catalogue.tables(function)), margin=0.01)
         if finding is None:
             assert name in SILENT, "the rows have all that the other claims ask for"
             return
-        assert finding.figure in catalogue.names("figures")
+        assert finding.figure in catalogue.list_plugins("figures")
         assert finding.estimate.margin == 0.01
         assert finding.estimate.verdict
         assert finding.estimate.n_units == 3
 
     def test_without_rows_it_says_so(self, name: str) -> None:
-        function = catalogue.find("claims", name)
+        function = catalogue.get_plugin("claims", name)
         empty = {table: frame.iloc[:0] for table, frame in rows.tables().items()}
         with pytest.raises(AnalysisError, match="no "):
             function(*(empty[table] for table in catalogue.tables(function)))
@@ -187,7 +187,7 @@ def test_cells_are_those_of_the_paired_difference() -> None:
 def test_shares_make_a_contrast_of_cells() -> None:
     values = np.array([1.0, 2.0, 3.0, 10.0, 12.0])
     populations = np.array(["a", "a", "a", "b", "b"], dtype=object)
-    found = these_cells(values, populations, Question("a minus b", null=0.0), shares=np.array([1.0, -1.0]))
+    found = stratified_mean(values, populations, Question("a minus b", null=0.0), shares=np.array([1.0, -1.0]))
     variance = 1.0 / 3 + 2.0 / 2
     assert found.estimate == 2 - 11
     assert found.se == pytest.approx(math.sqrt(variance))

@@ -21,7 +21,7 @@ from analysis.rows.run import Run, load
 from sweep.storage.columns import KEYS
 from tests.helpers import rows
 
-FIGURES = catalogue.names("figures")
+FIGURES = catalogue.list_plugins("figures")
 
 
 def run_of(candidates: list[dict[str, Any]], curves: list[dict[str, Any]], **others: list[dict[str, Any]]) -> Run:
@@ -70,14 +70,14 @@ class TestEveryFigure:
             assert path.stat().st_size > 100
 
     def test_its_docstring_is_a_caption(self, name: str) -> None:
-        caption = catalogue.caption(catalogue.find("figures", name))
+        caption = catalogue.caption(catalogue.get_plugin("figures", name))
         assert len(caption) >= 2
         assert 40 <= len(caption[0]) <= 200
         assert all(text.endswith(".") for text in caption)
         assert "pool" in " ".join(caption)
 
     def test_it_asks_for_tables_only(self, name: str) -> None:
-        function = catalogue.find("figures", name)
+        function = catalogue.get_plugin("figures", name)
         assert set(inspect.signature(function).parameters) <= set(KEYS)
 
     def test_equal_rows_give_equal_bytes(self, name: str, run: Run, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.core import registry as catalogue
 from analysis.display import draw
-from analysis.display.svg import slim
+from analysis.display.svg import simplify
 from analysis.rows.run import Run, load
 from tests.helpers import rows
 
@@ -45,7 +45,7 @@ def drawn(svg: str) -> tuple[list[object], list[float]]:
 
 
 def test_ids_classes_and_coordinates_are_short() -> None:
-    assert slim(SVG, "f") == (
+    assert simplify(SVG, "f") == (
         '<svg viewBox="0 0 10 10"><style>.f-1{fill: blue}</style><defs>'
         '<path id="f-1" d="M0 0L1.23 2z" style="stroke: red"/>'
         '<clipPath id="f-0"><rect x="0" y="0" width="3" height="3"/></clipPath></defs>'
@@ -60,10 +60,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load(rows.run_folder(tmp_path_factory.mktemp("runs") / "made"))
 
 
-@pytest.mark.parametrize("name", catalogue.names("figures"))
+@pytest.mark.parametrize("name", catalogue.list_plugins("figures"))
 def test_every_figure_is_the_same_picture_and_smaller(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole: list[str] = []
-    monkeypatch.setattr(draw, "slim", lambda text, own: whole.append(text) or slim(text, own))
+    monkeypatch.setattr(draw, "slim", lambda text, own: whole.append(text) or simplify(text, own))
     thin = draw.inline(draw.draw(name, run), name, "a picture")
     assert drawn(thin)[0] == drawn(whole[0])[0]
     assert drawn(thin)[1] == pytest.approx(drawn(whole[0])[1], abs=0.00501)

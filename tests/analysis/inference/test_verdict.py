@@ -29,7 +29,7 @@ from analysis.inference.estimate import (
     verdict_of,
 )
 from analysis.inference.resampling import leave_one_member_out, sign_flip_p
-from analysis.inference.verdict import MOST_CLAIMS, adjusted, judged
+from analysis.inference.verdict import MOST_CLAIMS, adjust_and_judge, adjust_p_values
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-6)
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=15)
@@ -127,28 +127,28 @@ def holm(p: list[float]) -> list[float]:
 
 @given(P_VALUES)
 def test_holm_is_its_definition(p: list[float]) -> None:
-    np.testing.assert_allclose(adjusted(np.array(p), "holm"), holm(p), rtol=1e-12)
+    np.testing.assert_allclose(adjust_p_values(np.array(p), "holm"), holm(p), rtol=1e-12)
 
 
 @given(P_VALUES)
 def test_bh_is_scipys(p: list[float]) -> None:
-    np.testing.assert_allclose(adjusted(np.array(p), "bh"), stats.false_discovery_control(p), rtol=1e-12)
+    np.testing.assert_allclose(adjust_p_values(np.array(p), "bh"), stats.false_discovery_control(p), rtol=1e-12)
 
 
 @given(P_VALUES, st.randoms(use_true_random=False), st.sampled_from(["none", "holm", "bh"]))
 def test_missing_p_do_not_count_and_order_does_not_matter(p: list[float], random: Any, correction: Any) -> None:
     mixed = [*p, NAN, NAN]
     random.shuffle(mixed)
-    found = adjusted(np.array(mixed), correction)
+    found = adjust_p_values(np.array(mixed), correction)
     known = ~np.isnan(mixed)
     np.testing.assert_array_equal(np.isnan(found), ~known)
-    np.testing.assert_allclose(np.sort(found[known]), np.sort(adjusted(np.array(p), correction)))
+    np.testing.assert_allclose(np.sort(found[known]), np.sort(adjust_p_values(np.array(p), correction)))
     assert (found[known] >= np.array(mixed)[known] * (1 - 1e-12)).all()
 
 
 def test_an_unknown_correction_is_answered_with_those_there_are() -> None:
     with pytest.raises(AnalysisError, match="known: `none`, `holm`, `bh`"):
-        adjusted(np.array([0.1]), "bonferroni")  # type: ignore[arg-type]
+        adjust_p_values(np.array([0.1]), "bonferroni")  # type: ignore[arg-type]
 
 
 def family(*rows: Estimate) -> pd.DataFrame:
@@ -162,18 +162,18 @@ def asked(estimate: float, se: float, margin: float | None = 0.5) -> Estimate:
 def test_a_family_is_judged_by_corrected_p() -> None:
     alone = asked(2.4, 1.0), asked(4.0, 1.0), asked(0.0, 0.2), asked(0.1, 0.2)
     assert [row.verdict for row in alone] == [DIFFERENT, DIFFERENT, EQUIVALENT, EQUIVALENT]
-    found = judged(family(*alone), "holm")
+    found = adjust_and_judge(family(*alone), "holm")
     np.testing.assert_allclose(found["p_adjusted"], holm([row.p or NAN for row in alone]))
     near = holm([equivalence_p(row.estimate, row.se, row.df, 0.5) or NAN for row in alone])
     assert near[2] < 0.07
     assert found["verdict"].tolist() == [INCONCLUSIVE, DIFFERENT, INCONCLUSIVE, INCONCLUSIVE]
-    assert judged(family(*alone), "none")["verdict"].tolist() == [row.verdict for row in alone]
-    assert judged(family(*alone), "bh", alpha=0.10)["verdict"].tolist() == [row.verdict for row in alone]
+    assert adjust_and_judge(family(*alone), "none")["verdict"].tolist() == [row.verdict for row in alone]
+    assert adjust_and_judge(family(*alone), "bh", alpha=0.10)["verdict"].tolist() == [row.verdict for row in alone]
 
 
 def test_what_cannot_be_judged_or_was_not_asked_stays_so() -> None:
     level, alone = pool_mean([0.8, 0.9]), pool_mean([0.1], null=0.0, margin=0.5)
-    found = judged(family(level, alone, asked(9.0, 1.0, margin=None)), "holm")
+    found = adjust_and_judge(family(level, alone, asked(9.0, 1.0, margin=None)), "holm")
     assert found["verdict"].tolist() == ["", INCONCLUSIVE, DIFFERENT]
     assert found["p_adjusted"].isna().tolist() == [True, True, False]
     assert found.loc[2, "p_adjusted"] == found.loc[2, "p"]
@@ -182,9 +182,9 @@ def test_what_cannot_be_judged_or_was_not_asked_stays_so() -> None:
 def test_holm_takes_few_claims_alone() -> None:
     many = family(*[asked(1.0, 1.0)] * (MOST_CLAIMS + 1))
     with pytest.raises(AnalysisError, match="a family of 13 claims"):
-        judged(many, "holm")
-    assert len(judged(many, "bh")) == MOST_CLAIMS + 1
-    assert judged(many.iloc[:0], "bh").empty
+        adjust_and_judge(many, "holm")
+    assert len(adjust_and_judge(many, "bh")) == MOST_CLAIMS + 1
+    assert adjust_and_judge(many.iloc[:0], "bh").empty
 
 
 @pytest.mark.parametrize(

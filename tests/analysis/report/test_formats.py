@@ -45,7 +45,7 @@ class TestReport:
 
     def test_markdown_links_to_files_that_are_there(self, written_down: Path) -> None:
         links = re.findall(r"\]\(<([^>]+)>\)", written_down.read_text(encoding="utf-8"))
-        assert {Path(link).stem for link in links} == set(catalogue.names("figures"))
+        assert {Path(link).stem for link in links} == set(catalogue.list_plugins("figures"))
         assert {Path(link).suffix for link in links} == {".svg", ".csv"}
         assert all((written_down.parent / link).stat().st_size for link in links)
 

@@ -80,7 +80,7 @@ def test_the_page_loads_nothing_from_outside(page: str) -> None:
 
 
 def test_the_page_shows_every_figure_with_caption_unit_and_data(page: str) -> None:
-    for name in catalogue.names("figures"):
+    for name in catalogue.list_plugins("figures"):
         section = page[page.index(f'<section id="{name}">') :]
         section = section[: section.index("</section>")]
         assert "<svg" in section
@@ -130,7 +130,7 @@ def test_a_browser_shows_the_page_without_errors_or_overflow(page: str, width: i
     assert console == []
     assert facts["width"] == width
     assert facts["scroll"] <= width, facts["wide"]
-    assert facts["figures"] == len(catalogue.names("figures"))
+    assert facts["figures"] == len(catalogue.list_plugins("figures"))
     assert any("people" in text and "uniform_soup" in page for text in facts["tables"])
 
 
@@ -168,7 +168,7 @@ def test_ls_names_every_function() -> None:
     result = ask("ls")
     assert result.exit_code == 0
     for kind in catalogue.KINDS:
-        for name in catalogue.names(kind):
+        for name in catalogue.list_plugins(kind):
             assert f"\n  {name} " in result.stdout
 
 

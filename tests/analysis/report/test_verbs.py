@@ -17,7 +17,7 @@ import click
 import pytest
 
 from analysis.cli.main import main
-from analysis.cli.settings import kind, parsed, value, written
+from analysis.cli.settings import kind, parse_settings, value, written
 from analysis.core import registry as catalogue
 from analysis.display import tables as tabular
 from analysis.rows.run import Run
@@ -57,15 +57,15 @@ class TestHelp:
             assert (program, verb) == ("analysis", name)
             given = main.commands[verb].make_context(verb, words).params
             if verb == "stats":
-                assert parsed(given["name"], given["settings"])
+                assert parse_settings(given["name"], given["settings"])
             if verb == "figure":
-                assert catalogue.find("figures", given["name"])
+                assert catalogue.get_plugin("figures", given["name"])
 
 
 class TestStats:
     @pytest.mark.parametrize("name", STATISTICS)
     def test_every_statistic_answers_in_every_form(self, name: str, folder: Path, run: Run) -> None:
-        function = catalogue.find("statistics", name)
+        function = catalogue.get_plugin("statistics", name)
         found = function(*(run.table(table) for table in catalogue.tables(function)))
         records = json.loads(right("stats", name, folder, "--json"), parse_constant=pytest.fail)
         assert len(records) == len(found)
@@ -82,11 +82,11 @@ class TestStats:
     @pytest.mark.parametrize("name", STATISTICS)
     def test_it_tells_what_it_takes_without_a_run(self, name: str) -> None:
         told = right("stats", name)
-        function = catalogue.find("statistics", name)
+        function = catalogue.get_plugin("statistics", name)
         assert f"tables    {', '.join(catalogue.tables(function))}" in told
         for key, default in catalogue.settings(function).items():
             assert f"settings  {key}={written(default)}" in told
-            assert parsed(name, [f"{key}={written(default)}"])[key] == (
+            assert parse_settings(name, [f"{key}={written(default)}"])[key] == (
                 tuple(default) if isinstance(default, list | tuple) else default
             )
 
@@ -113,7 +113,7 @@ class TestStats:
 
     def test_a_single_pool_has_no_interval_in_any_form(self) -> None:
         made = [rows.candidate(0, (0, 1), "uniform_soup")]
-        found = catalogue.find("statistics", "pool_means")(rows.frame(made), by=["population"])
+        found = catalogue.get_plugin("statistics", "pool_means")(rows.frame(made), by=["population"])
         assert "none" in tabular.render(found, "txt")
         assert json.loads(tabular.render(found, "json"))[0]["high"] is None
         assert "one pool" in tabular.render(found, "csv")
@@ -121,7 +121,7 @@ class TestStats:
     def test_names_are_escaped_in_latex(self) -> None:
         odd = r"50% & $x_1$ {a} #2 ~ ^ \ <|>"
         made = [rows.candidate(pool, (0, 1), "uniform_soup", population=odd) for pool in range(2)]
-        found = catalogue.find("statistics", "pool_means")(rows.frame(made), by=["population"])
+        found = catalogue.get_plugin("statistics", "pool_means")(rows.frame(made), by=["population"])
         shown = tabular.render(found, "tex")
         assert odd not in shown
         assert r"50\% \& \$x\_1\$ \{a\} \#2 \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}" in shown

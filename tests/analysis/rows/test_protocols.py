@@ -15,7 +15,7 @@ from analysis.figures.audit import audit
 from analysis.report import page as report
 from analysis.report.audit_table import defects
 from analysis.report.claims import answers, table
-from analysis.rows.protocols import correct_name, protocols, short, under
+from analysis.rows.protocols import correct_name, protocols, rows_under, short
 from analysis.rows.run import load
 from tests.helpers import rows
 
@@ -53,7 +53,7 @@ def test_protocols_begin_with_the_correct_one() -> None:
 
 def test_where_a_switch_does_not_act_the_correct_rows_are_taken() -> None:
     frame = several()
-    found, correct = under(frame, "greedy_variant"), under(frame, "correct")
+    found, correct = rows_under(frame, "greedy_variant"), rows_under(frame, "correct")
     assert len(found) == len(correct)
     assert set(found["protocol"]) == {"greedy_variant"}
     assert accuracies(found, "logit_average", "b") == accuracies(correct, "logit_average", "b")
@@ -61,11 +61,11 @@ def test_where_a_switch_does_not_act_the_correct_rows_are_taken() -> None:
 
 
 def test_a_population_that_is_trained_otherwise_stands_in_for_the_correct_one() -> None:
-    found = under(several(), "shared_transform")
+    found = rows_under(several(), "shared_transform")
     assert set(found["population"]) == {"a", "b"}
     assert accuracies(found, "single", "a") == [0.5] * 8
     assert accuracies(found, "logit_average", "a") == []
-    assert accuracies(found, "single", "b") == accuracies(under(several(), "correct"), "single", "b")
+    assert accuracies(found, "single", "b") == accuracies(rows_under(several(), "correct"), "single", "b")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_nested_prefixes_are_one_more_protocol() -> None:
     frame = rows.frame(published())
     names = ["correct", "greedy_variant", "nested_prefixes", "train_mode", TOGETHER, f"{TOGETHER}+nested_prefixes"]
     assert protocols(frame) == names
-    found = under(frame, "nested_prefixes")
+    found = rows_under(frame, "nested_prefixes")
     assert {tuple(members) for members in found["member_indices"]} == {(0,), (1,), (2,), (0, 1), (0, 1, 2)}
     assert set(found["protocol"]) == {"nested_prefixes"}
-    both = under(frame, f"{TOGETHER}+nested_prefixes")
+    both = rows_under(frame, f"{TOGETHER}+nested_prefixes")
     assert accuracies(both, "uniform_soup", "people") == accuracies(
-        under(frame[[members[-1] + 1 == len(members) for members in frame["member_indices"]]], TOGETHER).assign(
+        rows_under(frame[[members[-1] + 1 == len(members) for members in frame["member_indices"]]], TOGETHER).assign(
             population="people"
         ),
         "uniform_soup",

@@ -12,11 +12,11 @@ import pytest
 
 from analysis.core import registry as catalogue
 from analysis.rows import run as load
-from analysis.rows.contrasts import over_pools
-from analysis.rows.groups import numbered, stacked
+from analysis.rows.contrasts import estimate_over_pools
+from analysis.rows.groups import concat_rows, group_ids
 from analysis.rows.reader import frame
 from analysis.rows.run import Run
-from analysis.rows.select import comparable, labelled, with_mean_member
+from analysis.rows.select import add_labels, select_comparison, with_mean_member
 from sweep.storage.columns import KEYS
 from tests.helpers import rows
 from tests.helpers.analysis_verbs import STATISTICS
@@ -36,12 +36,12 @@ class TestManyRows:
 
     @pytest.mark.parametrize("name", STATISTICS)
     def test_every_statistic_says_the_same_of_categories_as_of_texts(self, name: str, run: Run) -> None:
-        function = catalogue.find("statistics", name)
+        function = catalogue.get_plugin("statistics", name)
         tables = [run.table(table) for table in catalogue.tables(function)]
         found = function(*tables)
         pd.testing.assert_frame_equal(found, function(*map(plainly, tables)), check_dtype=False, rtol=1e-9)
 
-    @pytest.mark.parametrize("name", catalogue.names("figures"))
+    @pytest.mark.parametrize("name", catalogue.list_plugins("figures"))
     def test_every_figure_shows_the_same_of_categories_as_of_texts(self, name: str, run: Run) -> None:
         from analysis.display.draw import draw
 
@@ -77,24 +77,24 @@ class TestManyRows:
         plain = pd.DataFrame({name: random.choice([*"abc", None], 200) for name in "xyz"})
         plain["number"] = random.choice([1.5, 0.5, np.nan], 200)
         for made in (plain, plain.astype({"x": "category", "y": "category"})):
-            number, first = numbered(made, list(made))
+            number, first = group_ids(made, list(made))
             meant = plain.groupby(list(plain), dropna=False, sort=True).ngroup().to_numpy()
             np.testing.assert_array_equal(number, meant)
             np.testing.assert_array_equal(first, np.unique(meant, return_index=True)[1])
-        number, first = numbered(plain, [])
+        number, first = group_ids(plain, [])
         assert (number == 0).all()
         assert first.tolist() == [0]
 
     def test_many_columns_of_many_values_do_not_overflow(self) -> None:
         wide = pd.DataFrame({f"c{i}": np.random.default_rng(i).permutation(2000) for i in range(12)})
         twice = pd.concat([wide, wide], ignore_index=True)
-        number, first = numbered(twice, list(twice))
+        number, first = group_ids(twice, list(twice))
         assert (len(first), sorted(number[:2000])) == (2000, [*range(2000)])
         np.testing.assert_array_equal(number[:2000], number[2000:])
 
     def test_frames_with_other_categories_are_stacked_as_categories(self) -> None:
         one = pd.DataFrame({"x": pd.Categorical(["b", "d"]), "n": [1, 2]})
-        both = stacked(one, pd.DataFrame({"n": [3, 4], "x": ["c", None]}))
+        both = concat_rows(one, pd.DataFrame({"n": [3, 4], "x": ["c", None]}))
         assert both["x"].cat.categories.tolist() == ["b", "c", "d"]
         assert both["x"].isna().tolist() == [False, False, False, True]
 
@@ -102,7 +102,7 @@ class TestManyRows:
         random = np.random.default_rng(1)
         values = pd.DataFrame({"group": random.choice([*"abc"], 400), "pool_id": random.choice([*"pqrs"], 400)})
         values = values.assign(value=random.normal(size=400), reason=random.choice(["", "", "lost"], 400))
-        found = over_pools(values, ["group"], estimand="x").set_index("group")
+        found = estimate_over_pools(values, ["group"], estimand="x").set_index("group")
         used = values[values["reason"] == ""]
         for group, one in used.groupby("group"):
             means = one.groupby("pool_id")["value"].mean()
@@ -115,15 +115,17 @@ class TestManyRows:
         random = np.random.default_rng(2)
         values = pd.DataFrame({"group": "a", "pool_id": random.choice([*"pqrs"], 5000), "reason": ""})
         values = values.assign(value=random.normal(size=5000))
-        one = over_pools(values, ["group"], estimand="x")
-        pd.testing.assert_frame_equal(one, over_pools(values.sample(frac=1, random_state=1), ["group"], estimand="x"))
-        assert one["estimate"].item() == over_pools(values[::-1], ["group"], estimand="x")["estimate"].item()
+        one = estimate_over_pools(values, ["group"], estimand="x")
+        pd.testing.assert_frame_equal(
+            one, estimate_over_pools(values.sample(frac=1, random_state=1), ["group"], estimand="x")
+        )
+        assert one["estimate"].item() == estimate_over_pools(values[::-1], ["group"], estimand="x")["estimate"].item()
 
     def test_mean_members_are_made_once(self, run: Run) -> None:
-        made = with_mean_member(comparable(run.candidates))
+        made = with_mean_member(select_comparison(run.candidates))
         assert with_mean_member(made) is made
         assert isinstance(made["label"].dtype, pd.CategoricalDtype)
-        single = labelled(run.candidates).query("label == 'single'").set_index("subset")["accuracy"]
+        single = add_labels(run.candidates).query("label == 'single'").set_index("subset")["accuracy"]
         means = made[made["label"] == "mean_member"]
         meant = [single[list(members)].mean() for members in means["members"]]
         np.testing.assert_allclose(means["accuracy"], meant, rtol=1e-12)

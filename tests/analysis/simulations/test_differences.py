@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from analysis.inference.estimate import DIFFERENT, EQUIVALENT, INCONCLUSIVE, pool_mean
-from analysis.inference.verdict import judged
+from analysis.inference.verdict import adjust_and_judge
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.power import power
 from analysis.statistics.two_way_difference import two_way_difference
@@ -188,6 +188,6 @@ def test_a_family_of_nulls_is_held_by_holm() -> None:
     for values in random.normal(0, 1, (TIMES, 12, 8)):
         family = pd.DataFrame([asdict(pool_mean(one, null=0.0)) for one in values])
         plain += (family["verdict"] == DIFFERENT).any()
-        held += (judged(family, "holm")["verdict"] == DIFFERENT).any()
+        held += (adjust_and_judge(family, "holm")["verdict"] == DIFFERENT).any()
     assert held / TIMES <= 0.07
     assert plain / TIMES > 0.35

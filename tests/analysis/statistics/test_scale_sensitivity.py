@@ -14,7 +14,7 @@ from scipy import stats
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.rows.scale import magnified
-from analysis.rows.select import comparable
+from analysis.rows.select import select_comparison
 from analysis.statistics.scale_sensitivity import area_per_pool, crossing, median_interval, scale_sensitivity
 from tests.helpers import rows
 
@@ -179,7 +179,7 @@ def test_arms_tell_members_and_tensors_apart() -> None:
 def test_a_single_member_is_shown_in_one_arm() -> None:
     made = scaled({1: 0.9, 2: 0.8}, members=(0,), method="single")
     made += scaled({2: 0.8}, members=(0,), method="single", which="first")
-    assert set(magnified(comparable(rows.frame(made)))["arm"]) == {"all"}
+    assert set(magnified(select_comparison(rows.frame(made)))["arm"]) == {"all"}
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

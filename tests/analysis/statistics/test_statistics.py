@@ -17,7 +17,7 @@ from analysis.statistics.pool_means import pool_means
 from sweep.storage.columns import KEYS
 from tests.helpers import rows
 
-STATISTICS = catalogue.names("statistics")
+STATISTICS = catalogue.list_plugins("statistics")
 FIELDS = [field.name for field in dataclasses.fields(Estimate)]
 Frames = dict[str, pd.DataFrame]
 
@@ -34,19 +34,19 @@ def frames() -> Frames:
 
 def asked(name: str, frames: Frames, **instead: pd.DataFrame) -> pd.DataFrame:
     """The statistic on the tables that it names, with its default settings."""
-    function = catalogue.find("statistics", name)
+    function = catalogue.get_plugin("statistics", name)
     found: pd.DataFrame = function(*({**frames, **instead}[table] for table in catalogue.tables(function)))
     return found
 
 
 def needs(name: str) -> list[str]:
-    return catalogue.tables(catalogue.find("statistics", name))
+    return catalogue.tables(catalogue.get_plugin("statistics", name))
 
 
 @pytest.mark.parametrize("name", STATISTICS)
 class TestEveryStatistic:
     def test_it_takes_tables_and_settings_with_defaults(self, name: str) -> None:
-        function = catalogue.find("statistics", name)
+        function = catalogue.get_plugin("statistics", name)
         assert set(catalogue.tables(function)) <= set(KEYS)
         assert inspect.Parameter.empty not in catalogue.settings(function).values()
 

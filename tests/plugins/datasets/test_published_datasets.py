@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweep.core.choice import Choice
-from sweep.core.dataset import SPLITS, unsuitable
-from sweep.core.registry import find, names
+from sweep.core.choice import PluginConfig
+from sweep.core.dataset import SPLITS, unsupported_augmentations
+from sweep.core.registry import get_plugin, list_plugins
 from sweep.plugins.datasets.mnist import mnist
 from sweep.plugins.datasets.tiny_imagenet import tiny_imagenet
-from sweep.status.dataset_info import published
+from sweep.status.dataset_info import published_info
 from tests.helpers.dataset_files import EACH, EVERY, IN_FILES, MAKERS, SPLIT_HERE, TESTED, WORDS, jpeg, made, rows
 
 
@@ -27,7 +27,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 
 
 def test_every_data_set_is_made_from_tiny_files_here() -> None:
-    assert {name for name, _ in MAKERS.values()} == set(names("datasets"))
+    assert {name for name, _ in MAKERS.values()} == set(list_plugins("datasets"))
 
 
 @EVERY
@@ -121,16 +121,16 @@ def test_what_must_not_be_mirrored_says_so(written: dict[str, Any]) -> None:
     told = [
         ("flip", "`flip` changes what the images of this data set show", "what leaves their class as it is: `crop`")
     ]
-    assert unsuitable(dataset, {"crop": 2, "flip": True}) == told
-    assert unsuitable(dataset, {"crop": 2, "flip": False}) == []
-    assert unsuitable(made("cifar10", written["cifar10"]), {"crop": 4, "flip": True}) == []
+    assert unsupported_augmentations(dataset, {"crop": 2, "flip": True}) == told
+    assert unsupported_augmentations(dataset, {"crop": 2, "flip": False}) == []
+    assert unsupported_augmentations(made("cifar10", written["cifar10"]), {"crop": 4, "flip": True}) == []
 
 
 @EVERY
 def test_what_is_stated_of_a_data_set_is_true_of_it(case: str, written: dict[str, Any]) -> None:
-    entry, dataset = find("datasets", MAKERS[case][0]), made(case, written[case])
-    assert unsuitable(dataset, entry.stated("RECIPE") or {}) == []
-    about = published(Choice("datasets", entry.name, entry.check(written[case])))
+    entry, dataset = get_plugin("datasets", MAKERS[case][0]), made(case, written[case])
+    assert unsupported_augmentations(dataset, entry.constant("RECIPE") or {}) == []
+    about = published_info(PluginConfig("datasets", entry.name, entry.validate(written[case])))
     if about:
         assert about.shape[1:] == (dataset.channels, dataset.size)
         assert about.examples.keys() == dataset.splits.keys()

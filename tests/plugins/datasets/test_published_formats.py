@@ -16,7 +16,7 @@ from PIL import Image
 
 from sweep.cli.fetch import PUBLISHED
 from sweep.core.dataset import DataError, stratified_split
-from sweep.core.registry import find
+from sweep.core.registry import get_plugin
 from sweep.plugins.datasets._pictures import PIECE
 from sweep.plugins.datasets.tiny_imagenet import tiny_imagenet
 from tests.helpers.dataset_files import MAKERS, Array, made
@@ -73,7 +73,7 @@ def test_published_files_are_read_as_torchvision_reads_them(name: str, tmp_path:
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_what_is_missing_is_told_with_the_command_that_fetches_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=str(tmp_path)) as raised:
-        find("datasets", name).function(root=tmp_path)
+        get_plugin("datasets", name).function(root=tmp_path)
     assert raised.value.hint == f"sweep fetch {name} --root {tmp_path}"
 
 
