@@ -84,7 +84,7 @@ def _population_under(population: Population, protocol: EvalProtocol) -> Populat
     recipe = population.recipe
     acting: list[PluginConfig] = []
     for switch in () if population.files else protocol.training:
-        settings = switch.plugin.function(recipe.model_dump(), **switch.settings)
+        settings = switch.call(recipe=recipe.model_dump())
         other = Recipe(**settings)
         if other != recipe:
             recipe, acting = other, [*acting, switch]

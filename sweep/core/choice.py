@@ -29,6 +29,13 @@ class PluginConfig:
         """Where a method averages, which a setting of that name may choose."""
         return str(self.settings.get("space", self.plugin.space))
 
+    def call(self, /, **provided: Any) -> Any:
+        """The plug-in's result for the needs that its signature names, taken from `provided`, and its settings.
+
+        Other entries of `provided` are ignored. Raises TypeError for a need that is missing.
+        """
+        return self.plugin.call(provided, self.settings)
+
     @cached_property
     def id_content(self) -> dict[str, Any]:
         """What enters ids: settings at their defaults stay out, so that a new setting makes no new ids."""

@@ -216,6 +216,6 @@ def subset(labels: Labels, images: Images, indices: NDArray[np.int64]) -> Split:
 @cache
 def load_dataset(choice: PluginConfig) -> Dataset:
     """A data set, made once per process. Raises DataError."""
-    dataset = choice.plugin.function(**choice.settings)
+    dataset = choice.call()
     assert isinstance(dataset, Dataset)
     return dataset

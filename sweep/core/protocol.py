@@ -86,7 +86,7 @@ def _switch_label(switch: PluginConfig) -> str:
 def _substitute(choice: PluginConfig, switches: tuple[PluginConfig, ...]) -> PluginConfig:
     """The choice that switches make of one, in their order."""
     for switch in switches:
-        ((name, settings),) = switch.plugin.function(choice.to_config, **switch.settings).items()
+        ((name, settings),) = switch.call(method=choice.to_config, scaling=choice.to_config).items()
         other = PluginConfig(choice.kind, name, settings)
         choice = PluginConfig(choice.kind, name, other.plugin.validate(settings))
     return choice

@@ -119,6 +119,17 @@ class Plugin:
         """What the function's file states beside it, such as the `RECIPE` of an architecture; None where nothing."""
         return getattr(sys.modules.get(self.function.__module__), constant, None)
 
+    def call(self, provided: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        """The function's result for the needs that its signature names, taken from `provided`, and these settings.
+
+        Raises TypeError for a need that is not provided.
+        """
+        missing = [need for need in self.needs if need not in provided]
+        if missing:
+            available = ", ".join(sorted(provided)) or "nothing"
+            raise TypeError(f"{self.kind}: `{self.name}` needs `{missing[0]}`, got only {available}")
+        return self.function(*(provided[need] for need in self.needs), **settings)
+
     def validate(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with defaults filled in.
 

@@ -49,13 +49,12 @@ class Aligner:
         return aligned
 
     def _align(self, alignment: PluginConfig, subset: tuple[int, ...], pool_id: str) -> Tensor:
-        needs = alignment.plugin.needs
         seed = derive_seed(pool_id, "alignment", canonical_json([alignment.id_content, subset]))
-        brought = {
+        provided = {
             "members": self.matrix[list(subset)],  # a copy
             "model": self.model,
             "generator": torch.Generator().manual_seed(seed),
-            **({"permutations": self.permutations} if "permutations" in needs else {}),
+            **({"permutations": self.permutations} if "permutations" in alignment.plugin.needs else {}),
         }
-        aligned: Tensor = alignment.plugin.function(*(brought[need] for need in needs), **alignment.settings)
+        aligned: Tensor = alignment.call(**provided)
         return aligned

@@ -95,8 +95,7 @@ class PoolEngine:
         """A factor per member of a subset and tensor, for scalings that do not look at weights: made once."""
         key = (scaling, count)
         if key not in self._factors:
-            brought = {"count": count, "layout": self.layout}
-            made = scaling.plugin.function(*(brought[need] for need in scaling.plugin.needs), **scaling.settings)
+            made = scaling.call(count=count, layout=self.layout)
             self._factors[key] = made.as_subclass(Tensor)
         return self._factors[key]
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json, derive_seed
 from sweep.core.weights import Heads, LinearCombination, LinearMerge, linear_merge
 from sweep.evaluation.engine import PoolEngine, SubsetWeights
@@ -89,8 +88,8 @@ class Merge:
         if "members" not in scaling.plugin.needs:
             return self.engine.factors(scaling, self.count)
         members = self.source.matrix[list(self.source.rows)]
-        brought = {"count": self.count, "layout": self.engine.layout, "members": members}
-        plain: Tensor = self._call(scaling, brought).as_subclass(Tensor)
+        factors = scaling.call(count=self.count, layout=self.engine.layout, members=members)
+        plain: Tensor = factors.as_subclass(Tensor)
         return plain
 
     def _scale_members(self, source: SubsetWeights) -> SubsetWeights:
@@ -99,9 +98,8 @@ class Merge:
         changed = []
         for row, index in zip(source.rows, self.candidate.subset, strict=True):
             seed = derive_seed(pool_id, f"member {index}", canonical_json(scaling.id_content))
-            brought = {"member": source.matrix[row], "layout": self.engine.layout}
             generator = torch.Generator().manual_seed(seed)
-            changed.append(self._call(scaling, {**brought, "generator": generator}))
+            changed.append(scaling.call(member=source.matrix[row], layout=self.engine.layout, generator=generator))
         base = [] if source.base is None else [source.matrix[source.base]]
         key = (scaling, *source.key, self.candidate.subset)
         return SubsetWeights(
@@ -116,13 +114,9 @@ class Merge:
         alone = SubsetWeights(key, self.source.matrix[place : place + 1], (0,), None)
         return alone, linear_merge(self.engine.layout, alone.rows, [1.0], self.factors[:1])
 
-    def _call(self, choice: PluginConfig, brought: dict[str, Any]) -> Any:
-        """A function of an open set with what it needs and its settings."""
-        return choice.plugin.function(*(brought[need] for need in choice.plugin.needs), **choice.settings)
-
     def _merged(self, brought: ProvidedInputs) -> Tensor:
         """What the method makes of members, base and score."""
-        merged: Tensor = self._call(self.candidate.method, {**brought, "layout": self.engine.layout} | self._random())
+        merged: Tensor = self.candidate.method.call(**brought, **self._random(), layout=self.engine.layout)
         return merged
 
     def _random(self) -> dict[str, torch.Generator]:
@@ -216,5 +210,5 @@ class Merge:
             heads = [each.head for each in said if each.head]
             brought["features"] = torch.stack([each.features for each in said if each.features is not None])
             brought["heads"] = Heads(*(torch.stack(parts) for parts in zip(*heads, strict=True)))
-        logits: Tensor = self._call(self.candidate.method, brought)
+        logits: Tensor = self.candidate.method.call(**brought)
         return logits, time.perf_counter() - begun

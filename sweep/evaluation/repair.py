@@ -46,14 +46,14 @@ def apply_repair(bench: PoolEngine, candidate: Candidate, source: SubsetWeights,
     """
     repair = candidate.repair
     seed = derive_seed(candidate.pool_id, "repair", canonical_json(repair.id_content))
-    brought = {
+    provided = {
         "model": bench.model,
         "images": TrainingImages(bench),
         "members": partial(_measure_members, bench, candidate, source, parts),
         "generator": torch.Generator().manual_seed(seed),
     }
     with _counted(bench):
-        repair.plugin.function(*(brought[need] for need in repair.plugin.needs), **repair.settings)
+        repair.call(**provided)
 
 
 @contextmanager

@@ -46,8 +46,8 @@ def apply_to_split(split: DeviceSplit, dataset: Dataset, conditions: ProtocolCon
 
 def _normalised(split: DeviceSplit, dataset: Dataset, switch: PluginConfig) -> DeviceSplit:
     """The split with another normalisation."""
-    told = switch.plugin.function(dataset.mean, dataset.std, **switch.settings)
-    mean, std = (torch.tensor(values, device=split.mean.device).mul(255.0).view(-1, 1, 1) for values in told)
+    normalization = switch.call(mean=dataset.mean, std=dataset.std)
+    mean, std = (torch.tensor(values, device=split.mean.device).mul(255.0).view(-1, 1, 1) for values in normalization)
     return replace(split, mean=mean, std=std)
 
 
@@ -55,7 +55,7 @@ def _drawn(split: DeviceSplit, dataset: Dataset, switch: PluginConfig, condition
     """As many images as the validation split has, of those and the training's."""
     device, train = split.mean.device, to_device(dataset, "train", split.mean.device)
     generator = torch.Generator().manual_seed(derive_seed(conditions.pool_id, canonical_json(switch.id_content)))
-    chosen = switch.plugin.function(len(train.labels), len(split.labels), generator, **switch.settings).to(device)
+    chosen = switch.call(train=len(train.labels), validation=len(split.labels), generator=generator).to(device)
     first, second = chosen[chosen < len(train.labels)], chosen[chosen >= len(train.labels)] - len(train.labels)
     images = torch.cat([train.images[first], split.images[second]])
     return replace(split, images=images, labels=torch.cat([train.labels[first], split.labels[second]]))
@@ -68,7 +68,7 @@ def apply_to_model(model: nn.Module, switches: Sequence[PluginConfig], seed: int
     with fork_rng(seed), ExitStack() as stack:
         for switch in switches:
             if _NETWORK & set(switch.plugin.needs):
-                other = stack.enter_context(switch.plugin.function(model, **switch.settings))
+                other = stack.enter_context(switch.call(model=model, reported=model, extractor=model))
                 smallest = max(options.min_batch_size, other.min_batch_size)
                 options = ForwardOptions(
                     other.batch_size or options.batch_size, other.max_examples or options.max_examples, smallest

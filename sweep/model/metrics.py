@@ -14,9 +14,9 @@ from sweep.core.registry import get_plugin
 def compute_metrics(logits: Tensor, labels: Tensor, metrics: Sequence[str]) -> dict[str, float]:
     """Each metric over all examples, in double precision, so that summation order does not show."""
     double = logits.double()
-    brought = {"logits": double, "labels": labels, **_probabilities(double)}
-    entries = [get_plugin("metrics", name) for name in metrics]
-    return {entry.name: entry.function(*(brought[need] for need in entry.needs)) for entry in entries}
+    provided = {"logits": double, "labels": labels, **_probabilities(double)}
+    plugins = [get_plugin("metrics", name) for name in metrics]
+    return {plugin.name: plugin.call(provided, {}) for plugin in plugins}
 
 
 def _probabilities(logits: Tensor) -> dict[str, Tensor]:

@@ -103,11 +103,11 @@ def _check_vmap(population: Population, dataset: Dataset) -> Iterator[tuple[KeyP
 
 def _check_scalings(scalings: Sequence[PluginConfig], layout: ParameterLayout) -> Iterator[ValueError]:
     """What scalings do not find among the tensors; those that look at weights are tried when there are any."""
-    brought = {"count": 2, "layout": layout}
+    provided = {"count": 2, "layout": layout}
     for scaling in scalings:
-        if set(scaling.plugin.needs) <= brought.keys():
+        if set(scaling.plugin.needs) <= provided.keys():
             try:
-                scaling.plugin.function(*(brought[need] for need in scaling.plugin.needs), **scaling.settings)
+                scaling.call(**provided)
             except ValueError as error:
                 yield error
 

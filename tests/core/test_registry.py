@@ -148,7 +148,8 @@ from annotated_types import Ge
 def median(members, *, strength: Annotated[float, Ge(0)] = 1.0, kind: str = "x"):
     """The median."""
     return members.median(0).values
-def both(logits, features): ...
+def both(logits, features, *, weight: int = 1):
+    return logits, features, weight
 def strange(members, nonsense): ...
 def near(member): ...
 def nothing(*, a: int = 1): ...
@@ -191,6 +192,17 @@ def test_a_function_of_ones_own_is_found(own: Callable[[str], Plugin]) -> None:
     with pytest.raises(RegistryError, match="input should be a finite number"):
         entry.validate({"strength": "inf"})
     assert own("own_methods:both").space == "features"
+
+
+def test_a_plugin_is_called_with_what_its_signature_names(own: Callable[[str], Plugin]) -> None:
+    config = PluginConfig("methods", "own_methods:both", own("own_methods:both").validate({}))
+    assert config.call(features="f", unused="u", logits="l", self="s") == ("l", "f", 1)
+    config = PluginConfig("methods", "own_methods:both", {"weight": 3})
+    assert config.call(logits="l", features="f") == ("l", "f", 3)
+    with pytest.raises(TypeError, match=r"^methods: `own_methods:both` needs `features`, got only base, logits$"):
+        config.call(logits="l", base="b")
+    with pytest.raises(TypeError, match=r"^methods: `own_methods:both` needs `logits`, got only nothing$"):
+        config.call()
 
 
 @pytest.mark.parametrize(
