@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -12,11 +11,13 @@ import tarfile
 import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 
 from sweep.core.errors import UserError
+from sweep.core.file_lock import file_lock
 from sweep.core.text import did_you_mean
 
 _CHUNK = 1 << 20  # bytes
@@ -124,9 +125,9 @@ def _download(url: str, md5: str, file: Path, tell: Callable[[str], None]) -> No
     """Bring the rest of the file; under another name until its checksum is right."""
     partial = file.with_name(file.name + ".part")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with open(partial, "ab") as out:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            out = stack.enter_context(file_lock(partial, "ab", wait=False))
             partial.stat()  # gone where another process was done between the two lines above
         except (BlockingIOError, FileNotFoundError):
             raise FetchError(f"{partial} is being fetched by another process") from None

@@ -48,7 +48,7 @@ def run(
     with folder.lock(command, progress.say):
         if retry:
             progress.say(f"{folder.retire_failures()} parts of members and candidates are made anew")
-        return RunDriver(state.sweep, progress).run(command, overrides)
+        return RunDriver(state.reloaded(), progress).run(command, overrides)
 
 
 def _is_settled(folder: RunFolder, sweep: Sweep) -> bool:
@@ -60,8 +60,9 @@ def _is_settled(folder: RunFolder, sweep: Sweep) -> bool:
 class RunDriver:
     """One invocation on a run folder whose lock is held."""
 
-    def __init__(self, sweep: Sweep, progress: Progress) -> None:
-        self.sweep, self.folder, self.progress = sweep, RunFolder(sweep.folder), progress
+    def __init__(self, state: RunState, progress: Progress) -> None:
+        self.state = state
+        self.sweep, self.folder, self.progress = state.sweep, state.folder, progress
         self.stopped = False
         self.datasets: Mapping[PluginConfig, Dataset] = {}
         self.tracker: Any = None
@@ -80,17 +81,18 @@ class RunDriver:
         from sweep.status.preflight import check_networks, datasets
 
         self.datasets = datasets(self.sweep)
-        check_networks(self.sweep, self.datasets)
+        state = self.state
+        imported = [each.file for each in state.planned if each.file and state.members.get(each.id) == "ok"]
+        check_networks(self.sweep, self.datasets, imported)
         about = {"schema_version": SCHEMA_VERSION, "sweep": self.sweep.name, "created_at": _time(), "invocations": []}
         self.folder.create(about)
-        state = load_state(self.sweep)
         write_plan_files(self.folder, self.sweep, state.plan)
-        with self._invocation(command, overrides), self._stoppable(), self._tracked():
+        with self._invocation(command, overrides), self._stoppable(), self._tracked(state):
             if state.missing or state.n_pending or state.n_uninspected:
                 self._compute(state)
             if self.stopping:
                 raise KeyboardInterrupt
-        return load_state(self.sweep)
+        return state.reloaded()
 
     def _compute(self, state: RunState) -> None:
         """What is missing, on Ray."""
@@ -237,7 +239,7 @@ class RunDriver:
         return self.stopping
 
     @contextmanager
-    def _tracked(self) -> Iterator[None]:
+    def _tracked(self, state: RunState) -> Iterator[None]:
         """MLflow, where it is wanted: told how far the run is, and at its end made to say what the tables say."""
         if not self.sweep.execution.mlflow:
             yield
@@ -252,7 +254,7 @@ class RunDriver:
             self.tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         self.progress.say("writing MLflow runs")
-        mirror_run(self.tracker, self.sweep)
+        mirror_run(self.tracker, state)
         self.tracker.close("FINISHED")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sweep.config.spec import Sweep
 from sweep.core.ids import canonical_json
-from sweep.status.state import load_state
+from sweep.status.state import RunState
 from sweep.tracking.connection import tracking_uri
 from sweep.tracking.tracker import Tracker
 
@@ -33,11 +33,10 @@ def _flat(sweep: Sweep) -> dict[str, object]:
     return written | {f"populations.{p.name}": p.to_config for p in sweep.populations}
 
 
-def mirror_run(tracker: Tracker, sweep: Sweep) -> None:
-    """Make MLflow say what the tables say."""
-    tracker.mirror(
-        sweep.folder, partial(load_candidate_model, sweep, load_state(sweep).plan), sweep.execution.mlflow_models
-    )
+def mirror_run(tracker: Tracker, state: RunState) -> None:
+    """Make MLflow equal to the tables of a run."""
+    sweep = state.sweep
+    tracker.mirror(sweep.folder, partial(load_candidate_model, sweep, state.plan), sweep.execution.mlflow_models)
 
 
 def load_candidate_model(sweep: Sweep, plan: Plan, candidate_id: str) -> tuple[nn.Module, Tensor]:

@@ -174,7 +174,7 @@ def _record_failures(job: TrialContext, results: Any) -> None:
     from sweep.training.members import record_failure
 
     folder = RunFolder(job.folder)
-    present = folder.statuses("members", "member_id")
+    present = folder.member_statuses()
     # A trial that was killed before it reported has no configuration, but a folder named by its group.
     errors = {Path(result.path).name: result.error for result in results if result.error}
     for identity, group in job.groups.items():

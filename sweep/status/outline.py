@@ -123,7 +123,7 @@ def read_status(folder: RunFolder) -> RunStatus | None:
     if outline is None or outline.inside or not outline.is_of(folder) or (plan := read_plan_table(folder)) is None:
         return None
     rows = folder.read("candidates", ["candidate_id", "split", "status"])
-    members = folder.statuses("members", "member_id")
+    members = folder.member_statuses()
     return RunStatus(outline, members, count_candidates(rows, in_plan(plan), outline.splits))
 
 

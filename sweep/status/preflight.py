@@ -25,8 +25,7 @@ def fingerprints(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> dict[Pl
     """
     present = [p for p in sweep.populations if p.dataset not in absent]
     of_files = [p for p in present if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
-    files = {file for p in sweep.populations for pool in p.files for file in pool}
-    files |= {p.base for p in sweep.populations if p.base}
+    files = dict.fromkeys(file for population in sweep.populations for file in _checkpoint_files(population))
     made = _datasets(sweep, of_files)
     found: dict[PluginConfig | Path, str] = {choice: made[choice].fingerprint for choice in made}
     return found | {choice: choice.settings_json for choice in absent} | {file: file_hash(file) for file in files}
@@ -59,17 +58,19 @@ def _dataset_path(sweep: Sweep, population: Population) -> KeyPath:
     return own if own in sweep.document.locations else ("dataset",)
 
 
-def check_networks(sweep: Sweep, made: Mapping[PluginConfig, Dataset]) -> None:
-    """Build every architecture without memory, find its head, and try every scaling on its tensors.
+def check_networks(sweep: Sweep, made: Mapping[PluginConfig, Dataset], imported: Collection[Path] = ()) -> None:
+    """Build each architecture on the meta device, find its head, and apply each scaling and alignment to its tensors.
 
-    Raises ConfigError with all that does not fit.
+    Checkpoints in `imported` are in the run folder already and are not read. Raises ConfigError with all problems.
     """
-    mistakes = [sweep.document.issue(*misfit) for misfit in _network_issues(sweep, made)]
+    mistakes = [sweep.document.issue(*issue) for issue in _network_issues(sweep, made, imported)]
     if mistakes:
         raise ConfigError(list(dict.fromkeys(mistakes)))
 
 
-def _network_issues(sweep: Sweep, made: Mapping[PluginConfig, Dataset]) -> Iterator[tuple[KeyPath, str, str]]:
+def _network_issues(
+    sweep: Sweep, made: Mapping[PluginConfig, Dataset], imported: Collection[Path]
+) -> Iterator[tuple[KeyPath, str, str]]:
     for population in sweep.populations:
         dataset = made[population.dataset]
         for key, what, hint in unsupported_augmentations(dataset, population.recipe.model_dump()):
@@ -82,7 +83,7 @@ def _network_issues(sweep: Sweep, made: Mapping[PluginConfig, Dataset]) -> Itera
             continue
         yield from _check_vmap(population, dataset)
         if population.on_bad_member == "stop":
-            yield from _check_checkpoints(population, layout)
+            yield from _check_checkpoints(population, layout, imported)
         for grid in sweep.grids:
             for misfit in _check_scalings(grid.scalings, layout):
                 yield (*grid.path, "scalings"), f"{misfit} in {population.architecture.name}", ""
@@ -127,12 +128,11 @@ def _check_alignments(sweep: Sweep, population: Population, dataset: Dataset) ->
             yield (*grid.path, "alignments"), what, error.hint
 
 
-def _check_checkpoints(population: Population, layout: ParameterLayout) -> Iterator[tuple[KeyPath, str, str]]:
-    """Models from elsewhere that cannot be read or do not fit the architecture."""
-    for file in [
-        *(file for pool in population.files for file in pool),
-        *([population.base] if population.base else []),
-    ]:
+def _check_checkpoints(
+    population: Population, layout: ParameterLayout, imported: Collection[Path]
+) -> Iterator[tuple[KeyPath, str, str]]:
+    """External checkpoints that cannot be read or do not fit the architecture."""
+    for file in [each for each in _checkpoint_files(population) if each not in imported]:
         try:
             problems = state_dict_mismatches(read_checkpoint(file), layout)
         except CheckpointError as error:
@@ -142,3 +142,9 @@ def _check_checkpoints(population: Population, layout: ParameterLayout) -> Itera
         if problems:
             what = f"{file} does not fit {population.architecture.name}: {'; '.join(problems[:3])}"
             yield (*population.path, "checkpoints"), what, "on_bad_member: skip goes on without it"
+
+
+def _checkpoint_files(population: Population) -> list[Path]:
+    """The external checkpoints of a population: its members, then its base."""
+    files = [file for pool in population.files for file in pool]
+    return [*files, population.base] if population.base else files

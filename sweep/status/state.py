@@ -65,6 +65,10 @@ class RunState:
         is_open = np.flatnonzero(without.any(axis=1))
         return PendingCandidates(candidates.take(is_open), splits, without[is_open])
 
+    def reloaded(self) -> RunState:
+        """The state after the run folder has changed: its rows are read again, data sets and checkpoints are not."""
+        return dataclasses.replace(self, members=self.folder.member_statuses())
+
     @property
     def blocks(self) -> dict[str, PendingCandidates]:
         """What is to do of each block."""
@@ -121,9 +125,9 @@ class RunState:
 
 
 def load_state(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> RunState:
-    """The plan against what is in the run folder. Raises ConfigError and StoreError.
+    """Compare the plan of a sweep with its run folder. Raises ConfigError and StoreError.
 
-    Members of data sets that are absent have other ids here than they will have, so none of them is found done.
+    Members of absent data sets have preliminary ids, so none of them counts as done.
     """
     from sweep.status.preflight import fingerprints
 
@@ -131,7 +135,7 @@ def load_state(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> RunState:
     if folder.exists:
         folder.run_info()
     known = fingerprints(sweep, absent)
-    return RunState(sweep, make_pools(sweep, known), folder, folder.statuses("members", "member_id"), known)
+    return RunState(sweep, make_pools(sweep, known), folder, folder.member_statuses(), known)
 
 
 def _count_uninspected(plan: Plan, folder: RunFolder, members: Mapping[str, str], failures: Collection[str]) -> int:

@@ -1,4 +1,4 @@
-"""Models that were trained elsewhere: checkpoints in the forms that people share, read without running their code."""
+"""Checkpoints of external models (.pth, .pt, .ckpt, .safetensors), read without running any code of theirs."""
 
 from __future__ import annotations
 
@@ -10,63 +10,65 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import UserError
+from sweep.storage.files import StoreError, cached_by_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-from sweep.storage.files import StoreError
-
-_INSIDE = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
-_SHARED = 64  # how many tensors of a checkpoint may lie in the same bytes, on average
+_WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
+_MAX_SHARING = 64  # tensors of a checkpoint that may share the same bytes, on average
 _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be used: its name and the reason."""
+    """A checkpoint that cannot be used."""
 
 
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """The state dict in a .pth, .pt, .ckpt or .safetensors file, free of wrappers and prefixes.
+    """The state dict in a .pth, .pt, .ckpt or .safetensors file, without wrappers and prefixes.
 
-    Raises CheckpointError with the name and the reason; no code of the file is ever run.
+    Tensors are mapped from the file where its format allows that: names and shapes cost no reading of the weights.
+    Raises CheckpointError with the file and the reason; no code of the file is ever run.
     """
     content = _safetensors(file) if file.suffix == ".safetensors" else _torch(file)
     return unwrap_state_dict(content, file)
 
 
-def _check_size(file: Path) -> None:
-    """Raise CheckpointError for a file that unfolds to more than it is: torch packs nothing, nor needs bytearrays."""
-    size = file.stat().st_size
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            packed = any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist())
-            claimed = sum(each.file_size for each in archive.infolist())
-        if packed or claimed > size:
-            raise CheckpointError(f"{file} is refused: its content is packed, or says that it is larger than the file")
+@cached_by_file
+def _check_archive(file: Path) -> bool:
+    """Whether a file is a zip archive, as torch writes them.
+
+    Raises CheckpointError for a file that could grow in memory beyond its size: torch compresses nothing and needs no
+    bytearrays.
+    """
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        is_archive = zipfile.is_zipfile(opened)
+        entries = zipfile.ZipFile(opened).infolist() if is_archive else []
+        is_compressed = any(each.compress_type != zipfile.ZIP_STORED for each in entries)
+        if is_compressed or sum(each.file_size for each in entries) > len(content):
+            raise CheckpointError(f"{file} is refused: its content is compressed, or claims to be larger than the file")
         if content.find(b"bytearray") >= 0:
             raise CheckpointError(f"{file} holds more than tensors and is refused: bytearray")
+    return is_archive
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Raise CheckpointError for tensors that are no plain ones, or stand for more than the file has bytes for."""
+    """Raise CheckpointError for tensors that are not plain, or that need more bytes than the file has."""
     import torch
 
-    whole, largest = 0, file.stat().st_size
+    total = 0
+    file_size = file.stat().st_size
     for name, tensor in tensors.items():
         plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
         if not plain or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise CheckpointError(f"{file} is refused: `{name}` is no plain tensor")
+            raise CheckpointError(f"{file} is refused: `{name}` is not a plain CPU tensor")
         count = tensor.numel() * tensor.element_size()
-        whole += count
-        if count > largest or whole > _SHARED * largest:
-            raise CheckpointError(f"{file} is refused: `{name}` of shape {tuple(tensor.shape)} is more than the file")
+        total += count
+        if count > file_size or total > _MAX_SHARING * file_size:
+            raise CheckpointError(f"{file} is refused: `{name}` of shape {tuple(tensor.shape)} is larger than the file")
 
 
 def _safetensors(file: Path) -> Any:
-    from sweep.storage.checkpoints import load_tensors
-    from sweep.storage.files import StoreError
-
     try:
         return load_tensors(file)
     except StoreError as error:
@@ -77,28 +79,29 @@ def _torch(file: Path) -> Any:
     import torch
 
     try:
-        _check_size(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        is_archive = _check_archive(file)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
     except CheckpointError:
         raise
-    except Exception as error:  # torch answers damage with errors of many kinds
+    except Exception as error:  # torch raises errors of many kinds for damaged files
         foreign = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error).partition("trusted source")[2])
         if foreign:
             hint = "save its state_dict alone: torch.save(model.state_dict(), …)"
             raise CheckpointError(f"{file} holds more than tensors and is refused: {foreign[1]}", hint) from None
-        raise CheckpointError(f"cannot read {file}: it is damaged, or no checkpoint") from None
+        raise CheckpointError(f"cannot read {file}: it is damaged or not a checkpoint") from None
 
 
 def unwrap_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict, out of what training scripts wrap around it. Raises CheckpointError."""
+    """The tensors of a state dict, without what training scripts wrap around it. Raises CheckpointError."""
     import torch
 
-    for key in _INSIDE:
+    for key in _WRAPPER_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = dict(content) if isinstance(content, Mapping) else {}
     if not tensors or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in tensors.items()):
-        raise CheckpointError(f"{file} holds no state dict", f"it may lie under one of {', '.join(_INSIDE)}")
+        hint = f"save it alone, or under one of the keys {', '.join(_WRAPPER_KEYS)}"
+        raise CheckpointError(f"{file} holds no state dict", hint)
     _check_tensors(tensors, file)
     prefix = next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in tensors)), "")
     while prefix:
@@ -108,7 +111,7 @@ def unwrap_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
 
 
 def load_tensors(file: Path, hint: str = "") -> dict[str, Tensor]:
-    """The tensors of a safetensors file; raises StoreError for one that is missing or damaged."""
+    """The tensors of a safetensors file. Raises StoreError for a missing or damaged file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -119,7 +122,7 @@ def load_tensors(file: Path, hint: str = "") -> dict[str, Tensor]:
 
 
 def tensors_to_bytes(state: Mapping[str, Tensor]) -> bytes:
-    """Tensors as safetensors."""
+    """Serialize tensors in the safetensors format."""
     from safetensors.torch import save
 
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})

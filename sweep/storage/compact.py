@@ -131,7 +131,7 @@ def _left(folder: RunFolder) -> Iterator[Path]:
     yield from leftover_files(folder.path, below=False)
     for place in ("members", "tables", "retired"):
         yield from leftover_files(folder.path / place)
-    done = folder.statuses("members", "member_id")
+    done = folder.member_statuses()
     for file in sorted((folder.path / "members").glob("*.partial")):
         if file.stem in done:
             yield file

@@ -1,30 +1,24 @@
-"""Files that are written whole or not at all."""
+"""Files that are written completely or not at all, file locks, and hashes of files."""
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from sweep.core.errors import UserError
+from sweep.core.file_lock import file_lock
 
-if TYPE_CHECKING:
-    pass
-import errno
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-
-
-def file_hash(file: Path) -> str:
-    """sha256 of a file's content."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
+_T = TypeVar("_T")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_TURN = ".turn"
+_RENAME_LOCK = ".turn"
+_SETTLED_NS = 2_000_000_000  # a file changed less than 2 s ago may change again under the same time stamp
 NO_SPACE = "free some space and run the same command again: nothing is lost"
 
 
@@ -34,7 +28,7 @@ class StoreError(UserError):
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Failures of the file system as StoreError that names the place."""
+    """Raise failures of the file system as StoreError with the path."""
     try:
         yield
     except StoreError:
@@ -44,29 +38,66 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"cannot write {path}: {error.strerror or error}", hint) from error
 
 
-def create_atomic(path: Path, content: bytes) -> bool:
-    """Write a file whole or not at all; False where it exists already, which is left as it is.
+def file_version(file: Path) -> tuple[int, int, int]:
+    """Size, modification time (ns) and inode: equal as long as a file was neither changed nor replaced."""
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
-    Temporary file in the same folder, fsync, link (which never overwrites), unlink, fsync of the folder.
+
+def cached_by_file(function: Callable[[Path], _T]) -> Callable[[Path], _T]:
+    """Keep the results of a function of a file in this process until the file's version changes.
+
+    Results of files that changed less than 2 s ago are not kept: another change may leave the time stamp as it is.
+    """
+    results: dict[Path, tuple[tuple[int, int, int], _T]] = {}
+
+    @functools.wraps(function)
+    def cached(file: Path) -> _T:
+        version = file_version(file)
+        known = results.get(file)
+        if known is not None and known[0] == version:
+            return known[1]
+        result = function(file)
+        if time.time_ns() - version[1] > _SETTLED_NS:
+            results[file] = version, result
+        return result
+
+    return cached
+
+
+def read_hash(file: Path) -> str:
+    """sha256 of a file's content, read from the disk."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+file_hash = cached_by_file(read_hash)
+"""sha256 of a file's content; an unchanged file is read once per process."""
+
+
+def create_atomic(path: Path, content: bytes) -> bool:
+    """Create a file with all of its content or not at all; False if it exists already, and then it stays as it is.
+
+    Writes a temporary file in the same folder, then fsync, link (which never overwrites), unlink, fsync of the folder.
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
+        temporary = _temporary_name(path)
         try:
             _write(temporary, content)
-            placed = _place(temporary, path)
+            created = _link(temporary, path)
         finally:
-            with suppress(OSError):  # what is wrong with the disc is told by what failed first
+            with suppress(OSError):  # the first error is the one to report
                 temporary.unlink(missing_ok=True)
         fsync_dir(path.parent)
-    return placed
+    return created
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole in the place of an older one, for what describes the run and is no record."""
+    """Write or replace a file in one step, for files that describe the run and are no records."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
+        temporary = _temporary_name(path)
         try:
             _write(temporary, content)
             temporary.replace(path)
@@ -77,13 +108,13 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def leftover_files(folder: Path, *, below: bool = True) -> list[Path]:
-    """What killed writers left in a folder, and in those below it."""
-    look = folder.rglob if below else folder.glob
-    return sorted([*look(".*.tmp"), *look(_TURN)])
+    """Files that killed writers left in a folder, and in the folders below it."""
+    search = folder.rglob if below else folder.glob
+    return sorted([*search(".*.tmp"), *search(_RENAME_LOCK)])
 
 
-def _temporary(path: Path) -> Path:
-    """A name that no other process takes, on this host or another."""
+def _temporary_name(path: Path) -> Path:
+    """A name that no other process uses, on this host or another."""
     return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
@@ -94,8 +125,8 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _place(temporary: Path, path: Path) -> bool:
-    """Give a written file its name unless that is taken; whether it was given."""
+def _link(temporary: Path, path: Path) -> bool:
+    """Give a written file its final name; False if the name is taken."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -103,14 +134,13 @@ def _place(temporary: Path, path: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        return _place_in_turn(temporary, path)
+        return _rename_locked(temporary, path)
     return True
 
 
-def _place_in_turn(temporary: Path, path: Path) -> bool:
-    """As `_place` where there are no hard links: whoever renames waits for a turn, which ends with its process."""
-    with open(path.with_name(_TURN), "a") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+def _rename_locked(temporary: Path, path: Path) -> bool:
+    """As `_link` on file systems without hard links: a lock on the folder keeps renames from overwriting."""
+    with file_lock(path.with_name(_RENAME_LOCK)):
         if path.exists():
             return False
         temporary.rename(path)
@@ -118,7 +148,7 @@ def _place_in_turn(temporary: Path, path: Path) -> bool:
 
 
 def fsync_dir(folder: Path) -> None:
-    """Make the names in a folder last."""
+    """Write the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,83 +1,87 @@
-"""One driver at a time on a run folder, who it is, and how it is asked to stop."""
+"""The lock of a run folder: one driver at a time, its name for others to read, and a request to stop."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
+from sweep.core.file_lock import file_lock
 from sweep.core.provenance import now
 from sweep.storage.files import StoreError, storage_errors, write_atomic
 
-_FREE = "free, last held by "
+_RELEASED = "free, last held by "
 
 
 @contextmanager
-def hold(folder: Path, purpose: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a folder. Raises StoreError that says who holds it.
+def hold(folder: Path, purpose: str, report: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a folder, with the owner's purpose, process and host written into it.
 
-    The system frees the lock of a process that died; `say` is told who that was.
+    Raises StoreError with the owner if another process has the lock. The system releases the lock of a process that
+    dies; `report` then gets a line that names the dead owner.
     """
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - it is held open as long as the lock
-    with file:
-        holder = _taken(file)
-        if holder:
-            raise StoreError(f"{folder} is in use by {holder}", "wait for it, or sweep stop it first")
-        before = _written(file)
-        if before and not before.startswith(_FREE):
-            say(f"taking over from {before}, which ended without a word")
-        told = f"{purpose}, process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC"
-        _write(file, told)
+    with ExitStack() as stack:
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                file = stack.enter_context(file_lock(folder / "lock", "a+", wait=False))
+            except BlockingIOError:
+                holder = _owner(folder)
+                raise StoreError(f"{folder} is in use by {holder}", "wait for it, or sweep stop it first") from None
+        previous = _read(file)
+        if previous and not previous.startswith(_RELEASED):
+            report(f"taking over from {previous} (it died without releasing the lock)")
+        owner = f"{purpose}, process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC"
+        _write(file, owner)
         try:
-            _request(folder).unlink(missing_ok=True)
+            _stop_file(folder).unlink(missing_ok=True)
             yield
         finally:
-            _write(file, _FREE + told)
+            _write(file, _RELEASED + owner)
 
 
 def request_stop(folder: Path) -> str:
-    """Ask whoever holds the lock, on this host or another, to stop; who that is. StoreError where nobody does."""
+    """Ask the process that has the lock, on this host or another, to stop; return its name.
+
+    Raises StoreError if no process has the lock.
+    """
     try:
-        with open(folder / "lock", encoding="utf-8") as file:
-            holder = _taken(file)
+        with file_lock(folder / "lock", "r", wait=False):
+            is_running = False
+    except BlockingIOError:
+        is_running = True
     except FileNotFoundError:
-        holder = ""
-    if not holder:
+        is_running = False
+    if not is_running:
         raise StoreError(f"nothing is running on {folder}")
-    write_atomic(_request(folder), holder.encode())
-    return holder
+    owner = _owner(folder)
+    write_atomic(_stop_file(folder), owner.encode())
+    return owner
 
 
 def stop_requested(folder: Path) -> bool:
-    """Whether `stop` was called since the lock was taken."""
-    return _request(folder).exists()
+    """Whether `request_stop` was called since the lock was taken."""
+    return _stop_file(folder).exists()
 
 
-def _request(folder: Path) -> Path:
+def _stop_file(folder: Path) -> Path:
     return folder / "stop"
 
 
-def _taken(file: TextIO) -> str:
-    """Take the lock, or say who holds it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _written(file) or "another process"
-    return ""
+def _owner(folder: Path) -> str:
+    """The text in the lock of a folder, without taking it."""
+    return (folder / "lock").read_text("utf-8").strip() or "another process"
 
 
-def _written(file: TextIO) -> str:
+def _read(file: IO[Any]) -> str:
     file.seek(0)
-    return file.read().strip()
+    return str(file.read()).strip()
 
 
-def _write(file: TextIO, line: str) -> None:
+def _write(file: IO[Any], line: str) -> None:
     file.truncate(0)
     file.write(line)
     file.flush()

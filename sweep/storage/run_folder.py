@@ -1,4 +1,4 @@
-"""The run folder: immutable parts that the first writer wins, done ids, weights, and one driver at a time."""
+"""The run folder: tables in immutable parts, weights of members, run.json, and one driver at a time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
 from sweep.storage.columns import COLUMNS, KEYS
-from sweep.storage.files import StoreError, create_atomic, file_hash, storage_errors, write_atomic
+from sweep.storage.files import (
+    StoreError,
+    create_atomic,
+    file_hash,
+    file_version,
+    storage_errors,
+    write_atomic,
+)
 from sweep.storage.lock import hold
 from sweep.storage.parts import (
     READ_ERRORS,
@@ -30,24 +38,19 @@ from sweep.storage.tables import SCHEMA_VERSION, failed_parts, part_files, read
 
 if TYPE_CHECKING:
     from torch import Tensor
-from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
-
-
-def failed_members(folder: RunFolder) -> dict[str, str]:
-    """Members and starts without weights, and why."""
-    rows = folder.read("members", ["member_id", "status", "error"]).to_pylist()
-    return {row["member_id"]: row["error"] or row["status"] for row in rows if row["status"] != "ok"}
-
 
 Row = Mapping[str, Any]
 _OF_MEMBERS = ("curves", "tasks", "members")
+_MEMBER_COLUMNS = ("member_id", "status", "error", "weights_sha256")
 
 
 class RunFolder:
-    """Paths, parts and weights of one run."""
+    """Paths, tables and weights of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._member_files: list[Any] | None = None
+        self._members: list[dict[str, Any]] = []
 
     @property
     def exists(self) -> bool:
@@ -111,10 +114,17 @@ class RunFolder:
         )
         return StoreError(f"cannot read {bad}: {why}", hint)
 
-    def statuses(self, table: str, key: str) -> dict[str, str]:
-        """id -> status of every row."""
-        rows = self.read(table, [key, "status"])
-        return dict(zip(rows[key].to_pylist(), rows["status"].to_pylist(), strict=True))
+    def members(self) -> list[dict[str, Any]]:
+        """Id, status, error and weights hash of each member and start; read again only if the files have changed."""
+        files = [(file, file_version(file)) for file in part_files(self.path, "members")]
+        if files != self._member_files:
+            self._members = self.read("members", _MEMBER_COLUMNS).to_pylist()
+            self._member_files = files
+        return self._members
+
+    def member_statuses(self) -> dict[str, str]:
+        """Id -> status of each member and start."""
+        return {row["member_id"]: row["status"] for row in self.members()}
 
     def retire_failures(self) -> int:
         """Move parts with failed rows aside, and those of members whose weights are gone, so that they are made anew.
@@ -127,9 +137,8 @@ class RunFolder:
                 retired += 1
                 for each in (*beside, table):  # the part that says that it is done goes last
                     quarantine(self.path, each, self.part_file(each, file.stem))
-        rows = self.read("members", ["member_id", "status"]).to_pylist()
-        lost = [r["member_id"] for r in rows if r["status"] == "ok" and not self.weights_file(r["member_id"]).exists()]
-        return retired + self.drop_members(lost)
+        done = [member for member, status in self.member_statuses().items() if status == "ok"]
+        return retired + self.drop_members([member for member in done if not self.weights_file(member).exists()])
 
     def drop_members(self, members: Sequence[str]) -> int:
         """Take the rows of members out of their tables, so that they are trained anew; how many members had one."""
@@ -163,9 +172,8 @@ class RunFolder:
         return load_tensors(file, "sweep run FILE --retry trains the members whose files are gone")
 
     def weight_hashes(self) -> dict[str, str]:
-        """Members that have weights -> the hash of their file."""
-        rows = self.read("members", ["member_id", "weights_sha256"]).to_pylist()
-        return {row["member_id"]: row["weights_sha256"] for row in rows if row["weights_sha256"]}
+        """Id -> sha256 of the weights file, of each member and start with weights."""
+        return {row["member_id"]: row["weights_sha256"] for row in self.members() if row["weights_sha256"]}
 
     @contextmanager
     def lock(self, purpose: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
@@ -187,6 +195,11 @@ class RunFolder:
             delete_rows(
                 self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined_key(rows), value_set=known)), alone
             )
+
+
+def failed_members(folder: RunFolder) -> dict[str, str]:
+    """Id -> cause of each member and start without weights."""
+    return {row["member_id"]: row["error"] or row["status"] for row in folder.members() if row["status"] != "ok"}
 
 
 def joined_key(rows: pa.Table) -> pa.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -12,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+from sweep.core.file_lock import file_lock
 
 _LOCAL = "sqlite:///"
 _WHO = "401, it does not know you: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -99,8 +100,7 @@ def exclusive(uri: str) -> Iterator[None]:
         return
     file = Path(uri.removeprefix(_LOCAL).split("?")[0])
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.with_name(f"{file.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(file.with_name(f"{file.name}.lock")):
         yield
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as connection:  # it works without, slower
         connection.execute("pragma journal_mode = wal")

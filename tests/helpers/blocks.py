@@ -44,5 +44,11 @@ def everything(folder: RunFolder) -> dict[str, list[Any]]:
     return found
 
 
+def candidate_statuses(folder: RunFolder) -> dict[str, str]:
+    """Candidate -> status of its row."""
+    rows = folder.read("candidates", ["candidate_id", "status"]).to_pylist()
+    return {row["candidate_id"]: row["status"] for row in rows}
+
+
 def files(folder: RunFolder) -> dict[str, int]:
     return {table: len(part_files(folder.path, table)) for table in KEYS if part_files(folder.path, table)}

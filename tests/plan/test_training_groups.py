@@ -134,7 +134,7 @@ def test_only_the_missing_of_a_group_are_written(tmp_path: Path) -> None:
     whole, parts = folder_at(tmp_path / "whole"), folder_at(tmp_path / "parts")
     train_group(TrainingGroup(members, members), "t", dataset, whole, "cpu")
     train_group(TrainingGroup(members, members[1:2]), "t", dataset, parts, "cpu")
-    assert list(parts.statuses("members", "member_id")) == [members[1].id]
+    assert list(parts.member_statuses()) == [members[1].id]
     before = parts.part_file("members", members[1].id).stat().st_mtime_ns
     train_group(TrainingGroup(members, (members[0], members[2])), "t", dataset, parts, "cpu", checkpoint_seconds=0)
     assert parts.weight_hashes() == whole.weight_hashes()

@@ -124,7 +124,7 @@ def test_a_member_whose_weights_are_gone_retires_out_of_a_compact_file(folder: R
     compact(folder)
     folder.weights_file("c").unlink()
     assert folder.retire_failures() == 1
-    assert sorted(folder.statuses("members", "member_id")) == list("abdef")
+    assert sorted(folder.member_statuses()) == list("abdef")
     assert set(folder.read("curves")["member_id"].to_pylist()) == set("abdef")
     assert folder.read("tasks").num_rows == BLOCKS + 5
     assert folder.retire_failures() == 0
@@ -177,7 +177,7 @@ def test_readers_see_either_side_of_an_exchange_and_the_next_owner_ends_it(folde
 COMPACT = """
 import pathlib, sys
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.compact import compact, compacting
+from sweep.storage.compact import compact
 print("ready", flush=True)
 sys.stdin.readline()
 compact(RunFolder(pathlib.Path(sys.argv[1])))

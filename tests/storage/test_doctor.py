@@ -16,7 +16,7 @@ from sweep.storage.doctor import folder_findings, repair_run
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import part_files
-from tests.helpers.blocks import BLOCKS, everything, in_blocks
+from tests.helpers.blocks import BLOCKS, candidate_statuses, everything, in_blocks
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
     assert done.exit_code == 0, done.output
     assert f"moved {bad} aside" in done.stderr
     left = 1 if compacted else 3 * BLOCKS - 3
-    known = folder.statuses("candidates", "candidate_id")
+    known = candidate_statuses(folder)
     assert len(known) == folder.read("predictions").num_rows == left, "what is gone is to be made anew"
     assert all(finding.good for finding in folder_findings(folder))
     assert list((folder.path / "retired").glob(f"{table}-{bad.stem}-*")), "nothing is deleted"
@@ -125,7 +125,7 @@ def test_repair_takes_back_members_whose_weights_changed(folder: RunFolder) -> N
     file.write_bytes(content)
     folder.weights_file("d").unlink()
     assert len(repair_run(folder)) == 2
-    assert sorted(folder.statuses("members", "member_id")) == list("acef")
+    assert sorted(folder.member_statuses()) == list("acef")
     assert not file.exists()
     assert [path.read_bytes() for path in (folder.path / "retired").glob("weights-b-*")] == [bytes(content)]
 
@@ -135,8 +135,8 @@ def test_repair_takes_back_what_is_there_twice(folder: RunFolder) -> None:
     folder.append("members", "again", folder.read("members", member_id="f").to_pylist())
     assert len(repair_run(folder)) == 2
     everything(folder)
-    assert len(folder.statuses("candidates", "candidate_id")) == 3 * BLOCKS - 1
-    assert sorted(folder.statuses("members", "member_id")) == list("abcde")
+    assert len(candidate_statuses(folder)) == 3 * BLOCKS - 1
+    assert sorted(folder.member_statuses()) == list("abcde")
 
 
 def test_predictions_whose_candidates_were_never_written_are_taken_out(folder: RunFolder) -> None:

@@ -36,11 +36,11 @@ except PermissionError:
     pass
 else:
     sys.exit("links work")
-from sweep.storage.files import publish
+from sweep.storage.files import create_atomic
 """
 ONE = """
-assert publish(folder / "a.parquet", b"first")
-assert not publish(folder / "a.parquet", b"second")
+assert create_atomic(folder / "a.parquet", b"first")
+assert not create_atomic(folder / "a.parquet", b"second")
 assert (folder / "a.parquet").read_bytes() == b"first"
 assert sorted(path.name for path in folder.iterdir()) == [".turn", "a.parquet", "probe"]
 """
@@ -49,12 +49,12 @@ print("ready", flush=True)
 while not (folder / "go").exists():
     pass
 mine = sys.argv[2].encode() * 50_000
-print("".join(str(int(publish(folder / f"{n}.parquet", mine))) for n in range(40)))
+print("".join(str(int(create_atomic(folder / f"{n}.parquet", mine))) for n in range(40)))
 """
 ENDLESS = """
 print("ready", flush=True)
 for number in range(10**6):
-    publish(folder / f"{sys.argv[2]}-{number}.parquet", b"x" * 2_000_000)
+    create_atomic(folder / f"{sys.argv[2]}-{number}.parquet", b"x" * 2_000_000)
 """
 
 pytestmark = pytest.mark.skipif(

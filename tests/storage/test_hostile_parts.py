@@ -15,6 +15,7 @@ from sweep.storage.doctor import repair_run
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION
+from tests.helpers.blocks import candidate_statuses
 from tests.helpers.hostile import often, outcome
 
 
@@ -55,11 +56,7 @@ def test_a_damaged_part_is_named_and_repair_lets_its_rows_be_made_anew(
         assert error is None or str(file) in str(error)
         moved = repair_run(folder)
         assert moved or rows is not None
-        assert (
-            list(folder.statuses("candidates", "candidate_id")) == ["w"]
-            if moved
-            else set(rows["accuracy"].to_pylist()) <= accuracies
-        )
+        assert list(candidate_statuses(folder)) == ["w"] if moved else set(rows["accuracy"].to_pylist()) <= accuracies
 
 
 def test_a_part_of_another_table_or_of_nobody_is_named(tmp_path: Path) -> None:
@@ -77,4 +74,4 @@ def test_a_part_of_another_table_or_of_nobody_is_named(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=re.escape(str(file))):
             folder.read("candidates")
         assert repair_run(folder)
-        assert list(folder.statuses("candidates", "candidate_id")) == ["w"]
+        assert list(candidate_statuses(folder)) == ["w"]

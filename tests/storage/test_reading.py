@@ -20,6 +20,7 @@ from sweep.storage.doctor import folder_findings
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION, schema
+from tests.helpers.blocks import candidate_statuses
 
 
 def row(name: str, **more: Any) -> dict[str, Any]:
@@ -97,18 +98,18 @@ def test_only_parts_with_failures_retire(folder: RunFolder) -> None:
     folder.append("candidates", "good", [row("a"), row("b", status="non_finite")])
     folder.append("candidates", "bad", [row("c"), row("d", status="failed", error="why")])
     folder.append("candidates", "worse", [row("e", status="failed")])
-    assert folder.statuses("candidates", "candidate_id")["d"] == "failed"
+    assert candidate_statuses(folder)["d"] == "failed"
     before = folder.read("candidates").num_rows
     folder.append("predictions", "bad", [{"candidate_id": "c", "split": "test"}])
     folder.append("predictions", "good", [{"candidate_id": "a", "split": "test"}])
     assert folder.retire_failures() == 2
-    assert folder.statuses("candidates", "candidate_id") == {"a": "ok", "b": "non_finite"}
+    assert candidate_statuses(folder) == {"a": "ok", "b": "non_finite"}
     retired = list((folder.path / "retired").glob("candidates-*"))
     assert sum(pq.read_table(file).num_rows for file in retired) + 2 == before
     assert folder.read("predictions")["candidate_id"].to_pylist() == ["a"], "they go with their candidates"
     assert folder.retire_failures() == 0
     assert folder.append("candidates", "bad", [row("c"), row("d")])
-    assert folder.statuses("candidates", "candidate_id").keys() == {"a", "b", "c", "d"}
+    assert candidate_statuses(folder).keys() == {"a", "b", "c", "d"}
 
 
 def test_members_whose_weights_are_gone_retire(folder: RunFolder) -> None:
@@ -118,7 +119,7 @@ def test_members_whose_weights_are_gone_retire(folder: RunFolder) -> None:
         folder.append("curves", name, [{"member_id": name, "epoch": 1}])
     folder.weights_file("gone").unlink()
     assert folder.retire_failures() == 1
-    assert list(folder.statuses("members", "member_id")) == ["kept"]
+    assert list(folder.member_statuses()) == ["kept"]
     assert folder.read("curves")["member_id"].to_pylist() == ["kept"]
 
 
@@ -187,4 +188,4 @@ def test_a_folder_without_rows_reads_as_empty_tables(folder: RunFolder) -> None:
     for table in COLUMNS:
         assert folder.read(table).schema.equals(schema(table))
         assert folder.read(table).num_rows == 0
-    assert folder.statuses("candidates", "candidate_id") == {}
+    assert candidate_statuses(folder) == {}

@@ -27,7 +27,7 @@ def child(script: str, *arguments: object) -> subprocess.Popen[str]:
     """A process of its own with `folder` (a RunFolder) and `argument` (the rest)."""
     head = (
         "import os, sys, time, pathlib\n"
-        "from sweep.storage.files import StoreError, publish\nfrom sweep.storage.run_folder import RunFolder\n"
+        "from sweep.storage.files import StoreError, create_atomic\nfrom sweep.storage.run_folder import RunFolder\n"
         "folder, argument = RunFolder(pathlib.Path(sys.argv[1])), sys.argv[2:]\n"
     )
     command = [sys.executable, "-c", head + script, *map(str, arguments)]
@@ -60,7 +60,7 @@ def test_the_first_of_racing_writers_wins(folder: RunFolder) -> None:
 print("ready", flush=True)
 go = folder.path / "go"
 while not go.exists(): pass
-won = [publish(folder.path / "parts" / f"{n}.parquet", argument[0].encode() * 50_000) for n in range(40)]
+won = [create_atomic(folder.path / "parts" / f"{n}.parquet", argument[0].encode() * 50_000) for n in range(40)]
 print("".join(str(int(each)) for each in won))
 """
     racers = [child(script, folder.path, name) for name in "abc"]
@@ -127,6 +127,7 @@ with folder.lock("sweep run mine.yaml"):
                 pass
             (line,) = said
             assert line.startswith(f"taking over from sweep run mine.yaml, process {holder.pid} on ")
+            assert line.endswith("(it died without releasing the lock)")
         assert (folder.path / "lock").read_text().startswith("free, last held by sweep run other.yaml, process")
     with folder.lock("one", pytest.fail):
         pass

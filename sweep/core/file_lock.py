@@ -1,0 +1,26 @@
+"""The one lock between processes."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def file_lock(file: Path, mode: str = "a", *, wait: bool = True) -> Iterator[IO[Any]]:
+    """Open a file and hold a lock on it; the system releases the lock when the process dies.
+
+    The lock is exclusive, but shared for mode "r", since NFS grants exclusive locks on writable files only. Raises
+    BlockingIOError if another process has the lock and `wait` is false, and OSError as `open` does.
+
+    The package `filelock` is no replacement: it polls where this waits in the kernel, hides the open file, into which
+    the run folder's lock writes its owner and a download its bytes, cannot lock a file that it may only read, and
+    falls back to a marker file, which outlives a dead owner, where a file system has no flock.
+    """
+    kind = fcntl.LOCK_SH if mode == "r" else fcntl.LOCK_EX
+    with open(file, mode, encoding=None if "b" in mode else "utf-8") as opened:
+        fcntl.flock(opened, kind if wait else kind | fcntl.LOCK_NB)
+        yield opened
