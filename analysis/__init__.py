@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.core import registry as catalogue
-
-# Bound here and not on demand: importing the module of the same name later would put the module in its place.
+from analysis.core import registry
 from analysis.rows.run import Run, load
 
 if TYPE_CHECKING:
@@ -21,8 +19,8 @@ def statistic(run: Run, name: str, **settings: Any) -> pd.DataFrame:
 
     Raises AnalysisError for an unknown name, and where the rows do not serve it.
     """
-    function = catalogue.get_plugin("statistics", name)
-    found: pd.DataFrame = function(*(run.table(table) for table in catalogue.tables(function)), **settings)
+    function = registry.get_plugin("statistics", name)
+    found: pd.DataFrame = function(*(run.table(table) for table in registry.tables(function)), **settings)
     return found
 
 

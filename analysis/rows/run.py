@@ -119,15 +119,15 @@ def load(folder: str | Path) -> Run:
     text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
     run = Run(folder, info, text)
     if all(run.table(name).empty for name in _FIRST):
-        raise AnalysisError(str(folder / "tables"), "no rows yet", f"run the sweep first: `sweep run {_file(info)}`")
+        raise AnalysisError(str(folder / "tables"), "no rows yet", f"run the sweep first: `{_last_command(info)}`")
     return run
 
 
-def _file(info: dict[str, Any]) -> str:
-    """The file of choices that the last command named, else a placeholder."""
-    commands = [str(one.get("command", "")) for one in info.get("invocations", [])]
-    words = commands[-1].split() if commands else []
-    return words[2] if len(words) > 2 else "FILE.yaml"
+def _last_command(info: dict[str, Any]) -> str:
+    """The command that the last invocation recorded; a placeholder if none did, or if the run came from Python."""
+    invocations = info.get("invocations") or []
+    commands = [one["command"] for one in invocations if isinstance(one, dict) and isinstance(one.get("command"), str)]
+    return commands[-1] if commands and commands[-1].startswith("sweep run ") else "sweep run FILE.yaml"
 
 
 def _info(folder: Path) -> dict[str, Any]:

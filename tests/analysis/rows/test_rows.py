@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.core import registry as catalogue
-from analysis.rows import run as load
+from analysis.core.errors import AnalysisError
 from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.groups import concat_rows, group_ids
 from analysis.rows.reader import frame
-from analysis.rows.run import Run
+from analysis.rows.run import Run, load
 from analysis.rows.select import add_labels, select_comparison, with_mean_member
 from sweep.storage.columns import KEYS
 from tests.helpers import rows
@@ -129,6 +130,29 @@ class TestManyRows:
         means = made[made["label"] == "mean_member"]
         meant = [single[list(members)].mean() for members in means["members"]]
         np.testing.assert_allclose(means["accuracy"], meant, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("info", "command"),
+    [
+        (
+            {"invocations": [{}, {"command": "sweep run 'my sweep.yaml' name=quick"}]},
+            "sweep run 'my sweep.yaml' name=quick",
+        ),
+        ({"invocations": [{"command": "sweep run a.yaml"}, {"command": "sweep run b.yaml"}]}, "sweep run b.yaml"),
+        ({"invocations": [{"command": "sweep.run"}]}, "sweep run FILE.yaml"),
+        ({"invocations": [{}, None]}, "sweep run FILE.yaml"),
+        ({"invocations": None}, "sweep run FILE.yaml"),
+        ({}, "sweep run FILE.yaml"),
+    ],
+)
+def test_a_folder_without_rows_names_the_command_that_its_run_json_recorded(
+    info: dict[str, Any], command: str, tmp_path: Path
+) -> None:
+    folder = rows.write(tmp_path / "run", {}, info)
+    with pytest.raises(AnalysisError, match="no rows yet") as error:
+        load(folder)
+    assert error.value.hint == f"run the sweep first: `{command}`"
 
 
 def plainly(table: pd.DataFrame) -> pd.DataFrame:
