@@ -16,6 +16,8 @@ from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscale
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
+TITLE = "Under the published protocol's defects"
+
 
 def audit(candidates: pd.DataFrame) -> style.Plot:
     """Do findings survive the defects of the published protocol: single models, and what merging gains, under each.

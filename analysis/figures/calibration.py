@@ -16,6 +16,8 @@ from analysis.rows.select import POINTS, select_comparison, unscaled
 from analysis.statistics.calibration import AFTER, CROSS_ENTROPY, DEBIASED
 from analysis.statistics.calibration import calibration as measured
 
+TITLE = "Inside: calibration"
+
 QUANTITIES = {CROSS_ENTROPY: "cross-entropy (nats)", DEBIASED: "debiased squared calibration error"}
 WIDE = 10.0
 """Ratio of the largest to the smallest cross-entropy beyond which its axis is logarithmic."""

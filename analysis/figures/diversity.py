@@ -15,6 +15,8 @@ from analysis.statistics.diversity import AMBIGUITY, AVERAGE, OF_PAIRS
 from analysis.statistics.diversity import diversity as measured
 from analysis.statistics.paired_difference import paired_difference
 
+TITLE = "Inside: diversity"
+
 GAIN = "gain in Brier score"
 BY = ["population", "n_members", "space"]
 CROWDED = 5.0

@@ -12,6 +12,8 @@ from analysis.display import style
 from analysis.figures._images import label, pictures, scale_of, strip
 from analysis.rows.select import named
 
+TITLE = "Inside: filters of the first layer"
+
 SHOWN = 16
 
 

@@ -16,6 +16,8 @@ from analysis.inference.qap import qap
 from analysis.rows.select import select_comparison
 from analysis.statistics.predict_gain import PERMUTATIONS, PREDICTORS, pair_gains, pools_of, predict_gain
 
+TITLE = "What predicts the gain"
+
 WORDS = {
     "l2_distance": "distance",
     "cosine": "cosine of weights",

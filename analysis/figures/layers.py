@@ -14,6 +14,8 @@ from analysis.display import style
 from analysis.rows.select import named
 from analysis.statistics.layers import layers as shapes
 
+TITLE = "Inside: layers"
+
 PANELS = (("std", "norm"), ("excess kurtosis", "scope mismatch"))
 AXES = {
     "std": "standard deviation",

@@ -13,6 +13,8 @@ from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.norms import norm_arms
 from analysis.rows.select import UNIT
 
+TITLE = "Averaging, or smaller weights"
+
 SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "soup": ("the soup", {"color": style.SPACES["weights"], "marker": "o"}),
     "grown": ("the soup at its members' norm", {"color": style.SPACES["weights"], "marker": "o", "fillstyle": "none"}),

@@ -18,6 +18,8 @@ from analysis.inference.estimate import pool_mean
 from analysis.rows.select import select_split
 from analysis.statistics.curve import Curve, curves, enough
 
+TITLE = "How many models"
+
 STEPS = 41
 """Points of a fitted line."""
 

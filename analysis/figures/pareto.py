@@ -15,6 +15,8 @@ from analysis.display import numbers, style
 from analysis.rows.select import POINTS, select_comparison, unscaled
 from analysis.statistics.pareto import pareto as costs
 
+TITLE = "What it costs"
+
 SPREAD = 0.32
 """Doublings over which the merges of one cost are set side by side, where the next cost leaves room."""
 

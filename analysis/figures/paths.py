@@ -13,6 +13,8 @@ from analysis.rows.interpolation import STEPS, variant_of, with_weight
 from analysis.rows.select import exclusion_reason, select_comparison, unscaled
 from analysis.statistics.path import QUANTITIES, path
 
+TITLE = "Between two members"
+
 QUANTITY = {"cross_entropy": ("cross-entropy (nats)", 1), "accuracy": ("accuracy (%)", 100)}
 
 

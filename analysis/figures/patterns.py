@@ -16,6 +16,8 @@ from analysis.display import numbers, style
 from analysis.rows.select import named
 from analysis.statistics.patterns import patterns as resemblance
 
+TITLE = "Inside: patterns in weights"
+
 FAMILY = ["architecture", "dataset", "start", "input"]
 LINE = ["method", "settings", "alignment", "repair", "n_members", "mixup", "labels"]
 PAIR = ["template_class", "mean_class"]

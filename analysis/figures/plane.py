@@ -16,6 +16,8 @@ from analysis.display import style
 from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.select import UNIT, exclusion_reason, require, select_split
 
+TITLE = "The plane through three members"
+
 QUANTITY = {"cross_entropy": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
 LEVELS = 14
 

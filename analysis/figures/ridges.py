@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
 
+TITLE = "Inside: the distribution of weights"
+
 REACH = 4.0
 """Standard deviations that a histogram goes to each side of the mean."""
 FINE = {20_000: 1, 5_000: 2, 0: 4}

@@ -15,6 +15,8 @@ from analysis.rows.scale import magnified
 from analysis.rows.select import select_comparison
 from analysis.statistics.pool_means import pool_means
 
+TITLE = "Sensitivity to magnitude"
+
 WORDS = {
     "all": "all members",
     "first": "first member",

@@ -14,6 +14,8 @@ from analysis.display import style
 from analysis.statistics.layers import ARITHMETIC, VARIANCE
 from analysis.statistics.layers import layers as shapes
 
+TITLE = "Inside: how averaging shrinks weights"
+
 MERGE = "uniform_soup"
 LOOKS: dict[str, dict[str, Any]] = {
     VARIANCE: {"color": style.SPACES["weights"], "marker": "o"},

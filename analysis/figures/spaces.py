@@ -14,6 +14,8 @@ from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscale
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
+TITLE = "Weights, features or logits"
+
 
 def spaces(candidates: pd.DataFrame) -> style.Plot:
     """Averaging weights, features or logits: accuracy of each merge, and its gain over the mean member, by subset size.

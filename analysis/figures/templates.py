@@ -11,6 +11,8 @@ from analysis.display import style
 from analysis.figures._images import label, pictures, scale_of, strip
 from analysis.rows.select import named
 
+TITLE = "Inside: templates"
+
 FAMILY = ["architecture", "dataset", "start"]
 
 

@@ -10,6 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
 
+TITLE = "Training of the members"
+
 
 def training(curves: pd.DataFrame) -> style.Plot:
     """Training of the members: validation accuracy and training loss after each epoch, one line per member.

@@ -15,6 +15,8 @@ from analysis.display import style
 from analysis.rows.select import POINTS, select_comparison, unscaled
 from analysis.statistics.variance import variance as components
 
+TITLE = "Where the variance comes from"
+
 LOOKS: dict[str, dict[str, Any]] = {
     "pool": {"facecolor": style.POOLS[0], "hatch": ""},
     "member": {"facecolor": style.POOLS[1], "hatch": "///"},

@@ -14,6 +14,7 @@ import jinja2
 import markupsafe
 
 from analysis.core import registry as catalogue
+from analysis.core.constants import read_constant
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.display import draw, numbers, style
 from analysis.report import pdf as printing
@@ -28,27 +29,12 @@ SHOWN_ROWS = 80
 EMBEDDED_BYTES = 60_000
 MOST_POPULATIONS = 6
 """Populations in the figures of a report, by default: a page of many more is neither read nor sent."""
-SECTIONS = {
-    "spaces": "Weights, features or logits",
-    "number": "How many models",
-    "scale": "Sensitivity to magnitude",
-    "norms": "Averaging, or smaller weights",
-    "paths": "Between two members",
-    "plane": "The plane through three members",
-    "kinship": "What predicts the gain",
-    "layers": "Inside: layers",
-    "ridges": "Inside: the distribution of weights",
-    "shrinkage": "Inside: how averaging shrinks weights",
-    "filters": "Inside: filters of the first layer",
-    "patterns": "Inside: patterns in weights",
-    "templates": "Inside: templates",
-    "diversity": "Inside: diversity",
-    "calibration": "Inside: calibration",
-    "variance": "Where the variance comes from",
-    "pareto": "What it costs",
-    "training": "Training of the members",
-    "audit": "Under the published protocol's defects",
-}
+ORDER = (
+    *("spaces", "number", "scale", "norms", "paths", "plane", "kinship"),
+    *("layers", "ridges", "shrinkage", "filters", "patterns", "templates", "diversity"),
+    *("calibration", "variance", "pareto", "training", "audit"),
+)
+"""Figures in the order of the report's sections; others follow by name."""
 ACROSS = ("patterns", "templates")
 """Figures that put populations into one panel, where a part of them would say something else: they show all."""
 HIDDEN = ("estimand", "unit", "p")
@@ -179,8 +165,8 @@ def _beside(path: Path) -> Place:
 def _figures(run: Run, shown: list[str], place: Place, tell: Tell) -> tuple[list[dict[str, Any]], list[str]]:
     """Every figure of the folder that has rows, known sections first, and why the others are missing."""
     part = run.only(shown) if len(shown) < len(run.populations) else run
-    known = [name for name in SECTIONS if name in catalogue.list_plugins("figures")]
-    names = known + [name for name in catalogue.list_plugins("figures") if name not in SECTIONS]
+    known = [name for name in ORDER if name in catalogue.list_plugins("figures")]
+    names = known + [name for name in catalogue.list_plugins("figures") if name not in ORDER]
     answers = [_drawn(run if name in ACROSS else part, name, place, tell) for name in names]
     return [one for one in answers if isinstance(one, dict)], [one for one in answers if isinstance(one, str)]
 
@@ -201,7 +187,7 @@ def _figure(name: str, plot: style.Plot) -> dict[str, Any]:
     table = [[_text(value) for value in row] for row in plot.data[columns].head(SHOWN_ROWS).itertuples(index=False)]
     return {
         "name": name,
-        "title": SECTIONS.get(name, name.replace("_", " ").capitalize()),
+        "title": read_constant("figures", name, "TITLE") or name.replace("_", " ").capitalize(),
         "caption": catalogue.caption(catalogue.get_plugin("figures", name)),
         "replication": plot.replication,
         "columns": columns,

@@ -16,6 +16,8 @@ from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.select import FIXED, UNIT, refuse_duplicates, refuse_mixture, select_split
 from analysis.statistics._predictions import classes, log_probabilities, with_predictions
 
+CITES = ("guo2017calibration", "brocker2007reliability")
+
 CROSS_ENTROPY, DEBIASED, ECE, TEMPERATURE = "cross_entropy", "debiased CE²", "ECE", "temperature"
 AFTER = " after temperature"
 PLAIN = (CROSS_ENTROPY, DEBIASED, ECE)

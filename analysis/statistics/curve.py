@@ -29,6 +29,8 @@ from analysis.rows.select import (
     with_mean_member,
 )
 
+CITES = ("student1908mean",)
+
 BY = ("population", "space", "label")
 CELL = ("n_members", "mean", "size")
 NO_CURVE = ("single", "interpolation", "plane")

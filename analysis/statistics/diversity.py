@@ -23,6 +23,8 @@ from analysis.rows.select import (
 from analysis.statistics import _predictions as predicted
 from analysis.statistics._predictions import with_predictions
 
+CITES = ("kuncheva2003diversity", "krogh1995ambiguity")
+
 OF_PAIRS = ("disagreement", "error correlation", "Q")
 AMBIGUITY = "ambiguity"
 QUANTITIES = (*OF_PAIRS, AMBIGUITY)

@@ -14,6 +14,8 @@ from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING, Question, unit_mean
 from analysis.statistics.scale_sensitivity import Measured, measured, scaled
 
+CITES = ("student1908mean",)
+
 RANGE = (-2.0, 6.0)
 """Logs to the base 2 of the exponents that are searched: from a quarter of a layer to 64 layers."""
 

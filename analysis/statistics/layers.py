@@ -12,6 +12,8 @@ from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.groups import group_ids
 from analysis.rows.select import UNIT, refuse_duplicates, refuse_mixture, require
 
+CITES = ("xu2024scope",)
+
 SHAPES = {
     "std": "std",
     "skewness": "skewness",

@@ -14,6 +14,8 @@ from analysis.inference.estimate import Estimate, Question, stratified_mean, stu
 from analysis.inference.resampling import leave_one_member_out, sign_flip_p
 from analysis.rows.pairing import Group, group_pairs, pair_candidates, paired_differences
 
+CITES = ("student1908mean", "schuirmann1987comparison", "satterthwaite1946approximate")
+
 Over = Literal["pools", "these cells", "new cells"]
 SPEAKS = {"pools": "for new pools", "these cells": "for new pools of these cells", "new cells": "for new cells"}
 

@@ -15,6 +15,8 @@ from analysis.core.errors import NothingToDrawError
 from analysis.rows.select import exclusion_reason, refuse_duplicates, require, select_split
 from analysis.statistics.pool_means import pool_means
 
+CITES = ()
+
 BY = ["population", "space", "label", "n_members"]
 TEXTS = ["population", "space", "label", "pool_id"]
 SECONDS = ["merge_seconds", "evaluate_seconds"]

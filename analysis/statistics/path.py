@@ -11,6 +11,8 @@ from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.interpolation import about, above_chord, exclusion_warnings, loss_of, points
 from analysis.rows.select import exclusion_reason, require
 
+CITES = ("frankle2020linear", "student1908mean", "schuirmann1987comparison")
+
 MIDPOINT = "midpoint minus mean of ends"
 QUANTITIES = ("chord barrier", "excess over the worse end", "signed largest interior gap", MIDPOINT)
 

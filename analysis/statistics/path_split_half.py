@@ -12,6 +12,8 @@ from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.interpolation import about, above_chord, exclusion_warnings, points
 from analysis.rows.select import refuse_duplicates, require
 
+CITES = ("frankle2020linear", "student1908mean")
+
 KEY = ["candidate_id", "split"]
 BLOCK = 4096
 """Rows of packed bits that are held as one array: 5 MB at 10,000 examples."""

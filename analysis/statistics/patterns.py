@@ -14,6 +14,8 @@ from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.groups import group_ids
 from analysis.rows.select import refuse_duplicates, refuse_mixture, require
 
+CITES = ("wang2024rethinking",)
+
 KIND = ("method", "settings", "alignment", "repair", "n_members", "weight_decay", "mixup", "labels", "input")
 PAIR = ["template_class", "mean_class"]
 EXACT = 7

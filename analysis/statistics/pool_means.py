@@ -9,6 +9,8 @@ import pandas as pd
 from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 
+CITES = ("student1908mean",)
+
 
 def pool_means(
     candidates: pd.DataFrame,

@@ -15,6 +15,8 @@ from analysis.inference.estimate import LEVEL, Estimate, spread
 from analysis.inference.power import pools_for_equivalence, pools_wanted
 from analysis.rows.pairing import group_pairs, pair_candidates, paired_differences
 
+CITES = ("student1908mean",)
+
 
 def power(  # noqa: PLR0913 - each is a setting of its own
     candidates: pd.DataFrame,

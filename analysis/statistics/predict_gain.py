@@ -17,6 +17,8 @@ from analysis.inference.pairwise import FEWEST, Pairs, has_spread, left_out_r2, 
 from analysis.inference.qap import qap, qap_p
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 
+CITES = ("krackhardt1988predicting", "dekker2007sensitivity", "hu2025kinship", "kornblith2019similarity")
+
 PREDICTORS = ("l2_distance", "cosine", "task_cosine", "cka")
 QUANTITIES = ("rank correlation", "leave-pool-out R²", "partial slope")
 JOINTLY = "jointly"

@@ -16,6 +16,8 @@ from analysis.rows.pairing import exclusion_warnings
 from analysis.rows.scale import Side, magnified, sides
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
 
+CITES = ("wang2024rethinking", "student1908mean")
+
 BY = ["population", "n_members", "space", "label", "arm"]
 POINT = [*UNIT, "subset", "arm", "scaling_factor"]
 FEWEST = 6

@@ -14,6 +14,8 @@ from analysis.rows.groups import group_ids
 from analysis.rows.interpolation import about, exclusion_warnings, loss_of, points
 from analysis.rows.select import exclusion_reason, require
 
+CITES = ()
+
 GAINS = ("BIC of line minus piecewise", "BIC of quadratic minus piecewise")
 BREAKS = ("first breakpoint", "second breakpoint")
 QUANTITIES = (*GAINS, *BREAKS)

@@ -12,6 +12,8 @@ from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.select import refuse_duplicates, refuse_mixture, require
 from analysis.statistics.patterns import KIND, PAIR
 
+CITES = ("wang2024rethinking", "zhang2017understanding")
+
 QUANTITIES = {
     "correlation": "correlation with the own class's mean",
     "agreement": "agreement across seeds",

@@ -15,6 +15,8 @@ from analysis.inference.estimate import ROUNDING, Estimate, Question, student
 from analysis.rows.pairing import group_numbers, group_pairs, pair_candidates, paired_differences
 from analysis.rows.select import MEAN_MEMBER, UNIT, refuse_duplicates, require, unscaled
 
+CITES = ("student1908mean", "schuirmann1987comparison", "miller2024errorbars")
+
 EXAMPLES = ("candidate_id", "split")
 UNKNOWN = "no predictions"
 CHUNK = 512

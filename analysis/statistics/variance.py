@@ -26,6 +26,8 @@ from analysis.inference.components import (
 from analysis.inference.estimate import Question, student
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 
+CITES = ("rao1971minque",)
+
 BY = ("population", "label")
 TEXTS = [*BY, "pool_id", "subset"]
 KEPT = [*TEXTS, "n_members", "members", "member_indices"]

@@ -1,4 +1,4 @@
-"""Published data sets from the network: resumed where it broke off, checked, and named only when whole."""
+"""Downloads published data sets: resumes, checks md5 sums, and gives a file its name once it is complete."""
 
 from __future__ import annotations
 
@@ -13,156 +13,109 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.error import HTTPError
 
+from sweep.core.dataset import Part
 from sweep.core.errors import UserError
 from sweep.core.file_lock import file_lock
+from sweep.core.registry import get_plugin, list_plugins
 from sweep.core.text import did_you_mean
 
 _CHUNK = 1 << 20  # bytes
-_PATIENCE = 60  # seconds without a byte
+_TIMEOUT = 60  # seconds without a byte
 
 
 class FetchError(UserError):
-    """A data set that could not be fetched."""
+    """A data set that cannot be downloaded."""
 
 
-class Part(NamedTuple):
-    """One file of a data set: address, checksum, its place below the root, and the folder that an archive holds."""
-
-    url: str
-    md5: str
-    file: str
-    folder: str = ""
-
-
-def _idx(address: str, folder: str, sums: Sequence[str]) -> tuple[Part, ...]:
-    """The four files of MNIST and its kin: images and labels to train with, images and labels to test."""
-    names = (f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
-    return tuple(Part(f"{address}/{name}", md5, f"{folder}/raw/{name}") for name, md5 in zip(names, sums, strict=True))
-
-
-_TORONTO, _STANFORD = "https://www.cs.toronto.edu/~kriz", "http://ufldl.stanford.edu/housenumbers"
-_MNIST = (
-    *("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
-    *("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
-)
-_FASHION = (
-    *("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
-    *("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
-)
-_SVHN = {"train": "e26dedcc434d2e4c54c9b2d4a06d8373", "test": "eb5a983be6a315427106f1b164d9cef3"}
-
-PUBLISHED: dict[str, tuple[Part, ...]] = {
-    "cifar10": (
-        Part(
-            f"{_TORONTO}/cifar-10-python.tar.gz",
-            "c58f30108f718f92721af3b95e74349a",
-            "cifar-10-python.tar.gz",
-            "cifar-10-batches-py",
-        ),
-    ),
-    "cifar100": (
-        Part(
-            f"{_TORONTO}/cifar-100-python.tar.gz",
-            "eb9058c3a382ffc7106e4002c42a8d85",
-            "cifar-100-python.tar.gz",
-            "cifar-100-python",
-        ),
-    ),
-    "mnist": _idx("https://ossci-datasets.s3.amazonaws.com/mnist", "MNIST", _MNIST),
-    "fashion_mnist": _idx("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com", "FashionMNIST", _FASHION),
-    "svhn": tuple(Part(f"{_STANFORD}/{part}_32x32.mat", md5, f"{part}_32x32.mat") for part, md5 in _SVHN.items()),
-    "tiny_imagenet": (
-        Part(
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-            "90528d7ca1a48142e341f4ef8d21d0de",
-            "tiny-imagenet-200.zip",
-            "tiny-imagenet-200",
-        ),
-    ),
-}
-"""Data set -> its files. Checksums are torchvision's; for Tiny ImageNet, the one that its many loaders agree on."""
+def published_files() -> dict[str, tuple[Part, ...]]:
+    """Data sets that can be downloaded, each with the `FILES` that its file states."""
+    files = {name: get_plugin("datasets", name).constant("FILES") for name in list_plugins("datasets")}
+    return {name: parts for name, parts in files.items() if parts}
 
 
 def fetch(
-    name: str, root: Path, *, tell: Callable[[str], None], table: Mapping[str, Sequence[Part]] = PUBLISHED
+    name: str, root: Path, *, report: Callable[[str], None], table: Mapping[str, Sequence[Part]] | None = None
 ) -> list[Path]:
-    """Fetch a data set into a folder, where its function in `sweep/datasets` finds it; the files and folders it has.
+    """Download a data set below `root`, where its plug-in looks for it; returns its files and folders.
 
-    Raises FetchError for an unknown name, a connection that broke (the same call continues), and a wrong checksum.
+    `table` lists the files of each data set, by default `published_files()`. Raises FetchError for an unknown name, a
+    broken connection (the same call resumes), and a wrong checksum.
     """
+    table = published_files() if table is None else table
     if name not in table:
-        raise FetchError(f"nothing is fetched as `{name}`", did_you_mean(name, sorted(table)))
-    places = [_fetch_part(part, root, tell) for part in table[name]]
-    tell(f"next: sweep check FILE with `dataset: {{{name}: {{root: {shlex.quote(str(root))}}}}}`")
+        raise FetchError(f"no data set to download is called `{name}`", did_you_mean(name, sorted(table)))
+    places = [_fetch_part(part, root, report) for part in table[name]]
+    report(f"next: sweep check FILE with `dataset: {{{name}: {{root: {shlex.quote(str(root))}}}}}`")
     return places
 
 
-def _fetch_part(part: Part, root: Path, tell: Callable[[str], None]) -> Path:
-    """The checked file, or the folder of a checked archive."""
-    file, place = root / part.file, root / (part.folder or part.file)
+def _fetch_part(part: Part, root: Path, report: Callable[[str], None]) -> Path:
+    """Download and check one file, and unpack an archive; returns the file or the archive's folder."""
+    file = root / part.file
+    place = root / (part.folder or part.file)
     if part.folder and place.is_dir():
-        tell(f"{place} is there already")
+        report(f"{place} exists already")
         return place
     try:
-        there = file.is_file()
-        if not there:
-            _download(part.url, part.md5, file, tell)
+        exists = file.is_file()
+        if not exists:
+            _download(part.url, part.md5, file, report)
         elif _md5(file) != part.md5:
-            raise FetchError(f"{file} is there, but its md5 is not {part.md5}", "move it away and fetch again")
-        tell(f"{file} {'is there already' if there else f'is fetched from {part.url}'}: md5 {part.md5} is right")
+            raise FetchError(f"{file} exists, but its md5 is not {part.md5}", "move it away and fetch again")
+        report(f"{file} {'exists already' if exists else f'downloaded from {part.url}'}: md5 {part.md5} is right")
         if part.folder:
             _unpack(file, place)
-            tell(f"{place} is unpacked")
+            report(f"unpacked {place}")
     except OSError as error:
         raise FetchError(f"cannot write below {root}: {error}") from error
     return place
 
 
-def _download(url: str, md5: str, file: Path, tell: Callable[[str], None]) -> None:
-    """Bring the rest of the file; under another name until its checksum is right."""
+def _download(url: str, md5: str, file: Path, report: Callable[[str], None]) -> None:
+    """Download what is missing of a file; it is called `.part` until its checksum is right."""
     partial = file.with_name(file.name + ".part")
     partial.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         try:
             out = stack.enter_context(file_lock(partial, "ab", wait=False))
-            partial.stat()  # gone where another process was done between the two lines above
+            partial.stat()  # missing if another process finished between the two lines above
         except (BlockingIOError, FileNotFoundError):
-            raise FetchError(f"{partial} is being fetched by another process") from None
-        _continue(url, out, tell)
+            raise FetchError(f"{partial} is being downloaded by another process") from None
+        _resume(url, out, report)
         out.flush()
         os.fsync(out.fileno())
         found = _md5(partial)
         if found != md5:
             partial.unlink()
-            raise FetchError(f"{url} has md5 {found} instead of {md5}", "it was removed; is the address still right?")
+            raise FetchError(f"{url}: expected md5 {md5}, got {found}", "the file was removed; check the address")
         partial.replace(file)
 
 
-def _continue(url: str, out: Any, tell: Callable[[str], None]) -> None:
-    """Append what is missing, by a range request where there is a beginning. Raises FetchError."""
+def _resume(url: str, out: Any, report: Callable[[str], None]) -> None:
+    """Append the missing bytes, by a range request if some are there. Raises FetchError."""
     have = out.tell()
-    wanted = {"User-Agent": "merge-sweep"} | ({"Range": f"bytes={have}-"} if have else {})
+    headers = {"User-Agent": "merge-sweep"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=wanted), timeout=_PATIENCE) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
             if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-                have = out.seek(0)  # the server does not resume: from the beginning
+                have = out.seek(0)  # the server ignores ranges: start again
                 out.truncate()
             total = have + int(response.headers.get("Content-Length") or 0)
-            _copy(response, out, total, lambda done: tell(f"{url}: {_progress(done, total)}"))
+            _copy(response, out, total, lambda done: report(f"{url}: {_progress(done, total)}"))
     except HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing is missing; the checksum tells whether that is so
+            return  # the file is complete; the checksum is compared afterwards
         raise FetchError(f"{url}: {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise FetchError(f"{url}: {error}", "the same command continues where it broke off") from error
+        raise FetchError(f"{url}: {error}", "run the same command again: it resumes") from error
 
 
 def _copy(response: Any, out: Any, total: int, report: Callable[[int], None]) -> None:
-    """All that comes; reports each tenth. Raises ConnectionError where less comes than was promised."""
+    """Copy the response; report each tenth. Raises ConnectionError if fewer bytes arrive than announced."""
     tenth = 0
     while chunk := response.read(_CHUNK):
         out.write(chunk)
@@ -183,7 +136,7 @@ def _md5(file: Path) -> str:
 
 
 def _unpack(archive: Path, place: Path) -> None:
-    """The folder of that name in an archive, put in its place when all of it is unpacked."""
+    """Unpack the folder `place.name` of an archive; it gets its name once it is complete."""
     work = place.with_name(f".{place.name}.unpacking")
     shutil.rmtree(work, ignore_errors=True)
     try:

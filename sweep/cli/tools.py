@@ -106,16 +106,16 @@ def sync(run: Path) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder that it is put into.")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to download into.")
 def fetch(name: str, root: Path) -> None:
-    """Fetch a published data set from the network and check it.
+    """Download a published data set and check its md5 sums.
 
     \b
     sweep fetch cifar10 --root data
     """
-    from sweep.cli.fetch import fetch as bring
+    from sweep.cli.fetch import fetch as download
 
-    click.echo("\n".join(str(place) for place in bring(name, root, tell=echo_err)))
+    click.echo("\n".join(str(place) for place in download(name, root, report=echo_err)))
 
 
 @click.command()

@@ -52,6 +52,15 @@ class PublishedInfo(NamedTuple):
     test: int
 
 
+class Part(NamedTuple):
+    """One file to download for a published data set; its data set's file lists them in `FILES`."""
+
+    url: str
+    md5: str
+    file: str  # place below the root
+    folder: str = ""  # that an archive holds
+
+
 @dataclass
 class Split:
     """One split: labels at once, images by `decode` when first asked for, whole or as pieces in their order.

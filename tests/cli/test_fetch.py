@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sweep.cli.fetch import PUBLISHED, FetchError, Part, fetch
+from sweep.cli.fetch import FetchError, fetch, published_files
 from sweep.cli.main import main
-from sweep.core.dataset import SPLITS
+from sweep.core.dataset import SPLITS, Part
 from sweep.core.registry import list_plugins
 from sweep.plugins.datasets.cifar10 import cifar10
 from sweep.plugins.datasets.mnist import mnist
@@ -21,6 +21,8 @@ from sweep.plugins.datasets.svhn import svhn
 from sweep.plugins.datasets.tiny_imagenet import tiny_imagenet
 from tests.helpers.dataset_files import write_cifar10, write_mnist, write_svhn, write_tiny
 from tests.helpers.servers import Server, hostile, md5, tarred, zipped
+
+PUBLISHED = published_files()
 
 
 @pytest.fixture
@@ -48,8 +50,9 @@ def same(one: Path, other: Path) -> bool:
     return contents[0] == contents[1]
 
 
-def test_the_table_is_of_data_sets_that_are_there() -> None:
-    assert set(PUBLISHED) <= set(list_plugins("datasets"))
+def test_published_data_sets_state_addresses_and_checksums() -> None:
+    assert set(PUBLISHED) < set(list_plugins("datasets"))
+    assert len(PUBLISHED) == 6
     for parts in PUBLISHED.values():
         for part in parts:
             assert re.fullmatch("[0-9a-f]{32}", part.md5)
@@ -57,7 +60,7 @@ def test_the_table_is_of_data_sets_that_are_there() -> None:
             assert part.url.endswith(part.file.split("/")[-1])
 
 
-def test_the_table_says_what_torchvision_says() -> None:
+def test_addresses_and_checksums_are_those_of_torchvision() -> None:
     from torchvision import datasets
 
     for name, kind in (("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)):
@@ -70,18 +73,18 @@ def test_the_table_says_what_torchvision_says() -> None:
     assert [(p.url, p.file, p.md5) for p in PUBLISHED["svhn"]] == [tuple(listed[part]) for part in ("train", "test")]
 
 
-def test_an_archive_is_fetched_checked_and_unpacked(
+def test_an_archive_is_downloaded_checked_and_unpacked(
     server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     root = tmp_path / "a b"
-    assert fetch("cifar10", root, tell=said.append, table=cifar) == [root / "cifar-10-batches-py"]
+    assert fetch("cifar10", root, report=messages.append, table=cifar) == [root / "cifar-10-batches-py"]
     assert same(root / "cifar-10-batches-py", tmp_path / "published" / "cifar-10-batches-py")
     assert sorted(path.name for path in root.iterdir()) == ["cifar-10-batches-py", "cifar.tar.gz"]
     (part,) = cifar["cifar10"]
-    assert said[-3:] == [
-        f"{root}/cifar.tar.gz is fetched from {part.url}: md5 {part.md5} is right",
-        f"{root}/cifar-10-batches-py is unpacked",
+    assert messages[-3:] == [
+        f"{root}/cifar.tar.gz downloaded from {part.url}: md5 {part.md5} is right",
+        f"unpacked {root}/cifar-10-batches-py",
         f"next: sweep check FILE with `dataset: {{cifar10: {{root: '{root}'}}}}`",
     ]
     fetched, published = cifar10(root=root), cifar10(root=tmp_path / "published")
@@ -103,27 +106,27 @@ def test_all_formats_are_found_by_their_data_sets(server: Server, tmp_path: Path
         "tiny_imagenet": [parts["tiny.zip"]._replace(folder="tiny-imagenet-200")],
     }
     for name, function in (("mnist", mnist), ("svhn", svhn), ("tiny_imagenet", tiny_imagenet)):
-        fetch(name, tmp_path / "root", tell=lambda _: None, table=table)
+        fetch(name, tmp_path / "root", report=lambda _: None, table=table)
         fetched, published = (function(root=tmp_path / place) for place in ("root", "published"))
         assert fetched.fingerprint == published.fingerprint
         fetched.decode()
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-def test_a_broken_connection_is_told_and_the_same_call_continues(
+def test_a_broken_connection_is_an_error_and_the_same_call_resumes(
     resumes: bool, server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
 ) -> None:
     content = server.files["cifar.tar.gz"]
     server.cut, server.resumes = len(content) // 3, resumes
     for times in (1, 2):
         with pytest.raises(FetchError, match=r"the connection broke after \d+\.\d of \d+\.\d MB") as raised:
-            fetch("cifar10", tmp_path / "root", tell=lambda _: None, table=cifar)
-        assert raised.value.hint == "the same command continues where it broke off"
+            fetch("cifar10", tmp_path / "root", report=lambda _: None, table=cifar)
+        assert raised.value.hint == "run the same command again: it resumes"
         assert not (tmp_path / "root" / "cifar.tar.gz").exists()
         partial = (tmp_path / "root" / "cifar.tar.gz.part").read_bytes()
         assert partial == content[: server.cut * (times if resumes else 1)]
     server.cut = None
-    fetch("cifar10", tmp_path / "root", tell=lambda _: None, table=cifar)
+    fetch("cifar10", tmp_path / "root", report=lambda _: None, table=cifar)
     assert (tmp_path / "root" / "cifar.tar.gz").read_bytes() == content
     first = len(content) // 3
     ranges = [None, f"bytes={first}-", f"bytes={2 * first if resumes else first}-"]
@@ -131,9 +134,11 @@ def test_a_broken_connection_is_told_and_the_same_call_continues(
     assert not list((tmp_path / "root").glob("*.part"))
 
 
-def test_a_whole_beginning_needs_no_more(server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path) -> None:
+def test_a_complete_partial_file_needs_no_download(
+    server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
+) -> None:
     (tmp_path / "cifar.tar.gz.part").write_bytes(server.files["cifar.tar.gz"])
-    fetch("cifar10", tmp_path, tell=lambda _: None, table=cifar)
+    fetch("cifar10", tmp_path, report=lambda _: None, table=cifar)
     assert (tmp_path / "cifar-10-batches-py").is_dir()
 
 
@@ -143,90 +148,101 @@ def test_a_wrong_checksum_is_refused_and_the_file_removed(
 ) -> None:
     (part,), right = cifar["cifar10"], server.files["cifar.tar.gz"]
     server.files["cifar.tar.gz"], server.lengths = right[:-1] + b"x", lengths
-    with pytest.raises(FetchError, match=rf"has md5 {md5(right[:-1] + b'x')} instead of {part.md5}"):
-        fetch("cifar10", tmp_path / "root", tell=lambda _: None, table=cifar)
+    with pytest.raises(FetchError, match=rf"expected md5 {part.md5}, got {md5(right[:-1] + b'x')}"):
+        fetch("cifar10", tmp_path / "root", report=lambda _: None, table=cifar)
     assert list((tmp_path / "root").iterdir()) == []
     server.files["cifar.tar.gz"] = right
-    fetch("cifar10", tmp_path / "root", tell=lambda _: None, table=cifar)
+    fetch("cifar10", tmp_path / "root", report=lambda _: None, table=cifar)
 
 
-def test_a_beginning_of_something_else_is_found_out(
+def test_a_partial_file_of_another_version_is_detected(
     server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
 ) -> None:
     (tmp_path / "cifar.tar.gz.part").write_bytes(b"an older version")
-    with pytest.raises(FetchError, match="has md5"):
-        fetch("cifar10", tmp_path, tell=lambda _: None, table=cifar)
-    fetch("cifar10", tmp_path, tell=lambda _: None, table=cifar)
+    with pytest.raises(FetchError, match="expected md5"):
+        fetch("cifar10", tmp_path, report=lambda _: None, table=cifar)
+    fetch("cifar10", tmp_path, report=lambda _: None, table=cifar)
     assert (tmp_path / "cifar-10-batches-py").is_dir()
 
 
-def test_what_is_there_is_not_fetched_again(server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path) -> None:
-    fetch("cifar10", tmp_path / "root", tell=lambda _: None, table=cifar)
+def test_existing_files_are_not_downloaded_again(
+    server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
+) -> None:
+    fetch("cifar10", tmp_path / "root", report=lambda _: None, table=cifar)
     server.files.clear()
-    said: list[str] = []
-    fetch("cifar10", tmp_path / "root", tell=said.append, table=cifar)
-    assert said[0] == f"{tmp_path}/root/cifar-10-batches-py is there already"
+    messages: list[str] = []
+    fetch("cifar10", tmp_path / "root", report=messages.append, table=cifar)
+    assert messages[0] == f"{tmp_path}/root/cifar-10-batches-py exists already"
     (tmp_path / "root" / "cifar-10-batches-py").rename(tmp_path / "elsewhere")
-    fetch("cifar10", tmp_path / "root", tell=said.append, table=cifar)
-    assert f"{tmp_path}/root/cifar.tar.gz is there already: md5 {cifar['cifar10'][0].md5} is right" in said
+    fetch("cifar10", tmp_path / "root", report=messages.append, table=cifar)
+    assert f"{tmp_path}/root/cifar.tar.gz exists already: md5 {cifar['cifar10'][0].md5} is right" in messages
     assert same(tmp_path / "root" / "cifar-10-batches-py", tmp_path / "elsewhere")
     assert len(server.asked) == 1
 
 
-def test_a_file_of_ones_own_is_not_touched(server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path) -> None:
+def test_another_file_of_the_same_name_is_not_touched(
+    server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
+) -> None:
     (tmp_path / "cifar.tar.gz").write_bytes(b"mine")
-    with pytest.raises(FetchError, match=r"cifar\.tar\.gz is there, but its md5 is not") as raised:
-        fetch("cifar10", tmp_path, tell=lambda _: None, table=cifar)
+    with pytest.raises(FetchError, match=r"cifar\.tar\.gz exists, but its md5 is not") as raised:
+        fetch("cifar10", tmp_path, report=lambda _: None, table=cifar)
     assert raised.value.hint == "move it away and fetch again"
     assert (tmp_path / "cifar.tar.gz").read_bytes() == b"mine"
     assert server.asked == []
 
 
-def test_two_do_not_write_one_file(server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path) -> None:
+def test_two_processes_do_not_write_one_file(
+    server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
+) -> None:
     with open(tmp_path / "cifar.tar.gz.part", "ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(FetchError, match="is being fetched by another process"):
-            fetch("cifar10", tmp_path, tell=lambda _: None, table=cifar)
+        with pytest.raises(FetchError, match="is being downloaded by another process"):
+            fetch("cifar10", tmp_path, report=lambda _: None, table=cifar)
 
 
-def test_what_the_server_does_not_have_is_told(server: Server, tmp_path: Path) -> None:
+def test_a_file_missing_on_the_server_is_an_error(server: Server, tmp_path: Path) -> None:
     table = {"cifar10": [Part(server.url("nope"), "0" * 32, "nope")]}
     with pytest.raises(FetchError, match=r"nope: 404 Not Found$"):
-        fetch("cifar10", tmp_path, tell=lambda _: None, table=table)
+        fetch("cifar10", tmp_path, report=lambda _: None, table=table)
     server.shutdown()
     server.server_close()
     with pytest.raises(FetchError, match="refused"):
-        fetch("cifar10", tmp_path, tell=lambda _: None, table=table)
+        fetch("cifar10", tmp_path, report=lambda _: None, table=table)
 
 
-def test_archives_write_only_where_they_belong(server: Server, tmp_path: Path) -> None:
+def test_archives_write_only_into_their_folder(server: Server, tmp_path: Path) -> None:
     root = tmp_path / "deep" / "root"
     contents = {"outside": hostile("../../evil"), "other": hostile("another/file"), "none": b"no archive"}
     for name, content in contents.items():
         server.files[name] = content
         table = {"cifar10": [Part(server.url(name), md5(content), name, "folder")]}
         with pytest.raises(FetchError, match=f"cannot unpack .*{name}: "):
-            fetch("cifar10", root, tell=lambda _: None, table=table)
+            fetch("cifar10", root, report=lambda _: None, table=table)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.name not in contents) == ["deep", "root"]
 
 
-def test_progress_is_told_in_tenths(server: Server, tmp_path: Path) -> None:
+def test_progress_is_reported_in_tenths(server: Server, tmp_path: Path) -> None:
     content = bytes(25 << 20)
     server.files["large"] = content
-    said: list[str] = []
-    fetch("cifar10", tmp_path, tell=said.append, table={"cifar10": [Part(server.url("large"), md5(content), "large")]})
-    steps = [line for line in said if line.endswith(" of 26.2 MB")]
+    messages: list[str] = []
+    fetch(
+        "cifar10",
+        tmp_path,
+        report=messages.append,
+        table={"cifar10": [Part(server.url("large"), md5(content), "large")]},
+    )
+    steps = [line for line in messages if line.endswith(" of 26.2 MB")]
     assert len(steps) == 10
     assert steps[-1] == f"{server.url('large')}: 26.2 of 26.2 MB"
 
 
-def test_a_root_that_is_no_folder_is_told(server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path) -> None:
+def test_a_root_that_is_a_file_is_an_error(server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(FetchError, match=r"cannot write below .*/file: "):
-        fetch("cifar10", tmp_path / "file", tell=lambda _: None, table=cifar)
+        fetch("cifar10", tmp_path / "file", report=lambda _: None, table=cifar)
 
 
-def test_the_verb_tells_what_it_does_not_know() -> None:
+def test_the_command_rejects_an_unknown_name() -> None:
     result = CliRunner().invoke(main, ["fetch", "cifar", "--root", "x"])
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("nothing is fetched as `cifar`\n  hint: did you mean `cifar10`")
+    assert result.stderr.startswith("no data set to download is called `cifar`\n  hint: did you mean `cifar10`")

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweep.cli.fetch import PUBLISHED
 from sweep.cli.main import main
 from sweep.config.defaults import plugin_defaults, with_defaults
 from sweep.config.document import ConfigError, Document, parse
@@ -63,7 +62,7 @@ def test_what_a_data_set_states_holds(entry: Plugin) -> None:
     own, paper = entry.constant("RECIPE"), entry.constant("ON_PAPER")
     assert set(own or {}) <= AUGMENTATIONS
     assert Recipe(**(own or {}))
-    assert isinstance(paper, PublishedInfo) == (entry.name in PUBLISHED) == (own is not None)
+    assert isinstance(paper, PublishedInfo) == bool(entry.constant("FILES")) == (own is not None)
     if paper:
         assert {"size", "validation"} <= set(entry.settings.model_fields)
 

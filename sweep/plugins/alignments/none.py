@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+CITES = ()
+
 
 def none(members: Tensor) -> Tensor:
     """No alignment: members keep the order of their units."""

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sweep.core.permutations import UnitPermutation, apply_permutation, coupled_permutations, unit_slices
 
+CITES = ("ainsworth2023git",)
+
 _ROUNDS = 100
 _GAIN = 1e-12
 

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from sweep.core.weights import Probability
 
+CITES = ("wang2024rethinking",)
+
 
 class SimpleCNN(nn.Module):
     """Three times convolution, ReLU and 2x2 pooling; a hidden linear layer with dropout; the head."""

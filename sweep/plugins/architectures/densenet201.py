@@ -8,6 +8,8 @@ from sweep.plugins.architectures._recipes import CONVOLUTIONAL, TUNED
 from sweep.plugins.architectures._torchvision import Stem, dense
 from sweep.plugins.architectures._zoo import Side
 
+CITES = ("huang2017densely",)
+
 RECIPE = CONVOLUTIONAL
 FINE_TUNING = TUNED | {"lr": 0.01}
 

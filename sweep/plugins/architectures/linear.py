@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+CITES = ()
+
 
 def linear(classes: int, channels: int, size: int) -> nn.Module:
     """One linear layer on pixels: weight averaging equals logit averaging exactly."""

@@ -10,6 +10,8 @@ from torch import nn
 from sweep.core.weights import Probability
 from sweep.plugins.architectures._perceptron import MLP, Width
 
+CITES = ("wang2024rethinking",)
+
 
 def mlp_bn(
     classes: int,

@@ -8,6 +8,8 @@ from sweep.plugins.architectures._recipes import CONVOLUTIONAL, TUNED
 from sweep.plugins.architectures._torchvision import Stem, residual
 from sweep.plugins.architectures._zoo import Side
 
+CITES = ("he2016residual",)
+
 RECIPE = CONVOLUTIONAL
 FINE_TUNING = TUNED | {"lr": 0.01}
 

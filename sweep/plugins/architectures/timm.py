@@ -8,6 +8,8 @@ from sweep.plugins.architectures._recipes import EITHER, TUNED
 from sweep.plugins.architectures._timm import classifier
 from sweep.plugins.architectures._zoo import Side
 
+CITES = ("wightman2019timm",)
+
 RECIPE = EITHER
 FINE_TUNING = TUNED | {"lr": 1e-4}
 

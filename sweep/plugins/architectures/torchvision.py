@@ -8,6 +8,8 @@ from sweep.plugins.architectures._recipes import EITHER, TUNED
 from sweep.plugins.architectures._torchvision import classifier
 from sweep.plugins.architectures._zoo import Side
 
+CITES = ()
+
 RECIPE = EITHER
 FINE_TUNING = TUNED | {"lr": 1e-4}
 

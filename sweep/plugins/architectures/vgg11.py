@@ -8,6 +8,8 @@ from sweep.plugins.architectures._recipes import CONVOLUTIONAL, TUNED
 from sweep.plugins.architectures._torchvision import Stem, vgg
 from sweep.plugins.architectures._zoo import Side
 
+CITES = ("simonyan2015deep",)
+
 RECIPE = CONVOLUTIONAL | {"lr": 0.05}
 FINE_TUNING = TUNED | {"lr": 0.01}
 

@@ -8,6 +8,8 @@ from sweep.plugins.architectures._recipes import TRANSFORMER, TUNED
 from sweep.plugins.architectures._torchvision import transformer
 from sweep.plugins.architectures._zoo import Side
 
+CITES = ("dosovitskiy2021image",)
+
 RECIPE = TRANSFORMER | {"lr": 5e-4, "batch_size": 512}
 FINE_TUNING = TUNED | {"lr": 1e-4, "batch_size": 128}
 

@@ -8,6 +8,8 @@ from sweep.plugins.architectures._recipes import TRANSFORMER, TUNED
 from sweep.plugins.architectures._timm import classifier
 from sweep.plugins.architectures._zoo import Side, patch_of, side_of
 
+CITES = ("steiner2022train", "wightman2019timm")
+
 RECIPE = TRANSFORMER
 FINE_TUNING = TUNED | {"lr": 1e-4}
 

@@ -6,7 +6,7 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +14,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.core.dataset import DataError, Images
+from sweep.core.dataset import DataError, Images, Part
 from sweep.plugins.datasets._published import Published, of_arrays, present, within
 
 _PREFIXES = {"train": "train", "test": "t10k"}
+
+
+def files_of(address: str, folder: str, checksums: Sequence[str]) -> tuple[Part, ...]:
+    """The four files to download: training images and labels, test images and labels, with their md5 sums."""
+    names = [f"{prefix}-{kind}-ubyte.gz" for prefix in _PREFIXES.values() for kind in ("images-idx3", "labels-idx1")]
+    return tuple(
+        Part(f"{address}/{name}", md5, f"{folder}/raw/{name}") for name, md5 in zip(names, checksums, strict=True)
+    )
 
 
 class Layout(NamedTuple):

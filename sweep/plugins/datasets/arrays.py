@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from sweep.core.dataset import SPLITS, DataError, Dataset, Deviation, Fraction, Images, Labels, Seed, stratified_split
 from sweep.plugins.datasets._published import Published, of_arrays, within
 
+CITES = ()
+
 _HINT = "numpy.savez(FILE, images=…, labels=…), or train_images=…, train_labels=…, test_images=…, test_labels=…"
 
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.core.dataset import Dataset, Pixels, PublishedInfo, Seed, Share
+from sweep.core.dataset import Dataset, Part, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._cifar import Layout, cifar
+
+CITES = ("krizhevsky2009learning",)
 
 RECIPE = {"crop": 4, "flip": True}
 ON_PAPER = PublishedInfo(classes=10, train=50_000, test=10_000)
+FILES = (
+    Part(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        md5="c58f30108f718f92721af3b95e74349a",
+        file="cifar-10-python.tar.gz",
+        folder="cifar-10-batches-py",
+    ),
+)
 
 _LAYOUT = Layout(
     name="cifar10",

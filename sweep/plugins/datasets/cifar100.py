@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.core.dataset import Dataset, Pixels, PublishedInfo, Seed, Share
+from sweep.core.dataset import Dataset, Part, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._cifar import Layout, cifar
+
+CITES = ("krizhevsky2009learning",)
 
 RECIPE = {"crop": 4, "flip": True}
 ON_PAPER = PublishedInfo(classes=100, train=50_000, test=10_000)
+FILES = (
+    Part(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        md5="eb9058c3a382ffc7106e4002c42a8d85",
+        file="cifar-100-python.tar.gz",
+        folder="cifar-100-python",
+    ),
+)
 
 _LAYOUT = Layout(
     name="cifar100",

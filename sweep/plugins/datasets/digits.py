@@ -7,6 +7,8 @@ import numpy as np
 from sweep.core.dataset import Channels, Dataset, Pixels, stratified_split, subset
 from sweep.plugins.datasets._pictures import resized
 
+CITES = ("alpaydin1998digits",)
+
 
 def digits(*, size: Pixels = 16, channels: Channels = 1, seed: int = 0) -> Dataset:
     """Handwritten digits (10 classes, 8x8 grey, resized), 60% train, 20% validation, 20% test, stratified by `seed`.

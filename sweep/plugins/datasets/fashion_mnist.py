@@ -5,10 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweep.core.dataset import AUGMENTATIONS, Channels, Dataset, Pixels, PublishedInfo, Seed, Share
-from sweep.plugins.datasets._idx import Layout, idx
+from sweep.plugins.datasets._idx import Layout, files_of, idx
+
+CITES = ("xiao2017fashion",)
 
 RECIPE = {"crop": 2, "flip": True}
 ON_PAPER = PublishedInfo(classes=10, train=60_000, test=10_000)
+FILES = files_of(
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    "FashionMNIST",
+    [
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ],
+)
 
 _CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -11,6 +11,8 @@ import numpy as np
 from sweep.core.dataset import DataError, Dataset, Deviation, Fraction, Labels, Pixels, Split, digest, files_fingerprint
 from sweep.plugins.datasets._pictures import decoded
 
+CITES = ()
+
 _FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 

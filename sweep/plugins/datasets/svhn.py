@@ -10,11 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.core.dataset import DataError, Dataset, Images, Labels, Pixels, PublishedInfo, Seed, Share
+from sweep.core.dataset import DataError, Dataset, Images, Labels, Part, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._published import Published, of_arrays, present, within
+
+CITES = ("netzer2011reading",)
 
 RECIPE = {"crop": 4}
 ON_PAPER = PublishedInfo(classes=10, train=73_257, test=26_032)
+FILES = (
+    Part(
+        url="http://ufldl.stanford.edu/housenumbers/train_32x32.mat",
+        md5="e26dedcc434d2e4c54c9b2d4a06d8373",
+        file="train_32x32.mat",
+    ),
+    Part(
+        url="http://ufldl.stanford.edu/housenumbers/test_32x32.mat",
+        md5="eb5a983be6a315427106f1b164d9cef3",
+        file="test_32x32.mat",
+    ),
+)
 
 _CLASSES = tuple("0123456789")
 

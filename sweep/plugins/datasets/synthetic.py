@@ -14,6 +14,8 @@ from PIL import Image
 from sweep.core.dataset import SPLITS, Channels, DataError, Dataset, Images, Labels, Pixels, Seed, Split, digest
 from sweep.plugins.datasets._pictures import PIECE
 
+CITES = ()
+
 _GREY, _NOISE, _COARSE = 128.0, 32.0, 4  # level of the mean and deviation of the noise, pixels of a mean's pattern
 
 

@@ -12,12 +12,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, Pixels, PublishedInfo, Seed, Share
+from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, Part, Pixels, PublishedInfo, Seed, Share
 from sweep.plugins.datasets._pictures import PIECE, decoded, of_bytes
 from sweep.plugins.datasets._published import Pieces, Published, within
 
+CITES = ("le2015tiny",)
+
 RECIPE = {"crop": 8, "flip": True}
 ON_PAPER = PublishedInfo(classes=200, train=100_000, test=10_000)
+FILES = (
+    Part(
+        url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        md5="90528d7ca1a48142e341f4ef8d21d0de",  # the one that the loaders of this data set agree on
+        file="tiny-imagenet-200.zip",
+        folder="tiny-imagenet-200",
+    ),
+)
 
 _MEAN, _STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from sweep.core.weights import Heads
 
+CITES = ("wang2024rethinking",)
+
 
 def feature_average(features: Tensor, heads: Heads, *, head: Literal["first", "average"] = "average") -> Tensor:
     """The mean of the members' features, through the first member's head or the mean head (arXiv 2411.09263).

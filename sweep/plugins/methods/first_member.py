@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sweep.core.weights import LinearCombination, Members
 
+CITES = ()
+
 
 def first_member(members: Members) -> LinearCombination:
     """The first member of the subset, unmerged: as `single`, but scaled as the members of a merge are."""

@@ -10,6 +10,8 @@ from torch import Tensor
 from sweep.core.weights import Heads, Members
 from sweep.plugins.methods._greedy import averaged, indexed
 
+CITES = ("wang2024rethinking",)
+
 
 def greedy_ensemble(
     members: Members,

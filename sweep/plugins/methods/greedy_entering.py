@@ -9,6 +9,8 @@ from torch import Tensor
 from sweep.core.weights import LinearCombination, Members
 from sweep.plugins.methods._greedy import halved
 
+CITES = ("wang2024rethinking",)
+
 
 def greedy_entering(members: Members, unscaled: Members, score: Callable[[Tensor], float]) -> LinearCombination:
     """As `greedy_halving`, but its start and the accuracy to beat are unscaled: members are scaled as they enter.

@@ -9,6 +9,8 @@ from torch import Tensor
 from sweep.core.weights import LinearCombination, Members
 from sweep.plugins.methods._greedy import halved
 
+CITES = ("wang2024rethinking",)
+
 
 def greedy_halving(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
     """From the best member on, members in their order: (soup + member) / 2 is kept if it scores strictly higher.

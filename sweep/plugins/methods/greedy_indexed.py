@@ -9,6 +9,8 @@ from torch import Tensor
 from sweep.core.weights import LinearCombination, Members
 from sweep.plugins.methods._greedy import indexed
 
+CITES = ("wang2024rethinking",)
+
 
 def greedy_indexed(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
     """Members in their order, (soup * j + member_j) / (j + 1) with j the position, kept if strictly higher.

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from sweep.core.weights import LinearCombination, Members
 
+CITES = ("wortsman2022soups",)
+
 
 def greedy_soup(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
     """Members from best to worst, each kept if the mean with it scores strictly higher (arXiv 2203.05482).

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+CITES = ("hansen1990ensembles", "lakshminarayanan2017ensembles")
+
 
 def logit_average(logits: Tensor) -> Tensor:
     """The mean of the members' logits, (members, examples, classes) -> (examples, classes)."""

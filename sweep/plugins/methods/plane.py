@@ -8,6 +8,8 @@ from annotated_types import Ge, Le
 
 from sweep.core.weights import LinearCombination, ThreeMembers
 
+CITES = ("garipov2018surfaces",)
+
 Coordinate = Annotated[float, Ge(-10), Le(10)]
 
 

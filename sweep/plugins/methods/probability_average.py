@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor
 
+CITES = ("hansen1990ensembles", "lakshminarayanan2017ensembles")
+
 
 def probability_average(logits: Tensor) -> Tensor:
     """The mean of the members' softmax outputs, as logs: (members, examples, classes) -> (examples, classes).

@@ -8,6 +8,8 @@ from annotated_types import Ge
 
 from sweep.core.weights import OneMember, ParameterLayout, Probability, Weights
 
+CITES = ("wang2024rethinking",)
+
 
 def published_mixup(
     members: OneMember, layout: ParameterLayout, *, share: Probability = 0.5, apart: Annotated[int, Ge(1)] = 5

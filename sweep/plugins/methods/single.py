@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sweep.core.weights import LinearCombination, OneMember
 
+CITES = ()
+
 
 def single(members: OneMember) -> LinearCombination:
     """The member itself, unmerged."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+CITES = ()
+
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of examples whose largest logit is the right class; the lower class wins a tie."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+CITES = ("brier1950verification",)
+
 
 def brier(probabilities: Tensor, labels: Tensor) -> float:
     """Mean over examples of Σ_classes (p - y)², y the one-hot class: 0 is perfect, 2 the worst."""

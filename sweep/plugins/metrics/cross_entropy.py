@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+CITES = ("good1952rational",)
+
 
 def cross_entropy(log_probabilities: Tensor, labels: Tensor) -> float:
     """Mean negative log-probability of the right class, in nats."""

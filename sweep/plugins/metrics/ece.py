@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+CITES = ("naeini2015binning", "nixon2019calibration")
+
 _BINS = 15
 
 

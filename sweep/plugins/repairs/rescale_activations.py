@@ -14,6 +14,8 @@ from sweep.plugins.repairs._batch_norm import estimating, evaluating
 from sweep.plugins.repairs._images import Images, Several, drawn
 from sweep.plugins.repairs._layers import Hook, channel_axis, correctable, hooked
 
+CITES = ("jordan2023repair",)
+
 
 class Spread(NamedTuple):
     """Mean and standard deviation of each channel of a layer."""

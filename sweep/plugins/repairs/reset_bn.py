@@ -8,6 +8,8 @@ from torch import nn
 from sweep.plugins.repairs._batch_norm import estimating, norms_of
 from sweep.plugins.repairs._images import Images, Several, drawn
 
+CITES = ("izmailov2018averaging", "jordan2023repair")
+
 
 def reset_bn(
     model: nn.Module, images: Images, generator: torch.Generator, *, examples: Several = 2000, batch: Several = 500

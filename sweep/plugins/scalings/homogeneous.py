@@ -7,6 +7,8 @@ import torch
 from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, Positive, ScaleFactors
 from sweep.plugins.scalings._which import Which, scaled
 
+CITES = ()
+
 
 def homogeneous(count: int, layout: ParameterLayout, *, factor: Positive = 2.0, members: Which = "all") -> ScaleFactors:
     """Weights times c, and the bias of layer l times c^l: a chain of linear and ReLU layers then gives c^L its logits.

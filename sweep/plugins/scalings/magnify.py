@@ -9,6 +9,8 @@ import torch
 from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, Positive, ScaleFactors, TensorSpec
 from sweep.plugins.scalings._which import Which, scaled
 
+CITES = ("wang2024rethinking",)
+
 
 def magnify(
     count: int, layout: ParameterLayout, *, factor: Positive = 2.0, members: Which = "all", tensors: str = "parameters"

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, Positive
 
+CITES = ()
+
 
 def noise(
     member: Tensor,

@@ -6,6 +6,8 @@ import torch
 
 from sweep.core.weights import ParameterLayout, ScaleFactors
 
+CITES = ()
+
 
 def none(count: int, layout: ParameterLayout) -> ScaleFactors:
     """No scaling: every factor is one."""

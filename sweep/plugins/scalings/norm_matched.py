@@ -8,6 +8,8 @@ import torch
 
 from sweep.core.weights import TRAINABLE_ROLES, Members, ParameterLayout, ScaleFactors
 
+CITES = ()
+
 
 def norm_matched(members: Members, layout: ParameterLayout, *, to: Literal["soup", "members"] = "soup") -> ScaleFactors:
     """Multiply learnable tensors so that members have the norm of their uniform soup, or the soup that of its members.

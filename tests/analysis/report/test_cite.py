@@ -1,4 +1,4 @@
-"""`analysis cite`: the rows say what is cited, and every name has a work or needs none."""
+"""`analysis cite`: the works that the plug-ins in the rows state in their files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from analysis.core.errors import AnalysisError
+from analysis.core.registry import KINDS
 from analysis.report import citations
-from analysis.rows.run import Run
+from analysis.rows.run import Run, load
 from tests.helpers import ROOT, rows
-from tests.helpers.analysis_verbs import STATISTICS, ask, right
+from tests.helpers.analysis_verbs import ask, right
 
-SWEEP_KINDS = ("methods", "alignments", "scalings", "repairs", "metrics", "architectures", "datasets")
+SWEEP_KINDS = ("methods", "alignments", "scalings", "repairs", "metrics", "architectures", "datasets", "statistics")
+OWN_WORK = "@article{own2025work,\n  title = {One's own},\n}\n"
+
+
+def plugin_names(kind: str) -> list[str]:
+    folder = ROOT / ("analysis" if kind in KINDS else "sweep/plugins") / kind
+    return sorted(path.stem for path in folder.glob("[!_]*.py"))
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +43,31 @@ class TestCite:
 
     @pytest.mark.parametrize("kind", SWEEP_KINDS)
     def test_every_name_of_the_folders_has_a_work_or_needs_none(self, kind: str) -> None:
-        files = {path.stem for path in (ROOT / "sweep/plugins" / kind).glob("[!_]*.py")}
-        assert files - set(citations.CITED[kind]) == set()
+        silent = [name for name in plugin_names(kind) if citations.cited(kind, name) is None]
+        assert silent == [], "their files state no CITES"
 
-    def test_every_statistic_has_a_work_or_needs_none(self) -> None:
-        assert set(STATISTICS) - set(citations.CITED["statistics"]) == set()
+    def test_the_bibliography_holds_the_works_that_are_cited_and_no_other(self) -> None:
+        kinds = (*SWEEP_KINDS, "figures", "claims")
+        works = {work for kind in kinds for name in plugin_names(kind) for work in citations.cited(kind, name) or ()}
+        keys = {work for work in works if not work.lstrip().startswith("@")}
+        assert keys | {*citations.SYSTEM, *citations.FAMILIES} == set(citations.entries())
 
-    def test_works_and_names_belong_together(self) -> None:
-        works = citations.entries()
-        named = {key for names in citations.CITED.values() for keys in names.values() for key in keys}
-        assert named | {*citations.SYSTEM, *citations.FAMILIES} == set(works)
+    def test_a_file_of_ones_own_states_its_work(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own_cited.py").write_text(f"raise ImportError\nCITES = ({OWN_WORK!r}, 'wortsman2022soups')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        run = load(rows.write(tmp_path / "run", {"candidates": [rows.candidate(0, (0, 1), "own_cited:mine")]}, {}))
+        found, unknown = citations.cite(run)
+        assert unknown == []
+        assert f"% methods/own_cited:mine\n{OWN_WORK}" in found
+        assert "% methods/own_cited:mine\n@inproceedings{wortsman2022soups," in found
+
+    @pytest.mark.parametrize("cites", ["('wortsman2022soup',)", "('@misc{broken',)", "tuple()"])
+    def test_an_unknown_work_is_an_error(self, cites: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "own_wrong.py").write_text(f"CITES = {cites}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        run = load(rows.write(tmp_path / "run", {"candidates": [rows.candidate(0, (0, 1), "own_wrong:mine")]}, {}))
+        with pytest.raises(AnalysisError, match=r"CITES"):
+            citations.cite(run)
 
     def test_every_entry_is_bibtex_with_author_title_and_year(self) -> None:
         text = Path(citations.__file__).with_suffix(".bib").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from sweep.cli.fetch import PUBLISHED
+from sweep.cli.fetch import published_files
 from sweep.core.dataset import DataError, stratified_split
 from sweep.core.registry import get_plugin
 from sweep.plugins.datasets._pictures import PIECE
@@ -70,7 +70,7 @@ def test_published_files_are_read_as_torchvision_reads_them(name: str, tmp_path:
     assert np.array_equal(unpacked.splits["train"].images, splits["train"].images)
 
 
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
+@pytest.mark.parametrize("name", sorted(published_files()))
 def test_what_is_missing_is_told_with_the_command_that_fetches_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=str(tmp_path)) as raised:
         get_plugin("datasets", name).function(root=tmp_path)
