@@ -73,7 +73,7 @@ def test_weights_that_cannot_be_had_are_told_in_one_line(case: Case, paper: bool
         case.on_paper() if paper else case.build()
     assert f"` are not in {caches}" in str(caught.value)
     assert "cannot be fetched" in str(caught.value)
-    assert "or say `pretrained: false`" in str(caught.value)
+    assert "or write `pretrained: false`" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__
 

@@ -1,4 +1,4 @@
-"""What builders of published networks share: names, channels, image sizes, weights, and a try on paper."""
+"""Helpers for networks of torchvision and timm: names, channels, image sizes, pretrained weights, and a trial pass."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sweep.core.capture import capture_outputs
 from sweep.core.registry import RegistryError
 from sweep.core.text import did_you_mean
 
@@ -22,48 +23,51 @@ Side = Annotated[int, Ge(0), Le(4096)]  # pixels; 0 leaves the choice to the arc
 Shape: TypeAlias = tuple[int, int, int]  # classes, channels, size
 
 
-def told(setting: str, what: str, hint: str) -> RegistryError:
+def setting_error(setting: str, what: str, hint: str) -> RegistryError:
     """The error for one setting that does not fit."""
     return RegistryError([((setting,), what, hint)])
 
 
-def known(library: str, name: str, listed: Sequence[str]) -> None:
-    """Raise RegistryError, with the nearest names, for one that the library does not list."""
+def check_name(library: str, name: str, listed: Sequence[str]) -> None:
+    """Raise RegistryError, with similar names, if the library does not list `name`."""
     if name in listed:
         return
     longer = sorted((other for other in listed if other.startswith(name)), key=lambda other: (len(other), other))
     near = "did you mean " + " or ".join(f"`{other}`" for other in longer[:3]) + "?"
-    raise told("name", f"no `{name}` in {library}", near if name and longer else did_you_mean(name, list(listed)))
+    hint = near if name and longer else did_you_mean(name, list(listed))
+    raise setting_error("name", f"no `{name}` in {library}", hint)
 
 
-def side_of(size: int, upsample: int) -> int:
-    """Size of the images that reach the first layer. Raises RegistryError where they would shrink."""
+def input_side(size: int, upsample: int) -> int:
+    """Side of the images that reach the first layer, in pixels. Raises RegistryError if `upsample` is below `size`."""
     if 0 < upsample < size:
-        raise told("upsample", f"`upsample: {upsample}` is below the images' size {size}", "make the data set smaller")
+        what = f"`upsample: {upsample}` is below the images' size {size}"
+        raise setting_error("upsample", what, "make the data set smaller")
     return upsample or size
 
 
-def patch_of(side: int, patch_size: int) -> int:
-    """Side of a vision transformer's patches: 16, or for smaller images what makes about 8 x 8 of them.
+def choose_patch_size(side: int, patch_size: int) -> int:
+    """Side of a vision transformer's patches: 16, or for smaller images the divisor that gives about 8 x 8 patches.
 
-    Raises RegistryError for a given one that does not divide the side.
+    Raises RegistryError if a given `patch_size` does not divide the side.
     """
     if patch_size and side % patch_size:
-        raise told("patch_size", f"patches of {patch_size} do not fill images of size {side}", "a divisor is due")
+        what = f"patches of {patch_size} do not fill images of size {side}"
+        raise setting_error("patch_size", what, "expected a divisor of the size")
     most = max(1, min(16, side // 8))
     return patch_size or max(patch for patch in range(1, most + 1) if side % patch == 0)
 
 
-def fill(side: int, patch: int) -> None:
-    """Raise RegistryError where patches leave out a margin of the images, or do not fit at all."""
+def check_patches(side: int, patch: int) -> None:
+    """Raise RegistryError if patches leave out a margin of the images, or are larger than the images."""
     if side % patch:
         what = f"patches of {patch} do not fill images of size {side}"
-        raise told("upsample", what, f"`upsample: {-(-side // patch) * patch}` does")
+        raise setting_error("upsample", what, f"`upsample: {-(-side // patch) * patch}` does")
 
 
 @dataclass(frozen=True)
 class Resize:
-    """A forward pre-hook that resizes images bilinearly: the names of the network's tensors stay as they are."""
+    """A forward pre-hook that resizes images bilinearly; the names of the network's tensors do not change."""
 
     side: int
 
@@ -73,14 +77,15 @@ class Resize:
 
 
 def linear_layers(model: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """Linear layers with their names, the head last."""
+    """Linear layers with their names; the head is the last."""
     return [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
-def see_channels(model: nn.Module, channels: int) -> None:
-    """Make the first convolution see that many channels: 1 sums the filters of red, green and blue, more repeat them.
+def adapt_channels(model: nn.Module, channels: int) -> None:
+    """Change the first convolution to `channels` input channels: for 1 the filters are summed, for more repeated.
 
-    So a grey image gives what its RGB copy gave, and pretrained filters are kept; scaled by the number of channels.
+    A grey image then gives the outputs that its RGB copy gave, and pretrained filters are kept; repeated filters are
+    scaled by the ratio of channels.
     """
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     before = first.in_channels
@@ -88,69 +93,70 @@ def see_channels(model: nn.Module, channels: int) -> None:
         return
     weight = first.weight.detach()
     index = torch.arange(channels, device=weight.device) % before
-    seen = weight.sum(1, keepdim=True) if channels == 1 else weight[:, index] * (before / channels)
-    first.in_channels, first.weight = channels, nn.Parameter(seen)
+    adapted = weight.sum(1, keepdim=True) if channels == 1 else weight[:, index] * (before / channels)
+    first.in_channels = channels
+    first.weight = nn.Parameter(adapted)
 
 
-def made(make: Callable[[], nn.Module], *, pretrained: bool) -> nn.Module:
-    """What `make` makes, on torch's default device.
+def build_network(make: Callable[[], nn.Module], *, pretrained: bool) -> nn.Module:
+    """The network that `make` builds, on torch's default device.
 
-    Where that is `meta`, tensors have no numbers: what reads weights from files, and builders that read numbers from
-    tensors (torch raises NotImplementedError then), are given memory for a moment instead.
+    On the `meta` device tensors have no numbers. Two kinds of builders need some: those that read weights from files,
+    and those that read numbers from tensors (torch raises NotImplementedError). They run on the CPU, and the network is
+    moved.
     """
     device = torch.get_default_device()
     if device.type != "meta":
         return make()
     if not pretrained:
-        with suppress(NotImplementedError):  # of torch, for a builder that reads numbers: it is made in memory below
+        with suppress(NotImplementedError):  # by torch, for builders that read numbers: they run on the CPU below
             return make()
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
         return make().to(device)
 
 
 @contextmanager
-def fetching(name: str, folder: Callable[[], str | Path]) -> Iterator[None]:
-    """Raise RegistryError where the weights of a network are neither in the folder of a library nor to be had."""
+def fetching_weights(name: str, folder: Callable[[], str | Path]) -> Iterator[None]:
+    """Raise RegistryError if pretrained weights are neither in the library's folder nor can be downloaded."""
     log = logging.getLogger("huggingface_hub")
     level = log.level
-    log.setLevel(logging.ERROR)  # it tells each of twelve retries
+    log.setLevel(logging.ERROR)  # it logs each of twelve retries
     try:
         yield
     except OSError as error:
         cause = textwrap.shorten(str(error.__cause__ or error), 120)
         what = f"the pretrained weights of `{name}` are not in {folder()} and cannot be fetched: {cause}"
-        hint = "fetch them once where there is a network and copy that folder, or say `pretrained: false`"
-        raise told("pretrained", what, hint) from None
+        hint = "fetch them once where there is a network and copy that folder, or write `pretrained: false`"
+        raise setting_error("pretrained", what, hint) from None
     finally:
         log.setLevel(level)
 
 
-def finished(model: nn.Module, shape: Shape, side: int) -> nn.Module:
-    """The model, which resizes images to `side`; tried here if it is on paper, as it is before every sweep."""
+def finish(model: nn.Module, shape: Shape, side: int) -> nn.Module:
+    """The model with a hook that resizes images to `side`; on the meta device, as before every sweep, it is tried."""
     if side != shape[2]:
         model.register_forward_pre_hook(Resize(side))
     if next(model.parameters()).is_meta:
-        _try(model, shape)
+        _try_forward(model, shape)
     return model
 
 
 @torch.inference_mode()
-def _try(model: nn.Module, shape: Shape) -> None:
-    """Raise RegistryError where images of that shape do not pass, or the output is not that of one linear head."""
+def _try_forward(model: nn.Module, shape: Shape) -> None:
+    """Raise RegistryError if images of that shape do not pass, or the output is not that of one linear head."""
     _, channels, size = shape
-    kind, layers, heard = type(model).__name__, linear_layers(model), list[Tensor]()
-    handles = [layer.register_forward_hook(lambda _m, _i, output: heard.append(output)) for _, layer in layers[-1:]]
+    kind = type(model).__name__
+    layers = linear_layers(model)
     training = model.training
     try:
-        output = model.eval()(torch.empty(2, channels, size, size, device="meta"))
-    except Exception as error:  # each library has its own way to say so
+        with capture_outputs(layers[-1][1] if layers else nn.Identity()) as head_outputs:
+            output = model.eval()(torch.empty(2, channels, size, size, device="meta"))
+    except Exception as error:  # each library raises errors of its own
         reason = textwrap.shorten(str(error), 160)
         what = f"{kind} cannot take images of size {size}: {reason}"
-        raise told("upsample", what, "`upsample` makes them larger") from None
+        raise setting_error("upsample", what, "`upsample` makes them larger") from None
     finally:
         model.train(training)
-        for handle in handles:
-            handle.remove()
-    if not any(output is each for each in heard):
+    if not any(output is each for each in head_outputs):
         what = f"{kind} does not end in one linear layer: its head is a convolution, or there are several"
-        raise told("name", what, "features are the input of one linear head: take a network that has it")
+        raise setting_error("name", what, "features are the input of one linear head: choose a network that has it")

@@ -6,7 +6,7 @@ from torch import nn
 
 from sweep.plugins.architectures._recipes import TRANSFORMER, TUNED
 from sweep.plugins.architectures._timm import classifier
-from sweep.plugins.architectures._zoo import Side, patch_of, side_of
+from sweep.plugins.architectures._zoo import Side, choose_patch_size, input_side
 
 CITES = ("touvron2021training", "wightman2019timm")
 
@@ -18,5 +18,6 @@ def deit_tiny(
     classes: int, channels: int, size: int, *, patch_size: Side = 0, pretrained: bool = False, upsample: Side = 0
 ) -> nn.Module:
     """DeiT-Tiny (2012.12877), timm's; patches of 16, or an eighth of small images (`patch_size: 0`)."""
-    patch, shape = patch_of(side_of(size, upsample), patch_size), (classes, channels, size)
+    patch = choose_patch_size(input_side(size, upsample), patch_size)
+    shape = (classes, channels, size)
     return classifier("deit_tiny_patch16_224", shape, pretrained=pretrained, upsample=upsample, patch_size=patch)

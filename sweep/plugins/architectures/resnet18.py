@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from sweep.plugins.architectures._recipes import CONVOLUTIONAL, TUNED
-from sweep.plugins.architectures._torchvision import Stem, residual
-from sweep.plugins.architectures._zoo import Side
+from sweep.plugins.architectures import _resnet
 
 CITES = ("he2016residual",)
+RECIPE = _resnet.RECIPE
+FINE_TUNING = _resnet.FINE_TUNING
 
-RECIPE = CONVOLUTIONAL
-FINE_TUNING = TUNED | {"lr": 0.01}
-
-
-def resnet18(
-    classes: int, channels: int, size: int, *, stem: Stem = "cifar", pretrained: bool = False, upsample: Side = 0
-) -> nn.Module:
-    """ResNet-18 (1512.03385), torchvision's; the `cifar` stem is for images below about 64 pixels."""
-    return residual("resnet18", (classes, channels, size), stem=stem, pretrained=pretrained, upsample=upsample)
+resnet18 = _resnet.resnet(18)

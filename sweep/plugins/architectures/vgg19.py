@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from sweep.plugins.architectures._recipes import CONVOLUTIONAL, TUNED
-from sweep.plugins.architectures._torchvision import Stem, vgg
-from sweep.plugins.architectures._zoo import Side
+from sweep.plugins.architectures import _vgg
 
 CITES = ("simonyan2015deep",)
+RECIPE = _vgg.RECIPE
+FINE_TUNING = _vgg.FINE_TUNING
 
-RECIPE = CONVOLUTIONAL | {"lr": 0.05}
-FINE_TUNING = TUNED | {"lr": 0.01}
-
-
-def vgg19(  # noqa: PLR0913 - each is a setting of its own
-    classes: int,
-    channels: int,
-    size: int,
-    *,
-    batch_norm: bool = False,
-    head: Stem = "cifar",
-    pretrained: bool = False,
-    upsample: Side = 0,
-) -> nn.Module:
-    """VGG-19 (1409.1556), torchvision's; the `cifar` head pools to one pixel and is 512 units wide."""
-    shape = (classes, channels, size)
-    return vgg(19, shape, batch_norm=batch_norm, head=head, pretrained=pretrained, upsample=upsample)
+vgg19 = _vgg.vgg(19)

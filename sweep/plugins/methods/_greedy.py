@@ -33,8 +33,19 @@ def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, 
     return soup, accepted
 
 
-def averaged(accepted: list[int], logits: Tensor, features: Tensor, heads: Heads, space: str) -> Tensor:
-    """Outputs of the accepted members as one: mean logits, or mean features through the mean head."""
+def greedy_average(
+    searched: Tensor,
+    score: Callable[[Tensor], float],
+    logits: Tensor,
+    features: Tensor,
+    heads: Heads,
+    space: str,
+) -> Tensor:
+    """Mean logits of the members that the search accepts, or their mean features through their mean head.
+
+    `searched` (members, entries) are the weights whose soup the search scores. (examples, classes).
+    """
+    _, accepted = indexed(searched, score)
     if space == "logits":
         return logits[accepted].mean(0)
     return features[accepted].mean(0) @ heads.weight[accepted].mean(0).T + heads.bias[accepted].mean(0)

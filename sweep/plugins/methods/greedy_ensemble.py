@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from sweep.core.weights import Heads, Members
-from sweep.plugins.methods._greedy import averaged, indexed
+from sweep.plugins.methods._greedy import greedy_average
 
 CITES = ("wang2024rethinking",)
 
@@ -27,5 +27,4 @@ def greedy_ensemble(
     They are chosen by how well their soup does, not their ensemble (`greedy_ens_devideLen`, arXiv 2411.09263).
     (members, examples, classes) -> (examples, classes).
     """
-    _, accepted = indexed(members, score)
-    return averaged(accepted, logits, features, heads, space)
+    return greedy_average(members, score, logits, features, heads, space)

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from sweep.core.weights import Heads, Members
-from sweep.plugins.methods._greedy import averaged, indexed
+from sweep.plugins.methods._greedy import greedy_average
 
 CITES = ("wang2024rethinking",)
 
@@ -26,5 +26,4 @@ def greedy_ensemble_unscaled(
 
     (members, examples, classes) -> (examples, classes).
     """
-    _, accepted = indexed(unscaled, score)
-    return averaged(accepted, logits, features, heads, space)
+    return greedy_average(unscaled, score, logits, features, heads, space)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sweep.core.capture import Hook, forward_hooks
 from sweep.plugins.repairs._batch_norm import estimating, evaluating
 from sweep.plugins.repairs._images import Images, Several, drawn
-from sweep.plugins.repairs._layers import Hook, channel_axis, correctable, hooked
+from sweep.plugins.repairs._layers import channel_axis, correctable
 
 CITES = ("jordan2023repair",)
 
@@ -117,14 +118,17 @@ def rescale_activations(
 
     def measured() -> Spreads:
         found = [Estimate(layer) for layer in layers]
-        with evaluating(model), hooked([(layer, _adding(one)) for layer, one in zip(layers, found, strict=True)]):
+        with (
+            evaluating(model),
+            forward_hooks([(layer, _adding(one)) for layer, one in zip(layers, found, strict=True)]),
+        ):
             for chosen in batches:
                 model(images[chosen])
         return [one.spread for one in found]
 
     targets = _averaged(members(measured))
     corrections = [Correction(layer, target) for layer, target in zip(layers, targets, strict=True)]
-    with estimating(model) as passed, hooked([(one.layer, one.passing) for one in corrections]):
+    with estimating(model) as passed, forward_hooks([(one.layer, one.passing) for one in corrections]):
         for chosen in batches:
             passed(images[chosen])
         for one in corrections:
