@@ -87,7 +87,8 @@ def test_an_archive_is_downloaded_checked_and_unpacked(
         f"unpacked {root}/cifar-10-batches-py",
         f"next: sweep check FILE with `dataset: {{cifar10: {{root: '{root}'}}}}`",
     ]
-    fetched, published = cifar10(root=root), cifar10(root=tmp_path / "published")
+    fetched = cifar10(root=root)
+    published = cifar10(root=tmp_path / "published")
     assert fetched.fingerprint == published.fingerprint
     assert all((fetched.splits[name].images == published.splits[name].images).all() for name in SPLITS)
 
@@ -117,7 +118,8 @@ def test_a_broken_connection_is_an_error_and_the_same_call_resumes(
     resumes: bool, server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
 ) -> None:
     content = server.files["cifar.tar.gz"]
-    server.cut, server.resumes = len(content) // 3, resumes
+    server.cut = len(content) // 3
+    server.resumes = resumes
     for times in (1, 2):
         with pytest.raises(FetchError, match=r"the connection broke after \d+\.\d of \d+\.\d MB") as raised:
             fetch("cifar10", tmp_path / "root", report=lambda _: None, table=cifar)
@@ -146,8 +148,10 @@ def test_a_complete_partial_file_needs_no_download(
 def test_a_wrong_checksum_is_refused_and_the_file_removed(
     lengths: bool, server: Server, cifar: dict[str, tuple[Part, ...]], tmp_path: Path
 ) -> None:
-    (part,), right = cifar["cifar10"], server.files["cifar.tar.gz"]
-    server.files["cifar.tar.gz"], server.lengths = right[:-1] + b"x", lengths
+    (part,) = cifar["cifar10"]
+    right = server.files["cifar.tar.gz"]
+    server.files["cifar.tar.gz"] = right[:-1] + b"x"
+    server.lengths = lengths
     with pytest.raises(FetchError, match=rf"expected md5 {part.md5}, got {md5(right[:-1] + b'x')}"):
         fetch("cifar10", tmp_path / "root", report=lambda _: None, table=cifar)
     assert list((tmp_path / "root").iterdir()) == []

@@ -150,7 +150,7 @@ def test_ls_lists_what_the_folders_hold(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert right("ls", "runs") == []
     assert ask("ls", "runs").stdout == "no runs yet under runs/\n"
-    assert wrong("ls", "method") == "nothing is called 'method' here\n  hint: did you mean `methods`?\n"
+    assert wrong("ls", "method") == "unknown kind 'method'\n  hint: did you mean `methods`?\n"
 
 
 def test_show_tells_everything_of_a_name() -> None:
@@ -161,7 +161,7 @@ def test_show_tells_everything_of_a_name() -> None:
     assert [entry["kind"] for entry in right("show", "none")] == everywhere
     assert [entry["kind"] for entry in right("show", "scalings/none")] == ["scalings"]
     told = wrong("show", "unifrom_soup")
-    assert told.startswith("nothing is called `unifrom_soup` (did you mean `uniform_soup`")
+    assert told.startswith("no plug-in is called `unifrom_soup` (did you mean `uniform_soup`")
     assert "no `magnfy` in scalings (did you mean `magnify`?)" in wrong("show", "scalings/magnfy")
 
 

@@ -98,7 +98,8 @@ def test_copies_of_one_member_stay_as_they_are(entry: Plugin, network: Network, 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_alignment_never_moves_members_apart(entry: Plugin, network: Network, count: int) -> None:
-    members, parameters = network.members(count), network.layout.n_parameters
+    members = network.members(count)
+    parameters = network.layout.n_parameters
     before, after = (each[:, :parameters].double() for each in (members, network.align(entry, members)))
     assert (after - after.mean(0)).square().sum() <= (before - before.mean(0)).square().sum() * (1 + 1e-12)
 
@@ -120,7 +121,7 @@ def test_the_second_of_two_goes_to_the_first() -> None:
     assert not torch.equal(aligned[1], members[1])
 
 
-def test_members_that_are_not_finite_are_told() -> None:
+def test_members_that_are_not_finite_are_an_error() -> None:
     network = Network(CASES["mlp"])
     members = network.members(2)
     members[1, 5] = float("nan")
@@ -130,7 +131,8 @@ def test_members_that_are_not_finite_are_told() -> None:
 
 def test_one_hidden_layer_has_the_best_order_of_all() -> None:
     network = Network(Case("mlp", 8, {"hidden": (6,)}))
-    (permutation,), parameters = network.permutations, network.layout.n_parameters
+    (permutation,) = network.permutations
+    parameters = network.layout.n_parameters
     first, second = network.members(2)
 
     def distance(order: tuple[int, ...]) -> float:
@@ -145,7 +147,7 @@ def test_one_hidden_layer_has_the_best_order_of_all() -> None:
 
 _BITS = """
 import torch
-from test_alignments import bits
+from tests.plugins.test_alignments import bits
 torch.set_num_threads(1)
 print(bits())
 """

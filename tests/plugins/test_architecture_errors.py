@@ -15,7 +15,7 @@ from sweep.status.preflight import check_networks, datasets
 from tests.helpers.pretrained import of_timm, of_torchvision
 from tests.helpers.zoo_networks import CLASSES, Case, timm, torchvision
 
-TOLD = [
+ERRORS = [
     (timm("resnet1"), "no `resnet1` in timm (did you mean `resnet18` or `resnet101` or `resnet10t`?)"),
     (timm("convnext_ato"), "no `convnext_ato` in timm (did you mean `convnext_atto`"),
     (timm("resnet18.a9_in1k"), "no `resnet18.a9_in1k` in timm (did you mean `resnet18"),
@@ -39,8 +39,8 @@ TOLD = [
 ]
 
 
-@pytest.mark.parametrize(("case", "what"), TOLD, ids=str)
-def test_what_does_not_fit_is_told(case: Case, what: str) -> None:
+@pytest.mark.parametrize(("case", "what"), ERRORS, ids=str)
+def test_settings_that_do_not_fit_are_an_error(case: Case, what: str) -> None:
     with pytest.raises(RegistryError) as caught:
         case.on_paper()
     assert what in str(caught.value)
@@ -68,7 +68,7 @@ NOWHERE = [
 
 @pytest.mark.parametrize("paper", [True, False])
 @pytest.mark.parametrize("case", NOWHERE, ids=str)
-def test_weights_that_cannot_be_had_are_told_in_one_line(case: Case, paper: bool, caches: Path) -> None:
+def test_weights_that_cannot_be_downloaded_are_an_error_of_one_line(case: Case, paper: bool, caches: Path) -> None:
     with pytest.raises(RegistryError) as caught:
         case.on_paper() if paper else case.build()
     assert f"` are not in {caches}" in str(caught.value)
@@ -82,7 +82,8 @@ def test_weights_that_cannot_be_had_are_told_in_one_line(case: Case, paper: bool
 def test_pretrained_torchvision_gets_a_new_head_and_fitting_channels(name: str, caches: Path) -> None:
     state = {key: tensor for key, tensor in of_torchvision(caches, name).items() if not key.startswith("aux")}
     case = torchvision(name, pretrained=True)
-    model, grey = case.build().state_dict(), case.build(channels=1).state_dict()
+    model = case.build().state_dict()
+    grey = case.build(channels=1).state_dict()
     head = find_head(case.on_paper(), CLASSES)
     same = {key for key in state if torch.equal(state[key], model[key])}
     assert set(state) - same == {f"{head}.weight", f"{head}.bias"}

@@ -95,7 +95,8 @@ def test_features_of_timm_are_what_it_calls_so(case: Case, model: nn.Module) -> 
 
 
 def test_rows_and_state_dicts_are_the_same_thing(model: nn.Module) -> None:
-    layout, states = make_layout(model, CLASSES), model.state_dict()
+    layout = make_layout(model, CLASSES)
+    states = model.state_dict()
     state = unflatten_state_dict(
         flatten_state_dict(states, layout), layout, {name: states[name] for name in layout.counters}
     )
@@ -180,7 +181,8 @@ def test_deep_networks_on_paper(case: Case) -> None:
 @pytest.mark.parametrize("case", LIGHT, ids=str)
 def test_grey_images_and_more_channels(case: Case) -> None:
     """The try on paper passes such images through the network."""
-    grey, more = case.on_paper(channels=1), case.on_paper(channels=5)
+    grey = case.on_paper(channels=1)
+    more = case.on_paper(channels=5)
     assert make_layout(grey, CLASSES).n_parameters < make_layout(more, CLASSES).n_parameters
 
 
@@ -205,7 +207,8 @@ def test_names_are_those_of_torchvision() -> None:
 
 def test_resizing_is_what_would_be_done_outside() -> None:
     case = Case("resnet18", 16, {"upsample": 48})
-    model, plain = case.build().eval(), Case("resnet18", 48).build().eval()
+    model = case.build().eval()
+    plain = Case("resnet18", 48).build().eval()
     batch = images(case).float()
     larger = functional.interpolate(batch, size=(48, 48), mode="bilinear", align_corners=False)
     assert torch.equal(pickle.loads(pickle.dumps(model))(batch), plain(larger))

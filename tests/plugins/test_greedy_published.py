@@ -47,7 +47,8 @@ def test_the_audited_greedy_soup_starts_unscaled_and_scales_what_enters(factor: 
         trial = mixed([soup, member], [0.5, 0.5])
         accuracy = validation_accuracy(pool, trial)
         if accuracy > best:
-            soup, best = trial, accuracy
+            soup = trial
+            best = accuracy
     scaling = {"magnify": {"factor": factor, "members": which}}
     found = row(pool, "greedy_variant", "greedy_soup", *MEMBERS, scalings=[scaling])
     logits, labels = plain_logits(pool, soup)
@@ -59,12 +60,15 @@ def test_the_audited_greedy_soup_starts_unscaled_and_scales_what_enters(factor: 
 @pytest.mark.parametrize("factor", [0.3, 10])
 def test_the_audited_greedy_ensemble_chooses_by_unscaled_members(factor: float) -> None:
     pool = trained(CNN)
-    accepted, soup, best = [0], pool.states[0], validation_accuracy(pool, pool.states[0])
+    accepted = [0]
+    soup = pool.states[0]
+    best = validation_accuracy(pool, pool.states[0])
     for place in (1, 2):
         trial = mixed([soup, pool.states[place]], [place / (place + 1), 1 / (place + 1)])
         accuracy = validation_accuracy(pool, trial)
         if accuracy > best:
-            soup, best = trial, accuracy
+            soup = trial
+            best = accuracy
             accepted.append(place)
     scaled = magnified(pool, factor, "first")
     logits = torch.stack([plain_logits(pool, scaled[place])[0] for place in accepted]).mean(0)

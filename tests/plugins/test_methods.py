@@ -49,7 +49,8 @@ def test_same_inputs_give_the_same_bits(entry: Plugin) -> None:
 def test_merging_copies_of_one_model_returns_it(entry: Plugin) -> None:
     for count in [count for count in counts(entry) if entry.arity != 1]:  # of one model there are no copies
         values = brought(entry, count, same=True)
-        alone, space = brought(entry, 1, same=True), entry.validate({}).get("space", entry.space)
+        alone = brought(entry, 1, same=True)
+        space = entry.validate({}).get("space", entry.space)
         if space == "weights":
             expected = values["members"][0]
         elif space == "logits":
@@ -82,7 +83,7 @@ def test_defaults_are_the_neutral_settings_of_the_schema(entry: Plugin) -> None:
 
 
 @pytest.mark.parametrize("linear", LINEAR, ids=lambda each: str(each.name))
-def test_linear_methods_are_what_they_say(linear: Plugin) -> None:
+def test_linear_methods_are_linear(linear: Plugin) -> None:
     """On coordinates they give the coefficients of what they give on weights."""
     for count in counts(linear):
         values = brought(linear, count, dtype=torch.float64)
@@ -90,8 +91,8 @@ def test_linear_methods_are_what_they_say(linear: Plugin) -> None:
         if "unscaled" in values:
             members = torch.cat([members, values["unscaled"]])
         basis = torch.eye(len(members), dtype=torch.float64)
-        brought_too = {"members": basis[:count], "unscaled": basis[count:]}
-        on_coordinates = values | {need: rows for need, rows in brought_too.items() if need in values}
+        on_basis = {"members": basis[:count], "unscaled": basis[count:]}
+        on_coordinates = values | {need: rows for need, rows in on_basis.items() if need in values}
         if "score" in values:
             on_coordinates["score"] = lambda row, members=members: score(row @ members)
         coefficients = linear.function(**on_coordinates).as_subclass(Tensor)

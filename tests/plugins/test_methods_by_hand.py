@@ -38,7 +38,7 @@ def test_interpolation_is_a_straight_line(weight: float, expected: list[float]) 
     assert interpolation(torch.tensor([[1.0, 2.0], [3.0, -6.0]]), weight=weight).tolist() == expected
 
 
-def told_by(table: dict[frozenset[int], float], members: Tensor) -> Callable[[Tensor], float]:
+def by_hand(table: dict[frozenset[int], float], members: Tensor) -> Callable[[Tensor], float]:
     """A score that is looked up by which members are in a mean."""
     return lambda weights: table[frozenset((weights > 0).nonzero()[:, 0].tolist())]
 
@@ -57,7 +57,7 @@ def test_greedy_soup_follows_wortsman(
     members = torch.eye(3)
     table = {frozenset({i}): value for i, value in enumerate(alone)}
     table |= {frozenset(group): value for group, value in with_others.items()}
-    soup = greedy_soup(members, told_by(table, members))
+    soup = greedy_soup(members, by_hand(table, members))
     assert set(soup.nonzero()[:, 0].tolist()) == kept
     torch.testing.assert_close(soup.as_subclass(Tensor), members[sorted(kept)].mean(0))
 

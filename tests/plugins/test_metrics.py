@@ -54,7 +54,8 @@ def test_equal_confidences_share_a_bin() -> None:
 def test_the_order_of_examples_changes_no_metric(name: str) -> None:
     logits, labels = drawn()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(4))
-    first, second = compute_metrics(logits, labels, [name]), compute_metrics(logits[order], labels[order], [name])
+    first = compute_metrics(logits, labels, [name])
+    second = compute_metrics(logits[order], labels[order], [name])
     assert first[name] == pytest.approx(second[name], rel=1e-12)
 
 

@@ -29,7 +29,8 @@ def test_metrics_are_those_of_scikit_learn(classes: int, spread: float) -> None:
     from sklearn.calibration import calibration_curve
     from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
-    examples, bins = 1500, 15
+    examples = 1500
+    bins = 15
     logits, labels = made(examples, classes, spread, classes)
     found = compute_metrics(logits, labels, ("accuracy", "cross_entropy", "brier", "ece"))
     chances = logits.double().softmax(-1).numpy()
@@ -68,7 +69,7 @@ def test_the_lowest_class_wins_a_tie(classes: int, dtype: torch.dtype, device: s
 
 
 def test_what_can_move_a_bit_is_known() -> None:
-    told = versions()
+    found = versions()
     for name in ("torch", "numpy", "scipy", "scikit-learn", "pillow", "timm", "torchvision"):
-        assert told[name] == importlib.metadata.version(name)
+        assert found[name] == importlib.metadata.version(name)
     assert determinism_settings()["cpu_capability"]

@@ -27,7 +27,8 @@ from tests.helpers import rows
 from tests.helpers.engine import trained
 from tests.helpers.plain_loop import assert_scores, plain_logits, row
 
-CNN, NORMED = "{cnn: {width: 4}}", "{mlp_bn: {hidden: [16]}}"
+CNN = "{cnn: {width: 4}}"
+NORMED = "{mlp_bn: {hidden: [16]}}"
 LAYOUT = ParameterLayout(
     (TensorSpec("a", (3,), "weight", 0), TensorSpec("b", (2,), "bias", 3), TensorSpec("c", (2,), "mean", 5)), (), ()
 )
@@ -76,7 +77,8 @@ def plain_mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 def test_the_engine_evaluates_what_a_plain_loop_makes(architecture: str) -> None:
     pool = trained(architecture)
     learnable = {entry.name for entry in pool.bench().layout.entries if entry.role in TRAINABLE_ROLES}
-    states, soup = pool.states, plain_mean(pool.states)
+    states = pool.states
+    soup = plain_mean(pool.states)
 
     def with_norm(state: dict[str, Tensor], norm: dict[str, float]) -> dict[str, Tensor]:
         kept = {name: tensor for name, tensor in state.items() if name not in learnable}
@@ -114,8 +116,8 @@ def subset(pool: int, members: tuple[int, ...], **accuracy: float) -> list[dict[
     made = []
     for (method, norm), arm in ARMS.items():
         scaled = {"scaling": "norm_matched", "scaling_settings": json.dumps({"to": norm})} if norm != "none" else {}
-        told = {"accuracy": accuracy.get(arm, 0.9), **scaled}
-        made += [rows.candidate(pool, members, method, **told)] if arm != "member" else []
+        values = {"accuracy": accuracy.get(arm, 0.9), **scaled}
+        made += [rows.candidate(pool, members, method, **values)] if arm != "member" else []
     return made
 
 
@@ -147,11 +149,11 @@ def test_what_the_norm_is_worth_is_the_mean_of_both_ways_to_change_it() -> None:
 def test_subsets_without_all_arms_are_left_out_and_counted() -> None:
     made = several(soup=0.93, grown=0.9, member=0.88, shrunk=0.89)
     plain = rows.candidate(1, (2, 3), "uniform_soup", accuracy=0.1)
-    lost = subset(1, (1, 2), soup=0.1)
-    lost[1] |= {"status": "non_finite", "accuracy": None}
-    arms, told = norm_arms(rows.frame([*made, plain, *lost]))
+    drop = subset(1, (1, 2), soup=0.1)
+    drop[1] |= {"status": "non_finite", "accuracy": None}
+    arms, warnings = norm_arms(rows.frame([*made, plain, *drop]))
     assert len(arms) == 7
-    assert told == ("1 subset left out: an arm is missing or not ok",)
+    assert warnings == ("1 subset left out: an arm is missing or not ok",)
     with pytest.raises(NothingToDrawError, match="`norm_matched`"):
         norm_arms(rows.frame([one for one in made if one["scaling"] == "none"]))
     broken = [one | {"status": "failed"} if one["method"] == "single" else one for one in made]

@@ -43,7 +43,8 @@ def test_every_protocol_gives_the_same_bits_in_another_process_and_order() -> No
 @pytest.mark.parametrize("architecture", [CNN, NORMED])
 def test_correct_rows_are_the_same_bits_beside_any_other_protocol(architecture: str) -> None:
     pool = trained(architecture)
-    alone, beside = candidates(pool, "correct"), candidates(pool, [*ALL[1:], "correct"])
+    alone = candidates(pool, "correct")
+    beside = candidates(pool, [*ALL[1:], "correct"])
     assert {each.id for each in alone} == {each.id for each in beside if each.protocol.name == "correct"}
     expected = evaluated(pool, alone)
     assert {name: value for name, value in evaluated(pool, beside).items() if name in expected} == expected
@@ -62,7 +63,8 @@ def test_the_members_are_never_written_to() -> None:
 @pytest.mark.parametrize("architecture", [CNN, NORMED, VIT])
 def test_a_network_is_as_before_once_a_pass_is_over(name: str, architecture: str) -> None:
     model = trained(architecture).model()
-    before, children = copy.deepcopy(model.state_dict()), [id(module) for module in model.modules()]
+    before = copy.deepcopy(model.state_dict())
+    children = [id(module) for module in model.modules()]
     pointers = [tensor.data_ptr() for tensor in model.state_dict().values()]
     (switch,) = swept({"architecture": "linear", "members": 3}, ["correct", name]).grids[0].protocols[1].switches
     state = torch.random.get_rng_state()

@@ -39,7 +39,8 @@ def settled(architecture: str) -> Trained:
     """A pool of members that were trained on their own until they know the digits: averages of them do not."""
     pool = trained(architecture, "scratch")
     splits = {name: to_device(pool.dataset, name, torch.device("cpu")) for name in ("train", "validation")}
-    recipe, members = pool.pool.population.recipe, zip(pool.states, pool.pool.members, strict=True)
+    recipe = pool.pool.population.recipe
+    members = zip(pool.states, pool.pool.members, strict=True)
     states = [train(pool.model(state), splits, recipe, member.order_seed, epochs=10).state for state, member in members]
     return replace(pool, states=tuple(states))
 
@@ -71,12 +72,12 @@ def training_images(pool: Trained) -> Tensor:
 
 def put_out(model: nn.Module, images: Tensor, names: tuple[str, ...]) -> list[Tensor]:
     """What layers put out, (values, channels) each."""
-    heard: list[Tensor] = []
+    outputs: list[Tensor] = []
     for name in names:
-        model.get_submodule(name).register_forward_hook(lambda _m, _i, out: heard.append(out.clone()))
+        model.get_submodule(name).register_forward_hook(lambda _m, _i, out: outputs.append(out.clone()))
     with torch.no_grad():
         model(images)
-    return [out.movedim(1, -1).flatten(0, -2) for out in heard]
+    return [out.movedim(1, -1).flatten(0, -2) for out in outputs]
 
 
 @every_repair
@@ -86,12 +87,14 @@ def test_nothing_but_the_merge_changes_and_what_is_drawn_is_the_pools(repair: st
     pool = trained(architecture)
     work = [repaired(pool, repair, method, *subset, examples=100, batch=40) for method, subset in SUBSETS]
     work.append(repaired(pool, repair, "uniform_soup", 0, 1, examples=60))
-    one, other = pool.bench(256), pool.bench(7)
+    one = pool.bench(256)
+    other = pool.bench(7)
     one.model.eval()
     before = [hashlib.sha256(bench.matrix.numpy().tobytes()).hexdigest() for bench in (one, other)]
     modules = [(module.training, getattr(module, "momentum", None)) for module in one.model.modules()]
     counters = {name: value.clone() for name, value in one.model.named_buffers() if not value.is_floating_point()}
-    first, again = [mended(one, each) for each in work], [mended(other, each) for each in reversed(work)]
+    first = [mended(one, each) for each in work]
+    again = [mended(other, each) for each in reversed(work)]
     assert all(torch.equal(found, same) for found, same in zip(first, reversed(again), strict=True))
     assert [hashlib.sha256(bench.matrix.numpy().tobytes()).hexdigest() for bench in (one, other)] == before
     assert [(module.training, getattr(module, "momentum", None)) for module in one.model.modules()] == modules
@@ -101,7 +104,7 @@ def test_nothing_but_the_merge_changes_and_what_is_drawn_is_the_pools(repair: st
 SUBSETS = (("uniform_soup", (0, 1)), ("uniform_soup", (0, 1, 2)), ("greedy_soup", (0, 1, 2)), ("single", (1,)))
 BITS = """
 import torch
-from test_repairs import REPAIRS, digest
+from tests.plugins.test_repairs import REPAIRS, digest
 torch.set_num_threads(1)
 print(*map(digest, REPAIRS))
 """
@@ -115,8 +118,8 @@ def digest(repair: str) -> str:
 
 def test_another_process_gives_the_same_bits() -> None:
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
-    told = subprocess.run([sys.executable, "-c", BITS], env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout.split() == [digest(repair) for repair in REPAIRS]
+    found = subprocess.run([sys.executable, "-c", BITS], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [digest(repair) for repair in REPAIRS]
 
 
 @pytest.mark.parametrize(("examples", "batch"), [(1000, 250), (90, 90), (2000, 2000)])
@@ -192,15 +195,16 @@ CORRECTED = {
 @pytest.mark.parametrize("weight", [0.5, 0.2])
 @pytest.mark.parametrize("architecture", CORRECTED)
 def test_corrected_layers_have_the_members_mean_and_spread(architecture: str, weight: float) -> None:
-    pool, images = settled(architecture), training_images(settled(architecture))
+    pool = settled(architecture)
+    images = training_images(settled(architecture))
     candidate = repaired(pool, RESCALE, "interpolation", 0, 1, weight=weight, batch=2000)
     model = model_with(pool, mended(pool.bench(), candidate))
     layers = CORRECTED[architecture]
     both = zip(*(put_out(pool.model(pool.states[index]), images, layers) for index in (0, 1)), strict=True)
     for found, (first, second) in zip(put_out(model, images, layers), both, strict=True):
-        for told in (torch.mean, torch.std):
-            expected = (1 - weight) * told(first, 0) + weight * told(second, 0)
-            torch.testing.assert_close(told(found, 0), expected, atol=1e-3, rtol=1e-3)
+        for moment in (torch.mean, torch.std):
+            expected = (1 - weight) * moment(first, 0) + weight * moment(second, 0)
+            torch.testing.assert_close(moment(found, 0), expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("architecture", CORRECTED)
@@ -225,7 +229,8 @@ def test_a_merge_that_is_one_member_is_left_as_it_is(architecture: str) -> None:
 def test_a_layer_without_bias_gets_the_spread_and_not_the_mean() -> None:
     pool = settled("{mlp: {hidden: [24, 24], bias: false, dropout: 0}}")
     candidate = repaired(pool, RESCALE, "uniform_soup", 0, 1, batch=2000)
-    model, images = model_with(pool, mended(pool.bench(), candidate)), training_images(pool)
+    model = model_with(pool, mended(pool.bench(), candidate))
+    images = training_images(pool)
     (found,), *each = (
         put_out(one, images, ("layers.0",)) for one in (model, *(pool.model(state) for state in pool.states[:2]))
     )

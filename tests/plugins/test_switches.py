@@ -29,7 +29,8 @@ def normalised_by_batch(state: dict[str, Tensor], images: Tensor) -> Tensor:
     hidden = images.flatten(1)
     for linear, norm in (("layers.0", "layers.1"), ("layers.4", "layers.5")):
         hidden = hidden @ state[f"{linear}.weight"].T + state[f"{linear}.bias"]
-        scale, shift = state[f"{norm}.weight"], state[f"{norm}.bias"]
+        scale = state[f"{norm}.weight"]
+        shift = state[f"{norm}.bias"]
         hidden = functional.batch_norm(hidden, None, None, scale, shift, training=True).relu()
     return hidden @ state["layers.8.weight"].T + state["layers.8.bias"]
 
@@ -40,7 +41,8 @@ def test_train_mode_normalises_by_the_batches_of_the_test_set(size: int) -> None
     images, labels = pool.test_split()
     *chunks, last = images.split(size)
     if len(last) == 1:  # nothing can be normalised by a lone image
-        chunks, last = chunks[:-1], torch.cat([chunks[-1], last])
+        last = torch.cat([chunks[-1], last])
+        chunks = chunks[:-1]
     chunks = [*chunks, last]
     assert {len(chunk) for chunk in chunks} == {64: {64, 39}, 2: {2, 3}, 358: {359}}[size]
 
@@ -62,7 +64,8 @@ def test_train_mode_normalises_by_the_batches_of_the_test_set(size: int) -> None
 def test_train_mode_leaves_searches_as_they_are() -> None:
     pool = trained(NORMED)
     bench = pool.bench()
-    layout, split = make_layout(pool.model(), 10), bench.split("validation")
+    layout = make_layout(pool.model(), 10)
+    split = bench.split("validation")
 
     @torch.no_grad()
     def score(weights: Tensor) -> float:
@@ -82,7 +85,8 @@ def counters(pool: Trained) -> dict[str, Tensor]:
 
 def test_dropout_at_test_is_drawn_by_what_is_evaluated() -> None:
     pool = trained(CNN)
-    plain, dropped = row(pool, "correct", "single", 0), row(pool, "train_mode", "single", 0)
+    plain = row(pool, "correct", "single", 0)
+    dropped = row(pool, "train_mode", "single", 0)
     assert dropped["cross_entropy"] > plain["cross_entropy"]
     for batch in (1, 256):  # the run's own batch has no part in it
         assert row(pool, "train_mode", "single", 0, batch=batch)["cross_entropy"] == dropped["cross_entropy"]
@@ -105,7 +109,8 @@ def test_wrong_normalisation_shifts_and_stretches_images_of_every_evaluation() -
     assert_scores(row(pool, "wrong_normalisation", "single", 1), each[1], labels)
     assert_scores(row(pool, "wrong_normalisation", "uniform_soup", 0, 1, 2), soup, labels)
     assert_scores(row(pool, "wrong_normalisation", "logit_average", 0, 1, 2), torch.stack(each).mean(0), labels)
-    bench, (switch,) = pool.bench(), switches("wrong_normalisation")
+    bench = pool.bench()
+    (switch,) = switches("wrong_normalisation")
     for split in ("test", "validation"):
         assert float(bench.split(split, ProtocolContext((switch,))).std) == pytest.approx(
             255 * pool.dataset.std[0] * 1.327
@@ -118,14 +123,18 @@ def switches(*protocol: Any) -> tuple[Any, ...]:
 
 
 def test_overlapping_validation_is_drawn_from_what_was_trained_on() -> None:
-    pool, other = trained(CNN), ProtocolContext(switches("overlapping_validation"), "another pool")
-    bench, mine = pool.bench(), ProtocolContext(switches("overlapping_validation"), pool.pool.id)
-    split, held_out = bench.split("validation", mine), bench.split("validation")
+    pool = trained(CNN)
+    other = ProtocolContext(switches("overlapping_validation"), "another pool")
+    bench = pool.bench()
+    mine = ProtocolContext(switches("overlapping_validation"), pool.pool.id)
+    split = bench.split("validation", mine)
+    validation = bench.split("validation")
     train = torch.tensor(pool.dataset.splits["train"].images)
-    assert len(split.labels) == len(held_out.labels)
-    images, trained_on = split.images[:], {image.numpy().tobytes() for image in train}
+    assert len(split.labels) == len(validation.labels)
+    images = split.images[:]
+    trained_on = {image.numpy().tobytes() for image in train}
     overlap = sum(image.numpy().tobytes() in trained_on for image in images) / len(images)
-    assert overlap == pytest.approx(len(train) / (len(train) + len(held_out.labels)), abs=0.08)
+    assert overlap == pytest.approx(len(train) / (len(train) + len(validation.labels)), abs=0.08)
     assert not torch.equal(images, pool.bench().split("validation", other).images[:])
     layout = make_layout(pool.model(), 10)
 
@@ -147,11 +156,11 @@ def test_features_of_a_transformer_skip_the_final_norm() -> None:
     features: list[Tensor] = []
     for state in pool.states[:2]:
         model: Any = pool.model(state)
-        heard: list[Tensor] = []
-        model.blocks[-1].register_forward_hook(lambda _m, _i, out, heard=heard: heard.append(out[:, 0]))
+        seen: list[Tensor] = []
+        model.blocks[-1].register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out[:, 0]))
         with torch.no_grad():
             model(images)
-        features.append(heard[0])
+        features.append(seen[0])
     head = plain_mean([{name: state[name] for name in ("head.weight", "head.bias")} for state in pool.states[:2]])
     logits = torch.stack(features).mean(0) @ head["head.weight"].T + head["head.bias"]
     method = {"feature_average": {"head": "average"}}
@@ -167,7 +176,8 @@ def test_features_of_a_transformer_skip_the_final_norm() -> None:
 
 
 def test_scaled_buffers_are_scaled_as_parameters_are() -> None:
-    pool, scaling = trained(NORMED), {"magnify": {"factor": 3, "members": "first"}}
+    pool = trained(NORMED)
+    scaling = {"magnify": {"factor": 3, "members": "first"}}
     scaled = [
         {name: tensor * 3 if index == 0 and tensor.is_floating_point() else tensor for name, tensor in state.items()}
         for index, state in enumerate(pool.states)
@@ -192,7 +202,8 @@ def test_the_greedy_variant_is_another_search_under_the_same_name() -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_double_precision_holds_what_single_cannot(method: Any) -> None:
-    pool, huge = trained(BIAS_FREE), [{"magnify": {"factor": 1e14}}]
+    pool = trained(BIAS_FREE)
+    huge = [{"magnify": {"factor": 1e14}}]
     switch = {"float64": {"examples": 100}}
     assert row(pool, "correct", method, 0, 1, 2, scalings=huge)["status"] == "non_finite"
     found = row(pool, switch, method, 0, 1, 2, scalings=huge)

@@ -1,3 +1,3 @@
-"""Alignments: one file each, members permuted to one another before the merge."""
+"""Alignments: one file each, a function that permutes the hidden units of members before they are merged."""
 
 from __future__ import annotations

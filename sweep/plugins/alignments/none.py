@@ -1,4 +1,4 @@
-"""Members as they were trained."""
+"""No alignment."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ CITES = ()
 
 
 def none(members: Tensor) -> Tensor:
-    """No alignment: members keep the order of their units."""
+    """No alignment: members keep the order of their hidden units."""
     return members

@@ -14,24 +14,26 @@ _GAIN = 1e-12
 
 
 def weight_matching(members: Tensor, permutations: tuple[UnitPermutation, ...], generator: torch.Generator) -> Tensor:
-    """Hidden units permuted so that weights lie close: two members' second to the first (2209.04836).
+    """Permutes hidden units so that the members' weights are close: the second to the first of two (arXiv 2209.04836).
 
-    Of more members each is matched to the mean of the others, in random order, until none changes. (members, entries)
-    in and out; running statistics move along and do not count. Raises ValueError for weights that are not finite.
+    Of three or more, each is matched to the mean of the others, in random order, until none changes. Takes and returns
+    (members, entries). Running statistics are permuted along but do not enter the distance. Raises ValueError for
+    weights that are not finite.
     """
     if not bool(torch.isfinite(members).all()):
         raise ValueError("weights that are not finite cannot be matched")
-    aligned, touching = members.clone(), coupled_permutations(permutations)
+    aligned = members.clone()
+    coupled = coupled_permutations(permutations)
     if len(aligned) == 2:
-        _match(aligned[1], aligned[0], permutations, touching, set(range(len(permutations))), generator)
+        _match(aligned[1], aligned[0], permutations, coupled, set(range(len(permutations))), generator)
         return aligned
     pending = [set(range(len(permutations))) for _ in aligned if len(aligned) > 1]
     for _ in range(_ROUNDS):
         for index in torch.randperm(len(pending), generator=generator).tolist():
             others = (aligned.sum(0, dtype=torch.float64) - aligned[index]) / (len(aligned) - 1)
-            moved = _match(aligned[index], others, permutations, touching, pending[index], generator)
+            moved = _match(aligned[index], others, permutations, coupled, pending[index], generator)
             for other in pending[:index] + pending[index + 1 :]:
-                other.update(moved, *(touching[each] for each in moved))
+                other.update(moved, *(coupled[each] for each in moved))
         if not any(pending):
             break
     return aligned
@@ -41,13 +43,14 @@ def _match(
     row: Tensor,
     reference: Tensor,
     permutations: tuple[UnitPermutation, ...],
-    touching: list[set[int]],
+    coupled: list[set[int]],
     pending: set[int],
     generator: torch.Generator,
 ) -> set[int]:
-    """Permute weights (entries,) in place until no permutation alone brings them closer; which ones did.
+    """Permute weights (entries,) in place until no single permutation brings them closer; returns those that changed.
 
-    `pending` are those, by index, that could: what the others depend on has not changed since they were best.
+    `pending` holds the indices of the permutations to try: all others are still optimal, since nothing that they depend
+    on has changed.
     """
     moved = set[int]()
     for _ in range(_ROUNDS):
@@ -56,7 +59,7 @@ def _match(
                 continue
             pending.remove(index)
             if _improve(row, reference, permutations[index]):
-                pending |= touching[index]
+                pending |= coupled[index]
                 moved.add(index)
         if not pending:
             break
@@ -64,7 +67,7 @@ def _match(
 
 
 def _improve(row: Tensor, reference: Tensor, permutation: UnitPermutation) -> bool:
-    """Give one permutation its best order, all others fixed; whether that gains anything."""
+    """Apply the best order of one permutation, all others fixed; whether it brings the weights closer."""
     from scipy.optimize import linear_sum_assignment
 
     likeness = torch.zeros(permutation.units, permutation.units, dtype=torch.float64, device=row.device)

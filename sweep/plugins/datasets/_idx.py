@@ -48,7 +48,8 @@ def idx(layout: Layout, root: Path, size: int, channels: int) -> Published:
     sizes = {file.name.removesuffix(".gz"): _unpacked_size(file) for file in (*images.values(), *numbers.values())}
     labels = {part: within(_read(file, 1), len(layout.classes), file) for part, file in numbers.items()}
     pieces = partial(of_arrays, partial(_images, images), labels, size, channels)
-    mean, std = (layout.mean,) * channels, (layout.std,) * channels
+    mean = (layout.mean,) * channels
+    std = (layout.std,) * channels
     return Published(layout.name, layout.classes, mean, std, size, sizes, labels, pieces, layout.augmentation)
 
 

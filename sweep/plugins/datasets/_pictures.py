@@ -60,7 +60,8 @@ def _cropped(picture: Image.Image, size: int) -> Images:
     """Shorter side to `size`, then the centre."""
     scale = size / min(picture.size)
     width, height = (max(size, round(side * scale)) for side in picture.size)
-    left, top = (width - size) // 2, (height - size) // 2
+    left = (width - size) // 2
+    top = (height - size) // 2
     resized = picture.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(resized.crop((left, top, left + size, top + size)))
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
@@ -70,7 +71,8 @@ def resized(images: Images, size: int) -> Images:
     """(examples, channels, side, side) -> (examples, channels, size, size), bilinear, each channel for itself."""
     if size == images.shape[-1]:
         return images
-    planes, workers = images.reshape(-1, *images.shape[2:]), os.cpu_count() or 1
+    planes = images.reshape(-1, *images.shape[2:])
+    workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:  # a task is many planes: one alone is done faster than it is handed over
         done = pool.map(partial(_planes, size=size), np.array_split(planes, min(workers, len(planes))))
         return np.concatenate(list(done)).reshape(*images.shape[:2], size, size)

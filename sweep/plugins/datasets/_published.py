@@ -46,8 +46,8 @@ class Published(NamedTuple):
         """Its test part is the test; validation is its own, else a stratified share of train, drawn by the seed."""
         parts = {name: (name, np.arange(len(labels))) for name, labels in self.labels.items()}
         if "validation" not in parts:
-            held, kept = stratified_split(self.labels["train"], (validation,), seed)
-            parts |= {"train": ("train", kept), "validation": ("train", held)}
+            chosen, rest = stratified_split(self.labels["train"], (validation,), seed)
+            parts |= {"train": ("train", rest), "validation": ("train", chosen)}
         return self.of(parts)
 
     def of(self, parts: Mapping[str, tuple[str, Indices]]) -> Dataset:

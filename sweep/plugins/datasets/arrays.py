@@ -41,7 +41,8 @@ def arrays(
         prefixes = _prefixes(checksums.keys(), file)
         form = _form({_shape(archive, f"{prefix}images", file) for prefix in prefixes.values()}, file)
     labels, classes = _labels(file, prefixes, checksums.keys())
-    size, count = size or form.side, form.channels
+    size = size or form.side
+    count = form.channels
     pieces = partial(of_arrays, partial(_images, file, prefixes, form), labels, size, count)
     mean, std = (each * count if len(each) == 1 else each for each in (mean, std))
     if len(mean) != count:
@@ -54,8 +55,8 @@ def _three(about: Published, split: int, held_out: float) -> Dataset:
     """One part cut in three; only the cut between train and validation depends on the seed."""
     labels = about.labels["all"]
     test, rest = stratified_split(labels, (held_out,), 0)
-    held, kept = stratified_split(labels[rest], (held_out / (1 - held_out),), split)
-    return about.of({"train": ("all", rest[kept]), "validation": ("all", rest[held]), "test": ("all", test)})
+    validation, train = stratified_split(labels[rest], (held_out / (1 - held_out),), split)
+    return about.of({"train": ("all", rest[train]), "validation": ("all", rest[validation]), "test": ("all", test)})
 
 
 class _Form(NamedTuple):
@@ -105,8 +106,8 @@ def _form(shapes: Set[tuple[int, ...]], file: Path) -> _Form:
         middle, last = rest
         fits = [_Form(first, last, False)] * (middle == last) + [_Form(last, first, True)] * (first == middle)
     if len(fits) != 1 or len(shapes) > 1 or fits[0].channels > 16:
-        told = " and ".join(str(each) for each in sorted(shapes))
-        raise DataError(f"{file}: images of shape {told}", "all are square, with up to 16 channels, first or last")
+        listed = " and ".join(str(each) for each in sorted(shapes))
+        raise DataError(f"{file}: images of shape {listed}", "all are square, with up to 16 channels, first or last")
     return fits[0]
 
 

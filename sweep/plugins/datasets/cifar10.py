@@ -37,5 +37,6 @@ def cifar10(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share
     that are missing or damaged.
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
-    mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    mean = (0.4914, 0.4822, 0.4465)
+    std = (0.2470, 0.2435, 0.2616)
     return cifar(_LAYOUT, root, size, mean, std).split(split, validation)

@@ -37,5 +37,6 @@ def cifar100(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Shar
     that are missing or damaged.
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
-    mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)
     return cifar(_LAYOUT, root, size, mean, std).split(split, validation)

@@ -33,7 +33,9 @@ def imagefolder(
     if len(mean) not in (1, 3):
         raise DataError(f"{len(mean)} means: images are grey (1) or RGB (3)")
     classes = _classes(root)
-    mode, fingerprint, splits = "L" if len(mean) == 1 else "RGB", _fingerprint(root), {}
+    mode = "L" if len(mean) == 1 else "RGB"
+    fingerprint = _fingerprint(root)
+    splits = {}
     for name, folder in _FOLDERS.items():
         files, labels = _files(root / folder, classes)
         key = digest("imagefolder", fingerprint, name, size, mode)

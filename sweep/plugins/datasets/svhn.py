@@ -44,7 +44,8 @@ def svhn(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 
     sizes = present("svhn", root, {file.name: file for file in files.values()})
     labels = {part: _labels(file) for part, file in files.items()}
     pieces = partial(of_arrays, partial(_images, files), labels, size, 3)
-    mean, std = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+    mean = (0.4377, 0.4438, 0.4728)
+    std = (0.1980, 0.2010, 0.1970)
     about = Published("svhn", _CLASSES, mean, std, size, sizes, labels, pieces, frozenset({"crop"}))
     return about.split(split, validation)
 

@@ -16,7 +16,9 @@ from sweep.plugins.datasets._pictures import PIECE
 
 CITES = ()
 
-_GREY, _NOISE, _COARSE = 128.0, 32.0, 4  # level of the mean and deviation of the noise, pixels of a mean's pattern
+_GREY = 128.0
+_NOISE = 32.0
+_COARSE = 4  # level of the mean and deviation of the noise, pixels of a mean's pattern
 
 
 def synthetic(
@@ -43,7 +45,8 @@ def synthetic(
         splits[name] = Split(
             labels, decode, digest("synthetic", count, classes, channels, size, separation, seed, name)
         )
-    mean, std = (_GREY / 255,) * channels, (_NOISE / 255,) * channels
+    mean = (_GREY / 255,) * channels
+    std = (_NOISE / 255,) * channels
     return Dataset(tuple(map(str, range(classes))), splits, mean, std, size, augmentation=frozenset({"crop"}))
 
 

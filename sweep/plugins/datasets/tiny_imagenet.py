@@ -29,7 +29,8 @@ FILES = (
     ),
 )
 
-_MEAN, _STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)
+_MEAN = (0.4802, 0.4481, 0.3975)
+_STD = (0.2770, 0.2691, 0.2821)
 
 
 def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation: Share = 0.1) -> Dataset:

@@ -1,4 +1,4 @@
-"""The search of the published script that its greedy methods share."""
+"""The greedy searches of the script of arXiv 2411.09263."""
 
 from __future__ import annotations
 
@@ -10,25 +10,31 @@ from sweep.core.weights import Heads
 
 
 def halved(start: Tensor, members: Tensor, score: Callable[[Tensor], float], best: float) -> Tensor:
-    """From a start with its score on, members in their order: (soup + member) / 2 is kept if it scores higher."""
+    """The soup of a search that accepts (soup + member) / 2 if it scores above `best`; members in their order.
+
+    `start` (entries,) is the first soup and `best` its score; members are (members, entries).
+    """
     soup = start
     for member in members:
         trial = (soup + member) / 2
         accuracy = score(trial)
         if accuracy > best:
-            soup, best = trial, accuracy
+            soup = trial
+            best = accuracy
     return soup
 
 
 def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, list[int]]:
-    """The soup and the members that `greedy_indexed` accepts, by position."""
-    soup, accepted = members[0], [0]
+    """The soup (entries,) of `greedy_indexed` and the positions of the members that it accepts."""
+    soup = members[0]
+    accepted = [0]
     best = score(soup)
     for index in range(1, len(members)):
         trial = (soup * index + members[index]) / (index + 1)
         accuracy = score(trial)
         if accuracy > best:
-            soup, best = trial, accuracy
+            soup = trial
+            best = accuracy
             accepted.append(index)
     return soup, accepted
 

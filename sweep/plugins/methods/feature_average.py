@@ -12,7 +12,7 @@ CITES = ("wang2024rethinking",)
 
 
 def feature_average(features: Tensor, heads: Heads, *, head: Literal["first", "average"] = "average") -> Tensor:
-    """The mean of the members' features, through the first member's head or the mean head (arXiv 2411.09263).
+    """The mean of the members' features, passed through the first member's head or the mean head (arXiv 2411.09263).
 
     (members, examples, features) -> (examples, classes).
     """

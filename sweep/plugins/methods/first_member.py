@@ -1,4 +1,4 @@
-"""One member where a merge would be: a control for scalings that look at the whole subset."""
+"""The first member in the place of a merge: a control for scalings that depend on the whole subset."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ CITES = ()
 
 
 def first_member(members: Members) -> LinearCombination:
-    """The first member of the subset, unmerged: as `single`, but scaled as the members of a merge are."""
+    """The first member of the subset, unmerged, but scaled like a member of a merge (`single` is scaled alone)."""
     return members[0].as_subclass(LinearCombination)

@@ -1,4 +1,4 @@
-"""The published script's greedy ensemble, whose members a soup chooses."""
+"""The greedy ensemble of arXiv 2411.09263, whose members are selected by the score of their soup."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def greedy_ensemble(
     *,
     space: Literal["logits", "features"] = "logits",
 ) -> Tensor:
-    """The members that `greedy_indexed` accepts, averaged in logits, or in features with their mean head.
+    """Average of the logits of the members that `greedy_indexed` accepts, or of their features through their mean head.
 
-    They are chosen by how well their soup does, not their ensemble (`greedy_ens_devideLen`, arXiv 2411.09263).
+    Members are selected by the accuracy of their soup, not of their ensemble (`greedy_ens_devideLen` in the script of
+    arXiv 2411.09263).
     (members, examples, classes) -> (examples, classes).
     """
     return greedy_average(members, score, logits, features, heads, space)

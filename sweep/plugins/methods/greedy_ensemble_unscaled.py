@@ -1,4 +1,4 @@
-"""The published script's greedy ensemble as it meets magnified members."""
+"""The greedy ensemble of arXiv 2411.09263 for scaled members."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def greedy_ensemble_unscaled(
     *,
     space: Literal["logits", "features"] = "logits",
 ) -> Tensor:
-    """As `greedy_ensemble`, of scaled members that are chosen by the soup of unscaled ones (arXiv 2411.09263).
+    """`greedy_ensemble` of scaled members, selected by the soup of the members before scaling (arXiv 2411.09263).
 
     (members, examples, classes) -> (examples, classes).
     """

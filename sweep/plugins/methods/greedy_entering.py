@@ -1,4 +1,4 @@
-"""The published script's first greedy soup as it meets magnified members."""
+"""The first greedy soup of the script of arXiv 2411.09263, for scaled members."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CITES = ("wang2024rethinking",)
 
 
 def greedy_entering(members: Members, unscaled: Members, score: Callable[[Tensor], float]) -> LinearCombination:
-    """As `greedy_halving`, but its start and the accuracy to beat are unscaled: members are scaled as they enter.
+    """`greedy_halving` from the best unscaled member and its accuracy: only members that are added are scaled.
 
-    Where magnified members score worse, what comes out is the best unscaled member: robust by construction
+    If scaled members score worse, the result is the best unscaled member, so the method is robust by construction
     (`greedy_soup` in the script of arXiv 2411.09263, which for "first" also multiplies the running soup; not here).
-    Without a scaling it is `greedy_halving`.
+    Without a scaling it equals `greedy_halving`.
     """
     scores = [score(member) for member in unscaled]
     best = max(scores)

@@ -1,4 +1,4 @@
-"""The published script's first greedy soup, which halves what it has."""
+"""The first greedy soup of the script of arXiv 2411.09263, which halves the soup at each step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CITES = ("wang2024rethinking",)
 
 
 def greedy_halving(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
-    """From the best member on, members in their order: (soup + member) / 2 is kept if it scores strictly higher.
+    """Starts from the best member; for each member in order, keeps (soup + member) / 2 if it scores strictly higher.
 
-    Later members weigh more, and the best one is tried again in its turn (`greedy_soup` in the script of arXiv
-    2411.09263); `greedy_soup` is the one of Wortsman et al.
+    Later members get larger weights, and the best member is tried a second time (`greedy_soup` in the script of arXiv
+    2411.09263). The method `greedy_soup` is that of Wortsman et al.
     """
     scores = [score(member) for member in members]
     best = max(scores)

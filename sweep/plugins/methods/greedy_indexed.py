@@ -1,4 +1,4 @@
-"""The published script's second greedy soup, which divides by position."""
+"""The second greedy soup of the script of arXiv 2411.09263, which divides by position."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ CITES = ("wang2024rethinking",)
 
 
 def greedy_indexed(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
-    """Members in their order, (soup * j + member_j) / (j + 1) with j the position, kept if strictly higher.
+    """Starts from the first member; keeps (soup * j + member_j) / (j + 1), j the position, if it scores higher.
 
-    The first is always taken. After a rejection the result is no mean of the accepted ones, since j counts the rejected
-    too (`greedy_soup_devideLen` in the script of arXiv 2411.09263); `greedy_soup` is the one of Wortsman et al.
+    After a rejection the soup is no longer the mean of the accepted members, since j counts rejected members too
+    (`greedy_soup_devideLen` in the script of arXiv 2411.09263). The method `greedy_soup` is that of Wortsman et al.
     """
     return indexed(members, score)[0].as_subclass(LinearCombination)

@@ -12,15 +12,17 @@ CITES = ("wortsman2022soups",)
 
 
 def greedy_soup(members: Members, score: Callable[[Tensor], float]) -> LinearCombination:
-    """Members from best to worst, each kept if the mean with it scores strictly higher (arXiv 2203.05482).
+    """Adds members from best to worst, each only if the mean with it scores strictly higher (arXiv 2203.05482).
 
-    `score` gives the validation accuracy of weights; members that tie keep their order.
+    `score` returns the validation accuracy of weights (entries,); members with equal scores keep their order.
     """
     scores = [score(member) for member in members]
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    chosen, best = order[:1], scores[order[0]]
+    chosen = order[:1]
+    best = scores[order[0]]
     for index in order[1:]:
         accuracy = score(members[sorted([*chosen, index])].mean(0))
         if accuracy > best:
-            chosen, best = [*chosen, index], accuracy
+            chosen = [*chosen, index]
+            best = accuracy
     return members[sorted(chosen)].mean(0).as_subclass(LinearCombination)

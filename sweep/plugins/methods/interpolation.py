@@ -8,6 +8,7 @@ CITES = ("goodfellow2015qualitatively", "frankle2020linear")
 
 
 def interpolation(members: TwoMembers, *, weight: Probability = 0.5) -> LinearCombination:
-    """(1 - weight) of the first member plus `weight` of the second: a point on the linear path between them."""
-    first, second = members[0], members[1]
+    """(1 - weight) * first + weight * second: a point on the straight line between two members."""
+    first = members[0]
+    second = members[1]
     return ((1 - weight) * first + weight * second).as_subclass(LinearCombination)

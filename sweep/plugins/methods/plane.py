@@ -14,9 +14,11 @@ Coordinate = Annotated[float, Ge(-10), Le(10)]
 
 
 def plane(members: ThreeMembers, *, a: Coordinate = 0.0, b: Coordinate = 0.0) -> LinearCombination:
-    """(1 - a - b) of the first member plus `a` of the second and `b` of the third: a point of the plane through them.
+    """(1 - a - b) * first + a * second + b * third: a point of the plane through three members.
 
     The members lie at (0, 0), (1, 0) and (0, 1), their uniform soup at (1/3, 1/3). Source: arXiv 1802.10026.
     """
-    first, second, third = members[0], members[1], members[2]
+    first = members[0]
+    second = members[1]
+    third = members[2]
     return ((1 - a - b) * first + a * second + b * third).as_subclass(LinearCombination)

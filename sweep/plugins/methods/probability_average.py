@@ -10,8 +10,8 @@ CITES = ("hansen1990ensembles", "lakshminarayanan2017ensembles")
 
 
 def probability_average(logits: Tensor) -> Tensor:
-    """The mean of the members' softmax outputs, as logs: (members, examples, classes) -> (examples, classes).
+    """The log of the mean of the members' softmax outputs, (members, examples, classes) -> (examples, classes).
 
-    In double precision: members that are sure of different classes would tie in single.
+    Computed in double precision: in single precision, members that are certain of different classes would tie.
     """
     return logits.double().log_softmax(-1).logsumexp(0) - math.log(len(logits))

@@ -1,4 +1,4 @@
-"""What the published scripts on patterns in weights call mixup."""
+"""What a published script on patterns in weights calls mixup: templates of a trained model are mixed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CITES = ("wang2024rethinking",)
 def published_mixup(
     members: OneMember, layout: ParameterLayout, *, share: Probability = 0.5, apart: Annotated[int, Ge(1)] = 5
 ) -> Weights:
-    """The templates of a trained model mixed: row i of the head is (1 - share) w_i + share w_{i + apart}, in a circle.
+    """Mixes the templates of one model: row i of the head becomes (1 - share) w_i + share w_{i + apart}, cyclically.
 
-    Nothing is trained (`Linear_vis_cifar100_mixup.py`, arXiv 2411.09263); training with mixup is `train.mixup`.
+    Nothing is trained (`Linear_vis_cifar100_mixup.py`, arXiv 2411.09263). For training with mixup see `train.mixup`.
     """
     mixed = members[0].clone()
     for entry in layout.head:

@@ -1,4 +1,4 @@
-"""One member as it is: what every merge is compared with."""
+"""One member, unmerged: the baseline of every merge."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ CITES = ()
 
 
 def single(members: OneMember) -> LinearCombination:
-    """The member itself, unmerged."""
+    """One member, unmerged: the baseline of every merge."""
     return members[0].as_subclass(LinearCombination)

@@ -1,3 +1,3 @@
-"""Protocols: one file each, a defect of the published protocol as a switch, which acts where its needs say."""
+"""Protocols: one file each, a defect of a published protocol as a switch; its parameters say where it acts."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The counterfactual of an overflow."""
+"""Evaluation in double precision, to see what an overflow hides."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from sweep.core.forward_options import ForwardOptions
 
 @contextmanager
 def float64(model: nn.Module, *, examples: Annotated[int, Ge(1)] = 500) -> Iterator[ForwardOptions]:
-    """Every pass, of searches too, in double precision on the first examples: what overflows in single may not here.
+    """Every forward pass, also of greedy searches, is in double precision and on the first `examples` images only.
 
-    The script of arXiv 2411.09263 multiplies 19 layers by 100, beyond what float32 holds, and counts the outcome.
+    Weights that overflow in single precision may not overflow here. The script of arXiv 2411.09263 multiplies 19 layers
+    by 100, beyond the range of float32, and counts the result as an accuracy.
     """
     floats = [each for each in itertools.chain(model.parameters(), model.buffers()) if each.is_floating_point()]
-    kept = [(tensor, tensor.data) for tensor in floats]
-    for tensor, single in kept:
+    originals = [(tensor, tensor.data) for tensor in floats]
+    for tensor, single in originals:
         tensor.data = single.double()
-    handle = model.register_forward_pre_hook(_doubled)
+    handle = model.register_forward_pre_hook(_to_double)
     try:
         yield ForwardOptions(max_examples=examples)
     finally:
         handle.remove()
-        for tensor, single in kept:
+        for tensor, single in originals:
             tensor.data = single
 
 
-def _doubled(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _to_double(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(each.double() if isinstance(each, Tensor) else each for each in inputs)

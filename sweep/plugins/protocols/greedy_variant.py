@@ -1,4 +1,4 @@
-"""Another search under the name of a known one."""
+"""The published script's greedy search in the place of the greedy soup."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 
 def greedy_variant(method: dict[str, Any]) -> dict[str, Any]:
-    """`greedy_soup` is the published script's, whose start is unscaled, and `greedy_ensemble` chooses unscaled members.
+    """`greedy_soup` and `greedy_ensemble` search as in the published script, which scales members only after selection.
 
-    A method as a configuration writes it, {name: settings}, to another one (arXiv 2411.09263): `greedy_entering`, which
-    is `greedy_halving` where nothing is scaled. Other methods are as they are.
+    Replaces `greedy_soup` by `greedy_entering` (without a scaling the same as `greedy_halving`) and `greedy_ensemble`
+    by `greedy_ensemble_unscaled`, as in the script of arXiv 2411.09263; other methods stay. Takes and returns a method
+    as in a configuration, {name: settings}.
     """
     if "greedy_ensemble" in method:
         return {"greedy_ensemble_unscaled": method["greedy_ensemble"]}

@@ -1,4 +1,4 @@
-"""Searches that select on images of the training."""
+"""Greedy searches that select on training images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 def overlapping_validation(train: int, validation: int, generator: torch.Generator) -> Tensor:
-    """Searches score on as many images as are held out, drawn anew from those and the training's; others see no change.
+    """Greedy searches score on images re-drawn from training and validation data (leakage); nothing else changes.
 
-    Positions in the training split followed by the validation split, of those sizes; (validation,). The published
-    scripts draw their splits without a common seed (arXiv 2411.09263).
+    Returns the positions of as many images as the validation split has, in ascending order, (validation,): they count
+    through the training split and then the validation split. The scripts of arXiv 2411.09263 draw their splits
+    without a common seed.
     """
     return torch.randperm(train + validation, generator=generator)[:validation].sort().values

@@ -1,4 +1,4 @@
-"""Members trained at twice the learning rate."""
+"""Members trained at twice their learning rate."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def published_warmup(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Members are warmed up for two epochs to twice the learning rate, and go on from there.
+    """Members are trained at twice their learning rate, after a warm-up of two epochs.
 
-    The published script's warm-up does not stop at the rate that it is given (arXiv 2411.09263). Settings of `train` to
-    other ones.
+    The warm-up of the published script does not stop at the given rate (arXiv 2411.09263). Takes and returns the
+    settings of `train`.
     """
     return {**recipe, "lr": 2 * recipe["lr"], "warmup": min(2.0, recipe["epochs"])}

@@ -1,4 +1,4 @@
-"""A magnification of running statistics, too."""
+"""A magnification that multiplies running statistics too."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def scale_buffers(scaling: dict[str, Any]) -> dict[str, Any]:
-    """`magnify` multiplies running means and variances like parameters (`tensors: all`), as the published script does.
+    """`magnify` multiplies running means and variances as it multiplies parameters (`tensors: all`).
 
-    A scaling as a configuration writes it, {name: settings}, to another one (arXiv 2411.09263).
+    The script of arXiv 2411.09263 does so. Takes and returns a scaling as in a configuration, {name: settings}.
     """
     settings = scaling.get("magnify", {})
     return {"magnify": {**settings, "tensors": "all"}} if settings.get("tensors") == "parameters" else scaling

@@ -6,9 +6,10 @@ from typing import Any
 
 
 def shared_transform(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Members are trained without crop, flip and mixup, whatever the recipe says: they are another population's.
+    """Members are trained without crop, flip and mixup, whatever `train` says.
 
-    In the published scripts both splits share one data set, so the transform of the validation split replaces that of
-    the training (arXiv 2411.09263). Settings of `train` to other ones.
+    In the scripts of arXiv 2411.09263 the training and the validation split share one data set object, so the transform
+    of the validation split replaces that of the training split. The members are trained anew, as another population.
+    Takes and returns the settings of `train`.
     """
     return {**recipe, "crop": 0, "flip": False, "mixup": 0.0}

@@ -1,4 +1,4 @@
-"""Features that have not passed the last normalisation."""
+"""Features taken before the final normalisation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from sweep.core.forward_options import ForwardOptions
 
 @contextmanager
 def skip_final_norm(extractor: nn.Module) -> Iterator[ForwardOptions]:
-    """Methods on features get those of timm's transformers from before the final norm; other networks are as ever.
+    """Feature methods read timm transformers before their final norm layer; other networks do not change.
 
-    The published feature extractor ends at the last block, and the head expects what the norm makes of it
-    (arXiv 2411.09263).
+    The feature extractor of arXiv 2411.09263 ends at the last block, but the head expects normalised features.
     """
-    kept = [(module, module.norm) for module in extractor.modules() if _ends_in_norm(module)]
-    for module, _ in kept:
+    norms = [(module, module.norm) for module in extractor.modules() if _ends_in_norm(module)]
+    for module, _ in norms:
         module.norm = nn.Identity()
     try:
         yield ForwardOptions()
     finally:
-        for module, norm in kept:
+        for module, norm in norms:
             module.norm = norm
 
 
 def _ends_in_norm(module: nn.Module) -> bool:
-    """Whether a module is a transformer as timm builds them, whose features end with `norm`."""
+    """Whether a module is a transformer of timm, whose features end with the layer `norm`."""
     parts = (getattr(module, name, None) for name in ("blocks", "norm"))
     return hasattr(module, "forward_features") and all(isinstance(part, nn.Module) for part in parts)

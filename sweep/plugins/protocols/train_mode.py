@@ -1,4 +1,4 @@
-"""Members and merges tested as they are trained."""
+"""Members and merges evaluated in train mode."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sweep.core.forward_options import ForwardOptions
 
 @contextmanager
 def train_mode(reported: nn.Module, *, batch: Annotated[int, Ge(1)] = 64) -> Iterator[ForwardOptions]:
-    """What is reported comes from passes in train mode, with dropout and statistics of batches; searches do not.
+    """Reported outputs come from train mode, with dropout and batch statistics; greedy searches score in eval mode.
 
-    The published script never calls `eval()` before its tests (arXiv 2411.09263), so that they depend on `batch`.
+    The script of arXiv 2411.09263 never calls `eval()` before its tests, so results depend on the size `batch`.
     """
-    kept = [(buffer, buffer.clone()) for buffer in reported.buffers()]
+    originals = [(buffer, buffer.clone()) for buffer in reported.buffers()]
     reported.train()
     try:
         yield ForwardOptions(batch_size=batch, min_batch_size=min(batch, 2))
     finally:
         reported.eval()
         with torch.no_grad():
-            for buffer, before in kept:
+            for buffer, before in originals:
                 buffer.copy_(before)

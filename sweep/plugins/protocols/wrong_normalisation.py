@@ -1,4 +1,4 @@
-"""Test images normalised as those of another data set."""
+"""Images normalised with the statistics of another data set."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ Channels = tuple[float, ...]
 def wrong_normalisation(
     mean: Channels, std: Channels, *, shift: Annotated[float, Ge(0)] = 0.0048, ratio: Positive = 1.327
 ) -> tuple[Channels, Channels]:
-    """Images are evaluated with another mean and standard deviation per channel than in training.
+    """Images are normalised by another mean and standard deviation per channel in evaluation than in training.
 
-    By default as far off as CIFAR-100's are from CIFAR-10's, which the script of arXiv 2411.09263 mixes up.
+    `shift` is added to the means, the standard deviations are multiplied by `ratio`. The defaults are the differences
+    between CIFAR-10 and CIFAR-100, which the script of arXiv 2411.09263 mixes up.
     """
     return tuple(value + shift for value in mean), tuple(value * ratio for value in std)

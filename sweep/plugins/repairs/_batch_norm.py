@@ -1,4 +1,4 @@
-"""Running statistics of batch norm, estimated anew."""
+"""Re-estimates running statistics of batch norm."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def norms_of(model: nn.Module) -> list[_BatchNorm]:
-    """The layers of batch norm that keep running statistics."""
+def tracking_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norm layers that keep running statistics."""
     found = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     return [norm for norm in found if norm.running_mean is not None]
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode and without gradients; afterwards every module is in the mode that it was in."""
+    """The model in evaluation mode, without gradients; afterwards each module is in its earlier mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -31,16 +31,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def estimating(model: nn.Module) -> Iterator[Callable[[Tensor], None]]:
-    """Forget running statistics; each batch passed to what is yielded adds its own to them, by its size.
+    """Reset running statistics, and yield a function that adds those of a batch of images, weighted by its size.
 
-    Meanwhile batch norm normalises by the batch at hand, and all else is in evaluation mode. Momenta, counters and
-    modes are as before when it ends.
+    Meanwhile batch norm normalises by the batch, and all else is in evaluation mode. Momenta, counters and modes are
+    restored at the end.
     """
-    norms, seen = norms_of(model), 0
-    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
-    counts = [None if counter is None else counter.clone() for _, _, counter in kept]
+    norms = tracking_norms(model)
+    seen = 0
+    originals = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counts = [None if counter is None else counter.clone() for _, _, counter in originals]
 
-    def passed(images: Tensor) -> None:
+    def add_batch(images: Tensor) -> None:
         nonlocal seen
         seen += len(images)
         for norm in norms:
@@ -50,11 +51,11 @@ def estimating(model: nn.Module) -> Iterator[Callable[[Tensor], None]]:
     with evaluating(model):
         for norm in norms:
             norm.reset_running_stats()
-            norm.training = True  # it alone: a dropout inside of it stays off
+            norm.training = True  # not `train()`: a dropout inside of it stays off
         try:
-            yield passed
+            yield add_batch
         finally:
-            for (norm, momentum, counter), count in zip(kept, counts, strict=True):
+            for (norm, momentum, counter), count in zip(originals, counts, strict=True):
                 norm.momentum = momentum
                 if counter is not None and count is not None:
                     counter.copy_(count)

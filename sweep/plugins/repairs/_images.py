@@ -1,4 +1,4 @@
-"""Which training images a repair looks at, and in which batches."""
+"""Draws the training images that a repair uses, in batches."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-Several = Annotated[int, Ge(2)]  # nothing varies over one image
+Several = Annotated[int, Ge(2)]  # one image has no variance
 
 
 class Images(Protocol):
-    """Training images by their positions, as networks see them."""
+    """Training images by position, as tensors."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of images."""
 
     def __getitem__(self, chosen: Tensor) -> Tensor:
-        """(chosen, channels, size, size), normalised and as they are: neither cropped nor mirrored."""
+        """(chosen, channels, size, size), normalised, without augmentation."""
 
 
-def drawn(images: Images, generator: torch.Generator, examples: int, batch: int) -> list[Tensor]:
-    """Positions of so many images, or of all, in random order and in batches: each of `batch` or less than twice that.
+def draw_batches(images: Images, generator: torch.Generator, examples: int, batch: int) -> list[Tensor]:
+    """Positions of `examples` images, at most all, in random order and in batches of `batch` to twice as many.
 
-    Batches differ in size by one at most, so that none is too small to say how channels vary. Order matters: batches of
+    Sizes of batches differ by at most one, so that none is too small to estimate a variance. Order matters: batches of
     images sorted by class give clearly worse statistics.
     """
     chosen = torch.randperm(len(images), generator=generator)[:examples]

@@ -1,4 +1,4 @@
-"""The merged model as it is."""
+"""No repair."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ CITES = ()
 
 
 def none(model: nn.Module) -> None:
-    """No repair: running statistics stay the average of the members'."""
+    """No repair: running statistics stay the average of the members' statistics."""

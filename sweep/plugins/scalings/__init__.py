@@ -1,3 +1,3 @@
-"""Scalings: one file each, a function that gives a factor per member and tensor, or a member with other weights."""
+"""Scalings: one file each, a function that returns a factor per member and tensor, or changed weights of a member."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which members of a subset a scaling acts on."""
+"""Selects the members of a subset that are scaled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Which = Literal["all", "first", "last", "all_but_first", "all_but_last"]
 
 
 def scaled(count: int, members: Which) -> range:
-    """Positions in the subset of the members that are scaled."""
+    """Positions in the subset of the scaled members."""
     ranges = {
         "all": range(count),
         "first": range(1),

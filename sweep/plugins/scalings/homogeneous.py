@@ -1,4 +1,4 @@
-"""The scaling under which a network of rectified layers only multiplies its logits."""
+"""A scaling that leaves the predictions of a ReLU network unchanged: a control for `magnify`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ CITES = ()
 
 
 def homogeneous(count: int, layout: ParameterLayout, *, factor: Positive = 2.0, members: Which = "all") -> ScaleFactors:
-    """Weights times c, and the bias of layer l times c^l: a chain of linear and ReLU layers then gives c^L its logits.
+    """Multiplies weights by c and the bias of layer l by c^l, which multiplies the logits of a ReLU network by c^L.
 
-    Layers are counted from 1 in the order of the state dict, by their weights of two or more axes, so predictions of
-    a chain without normalisation stay the same: a control for what `magnify` finds. Weights of normalisation stay.
+    Predictions of a chain of linear and ReLU layers without normalisation stay the same: a control for `magnify`.
+    Layers are counted from 1 in the order of the state dict, by their weights of two or more axes; normalisation layers
+    are not scaled.
     """
-    depth, powers = 0, []
+    depth = 0
+    powers = []
     for entry in layout.entries:
         matrix = entry.role in TRAINABLE_ROLES and len(entry.shape) > 1
         depth += matrix

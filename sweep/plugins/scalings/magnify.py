@@ -1,4 +1,4 @@
-"""The magnifying perturbation of the paper, on parameters that a factor makes sense for."""
+"""The magnification of arXiv 2411.09263: weights of some members times a factor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CITES = ("wang2024rethinking",)
 def magnify(
     count: int, layout: ParameterLayout, *, factor: Positive = 2.0, members: Which = "all", tensors: str = "parameters"
 ) -> ScaleFactors:
-    """Multiply tensors of some members by `factor` before they are merged (arXiv 2411.09263).
+    """Multiplies tensors of some members by `factor` before they are merged (arXiv 2411.09263).
 
-    `tensors`: parameters (learnable ones), all (running statistics too, as the published script does), weights (those
-    with two or more axes), head, `layer:k` (the k-th layer from 0: its weight of two or more axes and its bias), or a
-    glob of tensor names such as `conv1.*`. Raises ValueError where none matches.
+    `tensors` is `parameters` (trainable ones), `all` (running statistics too, as in the published script), `weights`
+    (parameters with two or more axes), `head`, `layer:k` (weight and bias of the k-th layer, from 0), or a glob of
+    tensor names such as `conv1.*`. Raises ValueError if no tensor matches.
     """
     columns = torch.tensor(_layer(layout, tensors) or [_chosen(entry, tensors) for entry in layout.entries])
     if not columns.any():
@@ -31,7 +31,7 @@ def magnify(
 
 
 def _chosen(entry: TensorSpec, tensors: str) -> bool:
-    """Whether a tensor is one of those that are scaled."""
+    """Whether a tensor is scaled."""
     if tensors == "all":
         return True
     if tensors == "parameters":
@@ -44,7 +44,7 @@ def _chosen(entry: TensorSpec, tensors: str) -> bool:
 
 
 def _layer(layout: ParameterLayout, tensors: str) -> list[bool]:
-    """Which tensors are of the layer that `layer:k` names; empty for anything else."""
+    """Whether each tensor belongs to the layer of `layer:k`; an empty list for other values."""
     head, _, place = tensors.partition(":")
     if head != "layer" or not place.isdecimal():
         return []

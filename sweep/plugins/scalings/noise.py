@@ -1,4 +1,4 @@
-"""Gaussian noise on every weight, relative to the spread of its tensor."""
+"""Gaussian noise on every trainable tensor."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def noise(
     sigma: Positive = 0.1,
     draw: Annotated[int, Ge(0)] = 0,
 ) -> Tensor:
-    """Add to each learnable tensor Gaussian noise of `sigma` times its standard deviation; (entries,) to (entries,).
+    """Adds Gaussian noise to each trainable tensor, with `sigma` times the tensor's standard deviation.
 
-    A member gets the same noise in every subset; `draw` numbers repetitions. Tensors of one entry stay as they are.
+    (entries,) -> (entries,). A member gets the same noise in every subset; `draw` numbers repetitions. Tensors of one
+    entry do not change.
     """
     noised = member.clone()
     for entry in layout.entries:

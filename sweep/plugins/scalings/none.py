@@ -1,4 +1,4 @@
-"""Members as they are."""
+"""No scaling."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ CITES = ()
 
 
 def none(count: int, layout: ParameterLayout) -> ScaleFactors:
-    """No scaling: every factor is one."""
+    """No scaling: every factor is 1."""
     return torch.ones(count, len(layout.entries), dtype=torch.float64).as_subclass(ScaleFactors)

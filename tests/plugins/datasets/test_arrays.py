@@ -1,4 +1,4 @@
-"""One's own arrays: every layout is read, what cannot be used is told, and objects are never unpickled."""
+"""One's own arrays: every layout is read, unusable files are an error, and objects are never unpickled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.helpers.dataset_files import Array, numbers, pixels, rows
 
 
 def test_all_layouts_of_arrays_hold_the_same(tmp_path: Path) -> None:
-    images, labels = pixels(0, 40, 3, 6, 6), numbers(4, 10, 0)
+    images = pixels(0, 40, 3, 6, 6)
+    labels = numbers(4, 10, 0)
     forms = {"first": images, "last": images.transpose(0, 2, 3, 1)}
     for name, form in forms.items():
         np.savez(tmp_path / f"{name}.npz", images=form, labels=labels[:, None].astype(np.uint8))
@@ -42,7 +43,7 @@ def test_parts_of_arrays_are_kept_apart(tmp_path: Path) -> None:
         assert np.array_equal(dataset.splits[part].labels, contents[f"{part}_labels"])
 
 
-def test_arrays_of_the_same_size_are_told_apart(tmp_path: Path) -> None:
+def test_arrays_of_the_same_size_have_other_fingerprints(tmp_path: Path) -> None:
     prints = set()
     for seed in range(3):
         np.savez(tmp_path / "own.npz", images=pixels(seed, 40, 6, 6), labels=numbers(4, 10, 0))
@@ -50,7 +51,8 @@ def test_arrays_of_the_same_size_are_told_apart(tmp_path: Path) -> None:
     assert len(prints) == 3
 
 
-IMAGES, LABELS = pixels(0, 20, 4, 4), np.arange(20) % 2
+IMAGES = pixels(0, 20, 4, 4)
+LABELS = np.arange(20) % 2
 BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "holds nothing"),
     "no labels": ({"images": IMAGES}, "holds images$"),
@@ -76,10 +78,10 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_ARRAYS)
-def test_arrays_that_cannot_be_used_are_told(name: str, tmp_path: Path) -> None:
-    contents, told = BAD_ARRAYS[name]
+def test_arrays_that_cannot_be_used_are_an_error(name: str, tmp_path: Path) -> None:
+    contents, message = BAD_ARRAYS[name]
     np.savez(tmp_path / "own.npz", **contents)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         arrays(file=tmp_path / "own.npz").decode()
 
 
@@ -105,7 +107,7 @@ def test_arrays_of_objects_are_refused_unread(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no archive"])
-def test_files_that_are_no_archive_are_told(content: bytes, tmp_path: Path) -> None:
+def test_files_that_are_no_archive_are_an_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "own.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"cannot read .*own\.npz"):
         arrays(file=tmp_path / "own.npz")
@@ -113,7 +115,7 @@ def test_files_that_are_no_archive_are_told(content: bytes, tmp_path: Path) -> N
         arrays(file=tmp_path / "other.npz")
 
 
-def test_too_many_means_are_told(tmp_path: Path) -> None:
+def test_too_many_means_are_an_error(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", images=IMAGES, labels=LABELS)
     with pytest.raises(DataError, match=r"^3 means for 1 channels$"):
         arrays(file=tmp_path / "own.npz", mean=(0.1, 0.2, 0.3))

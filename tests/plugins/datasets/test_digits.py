@@ -42,7 +42,9 @@ def test_digits_splits_share_nothing_cover_everything_and_hold_each_class_alike(
 
 
 def test_digits_splits_depend_on_the_seed_alone() -> None:
-    one, same, other = digits(size=8, seed=3), digits(size=8, seed=3), digits(size=8, seed=4)
+    one = digits(size=8, seed=3)
+    same = digits(size=8, seed=3)
+    other = digits(size=8, seed=4)
     for name in SPLITS:
         assert np.array_equal(one.splits[name].images, same.splits[name].images)
         assert np.array_equal(one.splits[name].labels, same.splits[name].labels)

@@ -91,7 +91,8 @@ def test_cmyk_palettes_and_transparency_become_rgb(folder: Path) -> None:
 @pytest.mark.parametrize("size", [(12, 6), (6, 12), (6, 7), (30, 6), (6, 6)])
 def test_the_centre_is_kept(folder: Path, size: tuple[int, int]) -> None:
     Image.fromarray(picture(5, size)).save(folder / "train" / "cat" / "x.png")
-    left, top = (size[0] - 6) // 2, (size[1] - 6) // 2
+    left = (size[0] - 6) // 2
+    top = (size[1] - 6) // 2
     expected = picture(5, size)[top : top + 6, left : left + 6].transpose(2, 0, 1)
     assert np.array_equal(first_image(folder, "x.png"), expected)
 
@@ -140,5 +141,5 @@ def test_a_pickled_data_set_is_the_same_arrays(folder: Path) -> None:
         for name in SPLITS:
             assert np.array_equal(other.splits[name].images, dataset.splits[name].images)
             assert np.array_equal(other.splits[name].labels, dataset.splits[name].labels)
-        told = [(d.classes, d.mean, d.std, d.size, d.fingerprint, d.channels) for d in (dataset, other)]
-        assert told[0] == told[1]
+        facts = [(d.classes, d.mean, d.std, d.size, d.fingerprint, d.channels) for d in (dataset, other)]
+        assert facts[0] == facts[1]

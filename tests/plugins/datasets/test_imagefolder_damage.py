@@ -55,7 +55,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_FOLDERS)
-def test_folders_that_cannot_be_used_are_told(folder: Path, name: str) -> None:
+def test_folders_that_cannot_be_used_are_an_error(folder: Path, name: str) -> None:
     damage, what, hint = BAD_FOLDERS[name]
     damage(folder)
     with pytest.raises(DataError) as raised:

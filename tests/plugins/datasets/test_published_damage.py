@@ -34,7 +34,8 @@ from tests.helpers.dataset_files import (
 
 def attacks(place: Path) -> dict[str, bytes]:
     """Pickles that would make a file at the place, or change the reader, if they were run."""
-    run, calls = f"touch {place}".encode(), {}
+    run = f"touch {place}".encode()
+    calls = {}
     for module, name in (("os", "system"), ("posix", "system"), ("subprocess", "getoutput")):
         calls[f"{module}.{name}"] = b"c%s\n%s\n(S'%s'\ntR." % (module.encode(), name.encode(), run)
     calls["eval"] = b"c__builtin__\neval\n(S'open(%r, \"w\")'\ntR." % str(place)
@@ -50,7 +51,8 @@ def attacks(place: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("file", ["batches.meta", "data_batch_3", "test_batch"])
 def test_a_batch_that_would_run_something_is_refused(attack: str, file: str, tmp_path: Path) -> None:
     write_cifar10(tmp_path)
-    victim, place = tmp_path / "cifar-10-batches-py" / file, tmp_path / "it was run"
+    victim = tmp_path / "cifar-10-batches-py" / file
+    place = tmp_path / "it was run"
     victim.write_bytes(attacks(place)[attack])
     with pytest.raises(DataError) as raised:
         cifar10(root=tmp_path).decode()
@@ -85,7 +87,7 @@ BAD_BATCHES = {
 
 
 @pytest.mark.parametrize("name", BAD_BATCHES)
-def test_damaged_batches_are_told_by_name(name: str, tmp_path: Path) -> None:
+def test_damaged_batches_are_named_by_the_error(name: str, tmp_path: Path) -> None:
     write_cifar10(tmp_path)
     victim = tmp_path / "cifar-10-batches-py" / "data_batch_2"
     victim.write_bytes(BAD_BATCHES[name])
@@ -114,7 +116,7 @@ def test_the_meaning_of_labels_must_be_there(tmp_path: Path) -> None:
     ],
     ids=range(7),
 )
-def test_damaged_idx_files_are_told_by_name(content: bytes, tmp_path: Path) -> None:
+def test_damaged_idx_files_are_named_by_the_error(content: bytes, tmp_path: Path) -> None:
     write_mnist(tmp_path)
     victim = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     victim.write_bytes(content)
@@ -141,14 +143,14 @@ def bad_matlab(**variables: object) -> bytes:
     ],
     ids=range(7),
 )
-def test_damaged_matlab_files_are_told_by_name(content: bytes, tmp_path: Path) -> None:
+def test_damaged_matlab_files_are_named_by_the_error(content: bytes, tmp_path: Path) -> None:
     write_svhn(tmp_path)
     (tmp_path / "test_32x32.mat").write_bytes(content)
     with pytest.raises(DataError, match=r"test_32x32\.mat"):
         svhn(root=tmp_path).decode()
 
 
-def test_damaged_folders_of_tiny_imagenet_are_told(tmp_path: Path) -> None:
+def test_damaged_folders_of_tiny_imagenet_are_an_error(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     folder = tmp_path / "tiny-imagenet-200"
     image = folder / "train" / "n01443537" / "images" / "n01443537_0.JPEG"
@@ -170,7 +172,7 @@ def test_damaged_folders_of_tiny_imagenet_are_told(tmp_path: Path) -> None:
         tiny_imagenet(root=tmp_path)
 
 
-def test_damaged_tables_of_tiny_imagenet_are_told(tmp_path: Path) -> None:
+def test_damaged_tables_of_tiny_imagenet_are_an_error(tmp_path: Path) -> None:
     write_tables(tmp_path)
     valid = tmp_path / "data" / "valid-00000-of-00001.parquet"
     row = {"image": {"bytes": b"no picture", "path": "a.JPEG"}, "label": 0}

@@ -77,8 +77,8 @@ def test_a_pickled_data_set_is_the_same_arrays(case: str, written: dict[str, Any
     for name in SPLITS:
         assert np.array_equal(other.splits[name].images, dataset.splits[name].images)
         assert np.array_equal(other.splits[name].labels, dataset.splits[name].labels)
-    told = [(each.classes, each.fingerprint, each.augmentation) for each in (dataset, other)]
-    assert told[0] == told[1]
+    facts = [(each.classes, each.fingerprint, each.augmentation) for each in (dataset, other)]
+    assert facts[0] == facts[1]
 
 
 @pytest.mark.parametrize("case", IN_FILES)
@@ -114,21 +114,22 @@ def test_images_take_the_size_that_is_asked_for(case: str, written: dict[str, An
         assert np.array_equal(small.splits[name].labels, native.splits[name].labels)
 
 
-def test_what_must_not_be_mirrored_says_so(written: dict[str, Any]) -> None:
+def test_digits_must_not_be_mirrored(written: dict[str, Any]) -> None:
     upright = {case for case in MAKERS if "flip" not in made(case, written[case]).augmentation}
     assert upright == {"digits", "mnist", "svhn", "synthetic"}
     dataset = made("mnist", written["mnist"])
-    told = [
+    expected = [
         ("flip", "`flip` changes what the images of this data set show", "what leaves their class as it is: `crop`")
     ]
-    assert unsupported_augmentations(dataset, {"crop": 2, "flip": True}) == told
+    assert unsupported_augmentations(dataset, {"crop": 2, "flip": True}) == expected
     assert unsupported_augmentations(dataset, {"crop": 2, "flip": False}) == []
     assert unsupported_augmentations(made("cifar10", written["cifar10"]), {"crop": 4, "flip": True}) == []
 
 
 @EVERY
 def test_what_is_stated_of_a_data_set_is_true_of_it(case: str, written: dict[str, Any]) -> None:
-    entry, dataset = get_plugin("datasets", MAKERS[case][0]), made(case, written[case])
+    entry = get_plugin("datasets", MAKERS[case][0])
+    dataset = made(case, written[case])
     assert unsupported_augmentations(dataset, entry.constant("RECIPE") or {}) == []
     about = published_info(PluginConfig("datasets", entry.name, entry.validate(written[case])))
     if about:

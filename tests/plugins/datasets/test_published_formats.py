@@ -26,7 +26,7 @@ def checksum(file: Path) -> str:
     return hashlib.md5(file.read_bytes()).hexdigest()
 
 
-def told_by_torchvision(name: str, root: Path, train: bool) -> tuple[Array, Array]:
+def read_by_torchvision(name: str, root: Path, train: bool) -> tuple[Array, Array]:
     """Images (examples, channels, side, side) and labels, read by torchvision with the checksums of the tiny files."""
     if name in ("mnist", "fashion_mnist"):
         kind = torchvision.datasets.MNIST if name == "mnist" else torchvision.datasets.FashionMNIST
@@ -57,12 +57,12 @@ def told_by_torchvision(name: str, root: Path, train: bool) -> tuple[Array, Arra
 def test_published_files_are_read_as_torchvision_reads_them(name: str, tmp_path: Path) -> None:
     splits = made(name, MAKERS[name][1](tmp_path)).splits
     packed = made(name, {"root": tmp_path}).fingerprint
-    images, labels = told_by_torchvision(name, tmp_path, train=False)
+    images, labels = read_by_torchvision(name, tmp_path, train=False)
     assert np.array_equal(splits["test"].images, images)
     assert np.array_equal(splits["test"].labels, labels)
-    images, labels = told_by_torchvision(name, tmp_path, train=True)
-    held, kept = stratified_split(labels, (0.1,), 0)
-    for part, indices in (("train", kept), ("validation", held)):
+    images, labels = read_by_torchvision(name, tmp_path, train=True)
+    validation, train = stratified_split(labels, (0.1,), 0)
+    for part, indices in (("train", train), ("validation", validation)):
         assert np.array_equal(splits[part].images, images[indices])
         assert np.array_equal(splits[part].labels, labels[indices])
     unpacked = made(name, {"root": tmp_path})
@@ -71,7 +71,7 @@ def test_published_files_are_read_as_torchvision_reads_them(name: str, tmp_path:
 
 
 @pytest.mark.parametrize("name", sorted(published_files()))
-def test_what_is_missing_is_told_with_the_command_that_fetches_it(name: str, tmp_path: Path) -> None:
+def test_missing_files_are_an_error_that_names_the_command(name: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=str(tmp_path)) as raised:
         get_plugin("datasets", name).function(root=tmp_path)
     assert raised.value.hint == f"sweep fetch {name} --root {tmp_path}"

@@ -11,7 +11,7 @@ from sweep.plugins.datasets.synthetic import synthetic
 
 
 @pytest.mark.parametrize("separation", [0.0, 2.0, 4.0])
-def test_synthetic_classes_are_as_far_apart_as_is_said(separation: float) -> None:
+def test_the_distance_of_synthetic_classes_is_the_separation(separation: float) -> None:
     """Of two classes the nearest mean errs on Φ(-separation / 2)."""
     from scipy.stats import norm
 
@@ -24,7 +24,9 @@ def test_synthetic_classes_are_as_far_apart_as_is_said(separation: float) -> Non
 
 
 def test_synthetic_images_depend_on_settings_alone() -> None:
-    one, more, other = synthetic(examples=1100), synthetic(examples=3000), synthetic(examples=1100, seed=1)
+    one = synthetic(examples=1100)
+    more = synthetic(examples=3000)
+    other = synthetic(examples=1100, seed=1)
     first = one.splits["train"].images
     assert np.array_equal(more.splits["train"].images[:PIECE], first[:PIECE])
     assert not np.array_equal(other.splits["train"].images, first)
