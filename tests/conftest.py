@@ -74,22 +74,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data base with MLflow's tables: making them takes seconds."""
     from sweep.tracking.tracker import Tracker
+    from tests.helpers.logs import logged
 
     storage = tmp_path_factory.mktemp("template")
-    Tracker(f"sqlite:///{storage / 'mlflow.db'}", storage, "template", "template", {}, pytest.fail).open()
+    with logged() as lines:
+        Tracker(f"sqlite:///{storage / 'mlflow.db'}", storage, "template", "template", {}).open()
+    assert lines == []
     return storage / "mlflow.db"
 
 
 @pytest.fixture
-def place(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A storage whose data base has MLflow's tables and nothing in them."""
+    from tests.helpers.logs import logged
     from tests.helpers.mlflow import Place
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     storage = tmp_path / "my runs"
     storage.mkdir()
     shutil.copy(mlflow_template, storage / "mlflow.db")
-    return Place(storage)
+    with logged() as lines:
+        yield Place(storage, lines)
 
 
 @pytest.fixture

@@ -90,15 +90,17 @@ def sync(run: Path) -> None:
     sweep sync runs/digits
     """
     from sweep.cli.text import where_mlflow
+    from sweep.execution.progress import Progress
     from sweep.execution.sync import make_tracker
     from sweep.execution.sync import mirror_run as make_equal
     from sweep.status.state import load_state
 
     sweep = load_run_sweep(run)
-    tracker = make_tracker(sweep, echo_err)
-    tracker.open()
-    make_equal(tracker, load_state(sweep))
-    tracker.close("FINISHED")
+    tracker = make_tracker(sweep)
+    with Progress():
+        tracker.open()
+        make_equal(tracker, load_state(sweep))
+        tracker.close("FINISHED")
     if tracker.disabled:
         sys.exit(EXIT_FAILED)
     echo_err(where_mlflow(sweep))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 
 
 def format_duration(seconds: float) -> str:
@@ -29,8 +28,3 @@ def did_you_mean(word: str, known: list[str]) -> str:
     if near:
         return "did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
     return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if 0 < len(known) <= 30 else ""
-
-
-def to_stderr(line: str) -> None:
-    """Talk, which keeps off stdout: that is for data."""
-    sys.stderr.write(f"{line}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from sweep.plan.work import WorkItems
     from sweep.storage.writer import Writer
 
+_log = logging.getLogger(__name__)
+
 
 def run(
     sweep: Sweep,
@@ -40,14 +43,15 @@ def run(
     if progress is None:
         from sweep.execution.progress import Progress
 
-        progress = Progress(sweep.folder / "log.txt")
+        with Progress(sweep.folder / "log.txt") as progress:
+            return run(sweep, progress, command=command, overrides=overrides, retry=retry)
     folder = RunFolder(sweep.folder)
-    state = load_state(with_recorded_settings(sweep, progress.say))
+    state = load_state(with_recorded_settings(sweep))
     if not retry and not (state.missing or state.n_pending or state.n_uninspected) and _is_settled(folder, sweep):
         return state
-    with folder.lock(command, progress.say):
+    with folder.lock(command):
         if retry:
-            progress.say(f"{folder.retire_failures()} parts of members and candidates are made anew")
+            _log.info(f"{folder.retire_failures()} parts of members and candidates are made anew")
         return RunDriver(state.reloaded(), progress).run(command, overrides)
 
 
@@ -73,7 +77,7 @@ class RunDriver:
         """Whether Ctrl-C was pressed, or `sweep stop` called."""
         if not self.stopped and stop_requested(self.folder.path):
             self.stopped = True
-            self.progress.say("asked to stop: running blocks are finished first")
+            _log.info("asked to stop: running blocks are finished first")
         return self.stopped
 
     def run(self, command: str, overrides: Sequence[str]) -> RunState:
@@ -102,7 +106,7 @@ class RunDriver:
             dataset.decode()  # here, once: all workers share what it gives
         inside = f", {state.n_uninspected:,} models to look into" if state.n_uninspected else ""
         work = f"{len(state.missing)} members to train, {state.n_pending:,} candidates to evaluate{inside}"
-        self.progress.say(f"starting Ray: {work}")
+        _log.info(f"starting Ray: {work}")
         with cluster(self.sweep.execution):
             self._train(state)
             self._evaluate(state)
@@ -142,7 +146,7 @@ class RunDriver:
             if self.stopped:
                 raise KeyboardInterrupt
             self.stopped = True
-            self.progress.say("stopping once running blocks are done; press Ctrl-C again to stop now")
+            _log.info("stopping once running blocks are done; press Ctrl-C again to stop now")
 
         try:
             before = signal.signal(signal.SIGINT, stop)
@@ -174,9 +178,9 @@ class RunDriver:
             able = [member for member in missing if member.start_id not in lost]
             if able and not self.stopping:
                 self.progress.begin(name, len(able))
-                told, say = self.progress.advance, self.progress.say
+                told = self.progress.advance
                 train_members(
-                    training_groups(state.pools, able), self.sweep, self.datasets, told, lambda: self.stopping, say
+                    training_groups(state.pools, able), self.sweep, self.datasets, told, lambda: self.stopping
                 )
 
     def _evaluate(self, state: RunState) -> None:
@@ -200,11 +204,11 @@ class RunDriver:
             )  # pairs and models that are looked into are not counted
             told, bring = self.folder.read("tasks", ["task_id"])["task_id"], partial(self.pool_payload, failed)
             with (
-                background_compaction(self.folder, self.progress.say),
+                background_compaction(self.folder),
                 open_writer(self.folder, told.to_pylist()) as writer,
             ):
                 tick = partial(self.report_progress, writer)
-                BlockScheduler(state.plan, bring, writer.put, tick, self.progress.say).run(ordered, self.datasets)
+                BlockScheduler(state.plan, bring, writer.put, tick).run(ordered, self.datasets)
             self.report_progress(writer)
 
     def _measure(self, pools: Iterable[Pool]) -> None:
@@ -214,9 +218,7 @@ class RunDriver:
 
         if self.sweep.execution.eval_batch_size == AUTO:
             known = self.info["evaluation"].setdefault(RECORDED, {})
-            known |= tune_batches(
-                pools, known, self.datasets, self.sweep.execution, self.progress.say, lambda: self.stopping
-            )
+            known |= tune_batches(pools, known, self.datasets, self.sweep.execution, lambda: self.stopping)
             self.folder.write_run_info(self.info)
 
     def pool_payload(self, failed: Mapping[str, str], pool: Pool) -> tuple[object, ...]:
@@ -246,14 +248,14 @@ class RunDriver:
             return
         from sweep.execution.sync import make_tracker, mirror_run
 
-        self.tracker = make_tracker(self.sweep, self.progress.say)
+        self.tracker = make_tracker(self.sweep)
         self.tracker.open()
         try:
             yield
         except BaseException as error:
             self.tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        self.progress.say("writing MLflow runs")
+        _log.info("writing MLflow runs")
         mirror_run(self.tracker, state)
         self.tracker.close("FINISHED")
 

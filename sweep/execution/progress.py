@@ -1,18 +1,23 @@
-"""What the terminal shows: one live panel, or one plain line per half minute off a terminal. All of it on stderr."""
+"""The terminal during a run: a live panel, or a plain line every half minute; and where log lines go. All on stderr."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweep.core.text import format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_log = logging.getLogger(__name__)
 
 _QUIET_SECONDS = 30.0
 _LEAP = 60.0  # seconds: less is an adjustment
@@ -62,13 +67,67 @@ class ClockGuard:
         return before - self.ahead
 
 
+class TerminalHandler(logging.Handler):
+    """Writes log lines to stderr, above the live panel where there is one."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, without its level."""
+        line = self.format(record)
+        if self.console.is_terminal:
+            self.console.print(line, markup=False)
+        else:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+class LogFileHandler(logging.Handler):
+    """Appends log lines with their time in UTC to a file, once its folder exists. A full disk loses lines, no run."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.file = file
+        formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+        formatter.converter = time.gmtime
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Append one line."""
+        if self.file.parent.is_dir():
+            with suppress(OSError), self.file.open("a", encoding="utf-8") as file:
+                file.write(f"{self.format(record)}\n")
+
+
+@contextmanager
+def log_to(*handlers: logging.Handler) -> Iterator[None]:
+    """Send the log lines of this package, and of no library, to these handlers only; afterwards all is as before."""
+    logger = logging.getLogger("sweep")
+    level = logger.level
+    propagate = logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # libraries give the root logger a handler of their own, which would repeat each line
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        logger.propagate = propagate
+        logger.setLevel(level)
+
+
 class Progress:
-    """Shows stages while they run; `log` is a file that keeps every line."""
+    """Shows stages while they run. Inside its `with` block, log lines go to the terminal and to the file `log`."""
 
     def __init__(self, log: Path | None = None) -> None:
         from rich.console import Console
 
         self.log = log
+        self.logging = ExitStack()
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.live: Any = None
         self.task: Any = None
@@ -77,23 +136,15 @@ class Progress:
         self.clock_guard = ClockGuard()
 
     def __enter__(self) -> Progress:
+        file = [LogFileHandler(self.log)] if self.log else []
+        self.logging.enter_context(log_to(TerminalHandler(self.console), *file))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end()
-
-    def say(self, line: str) -> None:
-        """One line of talk."""
-        if self.log and self.log.parent.is_dir():
-            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line}\n")
-        if self.console.is_terminal:
-            self.console.print(line, markup=False)
-        else:
-            sys.stderr.write(f"{line}\n")
-            sys.stderr.flush()
+        with self.logging:
+            self.end()
 
     def begin(self, name: str, total: int) -> None:
         """Begin a stage; the one before ends."""
@@ -110,7 +161,7 @@ class Progress:
     def advance(self, done: int = 1, failed: int = 0) -> None:
         """Count what was done. Called at least every second while something runs, it also tells of a clock set back."""
         if (back := self.clock_guard.set_back()) > _LEAP:
-            self.say(f"the clock was set back by {format_duration(back)}: {_STANDSTILL}")
+            _log.warning(f"the clock was set back by {format_duration(back)}: {_STANDSTILL}")
         if self.stage is None:
             return
         self.stage.done += done
@@ -119,7 +170,7 @@ class Progress:
             self.live.update(self.task, completed=self.stage.done, description=str(self.stage))
         elif time.monotonic() - self.last_printed >= _QUIET_SECONDS:
             self.last_printed = time.monotonic()
-            self.say(str(self.stage))
+            _log.info(str(self.stage))
 
     def end(self) -> None:
         """Take the panel down and leave the stage's last line."""
@@ -127,5 +178,5 @@ class Progress:
             self.live.stop()
             self.live = None
         if self.stage:
-            self.say(str(self.stage))
+            _log.info(str(self.stage))
             self.stage = None

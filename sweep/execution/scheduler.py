@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import root_cause
-from sweep.core.text import to_stderr
 from sweep.evaluation.rows import failed_rows
 from sweep.execution.cluster import LaunchError, n_workers
 from sweep.execution.stragglers import StragglerDetector
@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 
 from sweep.plan.pools import Pool
 
+_log = logging.getLogger(__name__)
+
 _WINDOW = 2  # calls in flight per actor: the next block is there before the last one is done
 _LOOK = 5.0  # seconds between two looks for nodes that came
 
@@ -40,9 +42,8 @@ class BlockScheduler:
         bring: Callable[[Pool], Sequence[object]],
         sink: Callable[[str, str, BlockRows, int], None],
         stopping: Callable[[], bool],
-        say: Callable[[str], None] = to_stderr,
     ) -> None:
-        self.plan, self.pool_payload, self.sink, self.stopping, self.say = plan, bring, sink, stopping, say
+        self.plan, self.pool_payload, self.sink, self.stopping = plan, bring, sink, stopping
         self.execution = plan.sweep.execution
         self.watch = StragglerDetector(self.execution.straggler_seconds)
         self.queue: deque[WorkUnit] = deque()
@@ -152,7 +153,7 @@ class BlockScheduler:
         """Tell of workers that may hang; what they are at is for the others, too, once these have nothing to do."""
         for actor, while_ in self.watch.new_stragglers():
             then = "its blocks run on idle workers, too, and begin anew if it is killed"
-            self.say(f"{self.actor_labels[actor]} has been at one block for {while_} and may hang: {then}")
+            _log.warning(f"{self.actor_labels[actor]} has been at one block for {while_} and may hang: {then}")
         if self.queue or all(self.actors.values()):
             return
         for actor, piece in self.in_flight.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
     from sweep.plan.planner import Plan
 
 
-def make_tracker(sweep: Sweep, say: Callable[[str], None]) -> Tracker:
+def make_tracker(sweep: Sweep) -> Tracker:
     """The tracker of a sweep, on MLFLOW_TRACKING_URI or a data base in the storage folder."""
     storage = sweep.folder.parent
     parameters = {
         key: value if isinstance(value, str) else canonical_json(value) for key, value in _flat(sweep).items()
     }
-    return Tracker(tracking_uri(storage), storage, sweep.name, sweep.id, parameters, say)
+    return Tracker(tracking_uri(storage), storage, sweep.name, sweep.id, parameters)
 
 
 def _flat(sweep: Sweep) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
     from sweep.plan.pools import TrainingGroup
+
+_log = logging.getLogger(__name__)
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -51,9 +54,8 @@ def train_members(
     datasets: Mapping[PluginConfig, Dataset],
     told: Callable[[int], None],
     stopping: Callable[[], bool],
-    say: Callable[[str], None],
 ) -> None:
-    """Train groups in parallel on the running Ray: `told` hears how many members ended, `say` of those that may hang.
+    """Train groups in parallel on the running Ray: `told` hears how many members ended.
 
     A member whose training fails gets a row with its cause and the others go on. Raises StoreError where rows cannot be
     written, and KeyboardInterrupt once `stopping` has said so and trainings were left.
@@ -77,7 +79,7 @@ def train_members(
             storage_path=str(sweep.folder / "tune"),
             failure_config=tune.FailureConfig(max_failures=execution.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            callbacks=[_progress_callback(job, told, say, StragglerDetector(execution.straggler_seconds))],
+            callbacks=[_progress_callback(job, told, StragglerDetector(execution.straggler_seconds))],
             stop=_stopper(stopping),
             verbose=0,
         ),
@@ -104,10 +106,8 @@ def _disk_full_message(folder: Path) -> Iterator[None]:
         raise StoreError(f"Ray Tune could not keep its state in {folder / 'tune'}: {cause}", NO_SPACE) from error
 
 
-def _progress_callback(
-    job: TrialContext, told: Callable[[int], None], say: Callable[[str], None], watch: StragglerDetector
-) -> Any:
-    """A Tune callback that counts, and tells of trials that may hang.
+def _progress_callback(job: TrialContext, told: Callable[[int], None], watch: StragglerDetector) -> Any:
+    """A Tune callback that counts, and warns of trials that may hang.
 
     It is pickled with the experiment, so without what it calls, which may hold a terminal. Tune aborts on an exception
     in a callback, so it does next to nothing.
@@ -116,7 +116,6 @@ def _progress_callback(
 
     class Counter(tune.Callback):
         told: Callable[[int], None]
-        say: Callable[[str], None]
         watch: StragglerDetector
         sizes: Mapping[str, int]
 
@@ -135,10 +134,10 @@ def _progress_callback(
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             self.told(0)
             for member, while_ in self.watch.new_stragglers():
-                self.say(f"the training of {member} has run for {while_} and may hang, in {_REMEDY}")
+                _log.warning(f"the training of {member} has run for {while_} and may hang, in {_REMEDY}")
 
     counter = Counter()
-    counter.told, counter.say, counter.watch = told, say, watch
+    counter.told, counter.watch = told, watch
     counter.sizes = {name: len(group.missing) for name, group in job.groups.items()}
     return counter
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
     from sweep.plan.pools import Pool
+
+_log = logging.getLogger(__name__)
 
 
 class Worker:
@@ -62,7 +65,6 @@ def tune_batches(
     known: Collection[str],
     datasets: Mapping[PluginConfig, Dataset],
     execution: Execution,
-    say: Callable[[str], None],
     stopping: Callable[[], bool],
 ) -> dict[str, Any]:
     """How each network that is not known yet is fastest where an evaluator has its place, as run.json holds it.
@@ -78,7 +80,7 @@ def tune_batches(
     wanted = {network_key(pool.population.architecture, datasets[pool.population.dataset]): pool for pool in pools}
     lacking = {network: pool for network, pool in wanted.items() if network not in known}
     if lacking:
-        say("measuring at how many images at a time evaluation is fastest")
+        _log.info("measuring at how many images at a time evaluation is fastest")
     data = {choice: ray.put(datasets[choice]) for choice in {pool.population.dataset for pool in lacking.values()}}
     found: dict[str, Any] = {}
     for network, pool in lacking.items():
@@ -91,9 +93,9 @@ def tune_batches(
                 return found
         try:
             fast = ray.get(call)
-            say(f"{network}: {fast}")
+            _log.info(f"{network}: {fast}")
         except ray.exceptions.RayError as error:  # a user's architecture may raise anything; its candidates will tell
             fast = DEFAULT_TUNING
-            say(f"{network}: {fast.images} images at a time, for it cannot be measured: {root_cause(error)}")
+            _log.warning(f"{network}: {fast.images} images at a time, for it cannot be measured: {root_cause(error)}")
         found[network] = fast._asdict()
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,8 @@ from sweep.status.counts import (
 )
 from sweep.storage.files import StoreError, write_atomic
 from sweep.storage.run_folder import RunFolder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def _count_uninspected(plan: Plan, folder: RunFolder, members: Mapping[str, str]
     return sum(map(len, inspection_blocks(plan, folder, failed, failures).values()))
 
 
-def with_recorded_settings(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
+def with_recorded_settings(sweep: Sweep) -> Sweep:
     """The sweep with the batch and threads that its run folder was begun with, so that equal ids have equal bits.
 
     Raises StoreError where the folder holds rows of other metrics.
@@ -163,7 +166,7 @@ def with_recorded_settings(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
     begun = {names[key]: "auto" if value == "measured" else value for key, value in told.items() if key in names}
     begun = {key: value for key, value in begun.items() if value != getattr(sweep.execution, key)}
     for key, value in begun.items():
-        say(f"execution.{key}: using {value} as recorded in this run folder, so that results stay comparable")
+        _log.info(f"execution.{key}: using {value} as recorded in this run folder, so that results stay comparable")
     execution = sweep.execution.model_copy(update=begun)
     return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
 

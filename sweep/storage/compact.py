@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from sweep.storage.files import StoreError, leftover_files, storage_errors
 from sweep.storage.parts import READ_ERRORS, concat_files, replace_files
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import failed_parts, part_files
+
+_log = logging.getLogger(__name__)
 
 _LARGEST = 64 << 20  # bytes: what is put together at a time, and held in memory uncompressed
 _LAST = ("candidates", "members")  # by which other tables are found to be whole
@@ -50,14 +53,14 @@ def compact(folder: RunFolder) -> tuple[list[Compacted], int]:
 
 
 @contextmanager
-def background_compaction(folder: RunFolder, say: Callable[[str], None], many: int = COMPACT_AT) -> Iterator[None]:
+def background_compaction(folder: RunFolder, many: int = COMPACT_AT) -> Iterator[None]:
     """Whenever there are `many` new parts of candidates, put parts together, beside whatever is done meanwhile.
 
     So a run of a million candidates is read as fast as one of a thousand, while it goes on and ever after. The caller
-    holds the lock of the run folder, and nobody else writes parts. What goes wrong is told, and the parts stay.
+    holds the lock of the run folder, and nobody else writes parts. An error is logged, and the parts stay.
     """
     done = threading.Event()
-    thread = threading.Thread(target=_keep_compact, args=(folder, say, many, done), name="compact", daemon=True)
+    thread = threading.Thread(target=_keep_compact, args=(folder, many, done), name="compact", daemon=True)
     thread.start()
     try:
         yield
@@ -66,7 +69,7 @@ def background_compaction(folder: RunFolder, say: Callable[[str], None], many: i
         thread.join()
 
 
-def _keep_compact(folder: RunFolder, say: Callable[[str], None], many: int, done: threading.Event) -> None:
+def _keep_compact(folder: RunFolder, many: int, done: threading.Event) -> None:
     """Look at how many parts there are until all is done, and once more then."""
     parts, left, last = folder.part_file("candidates", "").parent, 0, False
     while not last:
@@ -77,7 +80,7 @@ def _keep_compact(folder: RunFolder, say: Callable[[str], None], many: int, done
             with _told(folder):
                 _compact(folder)
         except StoreError as error:
-            say(f"parts stay as they are: {error}; {error.hint}")
+            _log.warning(f"parts stay as they are: {error}; {error.hint}")
             return
         left = _count(parts)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -13,15 +14,17 @@ from sweep.core.file_lock import file_lock
 from sweep.core.provenance import now
 from sweep.storage.files import StoreError, storage_errors, write_atomic
 
+_log = logging.getLogger(__name__)
+
 _RELEASED = "free, last held by "
 
 
 @contextmanager
-def hold(folder: Path, purpose: str, report: Callable[[str], None]) -> Iterator[None]:
+def hold(folder: Path, purpose: str) -> Iterator[None]:
     """Hold the lock of a folder, with the owner's purpose, process and host written into it.
 
     Raises StoreError with the owner if another process has the lock. The system releases the lock of a process that
-    dies; `report` then gets a line that names the dead owner.
+    dies; the log then names the dead owner.
     """
     with ExitStack() as stack:
         with storage_errors(folder):
@@ -33,7 +36,7 @@ def hold(folder: Path, purpose: str, report: Callable[[str], None]) -> Iterator[
                 raise StoreError(f"{folder} is in use by {holder}", "wait for it, or sweep stop it first") from None
         previous = _read(file)
         if previous and not previous.startswith(_RELEASED):
-            report(f"taking over from {previous} (it died without releasing the lock)")
+            _log.info(f"taking over from {previous} (it died without releasing the lock)")
         owner = f"{purpose}, process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC"
         _write(file, owner)
         try:

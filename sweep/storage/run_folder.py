@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,9 +176,9 @@ class RunFolder:
         return {row["member_id"]: row["weights_sha256"] for row in self.members() if row["weights_sha256"]}
 
     @contextmanager
-    def lock(self, purpose: str, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    def lock(self, purpose: str) -> Iterator[None]:
         """One driver at a time, as `lock.held` says; what a killed one left half done is brought to its end."""
-        with hold(self.path, purpose, say):
+        with hold(self.path, purpose):
             for table in COLUMNS:
                 finish_replacement(self.path, table)
             self._drop_orphans()

@@ -63,17 +63,37 @@ def registry_name(sweep_name: str) -> str:
 
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """No warning, no log line and no telemetry of MLflow and what it builds on."""
+    """No warning, no log line and no telemetry of MLflow and what it builds on. Log lines of this package pass.
+
+    So `logging.disable` is no choice: a second thread may have something to report meanwhile.
+    """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        handlers = _log_handlers()
+        level = logging.getLogger("torch").level
+        logging.getLogger("torch").setLevel(logging.CRITICAL + 1)  # torch.export adds handlers while it traces a model
+        for handler in handlers:
+            handler.addFilter(_is_own)
+        try:
             yield
-    finally:
-        logging.disable(before)
+        finally:
+            for handler in handlers:
+                handler.removeFilter(_is_own)
+            logging.getLogger("torch").setLevel(level)
+
+
+def _log_handlers() -> list[logging.Handler]:
+    """Every log handler of this process, and the one that Python uses where there is none."""
+    known = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    last = [logging.lastResort] if logging.lastResort else []
+    return [*{*last, *logging.root.handlers, *(handler for logger in known for handler in logger.handlers)}]
+
+
+def _is_own(record: logging.LogRecord) -> bool:
+    """Whether a log line comes from this package."""
+    return record.name.partition(".")[0] == "sweep"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     ModelOf = Callable[[str], tuple[nn.Module, Tensor]]
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass
 class ModelRegistry:
@@ -25,7 +28,6 @@ class ModelRegistry:
     experiment: str
     name: str
     remote: bool
-    say: Callable[[str], None]
 
     def register_best(self, chosen: list[RunRecord], runs: Mapping[str, str], model_of: ModelOf) -> None:
         """A version for each page that has none, and the alias on the first page's, if it could be stored."""
@@ -41,12 +43,12 @@ class ModelRegistry:
             self.client.set_registered_model_alias(self.name, "champion", champion)
 
     def _exported(self, page: RunRecord, model_of: ModelOf, folder: str) -> bool:
-        """Write the model into a folder; a model that cannot be made or traced is told and left out."""
+        """Write the model into a folder; a model that cannot be made or traced is logged and left out."""
         try:
             _export(*model_of(page.key), folder)
         except Exception as error:  # of any architecture: the rows of the candidate are good without a stored model
             cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            self.say(f"{page.name} is not stored in MLflow as a model: {cause}")
+            _log.warning(f"{page.name} is not stored in MLflow as a model: {cause}")
             return False
         return True
 

@@ -6,6 +6,7 @@ changes nothing. Whatever goes wrong here is told once and stops nothing, for th
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sweep.core.text import to_stderr
 from sweep.tracking.connection import (
     artifact_place,
     describe_error,
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from sweep.tracking.model_registry import ModelOf
 
+_log = logging.getLogger(__name__)
+
 MOST_RUNS = 2000  # of one kind: with more, MLflow's searches take minutes, where the tables answer at once
 _QUICK, _PATIENT = 4, 20  # seconds for one request to a server: to find out if it is there, and after that
 _PAUSE = 10  # seconds between two notes of progress: each costs a write
@@ -47,10 +49,10 @@ _PAUSE = 10  # seconds between two notes of progress: each costs a write
 
 @dataclass
 class Tracker:
-    """The runs of one sweep in MLflow. No method raises: the first failure is said once, then nothing more is tried.
+    """The runs of one sweep in MLflow. No method raises: the first failure is logged, then nothing more is tried.
 
     `storage` holds the run folders and takes the artifacts of a data base that is used without a server; `parameters`
-    is the flattened configuration; `say` takes lines for people.
+    is the flattened configuration.
     """
 
     uri: str
@@ -58,7 +60,6 @@ class Tracker:
     sweep_name: str
     sweep_id: str
     parameters: Mapping[str, str]
-    say: Callable[[str], None] = to_stderr
     disabled: bool = field(default=False, init=False)
     _client: MlflowClient | None = field(default=None, init=False)
     _experiment: str = field(default="", init=False)
@@ -100,6 +101,8 @@ class Tracker:
         if self.disabled:
             return
         try:
+            with quiet_mlflow():
+                import mlflow  # it installs log handlers, which the next block silences  # noqa: F401
             with quiet_mlflow(), request_timeout(self.uri, _QUICK):
                 client = self._connected()
             with quiet_mlflow(), request_timeout(self.uri, seconds):
@@ -107,7 +110,7 @@ class Tracker:
         except Exception as error:  # of MLflow, its data base, the network or the disk: none may stop the sweep
             self.disabled = True
             hint = f"going on without it: `sweep sync {self.storage / self.sweep_name}` replays it"
-            self.say(f"{describe_error(self.uri, error)}; {hint}")
+            _log.warning(f"{describe_error(self.uri, error)}; {hint}")
 
     def _connected(self) -> MlflowClient:
         """The client, after the experiment and the run of the sweep were found or made."""
@@ -144,12 +147,13 @@ class Tracker:
         runs: dict[str, str] = {}
         for pages in (member_records(folder), cell_records(folder), chosen):
             if len(pages) > MOST_RUNS:
-                self.say(f"MLflow goes without {len(pages):,} runs of kind {pages[0].kind}: more than {MOST_RUNS:,}")
+                kind = pages[0].kind
+                _log.warning(f"MLflow goes without {len(pages):,} runs of kind {kind}: more than {MOST_RUNS:,}")
             else:
                 runs |= {page.key: self._write(client, page, known.get(page.key)) for page in pages}
         if chosen and model_of is not None:
             name, remote = registry_name(self.sweep_name), is_server(self.uri)
-            ModelRegistry(client, self._experiment, name, remote, self.say).register_best(chosen, runs, model_of)
+            ModelRegistry(client, self._experiment, name, remote).register_best(chosen, runs, model_of)
 
     def _known(self, client: MlflowClient) -> dict[str, Run]:
         """Key -> run, of every run of the experiment: one search is cheaper than one per key."""
@@ -165,7 +169,7 @@ class Tracker:
         if run.data.tags.get("ms.content") != page.content:
             for file in artifacts(folder):
                 client.log_artifact(self._run, str(file))
-            _log(client, self._run, page, run, {})
+            _log_record(client, self._run, page, run, {})
 
     def _write(self, client: MlflowClient, page: RunRecord, run: Run | None) -> str:
         """One run below that of the sweep, unless it is there with the same content, parent and status; its id."""
@@ -174,12 +178,12 @@ class Tracker:
         if run is not None and run.info.status == page.status and same <= run.data.tags.items():
             return str(run.info.run_id)
         info = (run or self._new_run(client, page)).info
-        _log(client, str(info.run_id), page, run, parent)
+        _log_record(client, str(info.run_id), page, run, parent)
         _end(client, str(info.run_id), page.status, int(info.start_time), page.ended)
         return str(info.run_id)
 
 
-def _log(client: MlflowClient, identity: str, page: RunRecord, run: Run | None, tags: Mapping[str, str]) -> None:
+def _log_record(client: MlflowClient, identity: str, page: RunRecord, run: Run | None, tags: Mapping[str, str]) -> None:
     """What a run lacks of a page, in one batch; the tag that says it is complete is written last of all."""
     from mlflow.entities import Param, RunTag
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,18 +30,37 @@ def test_lines_go_to_stderr_and_the_log(tmp_path: Path, capsys: pytest.CaptureFi
         progress.begin("members trained", 2)
         progress.advance()
         progress.advance()
-        progress.say("[not markup]")
+        logging.getLogger("sweep.somewhere").info("[not markup], 100 %s")
+        logging.getLogger("ray").error("not caught")
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.splitlines() == ["[not markup]", "members trained: 2 of 2, in 0 s"]
+    assert told.err.splitlines() == ["[not markup], 100 %s", "members trained: 2 of 2, in 0 s"]
     assert [line[20:] for line in (tmp_path / "log.txt").read_text().splitlines()] == told.err.splitlines()
 
 
 def test_a_line_each_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = Progress()
-    progress.begin("candidates done", 10)
-    progress.advance()
-    assert capsys.readouterr().err == ""
-    progress.last_printed -= 31
-    progress.advance(0)
-    assert capsys.readouterr().err.startswith("candidates done: 1 of 10")
+    with Progress() as progress:
+        progress.begin("candidates done", 10)
+        progress.advance()
+        assert capsys.readouterr().err == ""
+        progress.last_printed -= 31
+        progress.advance(0)
+        assert capsys.readouterr().err.startswith("candidates done: 1 of 10")
+
+
+def test_the_log_is_as_before_after_a_run(tmp_path: Path) -> None:
+    logger = logging.getLogger("sweep")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+    with suppress(KeyboardInterrupt), Progress(tmp_path / "log.txt"):
+        assert len(logger.handlers) == 2 + len(before[2])
+        raise KeyboardInterrupt
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+def test_a_log_file_needs_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(tmp_path / "later" / "log.txt"):
+        logging.getLogger("sweep.somewhere").info("early")
+        (tmp_path / "later").mkdir()
+        logging.getLogger("sweep.somewhere").warning("late")
+    assert capsys.readouterr().err == "early\nlate\n"
+    assert [line[20:] for line in (tmp_path / "later" / "log.txt").read_text().splitlines()] == ["late"]

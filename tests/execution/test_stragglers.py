@@ -73,11 +73,13 @@ def test_each_is_told_once_for_each_thing_that_it_does() -> None:
 def test_a_wall_clock_that_is_set_back_is_told_once_and_one_that_is_set_forward_is_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    wall, steady, progress = Clock(), Clock(), Progress()
-    progress.clock_guard = ClockGuard(wall, steady)
-    for back, seconds in ((0.0, 1.0), (3600.0, 1.0), (0.0, 5.0), (-86400.0, 1.0), (30.0, 1.0)):
-        wall.at += seconds - back
-        steady.at += seconds
-        progress.advance(0)
+    wall = Clock()
+    steady = Clock()
+    with Progress() as progress:
+        progress.clock_guard = ClockGuard(wall, steady)
+        for back, seconds in ((0.0, 1.0), (3600.0, 1.0), (0.0, 5.0), (-86400.0, 1.0), (30.0, 1.0)):
+            wall.at += seconds - back
+            steady.at += seconds
+            progress.advance(0)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("the clock was set back by 1 h 0 min: Ray goes by it")

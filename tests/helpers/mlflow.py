@@ -60,13 +60,15 @@ def run_folder(folder: Path, *, accuracies: tuple[float, ...] = (0.9, 0.95, 0.91
 
 
 class Place:
-    """A storage with its data base, and what is in it."""
+    """A storage with its data base, and what is in it; `lines` are the log lines of the test."""
 
-    def __init__(self, storage: Path) -> None:
-        self.storage, self.uri, self.lines = storage, f"sqlite:///{storage / 'mlflow.db'}", list[str]()
+    def __init__(self, storage: Path, lines: list[str]) -> None:
+        self.storage = storage
+        self.uri = f"sqlite:///{storage / 'mlflow.db'}"
+        self.lines = lines
 
     def tracker(self, sweep: str = NAME, key: str = "id-of-the-sweep", **parameters: str) -> Tracker:
-        return Tracker(self.uri, self.storage, sweep, key, parameters or {"name": sweep}, self.lines.append)
+        return Tracker(self.uri, self.storage, sweep, key, parameters or {"name": sweep})
 
     def mirror(self, folder: Path, *, models: bool = False, best: int = 3) -> None:
         self.tracker().mirror(folder, model_of if models else None, best)

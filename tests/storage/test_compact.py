@@ -22,6 +22,7 @@ from sweep.storage.files import StoreError, leftover_files, write_atomic
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import JOURNAL, journal, part_files
 from tests.helpers.blocks import BLOCKS, everything, files, in_blocks
+from tests.helpers.logs import logged
 
 
 @pytest.fixture
@@ -87,9 +88,8 @@ def test_a_block_that_is_being_written_is_left_alone(folder: RunFolder) -> None:
 
 def test_parts_are_put_together_while_a_sweep_writes(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.storage.compact._LOOK", 0.01)
-    said: list[str] = []
     written, most = 3 * BLOCKS, 0
-    with folder.lock("sweep run mine.yaml"), background_compaction(folder, said.append, many=10):
+    with logged() as lines, folder.lock("sweep run mine.yaml"), background_compaction(folder, many=10):
         for block in range(100):
             keys = [{"candidate_id": f"later-{block}-{number}", "split": "test"} for number in range(2)]
             status = "failed" if block == 50 else "ok"
@@ -99,7 +99,7 @@ def test_parts_are_put_together_while_a_sweep_writes(folder: RunFolder, monkeypa
             written += 2
             assert folder.read("candidates").num_rows == written
             most = max(most, len(part_files(folder.path, "candidates")))
-    assert said == []
+    assert lines == []
     assert most < 100, "more were never there at once"
     assert len(part_files(folder.path, "candidates")) < 25
     assert len(everything(folder)["candidates"]) == written
@@ -111,12 +111,11 @@ def test_parts_are_put_together_while_a_sweep_writes(folder: RunFolder, monkeypa
 def test_what_cannot_be_put_together_is_told_and_stays(folder: RunFolder) -> None:
     damaged = folder.part_file("candidates", "part07")
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    said: list[str] = []
-    with background_compaction(folder, said.append, many=10):
+    with logged() as lines, background_compaction(folder, many=10):
         pass
-    assert len(said) == 1
-    assert said[0].startswith("parts stay as they are: a part of ")
-    assert "--repair" in said[0]
+    (line,) = lines
+    assert line.startswith("parts stay as they are: a part of ")
+    assert "--repair" in line
     assert len(part_files(folder.path, "candidates")) == BLOCKS
 
 

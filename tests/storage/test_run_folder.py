@@ -20,6 +20,7 @@ import pytest
 from sweep.storage.files import StoreError, create_atomic, write_atomic
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION, part_files
+from tests.helpers.logs import logged
 from tests.helpers.mounts import apart, tmpfs
 
 
@@ -122,15 +123,15 @@ with folder.lock("sweep run mine.yaml"):
             assert raised.value.hint == "wait for it, or sweep stop it first"
             holder.send_signal(signal.SIGKILL)
             holder.wait()
-            said: list[str] = []
-            with folder.lock("sweep run other.yaml", said.append):
+            with logged() as lines, folder.lock("sweep run other.yaml"):
                 pass
-            (line,) = said
+            (line,) = lines
             assert line.startswith(f"taking over from sweep run mine.yaml, process {holder.pid} on ")
             assert line.endswith("(it died without releasing the lock)")
         assert (folder.path / "lock").read_text().startswith("free, last held by sweep run other.yaml, process")
-    with folder.lock("one", pytest.fail):
+    with logged() as lines, folder.lock("one"):
         pass
+    assert lines == []
     with folder.lock("a much shorter story"):
         assert (folder.path / "lock").read_text().startswith("a much shorter story, process")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -17,7 +18,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from sweep.tracking.connection import quiet_mlflow
 from sweep.tracking.tracker import Tracker
+from tests.helpers.logs import logged
 from tests.helpers.mlflow import NAME, Model, Place, model_of, run_folder
 
 
@@ -44,14 +47,14 @@ def _journal(file: Path) -> str:
 
 
 def test_server_that_is_down_is_told_once_and_stops_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    lines: list[str] = []
     before = dict(os.environ)
-    tracker = Tracker("http://me:secret@127.0.0.1:9", tmp_path, NAME, "key", {}, lines.append)
+    tracker = Tracker("http://me:secret@127.0.0.1:9", tmp_path, NAME, "key", {})
     began = time.monotonic()
-    tracker.open()
-    tracker.progress(1, 0, 2, 1.0)
-    tracker.mirror(run_folder(tmp_path / NAME), model_of)
-    tracker.close("FINISHED")
+    with logged() as lines:
+        tracker.open()
+        tracker.progress(1, 0, 2, 1.0)
+        tracker.mirror(run_folder(tmp_path / NAME), model_of)
+        tracker.close("FINISHED")
     assert time.monotonic() - began < 10
     (line,) = lines
     assert f"sweep sync {tmp_path / NAME}" in line
@@ -59,6 +62,16 @@ def test_server_that_is_down_is_told_once_and_stops_nothing(tmp_path: Path, capf
     assert "secret" not in line
     assert {name: os.environ.get(name) for name in before} == before
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+    assert capfd.readouterr() == ("", "")
+
+
+def test_only_lines_of_this_package_are_logged_while_mlflow_works(capfd: pytest.CaptureFixture[str]) -> None:
+    handlers = list(logging.root.handlers)
+    with logged() as lines, quiet_mlflow():
+        for name in ("mlflow.store", "alembic", "torch.export", "urllib3.connectionpool", "sweep.execution.driver"):
+            logging.getLogger(name).error(f"from {name}")
+    assert lines == ["from sweep.execution.driver"]
+    assert logging.root.handlers == handlers
     assert capfd.readouterr() == ("", "")
 
 

@@ -143,7 +143,7 @@ def test_odd_names_are_taken(place: Place) -> None:
     soup = candidate(0, (0, 1), "my_package.my-module:sóup(1)", population=odd, candidate_id="soup", accuracy=0.9)
     folder = write(place.storage / odd, {"members": people, "curves": epochs, "candidates": [soup]}, {})
     parameters = {"methods[0].a@b/../c": "x" * 9000, "d" * 300: "1"}
-    tracker = Tracker(place.uri, place.storage, odd, "odd", parameters, place.lines.append)
+    tracker = Tracker(place.uri, place.storage, odd, "odd", parameters)
     tracker.open()
     tracker.mirror(folder, model_of)
     tracker.close("FINISHED")
