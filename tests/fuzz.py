@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["sweep", "yaml", "PIL"]):
     from sweep.config.document import ConfigError
     from sweep.config.loader import load
     from sweep.core.dataset import DataError
-    from sweep.plugins.datasets._pictures import of_bytes
+    from sweep.plugins.datasets._pictures import decode_image
     from sweep.storage import parts
     from sweep.storage.checkpoints import CheckpointError, read_checkpoint
 
@@ -55,7 +55,7 @@ def part(file: Path) -> None:
 def picture(file: Path) -> None:
     """A picture of a data set."""
     with suppress(DataError):
-        assert of_bytes(file.read_bytes(), "it", 8, "RGB").shape[-2:] == (8, 8)
+        assert decode_image(file.read_bytes(), "it", 8, "RGB").shape[-2:] == (8, 8)
 
 
 TARGETS: dict[str, tuple[Callable[[Path], None], str]] = {

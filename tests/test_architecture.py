@@ -135,10 +135,19 @@ def test_analysis_imports_only_texts_errors_and_tables_of_sweep() -> None:
 
 def test_plugins_of_one_kind_share_only_private_files() -> None:
     for module, path in MODULES.items():
-        if module.startswith("sweep.plugins."):
-            own = ".".join([*module.split(".")[:3], "_"])
-            reached = {name for name in imports(path) if name.startswith("sweep.plugins")}
-            assert all(name.startswith(own) for name in reached), f"{module} imports {sorted(reached)}"
+        depth = 3 if module.startswith("sweep.plugins.") else 2
+        folder = ".".join(module.split(".")[:depth])
+        if depth == 3 or folder in {"analysis.statistics", "analysis.figures", "analysis.claims"}:
+            others = "sweep.plugins." if depth == 3 else f"{folder}."
+            reached = {name for name in imports(path) if name.startswith(others)}
+            assert all(name.startswith(f"{folder}._") for name in reached), f"{module} imports {sorted(reached)}"
+
+
+def test_claims_import_only_private_files_of_statistics() -> None:
+    for module, path in MODULES.items():
+        if package_of(module) == "analysis.claims":
+            reached = {name for name in imports(path) if name.startswith("analysis.statistics.")}
+            assert all(name.startswith("analysis.statistics._") for name in reached), f"{module} imports {reached}"
 
 
 @pytest.mark.parametrize("library", DOORS)

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Estimate, Question, stratified_mean
 from analysis.rows.select import UNIT, require
-from analysis.statistics.patterns import KIND, PAIR
+from analysis.statistics._templates import KIND, PAIR
 
 FAMILY = ["architecture", "dataset", "start"]
 TRAINING = ["weight_decay", "mixup", "labels"]

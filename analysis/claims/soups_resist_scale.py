@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding
 from analysis.rows.contrasts import estimate_over_cells
-from analysis.statistics.scale_sensitivity import area_per_pool
+from analysis.statistics._scale import area_per_pool
 
 
 def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:

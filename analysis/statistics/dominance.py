@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING, Question, unit_mean
-from analysis.statistics.scale_sensitivity import Measured, measured, scaled
+from analysis.statistics._scale import Measured, measured, scaled
 
 CITES = ("student1908mean",)
 

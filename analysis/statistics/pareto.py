@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.core.errors import NothingToDrawError
 from analysis.rows.select import exclusion_reason, refuse_duplicates, require, select_split
-from analysis.statistics.pool_means import pool_means
+from analysis.statistics._pool_means import pool_mean_rows
 
 CITES = ()
 
@@ -45,7 +45,7 @@ def pareto(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "ac
     if members.empty:
         raise NothingToDrawError("members", "no rows")
     refuse_duplicates(members, ["member_id"])
-    found = pool_means(candidates, metric=metric, by=BY)
+    found = pool_mean_rows(candidates, metric, BY)
     rows = select_split(candidates, BY)
     rows = rows.assign(value=rows[metric].astype(np.float64), reason=exclusion_reason(rows, metric))
     rows = rows[[*BY, "pool_id", "value", "reason", *SECONDS, *STEPS]].astype(dict.fromkeys(TEXTS, object))

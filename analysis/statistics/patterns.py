@@ -13,11 +13,10 @@ from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.groups import group_ids
 from analysis.rows.select import refuse_duplicates, refuse_mixture, require
+from analysis.statistics._templates import KIND, PAIR
 
 CITES = ("wang2024rethinking",)
 
-KIND = ("method", "settings", "alignment", "repair", "n_members", "weight_decay", "mixup", "labels", "input")
-PAIR = ["template_class", "mean_class"]
 EXACT = 7
 """Classes up to which all permutations are counted: 5,040 of seven."""
 DRAWS = 10_000

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.rows.contrasts import estimate_over_pools
-from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
+from analysis.statistics._pool_means import pool_mean_rows
 
 CITES = ("student1908mean",)
 
@@ -25,9 +24,4 @@ def pool_means(
     that are not `ok`, or lack the metric, are left out and counted in `warnings`.
     Raises AnalysisError for a missing column, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
-    require(candidates, [metric])
-    rows = select_split(candidates, by)
-    refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
-    refuse_mixture(rows, by)
-    values = rows.assign(value=rows[metric], reason=exclusion_reason(rows, metric))
-    return estimate_over_pools(values, by, estimand=f"mean {metric}")
+    return pool_mean_rows(candidates, metric, by)

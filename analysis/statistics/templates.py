@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.core.errors import NothingToDrawError
 from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.select import refuse_duplicates, refuse_mixture, require
-from analysis.statistics.patterns import KIND, PAIR
+from analysis.statistics._templates import KIND, PAIR
 
 CITES = ("wang2024rethinking", "zhang2017understanding")
 

@@ -1,4 +1,4 @@
-"""The module behind the multi-layer perceptrons of arXiv 2411.09263's experiments."""
+"""The multi-layer perceptron of arXiv 2411.09263, with or without batch norm."""
 
 from __future__ import annotations
 

@@ -8,5 +8,5 @@ CITES = ()
 
 
 def linear(classes: int, channels: int, size: int) -> nn.Module:
-    """One linear layer on pixels: weight averaging equals logit averaging exactly."""
+    """One linear layer on pixels, for which averaging weights and averaging logits are the same."""
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))

@@ -22,5 +22,5 @@ def mlp(
     dropout: Probability = 0.5,
     bias: bool = True,
 ) -> nn.Module:
-    """Multi-layer perceptron with ReLU; at its defaults the sizes and names of the paper's script (2411.09263)."""
+    """Multi-layer perceptron with ReLU and dropout; the defaults are those of the script of arXiv 2411.09263."""
     return MLP([channels * size * size, *hidden, classes], dropout, bias=bias)

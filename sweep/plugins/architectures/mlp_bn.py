@@ -21,5 +21,5 @@ def mlp_bn(
     hidden: Annotated[tuple[Width, ...], Len(1)] = (512, 256, 128, 64),
     dropout: Probability = 0.5,
 ) -> nn.Module:
-    """Multi-layer perceptron whose hidden layers are linear, BatchNorm1d, ReLU and dropout (2411.09263)."""
+    """Multi-layer perceptron with batch norm, ReLU and dropout; its defaults are those of arXiv 2411.09263."""
     return MLP([channels * size * size, *hidden, classes], dropout, batch_norm=True)

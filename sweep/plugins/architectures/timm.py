@@ -17,5 +17,5 @@ FINE_TUNING = TUNED | {"lr": 1e-4}
 def timm(
     classes: int, channels: int, size: int, *, name: str, pretrained: bool = False, upsample: Side = 0
 ) -> nn.Module:
-    """Classifier of timm, such as `resnet26d` or `resnet18.a1_in1k`; `upsample` resizes images inside the network."""
+    """Any classifier of timm by `name`, such as `resnet26d`; `upsample` resizes images in the network."""
     return classifier(name, (classes, channels, size), pretrained=pretrained, upsample=upsample)

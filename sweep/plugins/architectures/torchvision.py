@@ -17,5 +17,5 @@ FINE_TUNING = TUNED | {"lr": 1e-4}
 def torchvision(
     classes: int, channels: int, size: int, *, name: str, pretrained: bool = False, upsample: Side = 0
 ) -> nn.Module:
-    """Classifier of torchvision, such as `convnext_tiny`; `upsample` resizes images inside the network."""
+    """Any classifier of torchvision by `name`, such as `convnext_tiny`; `upsample` resizes images in the network."""
     return classifier(name, (classes, channels, size), pretrained=pretrained, upsample=upsample)

@@ -17,6 +17,9 @@ FINE_TUNING = TUNED | {"lr": 1e-4, "batch_size": 128}
 def vit_b_16(
     classes: int, channels: int, size: int, *, patch_size: Side = 0, pretrained: bool = False, upsample: Side = 0
 ) -> nn.Module:
-    """ViT-Base (2010.11929), torchvision's; patches of 16, or an eighth of small images (`patch_size: 0`)."""
+    """ViT-Base (arXiv 2010.11929) of torchvision, with patches that fit the size of images.
+
+    `patch_size: 0` gives patches of 16 pixels, or for smaller images the divisor that gives about 8 x 8 patches.
+    """
     shape = (classes, channels, size)
     return transformer(shape, patch_size=patch_size, pretrained=pretrained, upsample=upsample)

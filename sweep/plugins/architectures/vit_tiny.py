@@ -17,7 +17,10 @@ FINE_TUNING = TUNED | {"lr": 1e-4}
 def vit_tiny(
     classes: int, channels: int, size: int, *, patch_size: Side = 0, pretrained: bool = False, upsample: Side = 0
 ) -> nn.Module:
-    """ViT-Tiny (2106.10270), timm's; patches of 16, or an eighth of small images (`patch_size: 0`)."""
+    """ViT-Tiny (arXiv 2106.10270) of timm, with patches that fit the size of images.
+
+    `patch_size: 0` gives patches of 16 pixels, or for smaller images the divisor that gives about 8 x 8 patches.
+    """
     patch = choose_patch_size(input_side(size, upsample), patch_size)
     shape = (classes, channels, size)
     return classifier("vit_tiny_patch16_224", shape, pretrained=pretrained, upsample=upsample, patch_size=patch)

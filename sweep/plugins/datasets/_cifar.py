@@ -1,4 +1,4 @@
-"""The Python batches of CIFAR: pickles of 2009, read without running anything that they name."""
+"""Reads the Python batches of CIFAR: pickles, read without running any code in them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweep.core.dataset import DataError, Images, Labels
-from sweep.plugins.datasets._published import Published, of_arrays, present, within
+from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
 
 
 class Layout(NamedTuple):
-    """Where CIFAR-10 and CIFAR-100 differ: folder, files of each part, keys of labels and names."""
+    """The differences between CIFAR-10 and CIFAR-100: folder, files of each part, keys of labels and class names."""
 
     name: str
     folder: str
@@ -27,10 +27,10 @@ class Layout(NamedTuple):
 
 
 def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Published:
-    """The data set in root/<folder>/. Raises DataError for a file that is missing or is no batch of images."""
+    """The data set in root/<folder>/. Raises DataError for missing files and for files that are no batch of images."""
     folder = root.expanduser().absolute() / layout.folder
     names = [*layout.parts["train"], *layout.parts["test"], layout.meta]
-    sizes = present(layout.name, root, {name: folder / name for name in names})
+    sizes = check_files(layout.name, root, {name: folder / name for name in names})
     found = _batch(folder / layout.meta).get(layout.classes, ())
     if not _listed(found, bytes):
         raise DataError(f"{folder / layout.meta}: it holds no `{layout.classes}`")
@@ -48,7 +48,7 @@ def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: t
         size,
         sizes,
         labels,
-        partial(of_arrays, partial(_images, files), labels, size, 3),
+        partial(iter_images, partial(_images, files), labels, size, 3),
     )
 
 
@@ -60,8 +60,8 @@ def _labels(file: Path, key: str, classes: int) -> Labels:
     batch = _batch(file)
     labels = batch.get(key, ())
     if not _listed(labels, int) or len(labels) != len(_pixels(file, batch)):
-        raise DataError(f"{file}: it does not hold `{key}` for each image")
-    return within(np.array(labels), classes, file)
+        raise DataError(f"{file}: expected a label in `{key}` for each image")
+    return check_labels(np.array(labels), classes, file)
 
 
 def _images(files: Mapping[str, Sequence[Path]], part: str) -> Images:
@@ -78,17 +78,17 @@ def _pixels(file: Path, batch: Mapping[str, Any]) -> Images:
 
 
 class _Kind:
-    """Stands in for numpy.dtype."""
+    """Replaces numpy.dtype."""
 
     def __init__(self, code: bytes, *_: object) -> None:
         self.code = code
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and the like: a byte has none."""
+        """Ignore byte order and alignment, which single bytes do not have."""
 
 
 class _Array:
-    """Stands in for numpy.ndarray: bytes of pixels and their shape, nothing else."""
+    """Replaces numpy.ndarray: keeps the bytes of the pixels and their shape."""
 
     pixels: Images | None = None
 
@@ -110,7 +110,7 @@ _STAND_INS = {
 
 
 class _Batch(pickle.Unpickler):
-    """Knows the names in a batch of images, each as a stand-in, and refuses all others."""
+    """Replaces the names that occur in a batch of images, and refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
@@ -119,7 +119,7 @@ class _Batch(pickle.Unpickler):
 
 
 def _batch(file: Path) -> dict[str, Any]:
-    """What a batch holds, by name. Raises DataError for a file that is none, whatever it tries."""
+    """The contents of a batch by name. Raises DataError for any other file."""
     try:
         found = _Batch(io.BytesIO(file.read_bytes()), encoding="bytes").load()
         return {key.decode("latin-1"): value for key, value in found.items()}

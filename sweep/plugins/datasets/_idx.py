@@ -1,4 +1,4 @@
-"""The idx files of MNIST and its kin, as they are published (.gz) or unpacked."""
+"""Reads the idx files of MNIST and Fashion-MNIST, compressed (.gz) as published, or unpacked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.core.dataset import DataError, Images, Part
-from sweep.plugins.datasets._published import Published, of_arrays, present, within
+from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
 
 _PREFIXES = {"train": "train", "test": "t10k"}
 
@@ -29,7 +29,7 @@ def files_of(address: str, folder: str, checksums: Sequence[str]) -> tuple[Part,
 
 
 class Layout(NamedTuple):
-    """Where the data sets of this format differ."""
+    """The differences between the data sets of this format."""
 
     name: str
     folder: str
@@ -40,26 +40,26 @@ class Layout(NamedTuple):
 
 
 def idx(layout: Layout, root: Path, size: int, channels: int) -> Published:
-    """The data set in root/<folder>/raw/. Raises DataError for a file that is missing or holds something else."""
+    """The data set in root/<folder>/raw/. Raises DataError for missing or damaged files."""
     folder = root.expanduser().absolute() / layout.folder / "raw"
-    images = {part: _there(folder / f"{prefix}-images-idx3-ubyte") for part, prefix in _PREFIXES.items()}
-    numbers = {part: _there(folder / f"{prefix}-labels-idx1-ubyte") for part, prefix in _PREFIXES.items()}
-    present(layout.name, root, {file.name: file for file in (*images.values(), *numbers.values())})
+    images = {part: _find_file(folder / f"{prefix}-images-idx3-ubyte") for part, prefix in _PREFIXES.items()}
+    numbers = {part: _find_file(folder / f"{prefix}-labels-idx1-ubyte") for part, prefix in _PREFIXES.items()}
+    check_files(layout.name, root, {file.name: file for file in (*images.values(), *numbers.values())})
     sizes = {file.name.removesuffix(".gz"): _unpacked_size(file) for file in (*images.values(), *numbers.values())}
-    labels = {part: within(_read(file, 1), len(layout.classes), file) for part, file in numbers.items()}
-    pieces = partial(of_arrays, partial(_images, images), labels, size, channels)
+    labels = {part: check_labels(_read(file, 1), len(layout.classes), file) for part, file in numbers.items()}
+    pieces = partial(iter_images, partial(_images, images), labels, size, channels)
     mean = (layout.mean,) * channels
     std = (layout.std,) * channels
     return Published(layout.name, layout.classes, mean, std, size, sizes, labels, pieces, layout.augmentation)
 
 
-def _there(file: Path) -> Path:
-    """The file, else the one as it is published."""
+def _find_file(file: Path) -> Path:
+    """The unpacked file if it exists, else the published one (.gz)."""
     return file if file.is_file() else file.with_name(file.name + ".gz")
 
 
 def _unpacked_size(file: Path) -> int:
-    """Bytes of the file when unpacked, so that packing makes no other data set of it."""
+    """Size in bytes of the unpacked file, so that the fingerprint does not depend on compression."""
     if file.suffix != ".gz":
         return file.stat().st_size
     return int.from_bytes(file.read_bytes()[-4:], "little")
@@ -70,7 +70,7 @@ def _images(files: Mapping[str, Path], part: str) -> Images:
 
 
 def _read(file: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Unsigned bytes of the shape that the header tells."""
+    """The array of a file: unsigned bytes, shaped by the header."""
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         start = 4 * (dimensions + 1)

@@ -1,4 +1,4 @@
-"""Pictures in files and arrays -> uint8 images of one size, in pieces and in parallel (Pillow lets go of the lock)."""
+"""Image files and arrays -> uint8 images of one size, in pieces and in parallel threads (Pillow releases the GIL)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL import Image, ImageFile
 
 from sweep.core.dataset import DataError, Images
 
-PIECE = 1024  # images: what is decoded at a time
-_LARGEST = 64_000_000  # pixels: a larger header is refused before it is decoded
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # of the others, some are handed to other programs
+PIECE = 1024  # images decoded at a time
+_LARGEST = 64_000_000  # pixels: larger images are refused by their header, before they are decoded
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # for some other formats Pillow starts other programs
 
 
-def decoded(files: Sequence[Path], size: int, mode: str) -> Iterator[Images]:
+def decode_files(files: Sequence[Path], size: int, mode: str) -> Iterator[Images]:
     """Images of files, shorter side to `size`, centre cropped; mode is L or RGB.
 
     Raises DataError that names the file that cannot be read.
@@ -27,28 +27,28 @@ def decoded(files: Sequence[Path], size: int, mode: str) -> Iterator[Images]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), PIECE):
             chosen = files[start : start + PIECE]
-            yield np.stack(list(pool.map(partial(_of_file, size=size, mode=mode), chosen)))
+            yield np.stack(list(pool.map(partial(_decode_file, size=size, mode=mode), chosen)))
 
 
-def _of_file(path: Path, size: int, mode: str) -> Images:
-    return of_bytes(path, str(path), size, mode)
+def _decode_file(path: Path, size: int, mode: str) -> Images:
+    return decode_image(path, str(path), size, mode)
 
 
-def of_bytes(source: Path | bytes, name: str, size: int, mode: str) -> Images:
-    """One encoded picture, (channels, size, size), uint8; `name` is what the error says."""
+def decode_image(source: Path | bytes, name: str, size: int, mode: str) -> Images:
+    """One encoded image as (channels, size, size), uint8; `name` is for the error message."""
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
             if picture.width * picture.height > _LARGEST:
                 raise DataError(f"{name}: {picture.width} x {picture.height} pixels is beyond the bound of 64 million")
-            return _cropped(_convertible(picture).convert(mode), size)
+            return _crop(_prepare_mode(picture).convert(mode), size)
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # Pillow answers damage with errors of many kinds
+    except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise DataError(f"cannot read the image {name}: {error}", "replace it or take it out of the folder") from error
 
 
-def _convertible(picture: Image.Image) -> Image.Image:
-    """The picture in a mode that Pillow converts as one means: it would clip sixteen bits above 255 to white."""
+def _prepare_mode(picture: Image.Image) -> Image.Image:
+    """The image in a mode that Pillow converts correctly: it would clip values of 16 bits above 255 to white."""
     if picture.mode == "P" and "transparency" in picture.info:
         return picture.convert("RGBA")
     if not picture.mode.startswith("I;16"):
@@ -56,8 +56,8 @@ def _convertible(picture: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8))
 
 
-def _cropped(picture: Image.Image, size: int) -> Images:
-    """Shorter side to `size`, then the centre."""
+def _crop(picture: Image.Image, size: int) -> Images:
+    """The centre of the image, after its shorter side is resized to `size`."""
     scale = size / min(picture.size)
     width, height = (max(size, round(side * scale)) for side in picture.size)
     left = (width - size) // 2
@@ -68,12 +68,13 @@ def _cropped(picture: Image.Image, size: int) -> Images:
 
 
 def resized(images: Images, size: int) -> Images:
-    """(examples, channels, side, side) -> (examples, channels, size, size), bilinear, each channel for itself."""
+    """(examples, channels, side, side) -> (examples, channels, size, size), bilinear, each channel separately."""
     if size == images.shape[-1]:
         return images
     planes = images.reshape(-1, *images.shape[2:])
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:  # a task is many planes: one alone is done faster than it is handed over
+    # Many planes per task: starting a task takes longer than one plane.
+    with ThreadPoolExecutor(workers) as pool:
         done = pool.map(partial(_planes, size=size), np.array_split(planes, min(workers, len(planes))))
         return np.concatenate(list(done)).reshape(*images.shape[:2], size, size)
 
@@ -85,4 +86,4 @@ def _planes(planes: Images, size: int) -> Images:
     return made
 
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is told by name, never filled up with grey
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is an error, not filled with grey

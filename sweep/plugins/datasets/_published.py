@@ -1,4 +1,4 @@
-"""Data sets with parts of their own, as they are published: train, test and perhaps validation -> a `Dataset`."""
+"""Makes a `Dataset` from the published parts of a data set: train, test and perhaps validation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from sweep.core.dataset import (
 from sweep.plugins.datasets._pictures import PIECE, resized
 
 Pieces = Callable[[str, Indices], Iterator[Images]]
-"""Part and examples -> their images in pieces, of the size and channels that are asked for; it can be pickled."""
+"""Part and indices -> images in pieces, of the configured size and channels; can be pickled."""
 
 
 class Published(NamedTuple):
-    """What a data set is, apart from how its training part is split."""
+    """A data set before its training part is split."""
 
     name: str
     classes: tuple[str, ...]
@@ -43,32 +43,32 @@ class Published(NamedTuple):
     augmentation: frozenset[str] = AUGMENTATIONS
 
     def split(self, seed: int, validation: float) -> Dataset:
-        """Its test part is the test; validation is its own, else a stratified share of train, drawn by the seed."""
+        """The data set; without a validation part, a stratified random share of train is the validation split."""
         parts = {name: (name, np.arange(len(labels))) for name, labels in self.labels.items()}
         if "validation" not in parts:
             chosen, rest = stratified_split(self.labels["train"], (validation,), seed)
             parts |= {"train": ("train", rest), "validation": ("train", chosen)}
-        return self.of(parts)
+        return self.make_dataset(parts)
 
-    def of(self, parts: Mapping[str, tuple[str, Indices]]) -> Dataset:
-        """The data set whose splits are these examples of these parts."""
-        # Labels are read anyway, and tell contents apart whose files have the same names and sizes.
-        content = [hash_of(labels) for labels in self.labels.values()]
+    def make_dataset(self, parts: Mapping[str, tuple[str, Indices]]) -> Dataset:
+        """The data set whose splits are the given examples of the given parts."""
+        # Labels distinguish contents whose files have the same names and sizes; they are read anyway.
+        content = [hash_array(labels) for labels in self.labels.values()]
         fingerprint = digest(files_fingerprint(self.contents), content)
         key = (self.name, fingerprint, self.size, len(self.mean))
         splits = {}
         for name, (part, indices) in parts.items():
             decode = partial(self.pieces, part, indices)
-            splits[name] = Split(self.labels[part][indices], decode, digest(*key, part, hash_of(indices)))
+            splits[name] = Split(self.labels[part][indices], decode, digest(*key, part, hash_array(indices)))
         return Dataset(self.classes, splits, self.mean, self.std, self.size, fingerprint, self.augmentation)
 
 
-def hash_of(values: Labels) -> str:
-    """Stands for an array of whole numbers."""
+def hash_array(values: Labels) -> str:
+    """Hash of an array of integers."""
     return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()
 
 
-def of_arrays(
+def iter_images(
     read: Callable[[str], Images], labels: Mapping[str, Labels], size: int, channels: int, part: str, indices: Indices
 ) -> Iterator[Images]:
     """Pieces of a part that is read as one array (examples, 1 or channels, side, side), resized; grey is repeated."""
@@ -80,7 +80,7 @@ def of_arrays(
         yield piece if piece.shape[1] == channels else np.repeat(piece, channels, axis=1)
 
 
-def present(name: str, root: Path, files: Mapping[str, Path]) -> dict[str, int]:
+def check_files(name: str, root: Path, files: Mapping[str, Path]) -> dict[str, int]:
     """Sizes of files in bytes. Raises DataError with the place of one that is missing."""
     for file in files.values():
         if not file.is_file():
@@ -88,7 +88,7 @@ def present(name: str, root: Path, files: Mapping[str, Path]) -> dict[str, int]:
     return {key: file.stat().st_size for key, file in files.items()}
 
 
-def within(labels: NDArray[Any], classes: int, place: Path) -> Labels:
+def check_labels(labels: NDArray[Any], classes: int, place: Path) -> Labels:
     """The labels as int64. Raises DataError where they are no whole numbers that count the classes from 0."""
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(f"{place}: labels are whole numbers from 0, one per image")

@@ -1,4 +1,4 @@
-"""One's own images as arrays in a .npz file."""
+"""Images and labels as arrays in a .npz file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from sweep.core.dataset import SPLITS, DataError, Dataset, Deviation, Fraction, Images, Labels, Seed, stratified_split
-from sweep.plugins.datasets._published import Published, of_arrays, within
+from sweep.plugins.datasets._published import Published, check_labels, iter_images
 
 CITES = ()
 
@@ -29,45 +29,48 @@ def arrays(
     split: Seed = 0,
     held_out: Annotated[float, Gt(0), Lt(0.5)] = 0.2,
 ) -> Dataset:
-    """Square uint8 `images` (NHWC, NCHW or NHW) and `labels` from 0 in a .npz, or with train_, validation_ and test_.
+    """Your own square uint8 images (NHWC, NCHW or NHW) and integer labels from 0 in a .npz file.
 
-    What is not split in the file is split here: the share `held_out` is the test, ever the same, and as many are the
-    validation, drawn by `split`. One mean stands for all channels, `size` 0 for the images' own; `classes` in the file
-    names the labels. Raises DataError for a file that holds something else.
+    The file holds `images` and `labels`, or `train_images`, `train_labels`, `test_images` and so on, and may name its
+    labels in `classes`. Arrays that are not split are split here: a share `held_out` is the test split, the same for
+    every `split`, and as many images are the validation split, random with the seed `split`. One mean holds for all
+    channels; `size: 0` keeps the images' size. Raises DataError for a file with other contents.
     """
     file = file.expanduser().absolute()
-    with _opened(file) as archive:
+    with _open(file) as archive:
         checksums = {each.filename.removesuffix(".npy"): each.CRC for each in archive.infolist()}
         prefixes = _prefixes(checksums.keys(), file)
         form = _form({_shape(archive, f"{prefix}images", file) for prefix in prefixes.values()}, file)
     labels, classes = _labels(file, prefixes, checksums.keys())
     size = size or form.side
     count = form.channels
-    pieces = partial(of_arrays, partial(_images, file, prefixes, form), labels, size, count)
+    pieces = partial(iter_images, partial(_images, file, prefixes, form), labels, size, count)
     mean, std = (each * count if len(each) == 1 else each for each in (mean, std))
     if len(mean) != count:
         raise DataError(f"{len(mean)} means for {count} channels")
-    about = Published("arrays", classes, mean, std, size, checksums, labels, pieces)
-    return about.split(split, held_out) if "all" not in labels else _three(about, split, held_out)
+    published = Published("arrays", classes, mean, std, size, checksums, labels, pieces)
+    return published.split(split, held_out) if "all" not in labels else _split_in_three(published, split, held_out)
 
 
-def _three(about: Published, split: int, held_out: float) -> Dataset:
-    """One part cut in three; only the cut between train and validation depends on the seed."""
-    labels = about.labels["all"]
+def _split_in_three(published: Published, split: int, held_out: float) -> Dataset:
+    """Train, validation and test from one part; only the first two depend on the seed `split`."""
+    labels = published.labels["all"]
     test, rest = stratified_split(labels, (held_out,), 0)
     validation, train = stratified_split(labels[rest], (held_out / (1 - held_out),), split)
-    return about.of({"train": ("all", rest[train]), "validation": ("all", rest[validation]), "test": ("all", test)})
+    return published.make_dataset(
+        {"train": ("all", rest[train]), "validation": ("all", rest[validation]), "test": ("all", test)}
+    )
 
 
 class _Form(NamedTuple):
-    """How images lie in the file."""
+    """How images are stored in the file."""
 
     channels: int
     side: int
     channels_last: bool
 
 
-def _opened(file: Path) -> zipfile.ZipFile:
+def _open(file: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(file)
     except (OSError, zipfile.BadZipFile) as error:
@@ -75,7 +78,7 @@ def _opened(file: Path) -> zipfile.ZipFile:
 
 
 def _prefixes(names: Set[str], file: Path) -> dict[str, str]:
-    """Part -> what its arrays' names begin with."""
+    """Part -> prefix of its arrays' names."""
     found = {part: f"{part}_" for part in SPLITS if f"{part}_images" in names} or {"all": ""}
     needed = {f"{prefix}{what}" for prefix in found.values() for what in ("images", "labels")}
     if not needed <= names or not ("all" in found or {"train", "test"} <= found.keys()):
@@ -84,7 +87,7 @@ def _prefixes(names: Set[str], file: Path) -> dict[str, str]:
 
 
 def _shape(archive: zipfile.ZipFile, name: str, file: Path) -> tuple[int, ...]:
-    """Of one image, read from the header alone."""
+    """Shape of one image, from the header of the array."""
     try:
         with archive.open(f"{name}.npy") as header:
             version = np.lib.format.read_magic(header)
@@ -98,7 +101,7 @@ def _shape(archive: zipfile.ZipFile, name: str, file: Path) -> tuple[int, ...]:
 
 
 def _form(shapes: Set[tuple[int, ...]], file: Path) -> _Form:
-    """The one form that the images of all parts have."""
+    """The form of the images, which must be the same in all parts."""
     shape = min(shapes)
     first, *rest = (1, *shape) if len(shape) == 2 else shape or (0,)
     fits = []
@@ -107,7 +110,9 @@ def _form(shapes: Set[tuple[int, ...]], file: Path) -> _Form:
         fits = [_Form(first, last, False)] * (middle == last) + [_Form(last, first, True)] * (first == middle)
     if len(fits) != 1 or len(shapes) > 1 or fits[0].channels > 16:
         listed = " and ".join(str(each) for each in sorted(shapes))
-        raise DataError(f"{file}: images of shape {listed}", "all are square, with up to 16 channels, first or last")
+        raise DataError(
+            f"{file}: images of shape {listed}", "expected square images with up to 16 channels, first or last"
+        )
     return fits[0]
 
 
@@ -117,7 +122,7 @@ def _labels(file: Path, prefixes: Mapping[str, str], names: Set[str]) -> tuple[d
     found = {part: labels[:, 0] if labels.shape[1:] == (1,) else labels for part, labels in found.items()}
     count = max(int(labels.max(initial=0)) for labels in found.values()) + 1
     classes = tuple(map(str, _array(file, "classes") if "classes" in names else range(count)))
-    return {part: within(labels, len(classes), file) for part, labels in found.items()}, classes
+    return {part: check_labels(labels, len(classes), file) for part, labels in found.items()}, classes
 
 
 def _images(file: Path, prefixes: Mapping[str, str], form: _Form, part: str) -> Images:

@@ -31,10 +31,10 @@ _LAYOUT = Layout(
 
 
 def cifar100(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
-    """Things and animals (100 classes, 32x32 RGB) in root/cifar-100-python: 50,000 to train with, 10,000 to test.
+    """CIFAR-100 (objects and animals, 100 classes, 32x32 RGB): 50,000 training and 10,000 test images.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
-    that are missing or damaged.
+    Read from root/cifar-100-python. `validation` is the share of the training images held out for validation, in
+    a stratified random split with the seed `split`. Raises DataError for missing or damaged files.
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
     mean = (0.5071, 0.4865, 0.4409)

@@ -11,7 +11,9 @@ CITES = ("alpaydin1998digits",)
 
 
 def digits(*, size: Pixels = 16, channels: Channels = 1, seed: int = 0) -> Dataset:
-    """Handwritten digits (10 classes, 8x8 grey, resized), 60% train, 20% validation, 20% test, stratified by `seed`.
+    """1,797 handwritten digits of scikit-learn (10 classes, 8x8 grey): 60% train, 20% validation, 20% test.
+
+    Resized to `size`; the stratified split is random with the seed `seed`.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI 1998, as bundled by scikit-learn.
     """

@@ -32,10 +32,10 @@ _LAYOUT = Layout("fashion_mnist", "FashionMNIST", _CLASSES, 0.2860, 0.3530, AUGM
 def fashion_mnist(
     *, root: Path, size: Pixels = 28, channels: Channels = 1, split: Seed = 0, validation: Share = 0.1
 ) -> Dataset:
-    """Clothes (10 classes, 28x28 grey) in root/FashionMNIST/raw: 60,000 to train with, 10,000 to test.
+    """Fashion-MNIST (clothes, 10 classes, 28x28 grey): 60,000 training and 10,000 test images.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
-    that are missing or damaged.
+    Read from root/FashionMNIST/raw. `validation` is the share of the training images held out for validation, in
+    a stratified random split with the seed `split`. Raises DataError for missing or damaged files.
     Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747.
     """
     return idx(_LAYOUT, root, size, channels).split(split, validation)

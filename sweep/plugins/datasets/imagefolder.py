@@ -1,4 +1,4 @@
-"""A folder of one's own images: root/{train,val,test}/<class>/<image>."""
+"""Images in folders: root/{train,val,test}/<class>/<image>."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sweep.core.dataset import DataError, Dataset, Deviation, Fraction, Labels, Pixels, Split, digest, files_fingerprint
-from sweep.plugins.datasets._pictures import decoded
+from sweep.plugins.datasets._pictures import decode_files
 
 CITES = ()
 
@@ -24,10 +24,10 @@ def imagefolder(
     mean: tuple[Fraction, ...] = (0.485, 0.456, 0.406),
     std: tuple[Deviation, ...] = (0.229, 0.224, 0.225),
 ) -> Dataset:
-    """Images in root/{train,val,test}/<class>/, shorter side resized to `size`, centre cropped; grey for one mean.
+    """Your own images in root/{train,val,test}/<class>/, resized by their shorter side to `size` and centre cropped.
 
-    Raises DataError with the place for a missing folder, fewer than two classes, classes that differ between splits,
-    and an image that cannot be read.
+    One `mean` makes them grey, three RGB. Raises DataError, with the path, for a missing folder, fewer than two
+    classes, classes that differ between splits, and an unreadable image.
     """
     root = root.expanduser().absolute()
     if len(mean) not in (1, 3):
@@ -39,12 +39,12 @@ def imagefolder(
     for name, folder in _FOLDERS.items():
         files, labels = _files(root / folder, classes)
         key = digest("imagefolder", fingerprint, name, size, mode)
-        splits[name] = Split(labels, partial(decoded, files, size, mode), key)
+        splits[name] = Split(labels, partial(decode_files, files, size, mode), key)
     return Dataset(classes, splits, mean, std, size, fingerprint)
 
 
 def _classes(root: Path) -> tuple[str, ...]:
-    """Names of the class folders, the same in every split."""
+    """Names of the class folders, which must be the same in every split."""
     found = {}
     for folder in _FOLDERS.values():
         place = root / folder
@@ -71,6 +71,6 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], Labels]:
 
 
 def _fingerprint(root: Path) -> str:
-    """Of relative names and sizes of all files."""
+    """Hash of the relative names and sizes of all files."""
     files = (path for folder in _FOLDERS.values() for path in sorted((root / folder).rglob("*")) if path.is_file())
     return files_fingerprint({path.relative_to(root).as_posix(): path.stat().st_size for path in files})

@@ -28,10 +28,10 @@ _LAYOUT = Layout("mnist", "MNIST", tuple("0123456789"), 0.1307, 0.3081, frozense
 def mnist(
     *, root: Path, size: Pixels = 28, channels: Channels = 1, split: Seed = 0, validation: Share = 0.1
 ) -> Dataset:
-    """Handwritten digits (10 classes, 28x28 grey) in root/MNIST/raw: 60,000 to train with, 10,000 to test.
+    """MNIST (handwritten digits, 10 classes, 28x28 grey): 60,000 training and 10,000 test images.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
-    that are missing or damaged.
+    Read from root/MNIST/raw. `validation` is the share of the training images held out for validation, in
+    a stratified random split with the seed `split`. Raises DataError for missing or damaged files.
     Source: Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 1998.
     """
     return idx(_LAYOUT, root, size, channels).split(split, validation)

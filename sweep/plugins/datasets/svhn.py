@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.core.dataset import DataError, Dataset, Images, Labels, Part, Pixels, PublishedInfo, Seed, Share
-from sweep.plugins.datasets._published import Published, of_arrays, present, within
+from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
 
 CITES = ("netzer2011reading",)
 
@@ -34,16 +34,16 @@ _CLASSES = tuple("0123456789")
 
 
 def svhn(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 0.1) -> Dataset:
-    """Digits of house numbers (10 classes, 32x32 RGB) in root/*_32x32.mat: 73,257 to train with, 26,032 to test.
+    """SVHN (digits of house numbers, 10 classes, 32x32 RGB): 73,257 training and 26,032 test images.
 
-    `validation` is the share of the training images held out, stratified by `split`. Raises DataError for files
-    that are missing or damaged.
+    Read from root/*_32x32.mat. `validation` is the share of the training images held out for validation, in
+    a stratified random split with the seed `split`. Raises DataError for missing or damaged files.
     Source: Y. Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning", NIPS workshop 2011.
     """
     files = {part: root.expanduser().absolute() / f"{part}_32x32.mat" for part in ("train", "test")}
-    sizes = present("svhn", root, {file.name: file for file in files.values()})
+    sizes = check_files("svhn", root, {file.name: file for file in files.values()})
     labels = {part: _labels(file) for part, file in files.items()}
-    pieces = partial(of_arrays, partial(_images, files), labels, size, 3)
+    pieces = partial(iter_images, partial(_images, files), labels, size, 3)
     mean = (0.4377, 0.4438, 0.4728)
     std = (0.1980, 0.2010, 0.1970)
     about = Published("svhn", _CLASSES, mean, std, size, sizes, labels, pieces, frozenset({"crop"}))
@@ -51,9 +51,9 @@ def svhn(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 
 
 
 def _labels(file: Path) -> Labels:
-    """In the file 10 stands for the digit 0."""
+    """Labels from 0; in the file, 10 stands for the digit 0."""
     labels = _variable(file, "y").reshape(-1)
-    return within(np.where(labels == 10, 0, labels), len(_CLASSES), file)
+    return check_labels(np.where(labels == 10, 0, labels), len(_CLASSES), file)
 
 
 def _images(files: Mapping[str, Path], part: str) -> Images:
@@ -69,6 +69,6 @@ def _variable(file: Path, name: str) -> NDArray[Any]:
 
     try:
         variable: NDArray[Any] = loadmat(file, variable_names=[name])[name]
-    except Exception as error:  # the reader lets through whatever a damaged file brings about
+    except Exception as error:  # scipy's reader raises many kinds of errors for a damaged file
         raise DataError(f"cannot read {file}: {error}", "remove it and fetch it again") from error
     return variable

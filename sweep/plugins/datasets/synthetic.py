@@ -1,4 +1,4 @@
-"""Seeded Gaussian classes of any size and number: for tests of scale."""
+"""Gaussian classes of any size and number, for tests of scale."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def synthetic(
     separation: Annotated[float, Ge(0)] = 4.0,
     seed: Seed = 0,
 ) -> Dataset:
-    """Smooth class means in noise: `examples` to train with, a fifth as many to validate and to test, classes in turn.
+    """Smooth random class means plus Gaussian noise: `examples` training images, a fifth as many to validate and test.
 
-    `separation` is about the distance of two means in deviations of the noise: the best classifier of two classes errs
-    on the share Φ(-separation / 2). Raises DataError where a split has fewer images than there are classes.
+    `separation` is about the distance of two means in standard deviations of the noise: the best classifier of two
+    classes has the error rate Φ(-separation / 2). Raises DataError if a split has fewer images than classes.
     """
     counts = dict(zip(SPLITS, (examples, examples // 5, examples // 5), strict=True))
     if min(counts.values()) < classes:
@@ -62,7 +62,7 @@ def _pieces(labels: Labels, shape: tuple[int, int, int], separation: float, seed
 def _means(
     classes: int, shape: tuple[int, int, int], separation: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """(classes, *shape) in deviations of the noise: two of them are about `separation` apart."""
+    """Class means (classes, *shape) in standard deviations of the noise, about `separation` apart."""
     channels, size, _ = shape
     coarse = generator.standard_normal((classes * channels, _COARSE, _COARSE), dtype=np.float32)
     smooth = [np.asarray(Image.fromarray(each).resize((size, size), Image.Resampling.BICUBIC)) for each in coarse]

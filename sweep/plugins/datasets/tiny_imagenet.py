@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, Part, Pixels, PublishedInfo, Seed, Share
-from sweep.plugins.datasets._pictures import PIECE, decoded, of_bytes
-from sweep.plugins.datasets._published import Pieces, Published, within
+from sweep.plugins.datasets._pictures import PIECE, decode_files, decode_image
+from sweep.plugins.datasets._published import Pieces, Published, check_labels
 
 CITES = ("le2015tiny",)
 
@@ -34,10 +34,11 @@ _STD = (0.2770, 0.2691, 0.2821)
 
 
 def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation: Share = 0.1) -> Dataset:
-    """ImageNet made small (200 classes, 64x64 RGB) in root/tiny-imagenet-200 or root/data/*.parquet.
+    """Tiny ImageNet (200 classes, 64x64 RGB): 100,000 training and 10,000 test images.
 
-    Its 100,000 training images are cut into train and `validation`, stratified by `split`; its official validation of
-    10,000 is the test, as the labels of its test were never published. Raises DataError for what is missing or damaged.
+    Read from root/tiny-imagenet-200 or root/data/*.parquet. `validation` is the share of the training images held out
+    for validation, in a stratified random split with the seed `split`. The official validation split is the test split,
+    since the labels of the official test split were never published. Raises DataError for missing or damaged files.
     Source: Y. Le, X. Yang, "Tiny ImageNet Visual Recognition Challenge", CS231N 2015.
     """
     place = root.expanduser().absolute()
@@ -57,10 +58,10 @@ class _Found(NamedTuple):
 
 
 def _folders(folder: Path, size: int) -> _Found:
-    """The layout of the zip; classes in the order of their WordNet ids."""
+    """Files as in the zip; classes in the order of their WordNet ids."""
     ids = sorted((folder / "wnids.txt").read_text().split())
     try:
-        listed = {"train": _trained(folder, ids), "test": _annotated(folder, ids)}
+        listed = {"train": _training_files(folder, ids), "test": _test_files(folder, ids)}
         files = {part: [file for file, _ in pairs] for part, pairs in listed.items()}
         sizes = {each.relative_to(folder).as_posix(): each.stat().st_size for part in files.values() for each in part}
     except OSError as error:
@@ -69,7 +70,7 @@ def _folders(folder: Path, size: int) -> _Found:
     return _Found(sizes, labels, partial(_of_files, files, size), _words(folder, ids))
 
 
-def _trained(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
+def _training_files(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
     return [
         (file, label)
         for label, name in enumerate(ids)
@@ -78,7 +79,7 @@ def _trained(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
     ]
 
 
-def _annotated(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
+def _test_files(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
     """Images and labels of val/val_annotations.txt, sorted by name."""
     numbers = {name: label for label, name in enumerate(ids)}
     notes = folder / "val" / "val_annotations.txt"
@@ -101,7 +102,7 @@ def _words(folder: Path, ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _of_files(files: Mapping[str, Sequence[Path]], size: int, part: str, indices: Indices) -> Iterator[Images]:
-    return decoded([files[part][index] for index in indices], size, "RGB")
+    return decode_files([files[part][index] for index in indices], size, "RGB")
 
 
 def _tables(folder: Path, size: int) -> _Found:
@@ -119,7 +120,7 @@ def _tables(folder: Path, size: int) -> _Found:
         raise DataError(f"cannot read the Parquet files in {folder}: {error}") from error
     names = noted.get("info", {}).get("features", {}).get("label", {}).get("names")
     classes = tuple(names or map(str, range(max(int(each.max()) for each in labels.values()) + 1)))
-    labels = {part: within(each, len(classes), folder) for part, each in labels.items()}
+    labels = {part: check_labels(each, len(classes), folder) for part, each in labels.items()}
     sizes = {file.name: file.stat().st_size for part in files.values() for file in part}
     return _Found(sizes, labels, partial(_of_rows, files, size), classes)
 
@@ -132,7 +133,7 @@ def _column(tables: Sequence[Any]) -> Labels:
 
 
 def _of_rows(files: Mapping[str, Sequence[Path]], size: int, part: str, indices: Indices) -> Iterator[Images]:
-    """A piece per batch of rows that holds any of the examples, which are in ascending order."""
+    """Images of the examples, whose indices ascend: one piece per batch of rows that holds some of them."""
     start = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for file in files[part]:
@@ -156,4 +157,4 @@ def _batches(file: Path) -> Iterator[Any]:
 
 
 def _of_row(file: Path, size: int, row: Mapping[str, Any]) -> Images:
-    return of_bytes(row["bytes"] or b"", f"{row['path']} in {file}", size, "RGB")
+    return decode_image(row["bytes"] or b"", f"{row['path']} in {file}", size, "RGB")

@@ -8,5 +8,5 @@ CITES = ()
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of examples whose largest logit is the right class; the lower class wins a tie."""
+    """Share of examples whose largest logit is that of the right class; in a tie the class of lower index counts."""
     return float((logits.argmax(-1) == labels).double().mean())

@@ -8,6 +8,6 @@ CITES = ("brier1950verification",)
 
 
 def brier(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean over examples of Σ_classes (p - y)², y the one-hot class: 0 is perfect, 2 the worst."""
+    """Brier score: mean over examples of Σ_classes (p - y)², y the one-hot label; 0 is the best value, 2 the worst."""
     right = probabilities.gather(1, labels[:, None])[:, 0]
     return float((probabilities.square().sum(1) - 2 * right + 1).mean())

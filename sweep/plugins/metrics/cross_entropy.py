@@ -8,5 +8,5 @@ CITES = ("good1952rational",)
 
 
 def cross_entropy(log_probabilities: Tensor, labels: Tensor) -> float:
-    """Mean negative log-probability of the right class, in nats."""
+    """Cross-entropy: mean negative log-probability of the right class, in nats."""
     return float(log_probabilities.gather(1, labels[:, None]).neg().mean())

@@ -15,7 +15,8 @@ from scipy import stats
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.rows.scale import magnified
 from analysis.rows.select import select_comparison
-from analysis.statistics.scale_sensitivity import area_per_pool, crossing, median_interval, scale_sensitivity
+from analysis.statistics._scale import area_per_pool
+from analysis.statistics.scale_sensitivity import crossing, median_interval, scale_sensitivity
 from tests.helpers import rows
 
 

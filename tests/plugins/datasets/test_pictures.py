@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.core.dataset import DataError
-from sweep.plugins.datasets._pictures import of_bytes
+from sweep.plugins.datasets._pictures import decode_image
 from tests.helpers.hostile import often, outcome
 
 
@@ -41,7 +41,7 @@ def test_pictures_of_every_mode_and_shape_are_read(form: str, mode: str, size: t
     else:
         content = picture(form, mode, size)
     for wanted in ("L", "RGB"):
-        pixels = of_bytes(content, "x", 8, wanted)
+        pixels = decode_image(content, "x", 8, wanted)
         assert (pixels.shape, pixels.dtype) == ((len(wanted), 8, 8), np.uint8)
 
 
@@ -52,7 +52,7 @@ def test_the_first_picture_of_an_animation_is_read() -> None:
         frames[0].save(
             sink, form, save_all=True, append_images=frames[1:], **({"lossless": True} if form == "WEBP" else {})
         )
-        red, _, blue = of_bytes(sink.getvalue(), "x", 4, "RGB")[:, 0, 0]
+        red, _, blue = decode_image(sink.getvalue(), "x", 4, "RGB")[:, 0, 0]
         assert (red, blue) == (255, 0) if form == "WEBP" else red > 250 > blue
 
 
@@ -62,14 +62,14 @@ def test_pictures_beyond_the_bound_are_refused_unread() -> None:
     large.save(sink, "PNG")
     assert len(sink.getvalue()) < 1 << 20
     with pytest.raises(DataError, match=r"^(cannot read the image )?huge\.png: "):
-        of_bytes(sink.getvalue(), "huge.png", 8, "L")
+        decode_image(sink.getvalue(), "huge.png", 8, "L")
 
 
 def test_what_another_program_would_read_is_no_picture(tmp_path: Path) -> None:
     """PostScript is a program: Pillow would hand it to an interpreter."""
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\nshowpage\n"
     with pytest.raises(DataError, match=r"^cannot read the image a\.png: "):
-        of_bytes(script, "a.png", 8, "RGB")
+        decode_image(script, "a.png", 8, "RGB")
 
 
 FORMS = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
@@ -91,5 +91,5 @@ def test_damaged_pictures_are_refused_by_name_or_read(
         content[place % len(content)] = value
     if cut is not None:
         content = content[: cut % len(content)]
-    pixels, error = outcome(lambda: of_bytes(bytes(content), "x.png", 8, "RGB"), DataError)
+    pixels, error = outcome(lambda: decode_image(bytes(content), "x.png", 8, "RGB"), DataError)
     assert "x.png" in str(error) if error else pixels.shape == (3, 8, 8)
