@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.common import Peak, anonymous, bandwidth, bench, drawn, planned, ratios, timed, told
-from sweep.core.weights import LinearMerge, linear_merge
+from sweep.core.weights import MergeCoefficients, merge_coefficients
 from sweep.evaluation.engine import PoolEngine, SubsetWeights
 from sweep.evaluation.merge import Merge
 from sweep.evaluation.pool_weights import PoolWeights
@@ -45,10 +45,12 @@ def plan_of(network: str, size: int, members: int) -> Plan:
     return planned(text)
 
 
-def merges(ours: PoolEngine, members: int) -> list[LinearMerge]:
+def merges(ours: PoolEngine, members: int) -> list[MergeCoefficients]:
     """The means of all pairs."""
     ones = torch.ones(2, len(ours.layout.entries), dtype=torch.float64)
-    return [linear_merge(ours.layout, pair, (0.5, 0.5), ones) for pair in itertools.combinations(range(members), 2)]
+    return [
+        merge_coefficients(ours.layout, pair, (0.5, 0.5), ones) for pair in itertools.combinations(range(members), 2)
+    ]
 
 
 def loading(ours: PoolEngine, members: int) -> Callable[[], int]:

@@ -117,13 +117,13 @@ class CoefficientSegment(NamedTuple):
     coefficients: tuple[float, ...]
 
 
-LinearMerge: TypeAlias = tuple[CoefficientSegment, ...]
+MergeCoefficients: TypeAlias = tuple[CoefficientSegment, ...]
 """A linear merge in full: equal blends of one matrix are equal weights, so it is the key under which they are kept."""
 
 
-def linear_merge(
+def merge_coefficients(
     layout: ParameterLayout, rows: Sequence[int], coefficients: Sequence[float], factors: Tensor
-) -> LinearMerge:
+) -> MergeCoefficients:
     """The merge Σ coefficient × factor × member per tensor; running statistics take the coefficients made convex.
 
     `factors` is (members, tensors of the layout).
@@ -164,7 +164,7 @@ def to_convex_weights(coefficients: Sequence[float]) -> tuple[float, ...]:
 _CHUNK = 1 << 16  # floats: source and target of one addition stay in the second-level cache
 
 
-def materialize(matrix: Tensor, merge: LinearMerge, out: Tensor) -> Tensor:
+def materialize(matrix: Tensor, merge: MergeCoefficients, out: Tensor) -> Tensor:
     """Write the merge into `out`, (entries,): in the order of the rows, so that the size of the pool changes no bit."""
     for start, stop, rows, coefficients in merge:
         step = _CHUNK if out.device.type == "cpu" else max(stop - start, 1)

@@ -1,11 +1,10 @@
-"""Members of one pool brought into an order of hidden units in which they fit one another."""
+"""Members of one pool with their hidden units reordered so that they match one another."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -14,39 +13,33 @@ from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json, derive_seed
 from sweep.core.permutations import UnitPermutation
 from sweep.core.weights import ParameterLayout
+from sweep.evaluation.cache import BoundedCache
 from sweep.model.tracing import find_permutations
 
-_KEPT_BYTES = 1 << 29
+_CACHE_BYTES = 1 << 29
 
 
 @dataclass
 class Aligner:
-    """Aligned members of subsets of one pool; the last ones are kept, for methods, scalings and splits share them."""
+    """Aligns the members of subsets of one pool. Results are cached: methods, scalings and splits share them."""
 
     model: nn.Module
-    paper: Callable[[], nn.Module]  # makes the same network without memory
+    make_meta_model: Callable[[], nn.Module]  # the same network without memory
     layout: ParameterLayout
     matrix: Tensor  # (members + starts, entries)
     images: tuple[int, int]  # channels, size
-    _kept: OrderedDict[tuple[PluginConfig, tuple[int, ...]], Tensor] = field(default_factory=OrderedDict)
-    _kept_bytes: int = 0
+    cache: BoundedCache[tuple[PluginConfig, tuple[int, ...]], Tensor] = field(
+        default_factory=lambda: BoundedCache(_CACHE_BYTES, lambda aligned: aligned.nbytes)
+    )
 
     @cached_property
     def permutations(self) -> tuple[UnitPermutation, ...]:
-        """What may be permuted in the network. Raises AlignmentError."""
-        return find_permutations(self.paper(), self.layout, *self.images)
+        """The permutations of hidden units that leave the network's outputs as they are. Raises AlignmentError."""
+        return find_permutations(self.make_meta_model(), self.layout, *self.images)
 
     def aligned(self, alignment: PluginConfig, subset: tuple[int, ...], pool_id: str) -> Tensor:
         """The members of a subset, aligned to one another, (members, entries); not to be written to."""
-        key = (alignment, subset)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        self._kept[key] = aligned = self._align(alignment, subset, pool_id)
-        self._kept_bytes += aligned.nbytes
-        while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        return aligned
+        return self.cache.get_or_make((alignment, subset), partial(self._align, alignment, subset, pool_id))
 
     def _align(self, alignment: PluginConfig, subset: tuple[int, ...], pool_id: str) -> Tensor:
         seed = derive_seed(pool_id, "alignment", canonical_json([alignment.id_content, subset]))

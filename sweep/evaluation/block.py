@@ -1,8 +1,9 @@
-"""One block: candidates -> rows. It runs anywhere: no Ray and no MLflow here."""
+"""One block of work -> rows. It runs anywhere: no Ray and no MLflow here."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from sweep.core.ids import canonical_json
 from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.inspection import ModelInspector
-from sweep.evaluation.merge import Merge
+from sweep.evaluation.merge import Merge, make_merge
 from sweep.evaluation.pairs import pair_rows
 from sweep.evaluation.rows import _candidates, _prediction, candidate_columns, pool_columns, stamp
 from sweep.model.metrics import compute_metrics
@@ -22,12 +23,14 @@ from sweep.plan.work import InspectedModel, MemberPair, WorkItems
 from sweep.storage.columns import COLUMNS
 from sweep.storage.rows import BlockRows, Row
 
-_OWN_COLUMNS = {column.name for column in COLUMNS["candidates"]}
+OUT_OF_RESOURCES = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+"""Errors of the process or device, not of a candidate: others in the block may be to blame."""
+_METRIC_COLUMNS = {column.name for column in COLUMNS["candidates"]}
 
 
 @dataclass(frozen=True)
 class BlockRunner:
-    """Evaluates candidates of one pool, compares its members, and looks into their weights."""
+    """Evaluates candidates of one pool, compares pairs of its members, and inspects weights."""
 
     engine: PoolEngine
     pool: Pool
@@ -36,19 +39,21 @@ class BlockRunner:
     probabilities: bool = False
 
     @cached_property
-    def inside(self) -> ModelInspector:
-        """What looks into models of the pool."""
+    def inspector(self) -> ModelInspector:
+        """The inspector of this pool's models."""
         return ModelInspector(self.engine, self.pool)
 
     def run(self, work: WorkItems) -> BlockRows:
-        """The rows of some candidates on their splits, of some pairs, and of what lies inside some models.
+        """The rows of a block's candidates, pairs and inspected models, and what they cost.
 
-        What is wrong with one candidate is its row's error. A lack of memory is raised: its neighbours may be to blame.
+        An error of one candidate is its row's outcome. Raises the errors in OUT_OF_RESOURCES.
         """
-        begun, cpu, passes, rows = time.perf_counter(), time.process_time(), self.engine.forward_passes, BlockRows()
+        started = time.perf_counter()
+        cpu_started = time.process_time()
+        passes = self.engine.forward_passes
+        rows = BlockRows()
         for candidate, splits in _candidates(work):
-            for split in splits:
-                row, prediction = self.evaluate(candidate, split)
+            for row, prediction in self.evaluate(candidate, splits):
                 rows.candidates.append(row)
                 rows.predictions += [prediction] if prediction else []
         pairs = [pair for pair, _ in work if isinstance(pair, MemberPair)]
@@ -57,33 +62,54 @@ class BlockRunner:
             rows.pairs = pair_rows(self.engine, self.pool, pairs, about)
         models = [(each, tables) for each, tables in work if isinstance(each, InspectedModel)]
         if models:
-            rows.layers, rows.templates = self.inside.rows(models, about)
+            rows.layers, rows.templates = self.inspector.rows(models, about)
         rows.cost = {
-            "seconds": time.perf_counter() - begun,
-            "cpu_seconds": time.process_time() - cpu,
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - cpu_started,
             "forward_passes": self.engine.forward_passes - passes,
         }
         return rows
 
-    def evaluate(self, candidate: Candidate, split: str) -> tuple[Row, Row | None]:
-        """One row, and the examples that it got right where there are outputs."""
-        row = candidate_columns(candidate, self.pool, self.sweep, split)
-        lost = [f"member {i}: {why}" for i, why in self.engine.pool.failed.items() if i in candidate.subset]
-        if lost:
-            return row | {"status": "failed", "error": "; ".join(lost)}, None
-        begun, passes = time.perf_counter(), self.engine.forward_passes
+    def evaluate(self, candidate: Candidate, splits: Sequence[str]) -> list[tuple[Row, Row | None]]:
+        """A row per split, each with its predictions where there are outputs. The merge is made once for all splits.
+
+        What making it took is in the `merge_seconds` of every row, and its forward passes are in the first.
+        """
+        failures = [f"member {i}: {why}" for i, why in self.engine.pool.failed.items() if i in candidate.subset]
+        if failures:
+            return [(self._failed_row(candidate, split, "; ".join(failures)), None) for split in splits]
+        passes = self.engine.forward_passes
         try:
-            logits, seconds = Merge(self.engine, candidate).logits(split)
+            merge = make_merge(self.engine, candidate)
+        except OUT_OF_RESOURCES:
+            raise
+        except Exception as error:  # any fault of a method or of a user's own is the candidate's outcome
+            return [(self._failed_row(candidate, split, _describe(error)), None) for split in splits]
+        results = []
+        for split in splits:
+            results.append(self._evaluate_split(candidate, merge, split, passes))
+            passes = self.engine.forward_passes
+        return results
+
+    def _evaluate_split(self, candidate: Candidate, merge: Merge, split: str, passes: int) -> tuple[Row, Row | None]:
+        """The row of one split, and the predictions; `passes` is the engine's count before this row's work."""
+        row = candidate_columns(candidate, self.pool, self.sweep, split)
+        started = time.perf_counter()
+        try:
+            logits, averaging_seconds = merge.logits(split)
             labels = self.engine.split(split).labels[: len(logits)]  # a protocol may ask for the first ones alone
             row |= self._outcome(logits, labels)
-        except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+        except OUT_OF_RESOURCES:
             raise
         except Exception as error:  # any fault of a method or of a user's own is this row's outcome, not the sweep's
-            return row | {"status": "failed", "error": f"{type(error).__name__}: {error}"}, None
-        row["merge_seconds"] = seconds
-        row["evaluate_seconds"] = time.perf_counter() - begun - seconds
+            return self._failed_row(candidate, split, _describe(error)), None
+        row["merge_seconds"] = merge.seconds + averaging_seconds
+        row["evaluate_seconds"] = time.perf_counter() - started - averaging_seconds
         row["forward_passes"] = self.engine.forward_passes - passes
         return row, _prediction(row, logits, labels, probabilities=self.probabilities)
+
+    def _failed_row(self, candidate: Candidate, split: str, error: str) -> Row:
+        return candidate_columns(candidate, self.pool, self.sweep, split) | {"status": "failed", "error": error}
 
     def _outcome(self, logits: Tensor, labels: Tensor) -> Row:
         """Metrics and status; outputs that are not finite have no metrics."""
@@ -97,10 +123,14 @@ class BlockRunner:
                 "error": f"{share:.1%} of examples have finite outputs",
             }
         scores = compute_metrics(logits, labels, self.metrics)
-        own = {name: value for name, value in scores.items() if name in _OWN_COLUMNS}
-        others = {name: value for name, value in scores.items() if name not in _OWN_COLUMNS}
+        own = {name: value for name, value in scores.items() if name in _METRIC_COLUMNS}
+        others = {name: value for name, value in scores.items() if name not in _METRIC_COLUMNS}
         return (
             outcome
             | own
             | {"other_metrics": canonical_json(others) if others else None, "finite": True, "status": "ok"}
         )
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,9 +1,8 @@
-"""A pool on a device: its members, one model that any weights are loaded into, and outputs computed once and kept."""
+"""The engine of a pool on one device: its members, one model that any weights are loaded into, and cached outputs."""
 
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import Dataset
 from sweep.core.ids import canonical_json, derive_seed
-from sweep.core.weights import LinearMerge, ParameterLayout, linear_merge, materialize
+from sweep.core.weights import MergeCoefficients, materialize, merge_coefficients
 from sweep.evaluation.aligner import Aligner
+from sweep.evaluation.cache import BoundedCache
 from sweep.evaluation.pool_weights import PoolWeights
 from sweep.evaluation.switches import NO_SWITCHES, ProtocolContext, apply_to_model, apply_to_split, split_switches
 from sweep.model.build import build, build_on_meta
@@ -27,11 +27,14 @@ from sweep.model.metrics import compute_metrics
 from sweep.model.split import Batching, DeviceSplit, to_device
 from sweep.plan.pools import Pool
 
-_KEPT_BYTES = 1 << 29
+_OUTPUT_BYTES = 1 << 29
+_FACTOR_BYTES = 1 << 24
+_MEMBER_SEGMENTS = 1 << 16  # about 20 MiB
+_REPAIR_RESULTS = 128
 
 
 class SubsetWeights(NamedTuple):
-    """The members of a subset as rows of a matrix, and the key that tells this matrix from others."""
+    """The members of a subset as rows of a matrix, and a key that identifies the matrix."""
 
     key: tuple[object, ...]
     matrix: Tensor  # (rows, entries)
@@ -39,17 +42,12 @@ class SubsetWeights(NamedTuple):
     base: int | None  # row of the shared start
 
 
-class CachedOutputs(NamedTuple):
-    """Outputs of some weights, with their head where features were asked for."""
-
-    logits: Tensor
-    features: Tensor | None
-    head: tuple[Tensor, Tensor] | None  # weight (classes, features), bias (classes,)
-
-
 @dataclass
 class PoolEngine:
-    """One pool on one device, with everything that candidates of it have in common."""
+    """One pool on one device, with everything that its candidates share.
+
+    The model's tensors are views of `flat_weights`: writing there loads weights.
+    """
 
     pool: PoolWeights
     architecture: PluginConfig
@@ -57,128 +55,127 @@ class PoolEngine:
     device: torch.device
     batching: Batching
     forward_passes: int = 0
-    repair_cache: OrderedDict[tuple[object, ...], Any] = field(default_factory=OrderedDict)  # of members, by repairs
+    """Examples that were passed through the model, by whatever part of the evaluation."""
+    loads: int = 0
+    """How often weights were loaded."""
+    repair_cache: BoundedCache[tuple[object, ...], Any] = field(default_factory=partial(BoundedCache, _REPAIR_RESULTS))
+    """What repairs measured of single members."""
     _splits: dict[tuple[object, ...], DeviceSplit] = field(default_factory=dict)
-    _kept: OrderedDict[tuple[object, ...], CachedOutputs] = field(default_factory=OrderedDict)
-    _kept_bytes: int = 0
-    _factors: dict[tuple[PluginConfig, int], Tensor] = field(default_factory=dict)
-    _singles: dict[tuple[int, bytes], LinearMerge] = field(default_factory=dict)
+    _outputs: BoundedCache[tuple[object, ...], Outputs] = field(
+        default_factory=lambda: BoundedCache(_OUTPUT_BYTES, _n_bytes)
+    )
+    _factors: BoundedCache[tuple[PluginConfig, int], Tensor] = field(
+        default_factory=lambda: BoundedCache(_FACTOR_BYTES, lambda factors: factors.nbytes)
+    )
+    _members: BoundedCache[tuple[int, bytes], MergeCoefficients] = field(
+        default_factory=lambda: BoundedCache(_MEMBER_SEGMENTS, len)
+    )
 
     def __post_init__(self) -> None:
         self.classes = len(self.dataset.classes)
-        shape = (self.classes, self.dataset.channels, self.dataset.size)
+        shape = self.dataset.shape
         self.model = build(self.architecture.plugin.function, shape, 0, **self.architecture.settings)
-        self.layout: ParameterLayout = make_layout(self.model, self.classes)
-        self.head = self.model.get_submodule(find_head(self.model, self.classes))
+        self.model.register_forward_pre_hook(self._count_examples)
+        self.layout = make_layout(self.model, self.classes)
+        head = self.model.get_submodule(find_head(self.model, self.classes))
+        assert isinstance(head, nn.Linear)
+        self.head = head
         self.flat_weights = bind_flat(self.model, self.layout, self.device)
         # numpy refuses to write to shared memory and torch does not: nothing below may write to the matrix.
         self.matrix = (
             torch.tensor(self.pool.matrix, device=self.device) if self.device.type != "cpu" else _view(self.pool.matrix)
         )
-        paper = partial(build_on_meta, self.architecture.plugin.function, shape, self.architecture.settings)
-        self.aligner = Aligner(self.model, paper, self.layout, self.matrix, shape[1:])
+        meta_model = partial(build_on_meta, self.architecture.plugin.function, shape, self.architecture.settings)
+        self.aligner = Aligner(self.model, meta_model, self.layout, self.matrix, shape[1:])
 
     @property
     def base(self) -> int | None:
         """Row of the shared start in the matrix."""
         return len(self.matrix) - 1 if self.pool.has_start else None
 
-    def split(self, name: str, under: ProtocolContext = NO_SWITCHES) -> DeviceSplit:
-        """A split on the device, brought there once; under conditions, as they make it."""
-        key = (name, split_switches(under))
+    def split(self, name: str, context: ProtocolContext = NO_SWITCHES) -> DeviceSplit:
+        """A split on the device, as the switches of a protocol change it; copied there once."""
+        key = (name, split_switches(context))
         if key not in self._splits:
-            own = apply_to_split(self.split(name), self.dataset, under) if split_switches(under) else None
-            self._splits[key] = own or to_device(self.dataset, name, self.device)
+            changed = apply_to_split(self.split(name), self.dataset, context) if split_switches(context) else None
+            self._splits[key] = changed or to_device(self.dataset, name, self.device)
         return self._splits[key]
 
     def factors(self, scaling: PluginConfig, count: int) -> Tensor:
-        """A factor per member of a subset and tensor, for scalings that do not look at weights: made once."""
-        key = (scaling, count)
-        if key not in self._factors:
-            made = scaling.call(count=count, layout=self.layout)
-            self._factors[key] = made.as_subclass(Tensor)
-        return self._factors[key]
+        """Factors (members, tensors) of a scaling that does not look at weights, for subsets of `count` members."""
 
-    def one_member_merge(self, row: int, factors: Tensor) -> LinearMerge:
-        """One row of a matrix with a factor per tensor, as a blend: made once, for ensembles ask for few very often."""
-        key = (row, factors.numpy().tobytes())
-        if key not in self._singles:
-            self._singles[key] = linear_merge(self.layout, (row,), [1.0], factors[None])
-        return self._singles[key]
+        def make() -> Tensor:
+            factors: Tensor = scaling.call(count=count, layout=self.layout).as_subclass(Tensor)
+            return factors
 
-    def load(self, source: SubsetWeights, merge: LinearMerge) -> None:
-        """Load a merge into the model."""
-        materialize(source.matrix, merge, self.flat_weights)
+        return self._factors.get_or_make((scaling, count), make)
 
-    def forward(self, split: str, *, features: bool, under: ProtocolContext = NO_SWITCHES, seed: int = 0) -> Outputs:
-        """Outputs of whatever weights are loaded; the seed is for what is random under conditions."""
-        around = apply_to_model(self.model, under.switches, seed) if under.switches else None
+    def one_member_merge(self, row: int, factors: Tensor) -> MergeCoefficients:
+        """One row of a matrix times its factors (tensors,), as a merge; cached, since ensembles need few very often."""
+        make = partial(merge_coefficients, self.layout, (row,), [1.0], factors[None])
+        return self._members.get_or_make((row, factors.numpy().tobytes()), make)
+
+    def load(self, weights: SubsetWeights, merge: MergeCoefficients) -> None:
+        """Load a linear merge into the model."""
+        self.loads += 1
+        materialize(weights.matrix, merge, self.flat_weights)
+
+    def load_member(self, index: int) -> None:
+        """Load a member of the pool into the model, as it is."""
+        self.loads += 1
+        self.flat_weights.copy_(self.matrix[index])
+
+    def forward(self, split: str, *, features: bool, context: ProtocolContext = NO_SWITCHES, seed: int = 0) -> Outputs:
+        """Outputs of the loaded weights; the seed is for switches that draw random numbers."""
+        switched = apply_to_model(self.model, context.switches, seed) if context.switches else None
         head = self.head if features else None
-        spoken = forward_split(self.model, self.split(split, under), self.batching, head, around)
-        self.forward_passes += len(spoken.logits)
-        return spoken
+        return forward_split(self.model, self.split(split, context), self.batching, head, switched)
 
     def outputs(
-        self, source: SubsetWeights, merge: LinearMerge, split: str, under: ProtocolContext = NO_SWITCHES
-    ) -> CachedOutputs:
-        """Outputs of a merge: kept ones where these weights were asked before, whoever asked.
+        self, weights: SubsetWeights, merge: MergeCoefficients, split: str, context: ProtocolContext = NO_SWITCHES
+    ) -> Outputs:
+        """Outputs of a linear merge on a split, from the cache if the same weights were evaluated before.
 
-        Features come with those of one member, scaled or not, for ensembles will ask for them. What is random is
-        so by these weights alone.
+        Features and head are included for single members, scaled or not, since ensembles need them. The seed of random
+        switches depends on these weights alone.
         """
-        key = (source.key, merge, split, under.switches)
+        key = (weights.key, merge, split, context.switches)
+        return self._outputs.get_or_make(key, partial(self._compute_outputs, weights, merge, split, context))
+
+    def _compute_outputs(
+        self, weights: SubsetWeights, merge: MergeCoefficients, split: str, context: ProtocolContext
+    ) -> Outputs:
+        seed = 0
+        if context.switches:
+            seed = derive_seed(context.pool_id, split, canonical_json([_id_content(weights.key), merge]))
+        self.load(weights, merge)
         features = all(len(segment.rows) == 1 for segment in merge)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        self.load(source, merge)
-        seed = (
-            derive_seed(under.pool_id, split, canonical_json([_to_engine_layout(source.key), merge]))
-            if under.switches
-            else 0
-        )
-        spoken = self.forward(split, features=features, under=under, seed=seed)
-        head = self._head(spoken.logits.dtype) if features else None
-        return self._remember(key, CachedOutputs(spoken.logits, spoken.features, head))
+        return self.forward(split, features=features, context=context, seed=seed)
 
-    def accuracy(self, source: SubsetWeights, merge: LinearMerge, under: ProtocolContext = NO_SWITCHES) -> float:
-        """Validation accuracy of a merge, for searches."""
-        return self.accuracy_of(self.outputs(source, merge, "validation", under).logits, under)
+    def accuracy(
+        self, weights: SubsetWeights, merge: MergeCoefficients, context: ProtocolContext = NO_SWITCHES
+    ) -> float:
+        """Validation accuracy of a linear merge, for searches."""
+        return self.validation_accuracy(self.outputs(weights, merge, "validation", context).logits, context)
 
-    def accuracy_of(self, logits: Tensor, under: ProtocolContext = NO_SWITCHES) -> float:
-        """Accuracy of outputs on the validation split; below any other where they are not finite."""
+    def validation_accuracy(self, logits: Tensor, context: ProtocolContext = NO_SWITCHES) -> float:
+        """Accuracy of logits of the validation split; -inf where any is not finite."""
         if not bool(torch.isfinite(logits).all()):
             return float("-inf")
-        labels = self.split("validation", under).labels[: len(logits)]
+        labels = self.split("validation", context).labels[: len(logits)]
         return compute_metrics(logits, labels, ("accuracy",))["accuracy"]
 
-    def _head(self, kind: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the head as loaded, in a precision; a head without bias has zeros."""
-        weight, bias = self.layout.head
-        loaded = self.flat_weights[weight.offset : weight.stop].view(weight.shape).clone()
-        shift = (
-            torch.zeros(weight.shape[0], device=self.device)
-            if bias is None
-            else self.flat_weights[bias.offset : bias.stop].clone()
-        )
-        return loaded.to(kind), shift.to(kind)
-
-    def _remember(self, key: tuple[object, ...], said: CachedOutputs) -> CachedOutputs:
-        """Keep outputs, the longest unasked dropped beyond a bound."""
-        self._kept[key] = said
-        self._kept_bytes += _size(said)
-        while self._kept_bytes > _KEPT_BYTES and len(self._kept) > 1:
-            self._kept_bytes -= _size(self._kept.popitem(last=False)[1])
-        return said
+    def _count_examples(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.forward_passes += len(inputs[0])
 
 
-def _to_engine_layout(key: tuple[object, ...]) -> list[object]:
-    """What tells a matrix from others, as it stands in ids."""
+def _id_content(key: tuple[object, ...]) -> list[object]:
+    """The key of a matrix as it enters seeds."""
     return [each.id_content if isinstance(each, PluginConfig) else each for each in key]
 
 
-def _size(said: CachedOutputs) -> int:
-    return said.logits.nbytes + (said.features.nbytes if said.features is not None else 0)
+def _n_bytes(outputs: Outputs) -> int:
+    return outputs.logits.nbytes + (outputs.features.nbytes if outputs.features is not None else 0)
 
 
 def _view(matrix: NDArray[np.float32]) -> Tensor:
@@ -189,5 +186,5 @@ def _view(matrix: NDArray[np.float32]) -> Tensor:
 
 
 def make_engine(pool: Pool, weights: PoolWeights, dataset: Dataset, device: str, batching: Batching) -> PoolEngine:
-    """The bench on which candidates of a pool are evaluated."""
+    """The engine that evaluates the candidates of a pool."""
     return PoolEngine(weights, pool.population.architecture, dataset, torch.device(device), batching)

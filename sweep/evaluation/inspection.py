@@ -9,7 +9,7 @@ import torch
 
 from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.layers import correlations, layer_rows
-from sweep.evaluation.merge import Merge
+from sweep.evaluation.merge import load_merge
 from sweep.evaluation.templates import HeadProbe, template_rows
 from sweep.plan.pools import Pool
 from sweep.plan.work import InspectedModel, InspectionItems
@@ -20,8 +20,9 @@ Row = dict[str, Any]
 class ModelInspector:
     """Looks into models of one pool; what they have in common is computed once."""
 
-    def __init__(self, bench: PoolEngine, pool: Pool) -> None:
-        self.engine, self.pool = bench, pool
+    def __init__(self, engine: PoolEngine, pool: Pool) -> None:
+        self.engine = engine
+        self.pool = pool
 
     @cached_property
     def correlations(self) -> Any:
@@ -52,11 +53,11 @@ class ModelInspector:
         return layers, templates
 
     def _load(self, model: InspectedModel) -> None:
-        """Bring the model's weights into the bench's row."""
+        """Load the model's weights into the engine."""
         if model.merge:
-            Merge(self.engine, model.merge).load_weights()
+            load_merge(self.engine, model.merge)
         else:
-            self.engine.flat_weights.copy_(self.engine.matrix[model.subset[0]])
+            self.engine.load_member(model.subset[0])
 
     def _with_images(self, model: InspectedModel) -> bool:
         """Whether rows keep weights to be shown: those of the first member of the first pool, and of merges from it on.

@@ -43,11 +43,11 @@ def correlations(matrix: Entries, layout: ParameterLayout) -> Correlations:
     return found
 
 
-def layer_rows(bench: PoolEngine, correlated: Correlations, about: Row, *, pictured: bool) -> list[Row]:
+def layer_rows(engine: PoolEngine, correlated: Correlations, about: Row, *, pictured: bool) -> list[Row]:
     """One row per learnable tensor of the loaded model; histograms and filters of those that are `pictured`."""
-    subset, made, first = about["member_indices"], [], first_filters(bench)
-    for depth, entry in enumerate(tensors_of(bench.layout)):
-        entries = bench.flat_weights[entry.offset : entry.stop].cpu().numpy()
+    subset, made, first = about["member_indices"], [], first_filters(engine)
+    for depth, entry in enumerate(tensors_of(engine.layout)):
+        entries = engine.flat_weights[entry.offset : entry.stop].cpu().numpy()
         row = about | {"tensor": entry.name, "role": _role(entry), "depth": depth, "n_elements": entry.size}
         row |= {"shape": "x".join(map(str, entry.shape)), **moment_columns(entries)}
         row["member_correlation"] = _mean_correlation(correlated[entry.name], subset)
@@ -59,15 +59,15 @@ def layer_rows(bench: PoolEngine, correlated: Correlations, about: Row, *, pictu
     return made
 
 
-def first_filters(bench: PoolEngine) -> tuple[TensorSpec, tuple[int, ...]] | None:
+def first_filters(engine: PoolEngine) -> tuple[TensorSpec, tuple[int, ...]] | None:
     """The first layer's weight and (channels, height, width) of its filters, where these are pictures at all.
 
     Those of a convolution, or the rows of a hidden layer that reads all pixels; of a linear classifier there are
     templates.
     """
-    dataset = bench.dataset
+    dataset = engine.dataset
     pixels = (dataset.channels, dataset.size, dataset.size)
-    for entry in (entry for entry in tensors_of(bench.layout) if entry.role == "weight"):
+    for entry in (entry for entry in tensors_of(engine.layout) if entry.role == "weight"):
         if len(entry.shape) == 4:
             return entry, entry.shape[1:]
         if len(entry.shape) == 2:

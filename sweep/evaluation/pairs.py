@@ -34,11 +34,11 @@ def gram(matrix: NDArray[np.float32], columns: int) -> NDArray[np.float64]:
 
 
 def pair_rows(
-    bench: PoolEngine, pool: Pool, pairs: Sequence[MemberPair], about: Mapping[str, Any]
+    engine: PoolEngine, pool: Pool, pairs: Sequence[MemberPair], about: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """One row for each pair, with what all are `about`; `task_cosine` is signed (a known script takes |cos|)."""
-    weights, members = bench.pool, pool.members
-    products, similar = gram(weights.matrix, weights.n_parameters), _similarities(bench, pairs)
+    weights, members = engine.pool, pool.members
+    products, similar = gram(weights.matrix, weights.n_parameters), _similarities(engine, pairs)
     return [
         {**about, "member_a": members[a].id, "member_b": members[b].id, "index_a": a, "index_b": b}
         | _distances(products, a, b, weights.has_start)
@@ -69,10 +69,10 @@ def _cosine(inner: float, first: float, second: float) -> float | None:
     return float(inner / norm) if norm > 0 and math.isfinite(inner / norm) else None
 
 
-def _similarities(bench: PoolEngine, pairs: Sequence[MemberPair]) -> list[float | None]:
+def _similarities(engine: PoolEngine, pairs: Sequence[MemberPair]) -> list[float | None]:
     """Debiased CKA of each pair's features; None where a network has none, or none that can be compared."""
     try:
-        features = _features(bench, sorted({index for _, a, b in pairs for index in (a, b)}))
+        features = _features(engine, sorted({index for _, a, b in pairs for index in (a, b)}))
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception:  # a user's architecture may raise anything; the rows of its candidates tell what
@@ -82,17 +82,16 @@ def _similarities(bench: PoolEngine, pairs: Sequence[MemberPair]) -> list[float 
 
 
 @torch.inference_mode()
-def _features(bench: PoolEngine, members: Sequence[int]) -> dict[int, Tensor]:
+def _features(engine: PoolEngine, members: Sequence[int]) -> dict[int, Tensor]:
     """What reaches the head of each member, comparable, on up to 1,000 validation images spread over the split."""
-    whole = bench.dataset.splits["validation"]
+    whole = engine.dataset.splits["validation"]
     count = min(len(whole), _EXAMPLES)
     part = subset(whole.labels, whole.images, np.arange(count) * len(whole) // count)
-    dataset = replace(bench.dataset, splits={**bench.dataset.splits, "validation": part})
-    split, found = to_device(dataset, "validation", bench.device), {}
+    dataset = replace(engine.dataset, splits={**engine.dataset.splits, "validation": part})
+    split, found = to_device(dataset, "validation", engine.device), {}
     for index in members:
-        bench.flat_weights.copy_(bench.matrix[index])
-        features = forward_split(bench.model, split, bench.batching, bench.head).features
-        bench.forward_passes += count
+        engine.load_member(index)
+        features = forward_split(engine.model, split, engine.batching, engine.head).features
         if features is None:
             raise ValueError("nothing reaches the head")
         found[index] = flatten_features(features)

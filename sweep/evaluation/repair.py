@@ -1,101 +1,89 @@
-"""A merge that is loaded, mended on training images: what a repair is brought."""
+"""Repairs: a merged model in the engine is corrected on training images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sweep.core.ids import canonical_json, derive_seed
-from sweep.core.weights import LinearMerge, to_convex_weights
+from sweep.core.weights import MergeCoefficients, to_convex_weights
 from sweep.evaluation.engine import PoolEngine, SubsetWeights
+from sweep.evaluation.members import MergeTerms
 from sweep.plan.candidates import Candidate
-
-MergeTerms = tuple[tuple[int, ...], list[float], Tensor]
-"""What a merge adds up: rows of the source's matrix, a coefficient each, and factors (rows, tensors)."""
-
-_KEPT = 128  # measured members: for every candidate that they are in
 
 
 class TrainingImages:
-    """Training images by their positions, as networks see them.
+    """Training images by their positions, normalised as networks see them.
 
-    Channels come last in memory on a CPU, whatever batches the run evaluates in: a repair gives the same bits then.
+    Channels come last in memory on a CPU, whatever batches the run evaluates in: a repair then gives the same bits.
     """
 
-    def __init__(self, bench: PoolEngine) -> None:
-        self._engine = bench
+    def __init__(self, engine: PoolEngine) -> None:
+        self._engine = engine
 
     def __len__(self) -> int:
         return len(self._engine.split("train").labels)
 
-    def __getitem__(self, chosen: Tensor) -> Tensor:
+    def __getitem__(self, indices: Tensor) -> Tensor:
         split = self._engine.split("train")
         layout = torch.channels_last if split.labels.device.type == "cpu" else torch.contiguous_format
-        return split.normalize(split.images[chosen.to(split.labels.device)]).contiguous(memory_format=layout)
+        return split.normalize(split.images[indices.to(split.labels.device)]).contiguous(memory_format=layout)
 
 
-def apply_repair(bench: PoolEngine, candidate: Candidate, source: SubsetWeights, parts: MergeTerms) -> None:
-    """Mend the merge of these parts, which is loaded; images that are passed on the way are counted.
+def apply_repair(engine: PoolEngine, candidate: Candidate, weights: SubsetWeights, terms: MergeTerms) -> None:
+    """Apply the candidate's repair to the loaded merge of these terms.
 
-    What is drawn is the same for all candidates of a pool.
+    The generator has the same seed for all candidates of a pool.
     """
     repair = candidate.repair
     seed = derive_seed(candidate.pool_id, "repair", canonical_json(repair.id_content))
     provided = {
-        "model": bench.model,
-        "images": TrainingImages(bench),
-        "members": partial(_measure_members, bench, candidate, source, parts),
+        "model": engine.model,
+        "images": TrainingImages(engine),
+        "members": partial(_measure_members, engine, candidate, weights, terms),
         "generator": torch.Generator().manual_seed(seed),
     }
-    with _counted(bench):
-        repair.call(**provided)
-
-
-@contextmanager
-def _counted(bench: PoolEngine) -> Iterator[None]:
-    """Count the images that are passed."""
-
-    def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        bench.forward_passes += len(inputs[0])
-
-    handle = bench.model.register_forward_pre_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
+    repair.call(**provided)
 
 
 def _measure_members(
-    bench: PoolEngine, candidate: Candidate, source: SubsetWeights, parts: MergeTerms, measure: Callable[[], Any]
+    engine: PoolEngine,
+    candidate: Candidate,
+    weights: SubsetWeights,
+    terms: MergeTerms,
+    measure: Callable[[], Any],
 ) -> list[tuple[float, Any]]:
-    """What a function measures with each part loaded, and its share of the merge, which is loaded again at the end.
+    """Load each merged member in turn, call `measure`, and return (weight in the merge, result) pairs.
 
-    Shares are those that running statistics are merged by: coefficients made convex.
+    Weights are those by which running statistics are merged: coefficients clipped at 0 that sum to 1. The merge is
+    loaded again at the end.
     """
-    merged = bench.flat_weights.clone()
-    rows, coefficients, factors = parts
-    found = []
-    for row, share, own in zip(rows, to_convex_weights(coefficients), factors, strict=True):
+    merged = engine.flat_weights.clone()
+    shares = to_convex_weights(terms.coefficients)
+    results = []
+    for row, share, factors in zip(terms.rows, shares, terms.factors, strict=True):
         if share:
-            found.append((share, _cached(bench, candidate, source, bench.one_member_merge(row, own), measure)))
-    bench.flat_weights.copy_(merged)
-    return found
+            member = engine.one_member_merge(row, factors)
+            results.append((share, _measure_once(engine, candidate, weights, member, measure)))
+    engine.flat_weights.copy_(merged)
+    return results
 
 
-def _cached(
-    bench: PoolEngine, candidate: Candidate, source: SubsetWeights, part: LinearMerge, measure: Callable[[], Any]
+def _measure_once(
+    engine: PoolEngine,
+    candidate: Candidate,
+    weights: SubsetWeights,
+    member: MergeCoefficients,
+    measure: Callable[[], Any],
 ) -> Any:
-    """What is measured of a part, which is kept: the same repair measures the same images."""
-    key, kept = (candidate.repair, source.key, part), bench.repair_cache
-    if key not in kept:
-        bench.load(source, part)
-        kept[key] = measure()
-    kept.move_to_end(key)
-    while len(kept) > _KEPT:
-        kept.popitem(last=False)
-    return kept[key]
+    """The result of `measure` with one member loaded; cached, since the same repair measures the same images."""
+
+    def load_and_measure() -> Any:
+        engine.load(weights, member)
+        return measure()
+
+    return engine.repair_cache.get_or_make((candidate.repair, weights.key, member), load_and_measure)

@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from sweep.core.weights import TRAINABLE_ROLES
 from sweep.evaluation.engine import PoolEngine
+from sweep.model.forward import capture_inputs
 from sweep.model.split import shuffle_labels
 from sweep.plan.pools import Pool
 
@@ -25,17 +26,18 @@ _PICTURED = 10  # classes
 class HeadProbe:
     """What the head of a pool's models reads on the training split, and the templates of its members."""
 
-    def __init__(self, bench: PoolEngine, pool: Pool) -> None:
-        self.engine, self.pool = bench, pool
-        split = bench.split("train")
+    def __init__(self, engine: PoolEngine, pool: Pool) -> None:
+        self.engine = engine
+        self.pool = pool
+        split = engine.split("train")
         self.split = shuffle_labels(split, pool.id) if pool.population.recipe.shuffle_labels else split
-        weight, _ = bench.layout.head
-        pixels = bench.dataset.channels * bench.dataset.size**2
-        alone = all(entry.role == "head" for entry in bench.layout.entries if entry.role in TRAINABLE_ROLES)
+        weight, _ = engine.layout.head
+        pixels = engine.dataset.channels * engine.dataset.size**2
+        alone = all(entry.role == "head" for entry in engine.layout.entries if entry.role in TRAINABLE_ROLES)
         self.of_pixels = alone and weight.shape[1] == pixels
         """Whether the network is one linear layer on pixels."""
-        members = enumerate(bench.matrix[: len(pool.members)])
-        self.heads = {i: center_rows(self._head(row)) for i, row in members if i not in bench.pool.failed}
+        members = enumerate(engine.matrix[: len(pool.members)])
+        self.heads = {i: center_rows(self._head(row)) for i, row in members if i not in engine.pool.failed}
 
     def loaded(self) -> Matrix:
         """The templates of the loaded model, (classes, features)."""
@@ -52,8 +54,8 @@ class HeadProbe:
         Both (classes, features), by the labels that it was trained with; NaN where the head reads more than one row
         of features of an image.
         """
-        bench, (weight, _) = self.engine, self.engine.layout.head
-        sums = torch.zeros(2, *weight.shape, dtype=torch.float64, device=bench.device)
+        weight, _ = self.engine.layout.head
+        sums = torch.zeros(2, *weight.shape, dtype=torch.float64, device=self.engine.device)
         start = 0
         for features, logits in self._passes():
             if features.shape != (len(logits), weight.shape[1]):
@@ -64,20 +66,16 @@ class HeadProbe:
             right = one_hot(labels, weight.shape[0]).double()
             sums[0] += right.T @ features
             sums[1] += (right - logits.double().softmax(-1)).T @ features
-        bench.forward_passes += start
         counts = torch.bincount(self.split.labels, minlength=weight.shape[0]).double()[:, None]
         return (sums[0] / counts).cpu().numpy(), (sums[1] / start).cpu().numpy()
 
     def _passes(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What the head reads and says, batch by batch, in evaluation mode."""
-        model, heard = self.engine.model.eval(), []
-        handle = self.engine.head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
-        try:
+        model = self.engine.model.eval()
+        with capture_inputs(self.engine.head) as captured:
             for images in self.split.batches(self.engine.batching.batch_size):
                 logits = model(images)
-                yield heard.pop().double(), logits
-        finally:
-            handle.remove()
+                yield captured.pop().double(), logits
 
 
 def template_rows(reader: HeadProbe, about: Row, *, pictured: bool) -> list[Row]:

@@ -10,7 +10,7 @@ from torch import nn
 from sweep.config.spec import Sweep
 from sweep.core.dataset import load_dataset
 from sweep.evaluation.engine import PoolEngine, make_engine
-from sweep.evaluation.merge import Merge
+from sweep.evaluation.merge import load_merge
 from sweep.evaluation.pool_weights import load_pool_weights
 from sweep.model.batching import choose_batching, network_key
 from sweep.model.build import build
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def local_engine(sweep: Sweep, pool: Pool) -> PoolEngine:
-    """The bench of a pool of a run folder, in this process, on the CPU."""
+    """The engine of a pool of a run folder, in this process, on the CPU."""
     folder, dataset = RunFolder(sweep.folder), load_dataset(pool.population.dataset)
     weights = load_pool_weights(folder, pool, dataset, failed_members(folder))
     batching = choose_batching(
@@ -33,13 +33,12 @@ def local_engine(sweep: Sweep, pool: Pool) -> PoolEngine:
     return make_engine(pool, weights, dataset, "cpu", batching)
 
 
-def merged_model(bench: PoolEngine, candidate: Candidate) -> nn.Module:
+def merged_model(engine: PoolEngine, candidate: Candidate) -> nn.Module:
     """A new model with the merged weights of a candidate in weight space."""
-    Merge(bench, candidate).load_weights()
-    counters = {name: torch.from_numpy(array.copy()) for name, array in bench.pool.counters.items()}
-    shape = (bench.classes, bench.dataset.channels, bench.dataset.size)
-    model = build(bench.architecture.plugin.function, shape, 0, **bench.architecture.settings)
-    model.load_state_dict(unflatten_state_dict(bench.flat_weights.cpu(), bench.layout, counters))
+    load_merge(engine, candidate)
+    counters = {name: torch.from_numpy(array.copy()) for name, array in engine.pool.counters.items()}
+    model = build(engine.architecture.plugin.function, engine.dataset.shape, 0, **engine.architecture.settings)
+    model.load_state_dict(unflatten_state_dict(engine.flat_weights.cpu(), engine.layout, counters))
     return model.eval()
 
 
@@ -57,8 +56,8 @@ def evaluate_one(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
     plan, folder = load_state(sweep).plan, RunFolder(sweep.folder)
     chosen = plan.candidate(prefix)
     pool = plan.pool_of[chosen.pool_id]
-    evaluator = BlockRunner(local_engine(sweep, pool), pool, sweep.name, sweep.metrics)
-    rows = [evaluator.evaluate(chosen, split)[0] for split in sweep.settings.splits]
+    runner = BlockRunner(local_engine(sweep, pool), pool, sweep.name, sweep.metrics)
+    rows = [row for row, _ in runner.evaluate(chosen, sweep.settings.splits)]
     stored = folder.read("candidates", candidate_id=chosen.id).to_pylist()
     by_key = {(row["candidate_id"], row["split"]): row for row in stored}
     return [row | {"stored": by_key.get((row["candidate_id"], row["split"]))} for row in rows]

@@ -1,4 +1,4 @@
-"""A model on a split -> features and logits; logits and labels -> metrics."""
+"""A forward pass of a model over a split: logits, and the features that reach its head."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from sweep.model.split import Batching, DeviceSplit
 
 
 class Outputs(NamedTuple):
-    """What a network says of a split."""
+    """Outputs of a network on a split."""
 
     logits: Tensor  # (examples, classes)
-    features: Tensor | None  # (examples, features): the input of the head
+    features: Tensor | None = None  # (examples, features): inputs of the head
+    head: tuple[Tensor, Tensor] | None = None  # weight (classes, features), bias (classes,)
 
 
 @contextmanager
-def capture_inputs(head: nn.Module | None, heard: list[Tensor]) -> Iterator[None]:
-    """Keep what reaches the head, so that features are right for every architecture."""
-    if head is None:
-        yield
-        return
-    handle = head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0]))
+def capture_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the inputs of a module, one tensor per forward pass."""
+    captured: list[Tensor] = []
+    handle = module.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
     try:
-        yield
+        yield captured
     finally:
         handle.remove()
 
@@ -37,15 +36,27 @@ def forward_split(
     model: nn.Module,
     split: DeviceSplit,
     batching: Batching,
-    head: nn.Module | None = None,
-    around: AbstractContextManager[ForwardOptions] | None = None,
+    head: nn.Linear | None = None,
+    context: AbstractContextManager[ForwardOptions] | None = None,
 ) -> Outputs:
-    """Logits of a model in evaluation mode over a split in its order, and features where its `head` is given.
+    """Logits of a model in evaluation mode over a split in its order; with its `head`, features and head too.
 
-    `around` may change the network for this pass, its mode too.
+    `context` may change the network for this pass, its mode included. Features are None if nothing reaches the head.
     """
     model.eval()
-    heard: list[Tensor] = []
-    with around or nullcontext(ForwardOptions()) as told, capture_inputs(head, heard), torch.inference_mode():
-        logits = torch.cat([model(images) for images in split.iter_batches(told, batching)])
-        return Outputs(logits, torch.cat(heard) if heard else None)
+    captured: list[Tensor] = []
+    with (
+        context or nullcontext(ForwardOptions()) as options,
+        capture_inputs(head) if head else nullcontext(captured) as captured,
+        torch.inference_mode(),
+    ):
+        logits = torch.cat([model(images) for images in split.iter_batches(options, batching)])
+        features = torch.cat(captured) if captured else None
+    return Outputs(logits, features, _copy_head(head, logits.dtype) if head else None)
+
+
+def _copy_head(head: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Copies of weight and bias in the precision of the logits; a head without bias has zeros."""
+    weight = head.weight.detach().clone()
+    bias = torch.zeros_like(weight[:, 0]) if head.bias is None else head.bias.detach().clone()
+    return weight.to(dtype), bias.to(dtype)

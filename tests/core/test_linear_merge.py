@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sweep.core.registry import Plugin, get_plugin, list_plugins
-from sweep.core.weights import TRAINABLE_ROLES, ScaleFactors, linear_merge, materialize
+from sweep.core.weights import TRAINABLE_ROLES, ScaleFactors, materialize, merge_coefficients
 from tests.helpers.networks import awkward_layout
 
 SCALINGS = [get_plugin("scalings", name) for name in list_plugins("scalings")]
@@ -20,7 +20,7 @@ PERTURBING = [entry for entry in SCALINGS if entry not in FACTORS]
 
 def test_statistics_take_convex_shares_and_stay_positive() -> None:
     layout = awkward_layout()
-    merge = linear_merge(layout, (0, 1), (1.5, -0.5), torch.ones(2, len(layout.entries)))
+    merge = merge_coefficients(layout, (0, 1), (1.5, -0.5), torch.ones(2, len(layout.entries)))
     matrix = torch.rand(2, layout.n_entries, generator=torch.Generator().manual_seed(0)) + 0.1
     merged = materialize(matrix, merge, torch.empty(layout.n_entries))
     torch.testing.assert_close(
@@ -39,7 +39,9 @@ def test_blends_are_the_sums_that_they_say(coefficients: list[float], seed: int)
     matrix = torch.randn(len(coefficients), layout.n_entries, generator=generator)
     factors = torch.rand(len(coefficients), len(layout.entries), generator=generator, dtype=torch.float64)
     merged = materialize(
-        matrix, linear_merge(layout, range(len(coefficients)), coefficients, factors), torch.empty(layout.n_entries)
+        matrix,
+        merge_coefficients(layout, range(len(coefficients)), coefficients, factors),
+        torch.empty(layout.n_entries),
     )
     for column, entry in enumerate(layout.entries):
         if entry.role in TRAINABLE_ROLES:
@@ -52,8 +54,8 @@ def test_a_larger_pool_changes_no_bit() -> None:
     layout = awkward_layout()
     matrix = torch.randn(9, layout.n_entries, generator=torch.Generator().manual_seed(1))
     ones = torch.ones(2, len(layout.entries))
-    small = materialize(matrix[:3], linear_merge(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
-    large = materialize(matrix, linear_merge(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
+    small = materialize(matrix[:3], merge_coefficients(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
+    large = materialize(matrix, merge_coefficients(layout, (0, 2), (0.5, 0.5), ones), torch.empty(layout.n_entries))
     assert torch.equal(small, large)
 
 
