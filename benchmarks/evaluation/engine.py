@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from sweep.plan.candidates import Candidate
+from sweep.plan.work import CandidateWork
 from tests.helpers.engine import Trained, trained
 
 METHODS = ("single", "uniform_soup", "logit_average")
@@ -49,7 +50,7 @@ def plain_accuracies(pool: Trained, candidates: list[Candidate]) -> list[float]:
 
 def engine_accuracies(pool: Trained, candidates: list[Candidate]) -> list[float]:
     """The same through the engine, from nothing kept, with all four metrics and rows."""
-    rows = pool.evaluator().run([(candidate, ("test",)) for candidate in candidates])
+    rows = pool.evaluator().run(CandidateWork([(candidate, ("test",)) for candidate in candidates]))
     return [row["accuracy"] for row in rows.candidates]
 
 

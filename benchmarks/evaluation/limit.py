@@ -26,6 +26,7 @@ from sweep.model.batching import tune_batch
 from sweep.model.runtime import setup_worker
 from sweep.model.split import SharedImages
 from sweep.plan.planner import Plan
+from sweep.plan.work import CandidateWork
 
 NETWORKS = {"cnn": (2000, 8), "resnet18": (500, 4)}  # name -> test images, candidates
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
@@ -68,7 +69,7 @@ def engine_way(plan: Plan, ours: PoolEngine, count: int) -> Callable[[int], None
     def run(number: int) -> None:
         chosen = itertools.islice(itertools.cycle(candidates), number * count, (number + 1) * count)
         before = ours.forward_passes
-        rows = evaluator.run([(candidate, ("test",)) for candidate in chosen])
+        rows = evaluator.run(CandidateWork([(candidate, ("test",)) for candidate in chosen]))
         assert ours.forward_passes - before == count * len(ours.split("test").labels), "outputs were kept"
         assert all(row["status"] == "ok" for row in rows.candidates)
 

@@ -24,7 +24,7 @@ import torch
 from benchmarks.common import Peak, anonymous, bandwidth, bench, drawn, planned, ratios, timed, told
 from sweep.core.weights import MergeCoefficients, merge_coefficients
 from sweep.evaluation.engine import PoolEngine, SubsetWeights
-from sweep.evaluation.merge import Merge
+from sweep.evaluation.merge import load_merge
 from sweep.evaluation.pool_weights import PoolWeights
 from sweep.model.runtime import setup_worker
 from sweep.plan.planner import Plan
@@ -71,7 +71,7 @@ def evaluating(ours: PoolEngine, plan: Plan) -> Callable[[], int]:
 
     def run() -> int:
         for candidate in candidates:
-            Merge(ours, candidate).load_weights()
+            load_merge(ours, candidate)
         return len(candidates)
 
     return run

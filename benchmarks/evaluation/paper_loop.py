@@ -35,6 +35,7 @@ from sweep.model.build import build
 from sweep.model.runtime import setup_worker
 from sweep.model.split import Batching, to_device
 from sweep.plan.candidates import Candidate
+from sweep.plan.work import CandidateWork
 from sweep.status.state import load_state
 from sweep.training.trainer import train
 
@@ -215,21 +216,25 @@ def compare(folder: Path, prefixes: list[int], repetitions: int) -> None:
         return loop, [loop.accuracy(candidate) for candidate in items]
 
     def ours() -> tuple[PoolEngine, list[float]]:
-        bench = make_engine(pool, weights, dataset, "cpu", Batching(128))
-        rows = BlockRunner(bench, pool, "paper", METRICS).run([(candidate, ("test",)) for candidate in items])
-        return bench, [row["accuracy"] for row in rows.candidates]
+        pool_engine = make_engine(pool, weights, dataset, "cpu", Batching(128))
+        rows = BlockRunner(pool_engine, pool, "paper", METRICS).run(
+            CandidateWork([(candidate, ("test",)) for candidate in items])
+        )
+        return pool_engine, [row["accuracy"] for row in rows.candidates]
 
     loop, expected = plainly(counting=True)
-    bench, found = ours()
+    pool_engine, found = ours()
     wrong = [c for c, a, b in zip(items, expected, found, strict=True) if abs(a - b) > 1e-9]
     assert not wrong, f"the two ways disagree on {len(wrong)} items, at first {wrong[0]}"
     necessary = sum(loop.distinct.values())
-    assert bench.forward_passes <= necessary, f"{bench.forward_passes:,} images pushed, {necessary:,} are necessary"
+    assert pool_engine.forward_passes <= necessary, (
+        f"{pool_engine.forward_passes:,} images pushed, {necessary:,} are necessary"
+    )
     rounds = [(timed(lambda: plainly(counting=False))[0], timed(ours)[0]) for _ in range(repetitions)]
     plain, engine = zip(*rounds, strict=True)
     print(f"\n{len(items)} items, prefixes {prefixes}, {THREADS} threads, the same accuracies")
     print(f"published way  {told(plain)} s   {loop.images:,} images pushed, {necessary:,} of them necessary")
-    print(f"engine         {told(engine)} s   {bench.forward_passes:,} images pushed")
+    print(f"engine         {told(engine)} s   {pool_engine.forward_passes:,} images pushed")
     print(f"ratio          {ratios(plain, engine)}", flush=True)
     whole_commands(folder, plain)
 

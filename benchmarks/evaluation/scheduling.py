@@ -25,6 +25,7 @@ from sweep.execution import scheduler as launch
 from sweep.execution.cluster import auth_environment, cluster
 from sweep.execution.scheduler import BlockScheduler
 from sweep.plan.planner import Plan
+from sweep.plan.work import CandidateWork
 from sweep.storage.rows import BlockRows
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import part_files
@@ -52,12 +53,12 @@ class Sleeper:
         """Who it is, once the actor has its place."""
         return "a sleeper"
 
-    def run(self, pool_id: str, shared: Sequence[Any], work: Sequence[Any]) -> Any:
+    def run(self, pool_id: str, shared: Sequence[Any], work: CandidateWork) -> Any:
         """No rows, and when the worker slept."""
         import ray
 
         begun, longer = time.time(), ray.get(shared[1])
-        time.sleep(longer.get(work[0][0].id, SLEEP))
+        time.sleep(longer.get(work.items[0][0].id, SLEEP))
         cost = {"seconds": time.time() - begun, "cpu_seconds": 0.0, "forward_passes": 0, "created_at": None}
         cost |= {"begun": begun, "process": os.getpid(), "host": None, "threads": 1, "peak_memory": 0}
         tables: dict[str, Any] = dict.fromkeys(TABLES, ())
@@ -70,14 +71,14 @@ TABLES = ("predictions", "pairs", "layers", "templates", "candidates")
 class Ready(BlockScheduler):
     """The launcher, which begins once all its workers are there: what 64 processes take to start is not the point."""
 
-    def _fill(self) -> None:
+    def _submit_all(self) -> None:
         if not self.pending_actors:
             super()._submit_all()
 
 
 def slept(plan: Plan, longer: dict[str, float], write: Sink) -> list[dict[str, Any]]:
     """What each block cost, through the launcher."""
-    blocks = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
+    blocks = {c.block: CandidateWork([(c, ("test",))]) for c in plan.candidates if c.method.name == "uniform_soup"}
     costs: list[dict[str, Any]] = []
 
     def sink(block: str, pool: Any, rows: Any, attempts: int) -> None:
@@ -125,7 +126,7 @@ def joined(blocks: int, room: int = 8) -> tuple[float, float]:
             nodes.add_node(num_cpus=room)
             came.append(time.time())
 
-    work = {c.block: [(c, ("test",))] for c in plan.candidates if c.method.name == "uniform_soup"}
+    work = {c.block: CandidateWork([(c, ("test",))]) for c in plan.candidates if c.method.name == "uniform_soup"}
     try:
         with cluster(plan.sweep.execution):
             BlockScheduler(plan, lambda pool: ({},), sink, lambda: False).run(work, {})

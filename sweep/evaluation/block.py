@@ -15,11 +15,11 @@ from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.inspection import ModelInspector
 from sweep.evaluation.merge import Merge, make_merge
 from sweep.evaluation.pairs import pair_rows
-from sweep.evaluation.rows import _candidates, _prediction, candidate_columns, pool_columns, stamp
+from sweep.evaluation.rows import candidate_columns, make_prediction, pool_columns, stamp
 from sweep.model.metrics import compute_metrics
 from sweep.plan.candidates import Candidate
 from sweep.plan.pools import Pool
-from sweep.plan.work import InspectedModel, MemberPair, WorkItems
+from sweep.plan.work import BlockWork, CandidateItem, InspectionItem, MemberPair
 from sweep.storage.columns import COLUMNS
 from sweep.storage.rows import BlockRows, Row
 
@@ -43,32 +43,43 @@ class BlockRunner:
         """The inspector of this pool's models."""
         return ModelInspector(self.engine, self.pool)
 
-    def run(self, work: WorkItems) -> BlockRows:
-        """The rows of a block's candidates, pairs and inspected models, and what they cost.
+    def run(self, work: BlockWork) -> BlockRows:
+        """The rows of some work, and what they cost.
 
         An error of one candidate is its row's outcome. Raises the errors in OUT_OF_RESOURCES.
         """
         started = time.perf_counter()
         cpu_started = time.process_time()
         passes = self.engine.forward_passes
-        rows = BlockRows()
-        for candidate, splits in _candidates(work):
-            for row, prediction in self.evaluate(candidate, splits):
-                rows.candidates.append(row)
-                rows.predictions += [prediction] if prediction else []
-        pairs = [pair for pair, _ in work if isinstance(pair, MemberPair)]
-        about = {"sweep": self.sweep, **pool_columns(self.pool), **stamp()}
-        if pairs:
-            rows.pairs = pair_rows(self.engine, self.pool, pairs, about)
-        models = [(each, tables) for each, tables in work if isinstance(each, InspectedModel)]
-        if models:
-            rows.layers, rows.templates = self.inspector.rows(models, about)
+        rows: BlockRows = work.run(self)
         rows.cost = {
             "seconds": time.perf_counter() - started,
             "cpu_seconds": time.process_time() - cpu_started,
             "forward_passes": self.engine.forward_passes - passes,
         }
         return rows
+
+    def candidate_rows(self, items: Sequence[CandidateItem]) -> BlockRows:
+        """The rows of candidates on their splits, and their predictions."""
+        rows = BlockRows()
+        for candidate, splits in items:
+            for row, prediction in self.evaluate(candidate, splits):
+                rows.candidates.append(row)
+                rows.predictions += [prediction] if prediction else []
+        return rows
+
+    def pair_rows(self, pairs: Sequence[MemberPair]) -> BlockRows:
+        """The rows of pairs of members."""
+        return BlockRows(pairs=pair_rows(self.engine, self.pool, pairs, self._origin()))
+
+    def inspection_rows(self, items: Sequence[InspectionItem]) -> BlockRows:
+        """The rows of inspected models."""
+        layers, templates = self.inspector.rows(items, self._origin())
+        return BlockRows(layers=layers, templates=templates)
+
+    def _origin(self) -> Row:
+        """The columns that rows of pairs and models begin with."""
+        return {"sweep": self.sweep, **pool_columns(self.pool), **stamp()}
 
     def evaluate(self, candidate: Candidate, splits: Sequence[str]) -> list[tuple[Row, Row | None]]:
         """A row per split, each with its predictions where there are outputs. The merge is made once for all splits.
@@ -106,7 +117,7 @@ class BlockRunner:
         row["merge_seconds"] = merge.seconds + averaging_seconds
         row["evaluate_seconds"] = time.perf_counter() - started - averaging_seconds
         row["forward_passes"] = self.engine.forward_passes - passes
-        return row, _prediction(row, logits, labels, probabilities=self.probabilities)
+        return row, make_prediction(row, logits, labels, probabilities=self.probabilities)
 
     def _failed_row(self, candidate: Candidate, split: str, error: str) -> Row:
         return candidate_columns(candidate, self.pool, self.sweep, split) | {"status": "failed", "error": error}

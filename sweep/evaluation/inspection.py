@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,7 @@ from sweep.evaluation.layers import correlations, layer_rows
 from sweep.evaluation.merge import load_merge
 from sweep.evaluation.templates import HeadProbe, template_rows
 from sweep.plan.pools import Pool
-from sweep.plan.work import InspectedModel, InspectionItems
+from sweep.plan.work import InspectedModel, InspectionItem
 
 Row = dict[str, Any]
 
@@ -34,11 +35,11 @@ class ModelInspector:
         """What the heads read."""
         return HeadProbe(self.engine, self.pool)
 
-    def rows(self, work: InspectionItems, origin: Row) -> tuple[list[Row], list[Row]]:
+    def rows(self, items: Sequence[InspectionItem], origin: Row) -> tuple[list[Row], list[Row]]:
         """Layers and templates of some models; one that cannot be made has none, and its candidate's row tells why."""
         layers: list[Row] = []
         templates: list[Row] = []
-        for model, tables in work:
+        for model, tables in items:
             try:
                 self._load(model)
             except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):

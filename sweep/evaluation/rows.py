@@ -1,8 +1,9 @@
-"""The columns of a candidate's row, and the rows of one that failed."""
+"""The columns of a candidate's row, its predictions, and the rows of work that could not be run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,16 @@ from torch import Tensor
 from sweep.core.provenance import code_version, now
 from sweep.plan.candidates import Candidate
 from sweep.plan.pools import Pool
-from sweep.plan.work import WorkItems
+from sweep.plan.work import BlockWork, CandidateItem, InspectionItem, MemberPair
 from sweep.storage.rows import BlockRows, Row
 
-_HALF = np.finfo(np.float16)
+_FLOAT16 = np.finfo(np.float16)
 
 
 def candidate_columns(candidate: Candidate, pool: Pool, sweep: str, split: str) -> Row:
-    """The columns that say what a row is about, known before it is evaluated."""
-    factors = candidate.scaling.settings
-    choices = {key: getattr(candidate, key) for key in ("alignment", "scaling", "repair")}
+    """The columns that describe a candidate, known before it is evaluated."""
+    scaling = candidate.scaling.settings
+    plugins = {key: getattr(candidate, key) for key in ("alignment", "scaling", "repair")}
     return {
         "candidate_id": candidate.id,
         "block_id": candidate.block,
@@ -32,10 +33,10 @@ def candidate_columns(candidate: Candidate, pool: Pool, sweep: str, split: str) 
         "members": [pool.members[index].id for index in candidate.subset],
         "member_indices": list(candidate.subset),
         "n_members": len(candidate.subset),
-        **{key: choice.name for key, choice in choices.items()},
-        **{f"{key}_settings": choice.settings_json for key, choice in choices.items()},
-        "scaling_factor": _number(factors.get("factor", 1.0)),
-        "scaling_members": str(factors.get("members", "all")),
+        **{key: config.name for key, config in plugins.items()},
+        **{f"{key}_settings": config.settings_json for key, config in plugins.items()},
+        "scaling_factor": _number(scaling.get("factor", 1.0)),
+        "scaling_members": str(scaling.get("members", "all")),
         "split": split,
         "protocol": candidate.protocol.name,
         **stamp(),
@@ -47,18 +48,13 @@ def stamp() -> Row:
     return {"created_at": now(), "code_version": code_version()}
 
 
-def _candidates(work: WorkItems) -> list[tuple[Candidate, Sequence[str]]]:
-    """The candidates of a block."""
-    return [(each, splits) for each, splits in work if isinstance(each, Candidate)]
-
-
 def _number(value: Any) -> float | None:
-    """A factor, where a scaling of one's own calls something else so."""
+    """A scaling factor; None if a user's own scaling has a setting of that name that is no number."""
     return float(value) if isinstance(value, int | float) else None
 
 
 def pool_columns(pool: Pool) -> Row:
-    """The columns that say which pool of which population a row comes from."""
+    """The columns that name the pool and population of a row."""
     population = pool.population
     return {
         "population": population.name,
@@ -70,27 +66,50 @@ def pool_columns(pool: Pool) -> Row:
     }
 
 
-def failed_rows(work: WorkItems, pool: Pool, sweep: str, cause: str) -> BlockRows:
-    """Rows of candidates that could not be evaluated at all; pairs and models that could not be looked at have none."""
-    outcome, todo = {"status": "failed", "error": cause}, _candidates(work)
-    return BlockRows(
-        [candidate_columns(candidate, pool, sweep, split) | outcome for candidate, splits in todo for split in splits]
-    )
+def failed_rows(work: BlockWork, pool: Pool, sweep: str, cause: str) -> BlockRows:
+    """The rows of work that could not be run: candidates have a row with the cause, pairs and models have none."""
+    return work.run(_FailureRows(pool, sweep, cause))
 
 
-def _prediction(row: Row, logits: Tensor, labels: Tensor, *, probabilities: bool) -> Row:
-    """Which examples are right, and the predicted classes; with `probabilities`, those of finite outputs, too."""
+@dataclass(frozen=True)
+class _FailureRows:
+    """Makes the rows of work that failed."""
+
+    pool: Pool
+    sweep: str
+    cause: str
+
+    def candidate_rows(self, items: Sequence[CandidateItem]) -> BlockRows:
+        outcome = {"status": "failed", "error": self.cause}
+        return BlockRows(
+            [
+                candidate_columns(candidate, self.pool, self.sweep, split) | outcome
+                for candidate, splits in items
+                for split in splits
+            ]
+        )
+
+    def pair_rows(self, pairs: Sequence[MemberPair]) -> BlockRows:
+        return BlockRows()
+
+    def inspection_rows(self, items: Sequence[InspectionItem]) -> BlockRows:
+        return BlockRows()
+
+
+def make_prediction(row: Row, logits: Tensor, labels: Tensor, *, probabilities: bool) -> Row:
+    """Which examples are right, and the predicted classes; with `probabilities`, also those of finite outputs."""
     predicted = logits.argmax(-1).cpu()
     correct = np.packbits((predicted == labels.cpu()).numpy())
-    number = np.uint8 if logits.shape[1] <= 256 else "<u2"
-    same = {key: row[key] for key in ("candidate_id", "block_id", "split", "n_examples")}
-    said = same | {"correct": correct.tobytes(), "classes": predicted.numpy().astype(number).tobytes()}
+    dtype = np.uint8 if logits.shape[1] <= 256 else "<u2"
+    shared = {key: row[key] for key in ("candidate_id", "block_id", "split", "n_examples")}
+    prediction = shared | {"correct": correct.tobytes(), "classes": predicted.numpy().astype(dtype).tobytes()}
     if not probabilities or not row["finite"]:
-        return said
-    right = labels.cpu().numpy().astype(number).tobytes()
-    return said | {"labels": right, "log_probabilities": _halves(logits.double().log_softmax(-1))}
+        return prediction
+    true_classes = labels.cpu().numpy().astype(dtype).tobytes()
+    log_probabilities = _to_float16(logits.double().log_softmax(-1))
+    return prediction | {"labels": true_classes, "log_probabilities": log_probabilities}
 
 
-def _halves(log_probabilities: Tensor) -> bytes:
-    """As float16, little-endian, row by row; what is beyond its range becomes its ends."""
-    return log_probabilities.cpu().numpy().clip(_HALF.min, _HALF.max).astype("<f2").tobytes()
+def _to_float16(log_probabilities: Tensor) -> bytes:
+    """The values as float16, little-endian, row by row, clipped to its range."""
+    return log_probabilities.cpu().numpy().clip(_FLOAT16.min, _FLOAT16.max).astype("<f2").tobytes()

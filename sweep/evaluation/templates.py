@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from sweep.core.capture import capture_inputs
 from sweep.core.weights import TRAINABLE_ROLES
 from sweep.evaluation.engine import PoolEngine
-from sweep.model.forward import capture_inputs
 from sweep.model.split import shuffle_labels
 from sweep.plan.pools import Pool
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sweep.core.dataset import Dataset
     from sweep.execution.progress import Progress
     from sweep.plan.pools import Pool
-    from sweep.plan.work import WorkItems
+    from sweep.plan.work import BlockWork
     from sweep.storage.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -194,11 +194,11 @@ class RunDriver:
         failed, place = failed_members(self.folder), {pool.id: index for index, pool in enumerate(state.plan.pools)}
         pairs = self.folder.read("pairs", ["member_a", "member_b"]).columns
         present = set(zip(*(column.to_pylist() for column in pairs), strict=True))
-        blocks: dict[str, WorkItems] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
+        blocks: dict[str, BlockWork] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
         blocks |= inspection_blocks(state.plan, self.folder, failed, state.failures)
         if blocks and not self.stopping:
-            ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1][0][0].pool_id]))
-            self._measure(state.plan.pool_of[each[0][0].pool_id] for each in ordered.values())
+            ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1].pool_id]))
+            self._measure(state.plan.pool_of[work.pool_id] for work in ordered.values())
             self.progress.begin(
                 "candidates done", state.n_pending
             )  # pairs and models that are looked into are not counted

@@ -15,7 +15,7 @@ from sweep.evaluation.rows import failed_rows
 from sweep.execution.cluster import LaunchError, n_workers
 from sweep.execution.stragglers import StragglerDetector
 from sweep.execution.worker import Worker
-from sweep.plan.work import WorkItems
+from sweep.plan.work import BlockWork
 from sweep.storage.rows import BlockRows
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class BlockScheduler:
         self.failed_starts = 0  # actors that never came to be since the last one that did
         self.last_scaled_at = -_LOOK
 
-    def run(self, blocks: Mapping[str, WorkItems], datasets: Mapping[PluginConfig, Dataset]) -> None:
+    def run(self, blocks: Mapping[str, BlockWork], datasets: Mapping[PluginConfig, Dataset]) -> None:
         """Evaluate all blocks; once `stopping` says so, those that run are finished and no more begun.
 
         What takes a worker far too long runs also where a worker has nothing else to do, and the first to end counts.
@@ -68,7 +68,7 @@ class BlockScheduler:
         import ray
 
         for name, work in blocks.items():
-            pool = self.plan.pool_of[work[0][0].pool_id]
+            pool = self.plan.pool_of[work.pool_id]
             self.queue.append(WorkUnit(name, pool, work))
             self.open[name] = OpenBlock(pool)
             self.open_blocks[pool.id] += 1
@@ -270,7 +270,7 @@ class WorkUnit:
 
     block: str
     pool: Pool
-    work: WorkItems
+    work: BlockWork
     attempts: int = 0
     oom_splits: int = 0
     speculative: bool = False

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import root_cause
-from sweep.plan.work import WorkItems
+from sweep.plan.work import BlockWork
 from sweep.storage.rows import BlockRows
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Worker:
         """Who it is, once the actor has its place and its libraries."""
         return f"process {os.getpid()} on {socket.gethostname()}"
 
-    def run(self, pool_id: str, shared: Sequence[Any], work: WorkItems) -> BlockRows:
+    def run(self, pool_id: str, shared: Sequence[Any], work: BlockWork) -> BlockRows:
         """Evaluate a piece of a block; what belongs to its pool comes as references in a list, which Ray leaves be."""
         import ray
         import torch

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from sweep.core.capture import capture_inputs
 from sweep.core.forward_options import ForwardOptions
 from sweep.model.split import Batching, DeviceSplit
 
@@ -19,17 +19,6 @@ class Outputs(NamedTuple):
     logits: Tensor  # (examples, classes)
     features: Tensor | None = None  # (examples, features): inputs of the head
     head: tuple[Tensor, Tensor] | None = None  # weight (classes, features), bias (classes,)
-
-
-@contextmanager
-def capture_inputs(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the inputs of a module, one tensor per forward pass."""
-    captured: list[Tensor] = []
-    handle = module.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
-    try:
-        yield captured
-    finally:
-        handle.remove()
 
 
 def forward_split(

@@ -1,17 +1,23 @@
-"""What an evaluator does beside candidates: pairs of members, and models whose weights are inspected."""
+"""What a block holds: candidates, pairs of members, or models whose weights are inspected."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from sweep.core.protocol import CORRECT_PROTOCOL
 from sweep.plan.candidates import Candidate, CandidateGroup
 from sweep.plan.planner import Plan
 
+Item = TypeVar("Item")
+Rows = TypeVar("Rows")
+Rows_co = TypeVar("Rows_co", covariant=True)
+
 
 class InspectedModel(NamedTuple):
-    """A member by its position, or a merge by its candidate: in a block, it stands where a candidate does."""
+    """A member, by its position in the pool, or a merge, by its candidate."""
 
     pool_id: str
     id: str
@@ -19,12 +25,106 @@ class InspectedModel(NamedTuple):
     merge: Candidate | None = None
 
 
-InspectionItems = Sequence[tuple[InspectedModel, Sequence[str]]]
-"""Models, each with the tables that it has no rows in yet."""
+class MemberPair(NamedTuple):
+    """Two members of a pool by their positions, the earlier first."""
+
+    pool_id: str
+    a: int
+    b: int
+
+
+CandidateItem = tuple[Candidate, Sequence[str]]
+"""A candidate, with the splits that it has no row for yet."""
+InspectionItem = tuple[InspectedModel, Sequence[str]]
+"""A model, with the tables that it has no rows in yet."""
+
+
+class WorkRunner(Protocol[Rows_co]):
+    """Whatever makes rows of work: one method for each type of it."""
+
+    def candidate_rows(self, items: Sequence[CandidateItem]) -> Rows_co:
+        """The rows of candidates on their splits."""
+        ...
+
+    def pair_rows(self, pairs: Sequence[MemberPair]) -> Rows_co:
+        """The rows of pairs of members."""
+        ...
+
+    def inspection_rows(self, items: Sequence[InspectionItem]) -> Rows_co:
+        """The rows of models in their tables."""
+        ...
+
+
+@dataclass(frozen=True)
+class Work(ABC, Generic[Item]):
+    """Items of one type and one pool. A slice of work is work."""
+
+    items: Sequence[Item]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, part: slice) -> Self:
+        return replace(self, items=self.items[part])
+
+    @property
+    @abstractmethod
+    def pool_id(self) -> str:
+        """The pool of all items."""
+
+    @abstractmethod
+    def run(self, runner: WorkRunner[Rows]) -> Rows:
+        """The rows that the runner makes of these items."""
+
+
+class CandidateWork(Work[CandidateItem]):
+    """Candidates to be evaluated."""
+
+    @property
+    def pool_id(self) -> str:
+        """The pool of all candidates."""
+        return self.items[0][0].pool_id
+
+    def run(self, runner: WorkRunner[Rows]) -> Rows:
+        """Evaluate the candidates."""
+        return runner.candidate_rows(self.items)
+
+
+class MemberPairWork(Work[MemberPair]):
+    """Pairs of members to be compared."""
+
+    @property
+    def pool_id(self) -> str:
+        """The pool of all pairs."""
+        return self.items[0].pool_id
+
+    def run(self, runner: WorkRunner[Rows]) -> Rows:
+        """Compare the pairs."""
+        return runner.pair_rows(self.items)
+
+
+class InspectionWork(Work[InspectionItem]):
+    """Models whose weights are to be inspected."""
+
+    @property
+    def pool_id(self) -> str:
+        """The pool of all models."""
+        return self.items[0][0].pool_id
+
+    def run(self, runner: WorkRunner[Rows]) -> Rows:
+        """Inspect the models."""
+        return runner.inspection_rows(self.items)
+
+
+BlockWork = CandidateWork | MemberPairWork | InspectionWork
+"""The work of a block or of a part of one."""
 
 
 def inspected_models(plan: Plan) -> Iterator[InspectedModel]:
-    """The members, and the soups of any number of them, correct and unscaled: not the points between two or three."""
+    """The members, and merges of any number of them under the correct protocol and without scaling.
+
+    Points between two or three members are left out.
+    """
     for pool in plan.pools:
         yield from (InspectedModel(pool.id, member.id, (member.index,)) for member in pool.members)
     yield from (
@@ -32,18 +132,7 @@ def inspected_models(plan: Plan) -> Iterator[InspectedModel]:
     )
 
 
-def _is_inspected(factors: CandidateGroup) -> bool:
-    method, plain = factors.method, factors.scaling.name == "none" and factors.protocol == CORRECT_PROTOCOL
-    return plain and method.space == "weights" and method.name != "single" and method.plugin.arity < 2
-
-
-class MemberPair(NamedTuple):
-    """Two members of a pool by their positions, the earlier first: in a block, it stands where a candidate does."""
-
-    pool_id: str
-    a: int
-    b: int
-
-
-WorkItems = Sequence[tuple[Candidate | MemberPair | InspectedModel, Sequence[str]]]
-"""What a block is made of: candidates with the splits asked for, models with the tables, and pairs with nothing."""
+def _is_inspected(group: CandidateGroup) -> bool:
+    method = group.method
+    is_plain = group.scaling.name == "none" and group.protocol == CORRECT_PROTOCOL
+    return is_plain and method.space == "weights" and method.name != "single" and method.plugin.arity < 2

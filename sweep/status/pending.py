@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from sweep.core.ids import content_id
 from sweep.plan.planner import Plan
 from sweep.plan.pools import Pool
-from sweep.plan.work import InspectionItems, MemberPair, inspected_models
+from sweep.plan.work import InspectionItem, InspectionWork, MemberPair, MemberPairWork, inspected_models
 from sweep.storage.run_folder import RunFolder
 
 _BLOCK_SIZE = 8  # models: templates of 100 classes are 10,000 rows each
@@ -16,7 +16,7 @@ _BLOCK_SIZE = 8  # models: templates of 100 classes are 10,000 rows each
 
 def inspection_blocks(
     plan: Plan, folder: RunFolder, failed: Collection[str], failures: Collection[str]
-) -> dict[str, InspectionItems]:
+) -> dict[str, InspectionWork]:
     """Blocks of the models that lack rows.
 
     `failed` are members without weights, `failures` merges that could not be made.
@@ -24,28 +24,28 @@ def inspection_blocks(
     tables = plan.sweep.settings.inspect or ()
     present = {table: set(folder.read(table, ["model_id"])["model_id"].to_pylist()) for table in tables}
     lost = {(pool.id, member.index) for pool in plan.pools for member in pool.members if member.id in failed}
-    blocks: dict[str, InspectionItems] = {}
+    blocks: dict[str, InspectionWork] = {}
     for _, group in itertools.groupby(inspected_models(plan) if tables else (), key=lambda model: model.pool_id):
         usable = [m for m in group if not any((m.pool_id, i) in lost for i in m.subset) and m.id not in failures]
         todo = [(m, tuple(table for table in tables if m.id not in present[table])) for m in usable]
         for piece in _cut([(model, missing) for model, missing in todo if missing]):
-            blocks[content_id("inside", [[model.id, missing] for model, missing in piece])] = piece
+            blocks[content_id("inside", [[model.id, missing] for model, missing in piece])] = InspectionWork(piece)
     return blocks
 
 
-def _cut(work: InspectionItems) -> Iterator[InspectionItems]:
+def _cut(work: Sequence[InspectionItem]) -> Iterator[Sequence[InspectionItem]]:
     yield from (work[start : start + _BLOCK_SIZE] for start in range(0, len(work), _BLOCK_SIZE))
 
 
 def pair_blocks(
     pools: Iterable[Pool], failed: Collection[str], present: Collection[tuple[str, str]]
-) -> dict[str, list[tuple[MemberPair, tuple[str, ...]]]]:
+) -> dict[str, MemberPairWork]:
     """A block per pool that has pairs of members with weights and without a row yet."""
-    blocks: dict[str, list[tuple[MemberPair, tuple[str, ...]]]] = {}
+    blocks: dict[str, MemberPairWork] = {}
     for pool in pools:
         usable = [member for member in pool.members if member.id not in failed]
         missing = [(a, b) for a, b in itertools.combinations(usable, 2) if (a.id, b.id) not in present]
         if missing:
             name = content_id("pairs", [pool.id, [[a.id, b.id] for a, b in missing]])
-            blocks[name] = [(MemberPair(pool.id, a.index, b.index), ()) for a, b in missing]
+            blocks[name] = MemberPairWork([MemberPair(pool.id, a.index, b.index) for a, b in missing])
     return blocks

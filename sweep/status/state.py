@@ -17,6 +17,7 @@ from sweep.core.choice import PluginConfig
 from sweep.plan.candidates import PendingCandidates
 from sweep.plan.planner import Plan, make_plan, plan_key
 from sweep.plan.pools import Member, Pool, make_pools, unique_members
+from sweep.plan.work import CandidateWork
 from sweep.status.counts import (
     CandidateCounts,
     columns_of,
@@ -73,9 +74,9 @@ class RunState:
         return dataclasses.replace(self, members=self.folder.member_statuses())
 
     @property
-    def blocks(self) -> dict[str, PendingCandidates]:
-        """What is to do of each block."""
-        return self.pending.by_block()
+    def blocks(self) -> dict[str, CandidateWork]:
+        """The candidates that are still to be evaluated, by block."""
+        return {name: CandidateWork(pending) for name, pending in self.pending.by_block().items()}
 
     @cached_property
     def failures(self) -> frozenset[str]:

@@ -13,7 +13,7 @@ import torch
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import load_dataset
 from sweep.core.ids import canonical_json, derive_seed
-from sweep.evaluation import aligner as aligning
+from sweep.evaluation.cache import BoundedCache
 from sweep.model.build import build_member_model
 from sweep.model.layout import unflatten_state_dict
 from sweep.model.split import to_device
@@ -32,7 +32,7 @@ NORMED = "{mlp_bn: {hidden: [32, 32], dropout: 0}}"
 def soup(pool: Trained, *subset: int, aligned: bool) -> dict[str, Any]:
     candidate = pool.candidate("uniform_soup", *subset)
     candidate = candidate._replace(alignment=MATCHING) if aligned else candidate
-    row, _ = pool.evaluator().evaluate(candidate, "test")
+    row, _ = pool.evaluator().evaluate(candidate, ("test",))[0]
     assert row["status"] == "ok", row["error"]
     return row
 
@@ -41,28 +41,29 @@ def soup(pool: Trained, *subset: int, aligned: bool) -> dict[str, Any]:
 @pytest.mark.parametrize("architecture", [CNN, NORMED])
 def test_an_aligned_soup_is_what_a_plain_loop_gives(architecture: str, subset: tuple[int, ...]) -> None:
     pool = trained(architecture, "scratch")
-    bench = pool.bench()
-    aligned = bench.aligner.aligned(MATCHING, subset, pool.pool.id)
-    assert not torch.equal(aligned, bench.matrix[list(subset)])
-    states = [unflatten_state_dict(row, bench.layout, {}) for row in aligned]
+    engine = pool.engine()
+    aligned = engine.aligner.aligned(MATCHING, subset, pool.pool.id)
+    assert not torch.equal(aligned, engine.matrix[list(subset)])
+    states = [unflatten_state_dict(row, engine.layout, {}) for row in aligned]
     assert_scores(soup(pool, *subset, aligned=True), *plain_logits(pool, {**pool.states[0], **plain_mean(states)}))
-    permutations = find_permutations(pool.model(), bench.layout, 1, 8)
+    permutations = find_permutations(pool.model(), engine.layout, 1, 8)
     seed = derive_seed(pool.pool.id, "alignment", canonical_json([MATCHING.id_content, subset]))
-    plain = weight_matching(bench.matrix[list(subset)], permutations, torch.Generator().manual_seed(seed))
+    plain = weight_matching(engine.matrix[list(subset)], permutations, torch.Generator().manual_seed(seed))
     assert torch.equal(plain, aligned)
 
 
-def test_aligned_members_are_made_once_and_kept_as_long_as_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aligned_members_are_made_once_and_kept_as_long_as_they_fit() -> None:
     pool = trained(CNN, "scratch")
-    aligner = pool.bench().aligner
+    aligner = pool.engine().aligner
+    size = aligner.matrix[:2].nbytes
+    aligner.cache = BoundedCache(2 * size, lambda aligned: aligned.nbytes)
 
     def made(*subset: int) -> torch.Tensor:
         return aligner.aligned(MATCHING, subset, pool.pool.id)
 
     first, second = made(0, 1), made(0, 2)
     assert made(0, 1) is first
-    monkeypatch.setattr(aligning, "_KEPT_BYTES", first.nbytes + second.nbytes)
-    third = made(1, 2)  # the longest unasked goes
+    third = made(1, 2)  # the least recently used goes
     assert made(0, 1) is first
     assert made(1, 2) is third
     assert made(0, 2) is not second

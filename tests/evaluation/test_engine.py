@@ -54,7 +54,7 @@ def test_greedy_soup_is_what_a_plain_search_gives() -> None:
     layout = make_layout(pool.model(), 10)
     matrix = torch.tensor(pool.weights().matrix[:3])
     validation = pool.dataset.splits["validation"]
-    split = pool.bench().split("validation")
+    split = pool.engine().split("validation")
 
     @torch.no_grad()
     def score(weights: Tensor) -> float:
@@ -109,11 +109,11 @@ def test_a_homogeneous_scaling_keeps_predictions_of_a_relu_network_with_biases(f
 def test_noise_is_a_members_own_in_every_subset_and_space() -> None:
     pool = trained(CNN)
     scaling = "{noise: {sigma: 0.3}}"
-    bench = pool.bench()
+    engine = pool.engine()
     states = []
     for index in range(3):
-        merged_model(bench, pool.candidate("single", index, scaling=scaling))
-        states.append(unflatten_state_dict(bench.flat_weights.clone(), bench.layout, {}))
+        merged_model(engine, pool.candidate("single", index, scaling=scaling))
+        states.append(unflatten_state_dict(engine.flat_weights.clone(), engine.layout, {}))
         assert not torch.equal(states[-1]["conv1.weight"], pool.states[index]["conv1.weight"])
     logits, labels = torch.stack([plain_logits(pool, state)[0] for state in states[1:]]).mean(0), pool.test_split()[1]
     assert_scores(row(pool, "logit_average", 1, 2, scaling=scaling), logits, labels)

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from sweep.config.recipe import Recipe
 from sweep.evaluation.engine import PoolEngine, make_engine
-from sweep.evaluation.merge import Merge
+from sweep.evaluation.merge import make_merge
 from sweep.model.batching import tune_batch
 from sweep.model.layout import make_layout
 from sweep.model.metrics import compute_metrics
 from sweep.model.runtime import setup_worker
 from sweep.model.split import Batching, DeviceSplit
 from sweep.plan.candidates import Candidate
+from sweep.plan.work import CandidateWork
 from sweep.storage.run_folder import RunFolder
 from sweep.training.checkpoint import TrainingCheckpoint
 from sweep.training.history import TrainResult as Outcome
@@ -75,8 +76,8 @@ def assert_alike(found: Tensor, expected: Tensor, labels: Tensor) -> None:
 def compare(pool: Trained, reference: PoolEngine, other: PoolEngine, candidates: list[Candidate]) -> None:
     labels = reference.split("test").labels
     for candidate in candidates:
-        expected, _ = Merge(reference, candidate).logits("test")
-        found, _ = Merge(other, candidate).logits("test")
+        expected, _ = make_merge(reference, candidate).logits("test")
+        found, _ = make_merge(other, candidate).logits("test")
         assert found.device.type == other.device.type
         assert_alike(found.cpu(), expected, labels[: len(expected)])
 
@@ -88,7 +89,7 @@ def test_every_candidate_says_what_it_says_on_a_cpu(architecture: str, last: boo
     other = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64, last))
     candidates = candidates_of(pool)
     assert len({(each.method, each.scaling) for each in candidates}) > 50
-    compare(pool, pool.bench(), other, candidates)
+    compare(pool, pool.engine(), other, candidates)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_every_protocol_too(protocol: str, device: torch.device) -> None:
     )  # train_mode sees the batches
     candidates = [each for each in candidates_of(pool, f"[correct, {protocol}]") if each.protocol.name != "correct"]
     assert candidates
-    compare(pool, pool.bench(), other, candidates)
+    compare(pool, pool.engine(), other, candidates)
 
 
 def test_aligned_and_repaired_merges_too(device: torch.device) -> None:
@@ -111,7 +112,7 @@ def test_aligned_and_repaired_merges_too(device: torch.device) -> None:
     candidates = [each for each in plan.candidates if each.subset in ((0, 1), (0, 1, 2))]
     assert len(candidates) == 2 * 2 * 3
     other = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
-    compare(pool, pool.bench(), other, candidates)
+    compare(pool, pool.engine(), other, candidates)
 
 
 def test_rows_are_whole_on_every_device(device: torch.device) -> None:
@@ -119,20 +120,20 @@ def test_rows_are_whole_on_every_device(device: torch.device) -> None:
     from sweep.evaluation.block import BlockRunner
 
     pool = trained(ARCHITECTURES[0])
-    bench = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
+    engine = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), Batching(64))
     metrics = ("accuracy", "cross_entropy", "brier", "ece")
-    evaluator = BlockRunner(bench, pool.pool, "test", metrics, probabilities=True)
+    evaluator = BlockRunner(engine, pool.pool, "test", metrics, probabilities=True)
     expected = pool.evaluator()
     for candidate in candidates_of(pool)[::7]:
-        row, said = evaluator.evaluate(candidate, "test")
-        here, _ = expected.evaluate(candidate, "test")
+        row, said = evaluator.evaluate(candidate, ("test",))[0]
+        here, _ = expected.evaluate(candidate, ("test",))[0]
         assert row["status"] == here["status"] == "ok", row["error"]
         assert said is not None
         assert {metric: row[metric] for metric in metrics[1:]} == pytest.approx(
             {metric: here[metric] for metric in metrics[1:]}, abs=2e-3
         )
         assert (row["device"] == "cpu") == (device.type == "cpu")
-    rows = evaluator.run([(each, ("test",)) for each in candidates_of(pool)[:20]])
+    rows = evaluator.run(CandidateWork([(each, ("test",)) for each in candidates_of(pool)[:20]]))
     assert rows.cost["forward_passes"] > 0
 
 
@@ -140,10 +141,10 @@ def test_the_way_that_is_fastest_says_what_any_says(device: torch.device) -> Non
     pool = trained(ARCHITECTURES[0])
     first, gpus = pool.pool.members[0], 1.0 if device.type == "cuda" else 0.0
     found = tune_batch(first.population.architecture, first.init_seed, pool.dataset, 1, gpus)
-    assert 1 <= found.images <= len(pool.bench().split("test").labels)
+    assert 1 <= found.images <= len(pool.engine().split("test").labels)
     assert found.images_per_second
     other = make_engine(pool.pool, pool.weights(), pool.dataset, str(device), found.batching)
-    compare(pool, pool.bench(), other, candidates_of(pool)[:20])
+    compare(pool, pool.engine(), other, candidates_of(pool)[:20])
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -49,7 +49,7 @@ def written(folder: Path, plan: Plan, table: str, *places: int) -> RunFolder:
 
 
 def todo(blocks: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {model.id: tables for block in blocks.values() for model, tables in block}
+    return {model.id: tables for block in blocks.values() for model, tables in block.items}
 
 
 def test_members_and_plain_soups_are_looked_into() -> None:
@@ -89,7 +89,7 @@ def test_blocks_are_small_and_of_one_pool(tmp_path: Path) -> None:
     plan = plan_of(TEXT.replace("members: 3", "members: 12"))
     for block in inspection_blocks(plan, written(tmp_path, plan, "layers"), (), ()).values():
         assert len(block) <= 8
-        assert len({model.pool_id for model, _ in block}) == 1
+        assert len({model.pool_id for model, _ in block.items}) == 1
 
 
 def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from scipy import stats
 from sweep.evaluation import layers as module
 from sweep.evaluation.block import BlockRunner
 from sweep.evaluation.layers import histogram, moment_columns
-from sweep.plan.work import InspectedModel
+from sweep.plan.work import InspectedModel, InspectionWork
 from sweep.storage.rows import BlockRows
 from tests.helpers.engine import Trained, trained
 
@@ -22,8 +22,8 @@ CNN = "{cnn: {width: 4}}"
 
 def looked_into(pool: Trained, *models: InspectedModel, table: str = "layers") -> BlockRows:
     """The rows of some models, as a block gives them."""
-    evaluator = BlockRunner(pool.bench(), pool.pool, "test", ("accuracy",))
-    return evaluator.run([(model, (table,)) for model in models])
+    evaluator = BlockRunner(pool.engine(), pool.pool, "test", ("accuracy",))
+    return evaluator.run(InspectionWork([(model, (table,)) for model in models]))
 
 
 def member(pool: Trained, index: int) -> InspectedModel:

@@ -13,6 +13,7 @@ from sweep.evaluation.block import BlockRunner
 from sweep.evaluation.engine import make_engine
 from sweep.evaluation.pool_weights import PoolWeights, load_pool_weights
 from sweep.model.split import Batching
+from sweep.plan.work import CandidateWork
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 from tests.helpers.engine import Trained, trained
@@ -60,9 +61,9 @@ def test_a_mapped_pool_holds_the_same(pool: Trained, folder: RunFolder, cache: P
 
 def test_rows_are_those_of_a_pool_in_memory(pool: Trained, folder: RunFolder, cache: Path) -> None:
     def rows(bound: int) -> list[tuple[object, ...]]:
-        bench = make_engine(pool.pool, weights(pool, folder, bound=bound), pool.dataset, "cpu", Batching(128))
-        made = BlockRunner(bench, pool.pool, "test", ("accuracy", "cross_entropy"))
-        found = made.run([(candidate, ("test",)) for candidate in pool.plan.candidates])
+        engine = make_engine(pool.pool, weights(pool, folder, bound=bound), pool.dataset, "cpu", Batching(128))
+        made = BlockRunner(engine, pool.pool, "test", ("accuracy", "cross_entropy"))
+        found = made.run(CandidateWork([(candidate, ("test",)) for candidate in pool.plan.candidates]))
         return [(row["candidate_id"], row["accuracy"], row["cross_entropy"]) for row in found.candidates]
 
     assert rows(0) == rows(1 << 30)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sweep.core.choice import PluginConfig
 from sweep.core.registry import get_plugin
-from sweep.evaluation.merge import Merge
+from sweep.evaluation.merge import load_merge
 from sweep.model.build import build
 from sweep.model.split import to_device
 from sweep.plan.candidates import CandidateGroup
@@ -135,13 +135,13 @@ def test_batch_norm_that_does_more_is_told_and_not_passed_over() -> None:
 
 def test_linear_layers_of_a_transformer_get_the_members_spread_over_all_tokens() -> None:
     pool = trained(VIT)
-    bench, images = pool.bench(), to_device(pool.dataset, "train", torch.device("cpu"))
+    engine, images = pool.engine(), to_device(pool.dataset, "train", torch.device("cpu"))
     chosen = PluginConfig(
         "repairs", "rescale_activations", get_plugin("repairs", "rescale_activations").validate({"batch": 2000})
     )
-    Merge(bench, pool.candidate("uniform_soup", 0, 1)._replace(repair=chosen)).load_weights()
+    load_merge(engine, pool.candidate("uniform_soup", 0, 1)._replace(repair=chosen))
     heard: list[Tensor] = []
-    for model in (bench.model, *(pool.model(state) for state in pool.states[:2])):
+    for model in (engine.model, *(pool.model(state) for state in pool.states[:2])):
         layer = model.get_submodule("blocks.1.mlp.fc1")
         handle = layer.register_forward_hook(lambda _m, _i, out: heard.append(out.flatten(0, 1).clone()))
         with torch.no_grad():
@@ -162,7 +162,7 @@ def test_repairs_go_with_protocols_and_only_with_weights() -> None:
     for each in work:
         if each.method.name == "uniform_soup" and each.subset == (0, 1, 2):
             key = each.protocol.name, each.repair.name, each.scaling.name
-            found[key], _ = evaluator.evaluate(each, "test")
+            found[key], _ = evaluator.evaluate(each, ("test",))[0]
             assert found[key]["status"] == "ok", found[key]["error"]
     assert {repair for protocol, repair, _ in found if protocol == "float64"} == {"none"}, "a repair passes in single"
     assert len(found) == (3 * len(REPAIRS) + 1) * 2
@@ -174,13 +174,13 @@ def test_repairs_go_with_protocols_and_only_with_weights() -> None:
 
 def test_what_a_repair_passes_is_counted_and_members_are_measured_once() -> None:
     pool = trained(NORMED)
-    bench, images = pool.bench(), len(pool.dataset.splits["train"].labels)
+    engine, images = pool.engine(), len(pool.dataset.splits["train"].labels)
     rescale = PluginConfig("repairs", "rescale_activations", get_plugin("repairs", "rescale_activations").validate({}))
     passed = []
     for subset in ((0, 1), (0, 2), (0, 1)):
-        before = bench.forward_passes
-        Merge(bench, pool.candidate("uniform_soup", *subset)._replace(repair=rescale)).load_weights()
-        passed.append(bench.forward_passes - before)
+        before = engine.forward_passes
+        load_merge(engine, pool.candidate("uniform_soup", *subset)._replace(repair=rescale))
+        passed.append(engine.forward_passes - before)
     assert passed == [2 + 3 * images, 2 + 2 * images, 2 + images]
     chosen = [PluginConfig("repairs", name, get_plugin("repairs", name).validate({})) for name in REPAIRS]
     soup = pool.candidate("uniform_soup", 0, 1)

@@ -14,6 +14,7 @@ from sweep.evaluation.engine import make_engine
 from sweep.execution.local import merged_model
 from sweep.model.layout import make_layout, state_dict_mismatches
 from sweep.model.split import Batching
+from sweep.plan.work import CandidateWork
 from tests.helpers.engine import Trained, trained
 from tests.helpers.plain_loop import CNN, plain_logits, row
 
@@ -31,8 +32,8 @@ def test_a_subset_of_one_is_the_member(method: str) -> None:
 def test_two_copies_of_one_member_merge_to_its_bits() -> None:
     pool = trained(CNN)
     twice = Trained(pool.plan, pool.pool, pool.dataset, (pool.states[1], pool.states[1], pool.states[2]), pool.start)
-    bench = twice.bench()
-    merged = merged_model(bench, twice.candidate("uniform_soup", 0, 1)).state_dict()
+    engine = twice.engine()
+    merged = merged_model(engine, twice.candidate("uniform_soup", 0, 1)).state_dict()
     assert all(torch.equal(merged[name], tensor) for name, tensor in pool.states[1].items())
 
 
@@ -54,14 +55,14 @@ def test_the_members_are_never_written_to() -> None:
         make_engine(pool.pool, weights, pool.dataset, "cpu", Batching(256)), pool.pool, "test", ("accuracy",)
     )
     assert evaluator.engine.matrix.data_ptr() == weights.matrix.ctypes.data, "shared, not copied"
-    evaluator.run([(candidate, ("test", "validation")) for candidate in pool.plan.candidates])
+    evaluator.run(CandidateWork([(candidate, ("test", "validation")) for candidate in pool.plan.candidates]))
     assert hashlib.sha256(weights.matrix.tobytes()).hexdigest() == before
 
 
 def test_equal_weights_are_evaluated_once() -> None:
     pool = trained(CNN)
     evaluator = pool.evaluator()
-    work = [(candidate, ("test",)) for candidate in pool.plan.candidates]
+    work = CandidateWork([(candidate, ("test",)) for candidate in pool.plan.candidates])
     first, second = evaluator.run(work), evaluator.run(work)
     n = len(pool.dataset.splits["test"])
     # 3 members, 3 pairs and 1 triple over the test set, members once more with features; the search over validation.
@@ -76,8 +77,8 @@ def test_equal_weights_are_evaluated_once() -> None:
 def test_outputs_that_overflow_are_a_status_and_not_an_accuracy() -> None:
     pool = trained(CNN)
     outcome, prediction = pool.evaluator().evaluate(
-        pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), "test"
-    )
+        pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), ("test",)
+    )[0]
     assert (outcome["status"], outcome["finite"]) == ("non_finite", False)
     assert outcome.get("accuracy") is None
     assert "finite outputs" in outcome["error"]
@@ -87,14 +88,14 @@ def test_outputs_that_overflow_are_a_status_and_not_an_accuracy() -> None:
 def test_a_fault_of_one_candidate_is_its_own_row() -> None:
     pool = trained(CNN)
     bad = pool.candidate("uniform_soup", 0, 1, scaling="{magnify: {tensors: nothing.*}}")
-    rows = pool.evaluator().run([(bad, ("test",)), (pool.candidate("single", 0), ("test",))])
+    rows = pool.evaluator().run(CandidateWork([(bad, ("test",)), (pool.candidate("single", 0), ("test",))]))
     assert [each["status"] for each in rows.candidates] == ["failed", "ok"]
     assert rows.candidates[0]["error"] == "ValueError: magnify: no tensor matches `nothing.*`"
 
 
 def test_predictions_hold_what_the_metrics_count() -> None:
     pool = trained(CNN)
-    outcome, prediction = pool.evaluator().evaluate(pool.candidate("uniform_soup", 0, 1), "test")
+    outcome, prediction = pool.evaluator().evaluate(pool.candidate("uniform_soup", 0, 1), ("test",))[0]
     assert prediction is not None
     bits = np.unpackbits(np.frombuffer(prediction["correct"], dtype=np.uint8))[: outcome["n_examples"]]
     classes = np.frombuffer(prediction["classes"], dtype=np.uint8)
@@ -106,8 +107,8 @@ def test_probabilities_are_kept_where_they_are_asked_for() -> None:
     pool = trained(CNN)
     asking = dataclasses.replace(pool.evaluator(), probabilities=True)
     candidate = pool.candidate("probability_average", 0, 1)
-    outcome, prediction = asking.evaluate(candidate, "test")
-    _, without = pool.evaluator().evaluate(candidate, "test")
+    outcome, prediction = asking.evaluate(candidate, ("test",))[0]
+    _, without = pool.evaluator().evaluate(candidate, ("test",))[0]
     assert prediction is not None
     assert without == {key: prediction[key] for key in prediction if key not in ("labels", "log_probabilities")}
     labels = np.frombuffer(prediction["labels"], dtype=np.uint8)
@@ -121,12 +122,12 @@ def test_probabilities_are_kept_where_they_are_asked_for() -> None:
 def test_probabilities_beyond_half_precision_are_its_ends_and_lost_outputs_have_none() -> None:
     pool = trained(CNN)
     asking = dataclasses.replace(pool.evaluator(), probabilities=True)
-    outcome, sharp = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 100}}"), "test")
+    outcome, sharp = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 100}}"), ("test",))[0]
     assert sharp is not None
     log_p = np.frombuffer(sharp["log_probabilities"], dtype="<f2")
     assert outcome["status"] == "ok"
     assert (log_p.min(), log_p.max()) == (np.finfo(np.float16).min, 0)
-    _, lost = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), "test")
+    _, lost = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), ("test",))[0]
     assert lost is not None
     assert "log_probabilities" not in lost
 

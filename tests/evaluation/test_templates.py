@@ -14,7 +14,7 @@ from torch import nn
 from sweep.config.recipe import Recipe
 from sweep.evaluation.templates import stationarity_gap
 from sweep.model.split import shuffle_labels
-from sweep.plan.work import InspectedModel
+from sweep.plan.work import InspectedModel, InspectionWork
 from tests.evaluation.test_layers import looked_into, member, soup
 from tests.helpers.engine import Trained, trained
 
@@ -30,7 +30,7 @@ def told(pool: Trained, model: InspectedModel) -> Table:
 
 def seen(pool: Trained) -> tuple[np.ndarray, np.ndarray]:
     """The training split as a linear classifier sees it, and its labels."""
-    split = pool.bench().split("train")
+    split = pool.engine().split("train")
     return split.normalize(split.images[:]).flatten(1).double().numpy(), split.labels.numpy()
 
 
@@ -78,7 +78,7 @@ def test_agreement_is_that_with_the_same_class_of_other_members() -> None:
 
 def gradient(pool: Trained, state: dict[str, torch.Tensor]) -> np.ndarray:
     """Of mean cross-entropy in the head's weight, by autograd in double precision."""
-    model, split = pool.model(state).double(), pool.bench().split("train")
+    model, split = pool.model(state).double(), pool.engine().split("train")
     loss = nn.functional.cross_entropy(model(split.normalize(split.images[:]).double()), split.labels)
     weight = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].weight
     (found,) = torch.autograd.grad(loss, weight)
@@ -99,7 +99,7 @@ def test_the_stationarity_gap_is_told_by_the_gradient(architecture: str) -> None
 
 def test_where_the_loss_rests_templates_are_sums_of_images() -> None:
     pool = with_recipe(trained(LINEAR, "scratch"), weight_decay=0.1)
-    model, split = pool.model().double(), pool.bench().split("train")
+    model, split = pool.model().double(), pool.engine().split("train")
     images = split.normalize(split.images[:]).double()
     optimiser = torch.optim.LBFGS(model.parameters(), max_iter=300, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
@@ -131,7 +131,7 @@ def test_another_loss_has_no_such_identity(settings: dict[str, Any]) -> None:
 
 def test_shuffled_labels_are_the_same_for_a_pool_and_have_their_own_means() -> None:
     pool = with_recipe(trained(LINEAR, "scratch"), shuffle_labels=True)
-    split = pool.bench().split("train")
+    split = pool.engine().split("train")
     one, again, other = (shuffle_labels(split, name).labels for name in (pool.pool.id, pool.pool.id, "another"))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -153,7 +153,7 @@ def cnn() -> Trained:
 
 def test_deep_networks_are_read_before_the_head() -> None:
     pool, heard = cnn(), []
-    model, split = pool.model(pool.states[0]), pool.bench().split("train")
+    model, split = pool.model(pool.states[0]), pool.engine().split("train")
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].double().numpy()))
     with torch.no_grad():
@@ -182,7 +182,7 @@ def test_a_head_that_reads_more_than_one_row_of_an_image_has_no_templates() -> N
     pool = cnn()
     evaluator = pool.evaluator()
     evaluator.engine.model = nn.Sequential(nn.Flatten(2), Tokens(evaluator.engine.head))
-    rows = evaluator.run([(member(pool, 0), ("templates",))]).templates
+    rows = evaluator.run(InspectionWork([(member(pool, 0), ("templates",))])).templates
     assert {row["correlation"] for row in rows} == {None}
 
 

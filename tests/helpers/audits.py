@@ -10,6 +10,7 @@ from sweep.config.spec import Sweep
 from sweep.core.registry import get_plugin, list_plugins
 from sweep.plan.candidates import Candidate
 from sweep.plan.planner import make_plan
+from sweep.plan.work import CandidateWork
 from tests.helpers.engine import Trained
 
 VIT = "{timm: {name: test_vit, upsample: 32}}"
@@ -47,7 +48,7 @@ def row(
     wanted = [c for c in found if c.subset == subset and c.method.name == name]
     audited = [c for c in wanted if (c.protocol.name != "correct") == (protocol != "correct")]
     assert len(audited) == 1
-    return pool.evaluator(batch).evaluate(audited[0], "test")[0]
+    return pool.evaluator(batch).evaluate(audited[0], ("test",))[0][0]
 
 
 def measured(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -56,4 +57,4 @@ def measured(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def evaluated(pool: Trained, work: list[Candidate]) -> dict[str, list[Any]]:
-    return measured(pool.evaluator().run([(each, ("test",)) for each in work]).candidates)
+    return measured(pool.evaluator().run(CandidateWork([(each, ("test",)) for each in work])).candidates)

@@ -44,11 +44,11 @@ class Trained:
             model.load_state_dict(state)
         return model
 
-    def bench(self, batch: int = 256) -> PoolEngine:
+    def engine(self, batch: int = 256) -> PoolEngine:
         return make_engine(self.pool, self.weights(), self.dataset, "cpu", Batching(batch))
 
     def evaluator(self, batch: int = 256) -> BlockRunner:
-        return BlockRunner(self.bench(batch), self.pool, "test", ("accuracy", "cross_entropy", "brier", "ece"))
+        return BlockRunner(self.engine(batch), self.pool, "test", ("accuracy", "cross_entropy", "brier", "ece"))
 
     def test_split(self) -> tuple[Tensor, Tensor]:
         split = to_device(self.dataset, "test", torch.device("cpu"))

@@ -17,7 +17,9 @@ BIAS_FREE = "{mlp: {hidden: [24, 24], bias: false, dropout: 0}}"
 def row(
     pool: Trained, method: str, *subset: int, batch: int = 256, scaling: str = "none", **settings: Any
 ) -> dict[str, Any]:
-    outcome, _ = pool.evaluator(batch).evaluate(pool.candidate(method, *subset, scaling=scaling, **settings), "test")
+    outcome, _ = pool.evaluator(batch).evaluate(
+        pool.candidate(method, *subset, scaling=scaling, **settings), ("test",)
+    )[0]
     assert outcome["status"] == "ok", outcome["error"]
     return outcome
 

@@ -76,7 +76,7 @@ def plain_mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("architecture", [CNN, NORMED])
 def test_the_engine_evaluates_what_a_plain_loop_makes(architecture: str) -> None:
     pool = trained(architecture)
-    learnable = {entry.name for entry in pool.bench().layout.entries if entry.role in TRAINABLE_ROLES}
+    learnable = {entry.name for entry in pool.engine().layout.entries if entry.role in TRAINABLE_ROLES}
     states = pool.states
     soup = plain_mean(pool.states)
 

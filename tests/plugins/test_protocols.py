@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sweep.evaluation.switches import apply_to_model
+from sweep.plan.work import CandidateWork
 from tests.helpers import ROOT
 from tests.helpers.audits import ALL, NORMED, SWITCHES, VIT, candidates, evaluated, swept
 from tests.helpers.engine import trained
@@ -54,7 +55,7 @@ def test_the_members_are_never_written_to() -> None:
     pool = trained(NORMED)
     evaluator = pool.evaluator()
     before = evaluator.engine.pool.matrix.copy()
-    rows = evaluator.run([(each, ("test", "validation")) for each in candidates(pool, ALL)]).candidates
+    rows = evaluator.run(CandidateWork([(each, ("test", "validation")) for each in candidates(pool, ALL)])).candidates
     assert {each["status"] for each in rows} == {"ok"}
     assert (evaluator.engine.pool.matrix == before).all()
 

@@ -63,7 +63,7 @@ def test_train_mode_normalises_by_the_batches_of_the_test_set(size: int) -> None
 
 def test_train_mode_leaves_searches_as_they_are() -> None:
     pool = trained(NORMED)
-    bench = pool.bench()
+    bench = pool.engine()
     layout = make_layout(pool.model(), 10)
     split = bench.split("validation")
 
@@ -109,7 +109,7 @@ def test_wrong_normalisation_shifts_and_stretches_images_of_every_evaluation() -
     assert_scores(row(pool, "wrong_normalisation", "single", 1), each[1], labels)
     assert_scores(row(pool, "wrong_normalisation", "uniform_soup", 0, 1, 2), soup, labels)
     assert_scores(row(pool, "wrong_normalisation", "logit_average", 0, 1, 2), torch.stack(each).mean(0), labels)
-    bench = pool.bench()
+    bench = pool.engine()
     (switch,) = switches("wrong_normalisation")
     for split in ("test", "validation"):
         assert float(bench.split(split, ProtocolContext((switch,))).std) == pytest.approx(
@@ -125,7 +125,7 @@ def switches(*protocol: Any) -> tuple[Any, ...]:
 def test_overlapping_validation_is_drawn_from_what_was_trained_on() -> None:
     pool = trained(CNN)
     other = ProtocolContext(switches("overlapping_validation"), "another pool")
-    bench = pool.bench()
+    bench = pool.engine()
     mine = ProtocolContext(switches("overlapping_validation"), pool.pool.id)
     split = bench.split("validation", mine)
     validation = bench.split("validation")
@@ -135,7 +135,7 @@ def test_overlapping_validation_is_drawn_from_what_was_trained_on() -> None:
     trained_on = {image.numpy().tobytes() for image in train}
     overlap = sum(image.numpy().tobytes() in trained_on for image in images) / len(images)
     assert overlap == pytest.approx(len(train) / (len(train) + len(validation.labels)), abs=0.08)
-    assert not torch.equal(images, pool.bench().split("validation", other).images[:])
+    assert not torch.equal(images, pool.engine().split("validation", other).images[:])
     layout = make_layout(pool.model(), 10)
 
     @torch.no_grad()

@@ -154,9 +154,9 @@ def test_a_pool_of_files_is_merged_like_one_that_was_trained_here(tmp_path: Path
     table = RunFolder(tmp_path / "runs/elsewhere")
     rows = {(row["method"], tuple(row["member_indices"])): row for row in table.read("candidates").to_pylist()}
     for index in range(3):
-        outcome, _ = pool.evaluator().evaluate(pool.candidate("single", index), "test")
+        outcome, _ = pool.evaluator().evaluate(pool.candidate("single", index), ("test",))[0]
         assert rows["single", (index,)]["accuracy"] == outcome["accuracy"]
-    outcome, _ = pool.evaluator().evaluate(pool.candidate("uniform_soup", 0, 2), "test")
+    outcome, _ = pool.evaluator().evaluate(pool.candidate("uniform_soup", 0, 2), ("test",))[0]
     assert rows["uniform_soup", (0, 2)]["cross_entropy"] == outcome["cross_entropy"]
     assert all(row["status"] == "failed" for key, row in rows.items() if 3 in key[1])
     assert "member9.pth" in rows["single", (3,)]["error"]

@@ -114,7 +114,7 @@ def test_the_brier_score_of_averaged_probabilities_is_the_mean_less_the_ambiguit
     candidates, made = [], []
     for subset in [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]:
         method = "single" if len(subset) == 1 else "probability_average"
-        outcome, said = pool.evaluator().evaluate(pool.candidate(method, *subset), "test")
+        outcome, said = pool.evaluator().evaluate(pool.candidate(method, *subset), ("test",))[0]
         assert said is not None
         candidates.append(rows.candidate(0, subset, method, brier=outcome["brier"], space="logits"))
         made.append(said | {"candidate_id": candidates[-1]["candidate_id"]})
