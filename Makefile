@@ -3,10 +3,12 @@
 # make soak    a hundred rounds of kills (ROUNDS=, SEED=), and a hundred times as many hostile inputs: hours
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMP := .venv/installed
 
 .PHONY: setup demo test soak lint bench clean
 
+PARALLEL ?= -n 2 --dist loadgroup
 ROUNDS ?= 100
 SEED ?= 20
 
@@ -16,8 +18,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo 'merge-sweep needs Python 3.11 to 3.13; say which: make setup PYTHON=python3.12'; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(PIP) install --no-deps -r requirements.lock  # the lock is complete, so that nothing is to be resolved
+	$(PIP) install --no-deps -e .
+	$(PIP) check
 	@touch $(STAMP)
 
 demo: setup
@@ -29,8 +32,8 @@ demo: setup
 	@echo 'the tables:       $(BIN)/sweep sql runs/digits "select method, avg(accuracy) from candidates group by 1"'
 
 test: setup
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest -m faults tests/faults
+	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) -m faults tests/faults
 
 soak: setup
 	ROUNDS=$(ROUNDS) SEED=$(SEED) $(BIN)/python -m pytest -m faults -rP tests/faults

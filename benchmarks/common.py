@@ -40,10 +40,13 @@ def drawn(plan: Plan, seed: int = 0, members: int = 0) -> PoolWeights:
     Of the first `members` of it, where that is given.
     """
     pool = plan.pools[0]
-    dataset, architecture = load_dataset(pool.population.dataset), pool.population.architecture
+    dataset = load_dataset(pool.population.dataset)
+    architecture = pool.population.architecture
     model = build_member_model(architecture, dataset.shape, 0)
-    layout, state = make_layout(model, len(dataset.classes)), model.state_dict()
-    first, random = flatten_state_dict(state, layout).numpy(), np.random.default_rng(seed)
+    layout = make_layout(model, len(dataset.classes))
+    state = model.state_dict()
+    first = flatten_state_dict(state, layout).numpy()
+    random = np.random.default_rng(seed)
     matrix = np.empty((members or len(pool.members), layout.n_entries), dtype=np.float32)
     for row in matrix:
         row[:] = first * (1 + 0.1 * random.standard_normal(len(first), dtype=np.float32))
@@ -101,7 +104,9 @@ class Peak:
     """The largest memory of something while a `with` lasts, looked at every so often by a thread."""
 
     def __init__(self, memory: Callable[[], int], every: float = 0.01) -> None:
-        self.memory, self.every, self.bytes = memory, every, 0
+        self.memory = memory
+        self.every = every
+        self.bytes = 0
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 

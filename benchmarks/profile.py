@@ -80,13 +80,15 @@ def main() -> None:
     given = parser.parse_args()
     script = ["-m", f"benchmarks.{given.benchmark}", *given.arguments]
     stacks = sampled([sys.executable, *script])
-    owners, leaves = Counter[str](), Counter[str]()
+    owners = Counter[str]()
+    leaves = Counter[str]()
     for stack, count in stacks.items():
         owners[owner(stack)] += count
         leaves[leaf(stack)] += count
     total = sum(stacks.values())
     about = f"python {' '.join(script)}\n{datetime.now(UTC):%Y-%m-%d}, {total:,} samples of a hundredth of a second"
-    ours, innermost = "By function of this project, libraries included", "By innermost frame"
+    ours = "By function of this project, libraries included"
+    innermost = "By innermost frame"
     text = "\n\n".join([about, table(ours, owners, total), table(innermost, leaves, total)]) + "\n"
     file = HERE / "profiles" / f"{given.name or given.benchmark.rpartition('.')[2]}.txt"
     file.parent.mkdir(exist_ok=True)

@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from sweep.storage.run_folder import RunFolder
     from tests.helpers.mlflow import Place
 
-# What they assert is told as fully as in a test.
-pytest.register_assert_rewrite(
-    "analysis_verbs", "audits", "blocks", "command", "pages", "plain_loop", "tracked", "verbs", "zoo_files"
-)
-
 # Set before anything imports them: no telemetry, no network, and a tracking store only where a test asks for one.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1")
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RAY_ADDRESS"):
     os.environ.pop(name, None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each file of real runs to one worker of pytest-xdist, since its tests share runs; others go to any."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ("ray", "slow", "faults")):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(autouse=True)

@@ -63,6 +63,12 @@ DOORS = {
 }
 """Heavy library -> the only modules that import it."""
 
+VAGUE = {
+    *("told", "said", "say", "speak", "spoken", "heard", "tell", "brought"),
+    *("mend", "kin", "astray", "lost", "held", "begun", "whoever"),
+}
+"""Words that no identifier is made of: they name anything, and so nothing."""
+
 
 def module_of(path: Path) -> str:
     """The dotted name of a file."""
@@ -164,6 +170,41 @@ def test_files_and_functions_stay_small(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno + 1 <= 40, node.name
+
+
+def assigns_unrelated_values(node: ast.AST) -> bool:
+    """Whether one statement assigns several values: `a, b = x(), y()` or `a = b = 0`, but no swap."""
+    if not isinstance(node, ast.Assign):
+        return False
+    target, value = node.targets[0], node.value
+    if not isinstance(target, ast.Tuple | ast.List) or not isinstance(value, ast.Tuple | ast.List):
+        return len(node.targets) > 1
+    return {ast.unparse(each) for each in target.elts} != {ast.unparse(each) for each in value.elts}
+
+
+@pytest.mark.parametrize("path", [*SOURCE, *OTHERS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_statement_assigns_one_value(path: Path) -> None:
+    statements = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.stmt))
+    assert not [f"line {node.lineno}" for node in statements if assigns_unrelated_values(node)]
+
+
+def identifiers(tree: ast.AST) -> Iterator[str]:
+    """Every name that a file defines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+@pytest.mark.parametrize("path", [*SOURCE, *OTHERS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_identifiers_are_the_words_of_the_field(path: Path) -> None:
+    found = set(identifiers(ast.parse(path.read_text())))
+    assert not {name for name in found if VAGUE & set(name.lower().split("_"))}
 
 
 def test_randomness_is_an_argument() -> None:

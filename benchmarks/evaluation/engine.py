@@ -36,7 +36,8 @@ def plain_accuracies(pool: Trained, candidates: list[Candidate]) -> list[float]:
     """A loop over candidates that keeps nothing."""
     images, labels = pool.test_split()
     loader = DataLoader(TensorDataset(images, labels), batch_size=64)
-    model, accuracies = pool.model(), []
+    model = pool.model()
+    accuracies = []
     for candidate in candidates:
         states = [pool.states[index] for index in candidate.subset]
         if candidate.method.name == "logit_average":
@@ -66,7 +67,8 @@ def main(repetitions: int) -> None:
     torch.set_num_threads(2)
     pool = trained("{cnn: {width: 16}}", members=8, size=16)
     candidates = [c for c in pool.plan.candidates if c.method.name in METHODS]
-    plain, ours = [], []
+    plain = []
+    ours = []
     for _ in range(repetitions):
         first, expected = seconds(lambda: plain_accuracies(pool, candidates))
         second, found = seconds(lambda: engine_accuracies(pool, candidates))

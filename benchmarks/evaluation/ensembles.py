@@ -24,7 +24,9 @@ from benchmarks.common import command, told
 from sweep.core.registry import get_plugin
 from sweep.model.build import build
 
-MEMBERS, CLASSES, SIDE = 50, 10, 4
+MEMBERS = 50
+CLASSES = 10
+SIDE = 4
 SIZES = range(2, 11)
 SWEEP = """
 name: NAME
@@ -65,7 +67,9 @@ def asked(folder: Path, name: str, query: str) -> list[dict[str, float]]:
 
 def measure(examples: int, candidates: int, repetitions: int) -> None:
     """Run and print."""
-    walls, peaks, inside = [], [], []
+    walls = []
+    peaks = []
+    inside = []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         count = make(folder, examples, candidates)

@@ -55,7 +55,8 @@ def merges(ours: PoolEngine, members: int) -> list[MergeCoefficients]:
 
 def loading(ours: PoolEngine, members: int) -> Callable[[], int]:
     """All means from blends that are there already."""
-    blends, source = merges(ours, members), SubsetWeights((), ours.matrix, (0, 1), None)
+    blends = merges(ours, members)
+    source = SubsetWeights((), ours.matrix, (0, 1), None)
 
     def run() -> int:
         for each in blends:
@@ -96,7 +97,8 @@ def mapped(file: Path) -> PoolWeights:
 
 def small(file: Path, repetitions: int, threads: int) -> None:
     """100 members of the published cnn."""
-    plan, before = POOLS["small"](), anonymous()
+    plan = POOLS["small"]()
+    before = anonymous()
     with Peak(anonymous) as peak:
         ours = bench(plan, mapped(file))
         ways = {"Bench.load": loading(ours, 100), "as candidates": evaluating(ours, plan)}
@@ -119,10 +121,12 @@ def small(file: Path, repetitions: int, threads: int) -> None:
 
 def large(file: Path, repetitions: int, threads: int) -> None:
     """10 members of the size of a ViT-B/16."""
-    plan, before = POOLS["large"](), anonymous()
+    plan = POOLS["large"]()
+    before = anonymous()
     with Peak(anonymous) as building:
         ours = bench(plan, mapped(file))
-    run, model = evaluating(ours, plan), 4 * ours.layout.n_entries
+    run = evaluating(ours, plan)
+    model = 4 * ours.layout.n_entries
     with Peak(anonymous) as merging:
         count = run()
         rates = [3 * model * count / timed(run)[0] / 1e9 for _ in range(repetitions)]
@@ -163,7 +167,9 @@ if __name__ == "__main__":
     given = [int(text) for text in sys.argv[1:3]]
     repetitions, threads = given + [5, 1][len(given) :]
     if len(sys.argv) == 6:
-        step, which, file = sys.argv[3], sys.argv[4], Path(sys.argv[5])
+        step = sys.argv[3]
+        which = sys.argv[4]
+        file = Path(sys.argv[5])
         setup_worker(threads, 0)
         if step == "make":
             make(file, which)

@@ -31,7 +31,8 @@ from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import part_files
 from sweep.storage.writer import Writer, open_writer
 
-SLEEP, STRAGGLE = 0.1, 3.0
+SLEEP = 0.1
+STRAGGLE = 3.0
 SWEEP = """
 name: scheduling
 dataset: {synthetic: {examples: 50}}
@@ -57,7 +58,8 @@ class Sleeper:
         """No rows, and when the worker slept."""
         import ray
 
-        begun, longer = time.time(), ray.get(shared[1])
+        begun = time.time()
+        longer = ray.get(shared[1])
         time.sleep(longer.get(work.items[0][0].id, SLEEP))
         cost = {"seconds": time.time() - begun, "cpu_seconds": 0.0, "forward_passes": 0, "created_at": None}
         cost |= {"begun": begun, "process": os.getpid(), "host": None, "threads": 1, "peak_memory": 0}
@@ -95,7 +97,8 @@ def utilisation(costs: Sequence[dict[str, Any]], workers: int) -> tuple[float, f
     for cost in costs:
         first[cost["process"]] = min(cost["begun"], first.get(cost["process"], cost["begun"]))
     assert len(first) == workers, f"{len(first)} of {workers} workers had blocks: ask for more"
-    begun, ended = max(first.values()), max(cost["begun"] + cost["seconds"] for cost in costs)
+    begun = max(first.values())
+    ended = max(cost["begun"] + cost["seconds"] for cost in costs)
     within = sum(max(0.0, cost["begun"] + cost["seconds"] - max(begun, cost["begun"])) for cost in costs)
     return within / (workers * (ended - begun)), ended - begun
 
@@ -118,7 +121,9 @@ def joined(blocks: int, room: int = 8) -> tuple[float, float]:
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": room, "include_dashboard": False})
     settings = SWEEP.replace("COUNT", str(blocks)).replace("WORKERS", f"auto, address: '{nodes.address}'")
-    plan, came, costs = planned(settings), list[float](), list[dict[str, Any]]()
+    plan = planned(settings)
+    came = list[float]()
+    costs = list[dict[str, Any]]()
 
     def sink(block: str, pool: Any, rows: Any, attempts: int) -> None:
         costs.append(dict(rows.cost))
@@ -157,7 +162,9 @@ def main(repetitions: int, workers: int, each: int) -> None:
     with cluster(plan.sweep.execution), tempfile.TemporaryDirectory() as place:
         slept(plan, {}, nothing)  # the processes are there from now on
         for name in ("rows dropped", "rows written", "a straggler"):
-            found, parts, later = [], [], []
+            found = []
+            parts = []
+            later = []
             for repetition in range(repetitions):
                 longer = {first.id: STRAGGLE} if name == "a straggler" else {}
                 with open_writer(folder := RunFolder(Path(place) / name / f"{repetition}"), ()) as writer:

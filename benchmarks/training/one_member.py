@@ -29,7 +29,8 @@ from sweep.model.runtime import setup_worker
 from sweep.model.split import to_device
 from sweep.training.trainer import train
 
-SIZE, CLASSES = 32, 10
+SIZE = 32
+CLASSES = 10
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {  # name -> architecture, its settings, images of an epoch
     "cnn": ("cnn", {}, 3072),
     "cnn, width 16": ("cnn", {"width": 16}, 3072),
@@ -44,7 +45,8 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
     def __init__(self, split: Any, transform: Callable[[Any], Tensor]) -> None:
         self.images = split.images.transpose(0, 2, 3, 1).copy()
-        self.labels, self.transform = split.labels.tolist(), transform
+        self.labels = split.labels.tolist()
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,7 +78,8 @@ def plain_way(dataset: Any, workers: int) -> Callable[[nn.Module], float]:
     )
 
     def run(model: nn.Module) -> float:
-        decay, momentum = RECIPE.weight_decay, RECIPE.momentum
+        decay = RECIPE.weight_decay
+        momentum = RECIPE.momentum
         optimiser = torch.optim.SGD(model.parameters(), lr=RECIPE.lr, momentum=momentum, weight_decay=decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, len(loader))
         model.train()

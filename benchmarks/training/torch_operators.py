@@ -42,7 +42,8 @@ def trained(name: str) -> Callable[[], object]:
     """An epoch of one member as a trial trains it."""
     architecture, settings, examples = training.NETWORKS[name]
     dataset: Any = get_plugin("datasets", "synthetic").function(examples=examples, size=training.SIZE, separation=160.0)
-    run, shape = training.our_way(dataset, "float32"), (training.CLASSES, 3, training.SIZE)
+    run = training.our_way(dataset, "float32")
+    shape = (training.CLASSES, 3, training.SIZE)
     return lambda: run(build(get_plugin("architectures", architecture).function, shape, 0, **settings))
 
 

@@ -25,7 +25,9 @@ from sweep.model.split import to_device
 from sweep.training.trainer import train
 from sweep.training.vmap_trainer import train_vmapped
 
-SIZE, CLASSES, GROUPS = 32, 10, (2, 4, 8)
+SIZE = 32
+CLASSES = 10
+GROUPS = (2, 4, 8)
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {  # name -> architecture, its settings, images of an epoch
     "cnn": ("cnn", {}, 1024),
     "cnn, width 16": ("cnn", {"width": 16}, 1024),
@@ -43,7 +45,8 @@ def ways(network: str, count: int, device: torch.device) -> tuple[Callable[[], o
     made = get_plugin("datasets", "synthetic").function(examples=examples, size=SIZE, separation=160.0)
     assert isinstance(made, Dataset)
     splits = {part: to_device(made, part, device) for part in ("train", "validation")}
-    function, seeds = get_plugin("architectures", name).function, range(count)
+    function = get_plugin("architectures", name).function
+    seeds = range(count)
 
     def models() -> Sequence[torch.nn.Module]:
         return [build(function, (CLASSES, 3, SIZE), seed, **settings).to(device) for seed in seeds]
