@@ -193,7 +193,7 @@ def _check_signature(entry: Plugin) -> Plugin:
         raise RegistryError([((), what, "")])
     unknown = [need for need in entry.needs if need not in NEEDS[entry.kind]]
     if unknown:
-        hint = did_you_mean(unknown[0], sorted(NEEDS[entry.kind]))
+        hint = did_you_mean(unknown[0], NEEDS[entry.kind])
         raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
     if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
         raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
