@@ -156,7 +156,7 @@ def describe_validation_error(problem: Mapping[str, Any], known: list[str]) -> t
 @cache
 def list_plugins(kind: str) -> list[str]:
     """Names in an open set, sorted; nothing is imported but the empty package."""
-    package = importlib.import_module(f"sweep.plugins.{kind}")
+    package = importlib.import_module(_module_name(kind))
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
@@ -169,7 +169,8 @@ def get_plugin(kind: str, name: str) -> Plugin:
     if ":" in name.strip(":"):
         module, _, attribute = name.partition(":")
     elif name in list_plugins(kind):
-        module, attribute = f"sweep.plugins.{kind}.{name}", name
+        module = _module_name(kind, name)
+        attribute = name
     else:
         raise RegistryError([((), f"no `{name}` in {kind}", did_you_mean(name, list_plugins(kind)))])
     try:
@@ -183,6 +184,11 @@ def get_plugin(kind: str, name: str) -> Plugin:
     except Exception as error:  # no function, or annotations that mean nothing
         what = f"`{name}` has no signature to read settings from: {error}"
         raise RegistryError([((), what, "settings are keyword-only, each with its type")]) from error
+
+
+def _module_name(*parts: str) -> str:
+    """The module of a kind of plug-ins, or of one plug-in."""
+    return ".".join(("sweep.plugins", *parts))
 
 
 def _check_signature(entry: Plugin) -> Plugin:

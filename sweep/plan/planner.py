@@ -155,11 +155,16 @@ def _has_effect(protocol: EvalProtocol, population: Population, method: PluginCo
 
 
 def _candidate_ids(factors: CandidateGroup, members: Iterable[bytes]) -> bytes:
-    """The ids over canonical JSON, 16 bytes each, whose pieces are given as text: many candidates, few pieces."""
+    """The ids of a group's candidates, 16 bytes each; `members` are the member ids of each subset as JSON fragments.
+
+    The JSON is joined by hand, since a group has many candidates and few different pieces. It must be canonical (see
+    `sweep/core/ids.py`): keys in sorted order.
+    """
     choices = (factors.alignment, factors.method, factors.repair, factors.scaling, factors.protocol)
     alignment, method, repair, scaling, protocol = (canonical_json(each.id_content) for each in choices)
     tail = f'"method":{method},"protocol":{protocol},"repair":{repair},"scaling":{scaling}'
-    before, after = f'{{"alignment":{alignment},"members":[', f'],{tail},"version":{EVALUATION_VERSION}}}'
+    before = f'{{"alignment":{alignment},"members":['
+    after = f'],{tail},"version":{EVALUATION_VERSION}}}'
     return content_ids("candidate", before, members, after)
 
 
