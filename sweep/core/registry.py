@@ -38,9 +38,9 @@ NEEDS: dict[str, frozenset[str]] = {
 """Open set -> the positional names its functions may use; the engine brings exactly these."""
 
 _PLAINER = {
-    "tuple_type": "a list is due here",
-    "model_type": "a mapping is due here",
-    "path_type": "a path is due here",
+    "tuple_type": "expected a list",
+    "model_type": "expected a mapping",
+    "path_type": "expected a path",
 }
 _PROVIDED = {
     "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator"),
@@ -200,7 +200,7 @@ def _check_signature(entry: Plugin) -> Plugin:
     unknown = [need for need in entry.needs if need not in NEEDS[entry.kind]]
     if unknown:
         hint = did_you_mean(unknown[0], NEEDS[entry.kind])
-        raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
+        raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which is not provided there", hint)])
     if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
         raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
     strange = [need for need in entry.needs if entry.kind == "methods" and need not in _PROVIDED[entry.space]]

@@ -195,10 +195,10 @@ def test_a_plugin_is_called_with_what_its_signature_names(own: Callable[[str], P
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("own_methods:strange", "`own_methods:strange` needs `nonsense`, which nothing brings"),
+        ("own_methods:strange", "`own_methods:strange` needs `nonsense`, which is not provided there"),
         (
             "own_methods:near",
-            "`own_methods:near` needs `member`, which nothing brings .did you mean `members`..",
+            "`own_methods:near` needs `member`, which is not provided there .did you mean `members`..",
         ),
         ("own_methods:nothing", "`own_methods:nothing` takes neither members, features nor logits"),
         ("own_methods:keywords", "takes \\*\\*settings: needs and settings are declared one by one"),
@@ -226,7 +226,7 @@ def test_functions_are_bound_to_their_folder() -> None:
         for name in list_plugins(kind):
             needs = set(get_plugin(kind, name).needs)
             if needs - NEEDS[other]:
-                with pytest.raises(RegistryError, match="which nothing brings"):
+                with pytest.raises(RegistryError, match="which is not provided there"):
                     get_plugin(other, f"sweep.plugins.{kind}.{name}:{name}")
 
 
