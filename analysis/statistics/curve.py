@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import AnalysisError, NothingToDrawError, suggestion
+from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference import laws
 from analysis.inference.estimate import ROUNDING, Estimate, Question, unit_mean
 from analysis.rows.groups import group_ids
@@ -28,6 +28,7 @@ from analysis.rows.select import (
     select_split,
     with_mean_member,
 )
+from sweep.core.text import did_you_mean
 
 CITES = ("student1908mean",)
 
@@ -114,7 +115,7 @@ def curves(
 def _refuse_unknown(what: str, name: str, known: Sequence[str]) -> None:
     """Raises AnalysisError for a setting that is none of the known ones."""
     if name not in known:
-        raise AnalysisError(what, f"no `{name}`", suggestion(name, known))
+        raise AnalysisError(what, f"no `{name}`", did_you_mean(name, known))
 
 
 def _values(candidates: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
