@@ -1,4 +1,4 @@
-"""Which models are looked into, and what of them has no rows yet: `layers` and `templates`, a block at a time."""
+"""Inspects the weights of members and merges: rows of the tables `layers` and `templates`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 class ModelInspector:
-    """Looks into models of one pool; what they have in common is computed once."""
+    """Inspects models of one pool; what they share is computed once."""
 
     def __init__(self, engine: PoolEngine, pool: Pool) -> None:
         self.engine = engine
@@ -27,16 +27,19 @@ class ModelInspector:
 
     @cached_property
     def correlations(self) -> Any:
-        """Per tensor, the correlations of the members' entries."""
+        """Correlations of the members' entries, per tensor."""
         return correlations(self.engine.pool.matrix, self.engine.layout)
 
     @cached_property
     def probe(self) -> HeadProbe:
-        """What the heads read."""
+        """The probe of the heads' inputs."""
         return HeadProbe(self.engine, self.pool)
 
     def rows(self, items: Sequence[InspectionItem], origin: Row) -> tuple[list[Row], list[Row]]:
-        """Layers and templates of some models; one that cannot be made has none, and its candidate's row tells why."""
+        """Rows of layers and templates.
+
+        A model that cannot be made has none; its candidate's row holds the error.
+        """
         layers: list[Row] = []
         templates: list[Row] = []
         for model, tables in items:
@@ -46,11 +49,12 @@ class ModelInspector:
                 raise
             except Exception:  # any fault of a method or of a user's own
                 continue
-            about, pictured = origin | self._about(model), self._with_images(model)
+            about = origin | self._about(model)
+            with_images = self._with_images(model)
             if "layers" in tables:
-                layers += layer_rows(self.engine, self.correlations, about, pictured=pictured)
+                layers += layer_rows(self.engine, self.correlations, about, with_images=with_images)
             if "templates" in tables:
-                templates += template_rows(self.probe, about, pictured=pictured)
+                templates += template_rows(self.probe, about, with_images=with_images)
         return layers, templates
 
     def _load(self, model: InspectedModel) -> None:
@@ -61,22 +65,22 @@ class ModelInspector:
             self.engine.load_member(model.subset[0])
 
     def _with_images(self, model: InspectedModel) -> bool:
-        """Whether rows keep weights to be shown: those of the first member of the first pool, and of merges from it on.
+        """Whether rows keep weights as images: for the first member of the first pool and for merges of its first ones.
 
-        Others would show the same at many times the size.
+        Other models would show the same at many times the size.
         """
         return self.pool.index == 0 and model.subset == tuple(range(len(model.subset)))
 
     def _about(self, model: InspectedModel) -> Row:
-        """The columns that say which model a row is about."""
-        choices = {key: getattr(model.merge, key, None) for key in ("alignment", "repair")}
+        """The columns that describe a model."""
+        plugins = {key: getattr(model.merge, key, None) for key in ("alignment", "repair")}
         return {
             "model_id": model.id,
             "kind": "merge" if model.merge else "member",
             "method": model.merge.method.name if model.merge else "single",
             "settings": model.merge.method.settings_json if model.merge else "{}",
-            **{key: choice.name if choice else "none" for key, choice in choices.items()},
-            **{f"{key}_settings": choice.settings_json if choice else "{}" for key, choice in choices.items()},
+            **{key: config.name if config else "none" for key, config in plugins.items()},
+            **{f"{key}_settings": config.settings_json if config else "{}" for key, config in plugins.items()},
             "members": [self.pool.members[index].id for index in model.subset],
             "member_indices": list(model.subset),
             "n_members": len(model.subset),

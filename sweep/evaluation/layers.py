@@ -1,4 +1,4 @@
-"""How the entries of each tensor of a model are distributed: moments, distance to a Gaussian, histogram, filters."""
+"""Distribution of the entries of each tensor: moments, distance to a Gaussian, histogram, filters."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from sweep.evaluation.pairs import gram
 Row = dict[str, Any]
 Entries = NDArray[np.float32]
 Correlations = Mapping[str, NDArray[np.float64]]
-"""Tensor -> correlations of the members' entries, (members, members); NaN where a member's do not vary."""
+"""Tensor -> correlations of the members' entries, (members, members); NaN for a member whose entries do not vary."""
 
-BINS, REACH = 80, 4.0
-"""Bins of a histogram, and how many standard deviations it goes to each side."""
+BINS = 80
+"""Bins of a histogram."""
+REACH = 4.0
+"""Standard deviations that a histogram reaches to each side."""
 _FILTERS = 32
 _CHUNK = 1 << 22  # entries in double precision at a time
 
 
 def tensors_of(layout: ParameterLayout) -> list[TensorSpec]:
-    """The learnable tensors in their order, from the input on."""
+    """The trainable tensors in order, from the input on."""
     return [entry for entry in layout.entries if entry.role in TRAINABLE_ROLES]
 
 
 def correlations(matrix: Entries, layout: ParameterLayout) -> Correlations:
-    """How the members' entries correlate, tensor by tensor; (rows, entries) of the pool."""
+    """Correlations of the members' entries per tensor, from the matrix (rows, entries) of the pool."""
     found = {}
     for entry in tensors_of(layout):
         slab = matrix[:, entry.offset : entry.stop]
@@ -43,27 +45,29 @@ def correlations(matrix: Entries, layout: ParameterLayout) -> Correlations:
     return found
 
 
-def layer_rows(engine: PoolEngine, correlated: Correlations, about: Row, *, pictured: bool) -> list[Row]:
-    """One row per learnable tensor of the loaded model; histograms and filters of those that are `pictured`."""
-    subset, made, first = about["member_indices"], [], first_filters(engine)
+def layer_rows(engine: PoolEngine, correlated: Correlations, about: Row, *, with_images: bool) -> list[Row]:
+    """One row per trainable tensor of the loaded model; `with_images`, also histograms and the first filters."""
+    subset = about["member_indices"]
+    rows = []
+    first = first_filters(engine)
     for depth, entry in enumerate(tensors_of(engine.layout)):
         entries = engine.flat_weights[entry.offset : entry.stop].cpu().numpy()
         row = about | {"tensor": entry.name, "role": _role(entry), "depth": depth, "n_elements": entry.size}
         row |= {"shape": "x".join(map(str, entry.shape)), **moment_columns(entries)}
         row["member_correlation"] = _mean_correlation(correlated[entry.name], subset)
-        if pictured and row["std"]:
+        if with_images and row["std"]:
             row["histogram"] = histogram(entries, row["mean"], row["std"]).tobytes()
-        if pictured and first and first[0] == entry:
+        if with_images and first and first[0] == entry:
             row |= {"filters": _first(entries, entry), "filter_shape": "x".join(map(str, first[1]))}
-        made.append(row)
-    return made
+        rows.append(row)
+    return rows
 
 
 def first_filters(engine: PoolEngine) -> tuple[TensorSpec, tuple[int, ...]] | None:
-    """The first layer's weight and (channels, height, width) of its filters, where these are pictures at all.
+    """The first layer's weight and (channels, height, width) of its filters; None if they are no images.
 
-    Those of a convolution, or the rows of a hidden layer that reads all pixels; of a linear classifier there are
-    templates.
+    Filters are those of a convolution, or the rows of a hidden layer that reads all pixels. A linear classifier has
+    templates instead.
     """
     dataset = engine.dataset
     pixels = (dataset.channels, dataset.size, dataset.size)
@@ -81,7 +85,7 @@ def _first(entries: Entries, entry: TensorSpec) -> bytes:
 
 
 def _role(entry: TensorSpec) -> str:
-    """weight, bias, norm weight or norm bias, the head's among the first two."""
+    """weight, bias, norm weight or norm bias; the head's are weight and bias."""
     kind = "bias" if entry.name.rpartition(".")[2] == "bias" else "weight"
     return f"norm {kind}" if entry.role == "norm" else kind if entry.role == "head" else entry.role
 
@@ -93,13 +97,14 @@ def _mean_correlation(matrix: NDArray[np.float64], subset: Sequence[int]) -> flo
 
 
 def moment_columns(entries: Entries) -> Row:
-    """Mean, standard deviation, skewness, excess kurtosis, QQ correlation and norm; None where one has no value."""
-    count, mean = entries.size, float(entries.mean(dtype=np.float64))
+    """Mean, standard deviation, skewness, excess kurtosis, QQ correlation and norm; None for an undefined one."""
+    count = entries.size
+    mean = float(entries.mean(dtype=np.float64))
     powers = np.zeros(3)
     for piece in _pieces(entries):
-        apart = piece - mean
-        square = apart * apart
-        powers += [square.sum(), (square * apart).sum(), (square * square).sum()]
+        deviations = piece - mean
+        square = deviations * deviations
+        powers += [square.sum(), (square * deviations).sum(), (square * square).sum()]
     second, third, fourth = (powers / count).tolist()
     std = math.sqrt(second) if second >= 0 else math.nan
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,12 +116,15 @@ def moment_columns(entries: Entries) -> Row:
 
 def qq_correlation(entries: Entries, mean: float, std: float) -> float:
     """Correlation of the sorted entries with the quantiles of a Gaussian at Filliben's places (Technometrics, 1975)."""
-    count, products, squares = entries.size, 0.0, 0.0
+    count = entries.size
+    products = 0.0
+    squares = 0.0
     ordered = np.sort(entries)
     for start in range(0, count, _CHUNK):
         place = torch.arange(start + 1, min(start + _CHUNK, count) + 1, dtype=torch.float64)
         share = (place - 0.3175) / (count + 0.365)
-        share[place == count], share[place == 1] = 0.5 ** (1 / count), 1 - 0.5 ** (1 / count)
+        share[place == count] = 0.5 ** (1 / count)
+        share[place == 1] = 1 - 0.5 ** (1 / count)
         quantile = torch.special.ndtri(share).numpy()
         products += float(quantile @ (ordered[start : start + _CHUNK] - mean))
         squares += float(quantile @ quantile)
@@ -124,7 +132,7 @@ def qq_correlation(entries: Entries, mean: float, std: float) -> float:
 
 
 def histogram(entries: Entries, mean: float, std: float) -> NDArray[np.float32]:
-    """Shares of entries in `BINS` bins over `REACH` standard deviations to each side, what is beyond at the ends."""
+    """Shares of entries in `BINS` bins over `REACH` standard deviations to each side; outliers are in the end bins."""
     counts = np.zeros(BINS)
     for piece in _pieces(entries):
         place = np.floor((piece - mean) / std * (BINS / (2 * REACH)) + BINS / 2)

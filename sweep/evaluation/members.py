@@ -81,7 +81,9 @@ class SubsetMembers:
 
     def _member_terms(self, coefficients: list[float]) -> MergeTerms:
         """The terms of the scaled members, and of the unscaled ones where there are coefficients for them."""
-        rows, factors, n = self.weights.rows, self.factors, self.count
+        rows = self.weights.rows
+        factors = self.factors
+        n = self.count
         if len(coefficients) == n:
             return MergeTerms(rows, coefficients, factors)
         if bool((factors == 1).all()):
@@ -91,8 +93,10 @@ class SubsetMembers:
 
     def _aligned_weights(self) -> SubsetWeights:
         """The members, aligned to one another if the candidate has an alignment."""
-        alignment, subset = self.candidate.alignment, self.candidate.subset
-        matrix, base = self.engine.matrix, self.engine.base
+        alignment = self.candidate.alignment
+        subset = self.candidate.subset
+        matrix = self.engine.matrix
+        base = self.engine.base
         if alignment.name == "none":
             return SubsetWeights((), matrix, subset, base)
         aligned = self.engine.aligner.aligned(alignment, subset, self.candidate.pool_id)
@@ -103,7 +107,8 @@ class SubsetMembers:
 
     def _scale_members(self, weights: SubsetWeights) -> SubsetWeights:
         """The members as the scaling changes them, one by one; the base stays as it is."""
-        scaling, pool_id = self.candidate.scaling, self.candidate.pool_id
+        scaling = self.candidate.scaling
+        pool_id = self.candidate.pool_id
         scaled = []
         for row, index in zip(weights.rows, self.candidate.subset, strict=True):
             seed = derive_seed(pool_id, f"member {index}", canonical_json(scaling.id_content))

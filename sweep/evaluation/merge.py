@@ -57,7 +57,8 @@ class Merge(ABC):
         self.members = members
         self.engine = members.engine
         self.candidate = members.candidate
-        protocol, method = self.candidate.protocol, self.candidate.method
+        protocol = self.candidate.protocol
+        method = self.candidate.method
         self.reporting = ProtocolContext(protocol.reporting(method.space), self.candidate.pool_id)
         self.searching = ProtocolContext(protocol.searching, self.candidate.pool_id)
         self.seconds = 0.0
@@ -156,7 +157,8 @@ class WeightMerge(MergedWeights):
 
     def _weight_inputs(self) -> ProvidedInputs:
         """Copies of the trainable parameters of the scaled members, (members, parameters), the base, and the score."""
-        engine, n_parameters = self.engine, self.engine.layout.n_parameters
+        engine = self.engine
+        n_parameters = engine.layout.n_parameters
         rows = []
         for position in range(self.members.count):
             engine.load(self.members.weights, self.members.member(position))

@@ -1,4 +1,4 @@
-"""Distances and kinship of the members of a pool: one pass over its matrix and one of each network for all pairs."""
+"""Distances and similarities of pairs of members, from one pass over the matrix and one forward pass per member."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweep.plan.work import MemberPair
 
 _CHUNK = 1 << 18  # columns in double precision at a time
 _EXAMPLES = 1000
-_FEWEST = 4  # examples that an unbiased estimate takes
+_FEWEST = 4  # examples that the unbiased estimate needs
 
 
 def gram(matrix: NDArray[np.float32], columns: int) -> NDArray[np.float64]:
@@ -36,9 +36,11 @@ def gram(matrix: NDArray[np.float32], columns: int) -> NDArray[np.float64]:
 def pair_rows(
     engine: PoolEngine, pool: Pool, pairs: Sequence[MemberPair], about: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """One row for each pair, with what all are `about`; `task_cosine` is signed (a known script takes |cos|)."""
-    weights, members = engine.pool, pool.members
-    products, similar = gram(weights.matrix, weights.n_parameters), _similarities(engine, pairs)
+    """One row per pair, with the columns `about` all of them; `task_cosine` is signed (a known script takes |cos|)."""
+    weights = engine.pool
+    members = pool.members
+    products = gram(weights.matrix, weights.n_parameters)
+    similar = _similarities(engine, pairs)
     return [
         {**about, "member_a": members[a].id, "member_b": members[b].id, "index_a": a, "index_b": b}
         | _distances(products, a, b, weights.has_start)
@@ -50,7 +52,7 @@ def pair_rows(
 def _distances(products: NDArray[np.float64], a: int, b: int, has_start: bool) -> dict[str, float | None]:
     """Distance and cosines of two rows, from inner products; the last row is the start."""
     squared = products[a, a] + products[b, b] - 2 * products[a, b]
-    kinship: dict[str, float | None] = {
+    distances: dict[str, float | None] = {
         "l2_distance": math.sqrt(max(squared, 0.0)),
         "cosine": _cosine(products[a, b], products[a, a], products[b, b]),
         "task_cosine": None,
@@ -59,23 +61,23 @@ def _distances(products: NDArray[np.float64], a: int, b: int, has_start: bool) -
         s = len(products) - 1
         inner = products[a, b] - products[a, s] - products[b, s] + products[s, s]
         own = [products[i, i] - 2 * products[i, s] + products[s, s] for i in (a, b)]
-        kinship["task_cosine"] = _cosine(inner, *own)
-    return kinship
+        distances["task_cosine"] = _cosine(inner, *own)
+    return distances
 
 
 def _cosine(inner: float, first: float, second: float) -> float | None:
-    """None where a vector is zero, or nothing is known of it."""
+    """The cosine of two vectors; None if one of them is zero or not finite."""
     norm = math.sqrt(max(first, 0.0) * max(second, 0.0))
     return float(inner / norm) if norm > 0 and math.isfinite(inner / norm) else None
 
 
 def _similarities(engine: PoolEngine, pairs: Sequence[MemberPair]) -> list[float | None]:
-    """Debiased CKA of each pair's features; None where a network has none, or none that can be compared."""
+    """Debiased CKA of each pair's features; None if a network has no features or they cannot be compared."""
     try:
         features = _features(engine, sorted({index for _, a, b in pairs for index in (a, b)}))
     except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
-    except Exception:  # a user's architecture may raise anything; the rows of its candidates tell what
+    except Exception:  # a user's architecture may raise anything; the rows of its candidates hold the error
         return [None] * len(pairs)
     own = {index: hsic(one, one) for index, one in features.items()}
     return [_cosine(hsic(features[a], features[b]), own[a], own[b]) for _, a, b in pairs]
@@ -83,12 +85,13 @@ def _similarities(engine: PoolEngine, pairs: Sequence[MemberPair]) -> list[float
 
 @torch.inference_mode()
 def _features(engine: PoolEngine, members: Sequence[int]) -> dict[int, Tensor]:
-    """What reaches the head of each member, comparable, on up to 1,000 validation images spread over the split."""
+    """Flattened features of each member on up to 1,000 validation images spread over the split."""
     whole = engine.dataset.splits["validation"]
     count = min(len(whole), _EXAMPLES)
     part = subset(whole.labels, whole.images, np.arange(count) * len(whole) // count)
     dataset = replace(engine.dataset, splits={**engine.dataset.splits, "validation": part})
-    split, found = to_device(dataset, "validation", engine.device), {}
+    split = to_device(dataset, "validation", engine.device)
+    found = {}
     for index in members:
         engine.load_member(index)
         features = forward_split(engine.model, split, engine.batching, engine.head).features
@@ -99,9 +102,9 @@ def _features(engine: PoolEngine, members: Sequence[int]) -> dict[int, Tensor]:
 
 
 def flatten_features(features: Tensor) -> Tensor:
-    """Features (examples, any shape) as `hsic` takes them: (examples, p), double, centred, p at most the examples.
+    """Features (examples, any shape) as input of `hsic`: (examples, p), double, centred, p at most the examples.
 
-    Inner products of the examples are all that matters, and a rotation to fewer columns keeps them.
+    HSIC depends on inner products of examples alone, and a rotation to fewer columns keeps them.
     """
     flat = features.flatten(1).double()
     flat = flat - flat.mean(0)
@@ -109,7 +112,7 @@ def flatten_features(features: Tensor) -> Tensor:
 
 
 def hsic(x: Tensor, y: Tensor) -> float:
-    """How much two sets of centred features of the same examples say alike, linear kernels; around 0 if nothing.
+    """Dependence between two sets of centred features of the same examples, with linear kernels; around 0 if none.
 
     The unbiased estimate of the Hilbert-Schmidt independence criterion, in O(examples × columns²); NaN for fewer than 4
     examples. Source: Song et al., JMLR 13 (2012), as debiased CKA in arXiv 2010.15327.
@@ -117,6 +120,7 @@ def hsic(x: Tensor, y: Tensor) -> float:
     n = len(x)
     if n < _FEWEST:
         return math.nan
-    own_x, own_y = x.square().sum(1), y.square().sum(1)
+    own_x = x.square().sum(1)
+    own_y = y.square().sum(1)
     shared = (x.T @ y).square().sum() - n / (n - 2) * (own_x @ own_y)
     return float(shared + own_x.sum() * own_y.sum() / ((n - 1) * (n - 2))) / (n * (n - 3))

@@ -1,4 +1,4 @@
-"""The weights of planned pools: from the run folder to the shared matrix, and candidates back to models."""
+"""The weights of a pool: from the run folder to a matrix that workers share."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class PoolWeights:
 
     matrix: NDArray[np.float32]  # (members + starts, entries)
     counters: dict[str, NDArray[np.int64]]  # of the first member
-    failed: dict[int, str]  # member -> why it has no weights
+    failed: dict[int, str]  # member -> the reason that it has no weights
     has_start: bool
     n_parameters: int  # learnable entries: the first columns
-    mapped_pool: MappedPool | None = None  # what the matrix is mapped from, where it is too large for memory
+    mapped_pool: MappedPool | None = None  # the source of a matrix that is too large for memory
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as an array, which Ray shares among the processes of a node; a mapped one as what it is made of."""
-        told = (self.counters, self.failed, self.has_start, self.n_parameters, self.mapped_pool)
-        return (_mapped, told) if self.mapped_pool else (PoolWeights, (self.matrix, *told))
+        """Pickle the matrix, which Ray shares among the processes of a node, or the source of a mapped matrix."""
+        fields = (self.counters, self.failed, self.has_start, self.n_parameters, self.mapped_pool)
+        return (_mapped, fields) if self.mapped_pool else (PoolWeights, (self.matrix, *fields))
 
     @classmethod
     def from_states(
@@ -47,7 +47,7 @@ class PoolWeights:
         model: nn.Module,
         classes: int,
     ) -> PoolWeights:
-        """The pool of some state dicts, None for members that failed. Raises ValueError as `models.flatten` does."""
+        """A pool from state dicts, None for members that failed. Raises ValueError as `flatten_state_dict` does."""
         rows = [*states, *([start] if start is not None else [])]
         return cls.from_iterable(rows, len(rows), make_layout(model, classes), has_start=start is not None)
 
@@ -61,9 +61,9 @@ class PoolWeights:
         has_start: bool,
         stack: MappedPool | None = None,
     ) -> PoolWeights:
-        """The pool of so many state dicts, the start last, each let go of once it is read; by a stack, of its matrix.
+        """A pool from `count` state dicts, the start last; each is freed once it is read. A `stack` holds the matrix.
 
-        Raises ValueError as `models.flatten` does.
+        Raises ValueError as `flatten_state_dict` does.
         """
         matrix = None if stack else np.zeros((count, layout.n_entries), dtype=np.float32)
         counters: dict[str, NDArray[np.int64]] = {}
@@ -81,7 +81,7 @@ class PoolWeights:
         return cls(matrix, counters, failed, has_start, layout.n_parameters, stack)
 
     def with_causes(self, causes: Mapping[int, str]) -> PoolWeights:
-        """The same weights, with why members have none."""
+        """The same weights, with the reasons that members have none."""
         return replace(self, failed={**self.failed, **causes})
 
 
@@ -98,14 +98,16 @@ def _mapped(
 def load_pool_weights(
     folder: RunFolder, pool: Pool, dataset: Dataset, failed: Mapping[str, str], bound: int = IN_MEMORY
 ) -> PoolWeights:
-    """The weights of a pool from the run folder; `failed` maps members without weights to their causes.
+    """The weights of a pool from the run folder; `failed` maps members without weights to the reasons.
 
     A matrix of more bytes than the bound is mapped from a file. Raises StoreError for weights that cannot be read or
-    are of another architecture, by its first three differences.
+    do not fit the architecture, with the first three mismatches.
     """
-    first, digests = pool.members[0], folder.weight_hashes()
+    first = pool.members[0]
+    digests = folder.weight_hashes()
     model = build_member_model(first.population.architecture, dataset.shape, first.init_seed)
-    layout, rows = make_layout(model, len(dataset.classes)), [*pool.members, *([pool.start] if pool.start else [])]
+    layout = make_layout(model, len(dataset.classes))
+    rows = [*pool.members, *([pool.start] if pool.start else [])]
 
     def state(member: Member) -> dict[str, Tensor] | None:
         if member.id in failed:
@@ -120,8 +122,8 @@ def load_pool_weights(
     stack = None
     if 4 * len(rows) * layout.n_entries > bound:
         files = tuple(None if member.id in failed else folder.weights_file(member.id) for member in rows)
-        held = [None if member.id in failed else digests.get(member.id, member.id) for member in rows]
-        stack = MappedPool(files, layout, content_id("weights", held))
+        hashes = [None if member.id in failed else digests.get(member.id, member.id) for member in rows]
+        stack = MappedPool(files, layout, content_id("weights", hashes))
     weights = PoolWeights.from_iterable(
         map(state, rows), len(rows), layout, has_start=pool.start is not None, stack=stack
     )
@@ -129,23 +131,23 @@ def load_pool_weights(
     return weights.with_causes(causes)
 
 
-_KEPT = 2  # pools are evaluated one after the other; what is mapped already stays so when its name is gone
+_KEPT = 2  # pools are evaluated one after the other; a matrix stays mapped after its file is removed
 
 
 @dataclass(frozen=True)
 class MappedPool:
-    """The weights files of a pool in the order of its rows, None where there are none, and how each is laid out."""
+    """The weights files of a pool in the order of its rows, None for members without one, and their layout."""
 
     files: tuple[Path | None, ...]
     layout: ParameterLayout
-    key: str  # of what the files hold
+    key: str  # of the contents of the files
 
     def matrix(self) -> NDArray[np.float32]:
-        """(rows, entries), mapped; holds one model at a time while it is made. Raises StoreError."""
+        """The mapped matrix, (rows, entries); written with one model in memory at a time. Raises StoreError."""
         name = content_id("stack", [self.key, [entry._asdict() for entry in self.layout.entries]])
         file = cache_folder() / "pools" / f"{name}.npy"
         try:
-            with exclusive(file.parent / "lock"):  # nobody else's stack pushes this one out before it is mapped
+            with exclusive(file.parent / "lock"):  # no other process removes this file before it is mapped
                 write_npy_once(file, self._rows(), (len(self.files), self.layout.n_entries), np.float32)
                 matrix: NDArray[Any] = open_memmap(file)
                 _forget_others(file)
@@ -163,7 +165,7 @@ class MappedPool:
 
 
 def _forget_others(file: Path) -> None:
-    """Keep this matrix and the one used last before it: a pool that is asked for again is stacked again."""
+    """Remove all matrices but this one and the last one used before it."""
     file.touch()
     stacks = sorted(file.parent.glob("*.npy"), key=lambda each: each.stat().st_mtime, reverse=True)
     for each in [stack for stack in stacks if stack != file][_KEPT - 1 :]:

@@ -1,4 +1,4 @@
-"""Forward passes under the switches of a protocol: what they make of a split, and of the network while it passes."""
+"""Applies protocol switches to a data split and, as a context manager, to the model during one forward pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NETWORK = {"model", "reported", "extractor"}
 
 
 class ProtocolContext(NamedTuple):
-    """The switches of one pass, and what the randomness of its pool begins with."""
+    """The switches of one forward pass, and the pool that their random numbers are seeded by."""
 
     switches: Switches = ()
     pool_id: str = ""
@@ -31,39 +31,41 @@ class ProtocolContext(NamedTuple):
 NO_SWITCHES = ProtocolContext()
 
 
-def split_switches(conditions: ProtocolContext) -> Switches:
-    """The switches that make another split of one."""
-    return tuple(switch for switch in conditions.switches if not _NETWORK & set(switch.plugin.needs))
+def split_switches(context: ProtocolContext) -> Switches:
+    """The switches that change the split, not the model."""
+    return tuple(switch for switch in context.switches if not _NETWORK & set(switch.plugin.needs))
 
 
-def apply_to_split(split: DeviceSplit, dataset: Dataset, conditions: ProtocolContext) -> DeviceSplit:
-    """The split as its switches make it."""
-    for switch in split_switches(conditions):
-        split = _drawn(split, dataset, switch, conditions) if "train" in switch.plugin.needs else split
-        split = _normalised(split, dataset, switch) if "mean" in switch.plugin.needs else split
+def apply_to_split(split: DeviceSplit, dataset: Dataset, context: ProtocolContext) -> DeviceSplit:
+    """The split as the switches change it."""
+    for switch in split_switches(context):
+        split = _redraw(split, dataset, switch, context) if "train" in switch.plugin.needs else split
+        split = _normalize(split, dataset, switch) if "mean" in switch.plugin.needs else split
     return split
 
 
-def _normalised(split: DeviceSplit, dataset: Dataset, switch: PluginConfig) -> DeviceSplit:
+def _normalize(split: DeviceSplit, dataset: Dataset, switch: PluginConfig) -> DeviceSplit:
     """The split with another normalisation."""
     normalization = switch.call(mean=dataset.mean, std=dataset.std)
     mean, std = (torch.tensor(values, device=split.mean.device).mul(255.0).view(-1, 1, 1) for values in normalization)
     return replace(split, mean=mean, std=std)
 
 
-def _drawn(split: DeviceSplit, dataset: Dataset, switch: PluginConfig, conditions: ProtocolContext) -> DeviceSplit:
-    """As many images as the validation split has, of those and the training's."""
-    device, train = split.mean.device, to_device(dataset, "train", split.mean.device)
-    generator = torch.Generator().manual_seed(derive_seed(conditions.pool_id, canonical_json(switch.id_content)))
+def _redraw(split: DeviceSplit, dataset: Dataset, switch: PluginConfig, context: ProtocolContext) -> DeviceSplit:
+    """A validation split of the same size, drawn from validation and training images."""
+    device = split.mean.device
+    train = to_device(dataset, "train", device)
+    generator = torch.Generator().manual_seed(derive_seed(context.pool_id, canonical_json(switch.id_content)))
     chosen = switch.call(train=len(train.labels), validation=len(split.labels), generator=generator).to(device)
-    first, second = chosen[chosen < len(train.labels)], chosen[chosen >= len(train.labels)] - len(train.labels)
+    first = chosen[chosen < len(train.labels)]
+    second = chosen[chosen >= len(train.labels)] - len(train.labels)
     images = torch.cat([train.images[first], split.images[second]])
     return replace(split, images=images, labels=torch.cat([train.labels[first], split.labels[second]]))
 
 
 @contextmanager
 def apply_to_model(model: nn.Module, switches: Sequence[PluginConfig], seed: int) -> Iterator[ForwardOptions]:
-    """The network as switches make it for one pass, and torch's global generators seeded."""
+    """Change the network for one forward pass and seed torch's global generators; yields the options of the pass."""
     options = ForwardOptions()
     with fork_rng(seed), ExitStack() as stack:
         for switch in switches:

@@ -1,4 +1,4 @@
-"""Templates of a classifier, the rows of its head, beside the class means of what the head reads."""
+"""Templates of a classifier (rows of its head) compared with class means of the head's inputs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sweep.plan.pools import Pool
 
 Row = dict[str, Any]
 Matrix = NDArray[np.float64]
-_PICTURED = 10  # classes
+_WITH_IMAGES = 10  # classes
 
 
 class HeadProbe:
-    """What the head of a pool's models reads on the training split, and the templates of its members."""
+    """Inputs of the head on the training split, and the templates of the pool's members."""
 
     def __init__(self, engine: PoolEngine, pool: Pool) -> None:
         self.engine = engine
@@ -49,10 +49,10 @@ class HeadProbe:
 
     @torch.inference_mode()
     def means(self) -> tuple[Matrix, Matrix]:
-        """Of the loaded model on the training split: class means of what its head reads, and E[(1[y=c] - p_c) x].
+        """Class means of the head's inputs x on the training split, and E[(1[y=c] - p_c) x], for the loaded model.
 
-        Both (classes, features), by the labels that it was trained with; NaN where the head reads more than one row
-        of features of an image.
+        Both (classes, features), by the labels of the training; NaN if the head reads several rows of features per
+        image.
         """
         weight, _ = self.engine.layout.head
         sums = torch.zeros(2, *weight.shape, dtype=torch.float64, device=self.engine.device)
@@ -70,7 +70,7 @@ class HeadProbe:
         return (sums[0] / counts).cpu().numpy(), (sums[1] / start).cpu().numpy()
 
     def _passes(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the head reads and says, batch by batch, in evaluation mode."""
+        """Inputs of the head and logits, batch by batch, in evaluation mode."""
         model = self.engine.model.eval()
         with capture_inputs(self.engine.head) as captured:
             for images in self.split.batches(self.engine.batching.batch_size):
@@ -78,58 +78,63 @@ class HeadProbe:
                 yield captured.pop().double(), logits
 
 
-def template_rows(reader: HeadProbe, about: Row, *, pictured: bool) -> list[Row]:
+def template_rows(probe: HeadProbe, about: Row, *, with_images: bool) -> list[Row]:
     """A row per pair of classes: the loaded model's template of one against the class mean of the other.
 
-    Templates and means as pictures of the first classes of models that are `pictured`, where they lie over pixels.
+    `with_images`, rows of the first classes also hold templates and means as images, if the head reads pixels.
     """
-    templates, (means, pull) = reader.loaded(), reader.means()
-    about, classes = about | _training(reader), range(len(templates))
-    alike, raw = row_correlations(center_rows(templates), center_rows(means)), row_correlations(templates, means)
-    own = _of_own_class(reader, templates, pull, about)
-    if pictured and reader.of_pixels:
-        for a in classes[:_PICTURED]:
-            pictures = {"template": _bytes(center_rows(templates)[a]), "mean_image": _bytes(center_rows(means)[a])}
-            own[a] |= {**pictures, "channels": reader.engine.dataset.channels}
+    templates = probe.loaded()
+    means, pull = probe.means()
+    about = about | _training(probe)
+    classes = range(len(templates))
+    centered = row_correlations(center_rows(templates), center_rows(means))
+    raw = row_correlations(templates, means)
+    own = _of_own_class(probe, templates, pull, about)
+    if with_images and probe.of_pixels:
+        for a in classes[:_WITH_IMAGES]:
+            images = {"template": _bytes(center_rows(templates)[a]), "mean_image": _bytes(center_rows(means)[a])}
+            own[a] |= {**images, "channels": probe.engine.dataset.channels}
     return [
         {**about, "template_class": a, "mean_class": b, **(own[a] if a == b else {})}
-        | {"correlation": _number(alike[a, b]), "raw_correlation": _number(raw[a, b])}
+        | {"correlation": _number(centered[a, b]), "raw_correlation": _number(raw[a, b])}
         for a in classes
         for b in classes
     ]
 
 
-def _of_own_class(reader: HeadProbe, templates: Matrix, pull: Matrix, about: Row) -> list[Row]:
-    """What is told of each template alone: agreement across seeds, and how far it is from where training rests."""
-    subset, decay = about["member_indices"], reader.pool.population.recipe.weight_decay
-    others = set(subset) if about["kind"] == "merge" else reader.heads.keys() - set(subset)
+def _of_own_class(probe: HeadProbe, templates: Matrix, pull: Matrix, about: Row) -> list[Row]:
+    """Columns of each template: agreement across seeds, and distance from a stationary point of training."""
+    subset = about["member_indices"]
+    decay = probe.pool.population.recipe.weight_decay
+    others = set(subset) if about["kind"] == "merge" else probe.heads.keys() - set(subset)
     mine = center_rows(templates)
-    each = [np.diag(row_correlations(mine, reader.heads[index])) for index in sorted(others)]
+    each = [np.diag(row_correlations(mine, probe.heads[index])) for index in sorted(others)]
     agreement = np.mean(each, axis=0) if each else np.full(len(templates), np.nan)
-    gap = stationarity_gap(templates, pull, decay) if _is_plain(reader) else np.full(len(templates), np.nan)
+    gap = stationarity_gap(templates, pull, decay) if _is_plain(probe) else np.full(len(templates), np.nan)
     return [{"agreement": _number(a), "stationarity_gap": _number(g)} for a, g in zip(agreement, gap, strict=True)]
 
 
-def _is_plain(reader: HeadProbe) -> bool:
-    """Whether the training minimised cross-entropy on the images as they are plus weight decay, as far as is known."""
-    recipe = reader.pool.population.recipe
-    odd = recipe.mixup or recipe.label_smoothing or recipe.crop or recipe.flip or recipe.optimizer != "sgd"
-    return not odd and not reader.pool.population.files
+def _is_plain(probe: HeadProbe) -> bool:
+    """Whether training is known to have minimised cross-entropy on unaugmented images plus weight decay."""
+    recipe = probe.pool.population.recipe
+    differs = recipe.mixup or recipe.label_smoothing or recipe.crop or recipe.flip or recipe.optimizer != "sgd"
+    return not differs and not probe.pool.population.files
 
 
-def _training(reader: HeadProbe) -> Row:
-    """How the models were trained, where that is known."""
-    recipe, elsewhere = reader.pool.population.recipe, bool(reader.pool.population.files)
+def _training(probe: HeadProbe) -> Row:
+    """The columns of how the models were trained; None for external models."""
+    recipe = probe.pool.population.recipe
+    is_external = bool(probe.pool.population.files)
     return {
-        "weight_decay": None if elsewhere else recipe.weight_decay,
-        "mixup": None if elsewhere else recipe.mixup,
+        "weight_decay": None if is_external else recipe.weight_decay,
+        "mixup": None if is_external else recipe.mixup,
         "labels": "shuffled" if recipe.shuffle_labels else "true",
-        "input": "pixels" if reader.of_pixels else "features",
+        "input": "pixels" if probe.of_pixels else "features",
     }
 
 
 def center_rows(rows: Matrix) -> Matrix:
-    """The rows without their mean: equal shifts of all templates change no prediction."""
+    """The rows minus their mean: equal shifts of all templates change no prediction."""
     return np.asarray(rows - rows.mean(0))
 
 
@@ -147,10 +152,10 @@ def stationarity_gap(templates: Matrix, pull: Matrix, decay: float) -> Matrix:
 
     Any such point has d W_c = G_c = E[(1[y=c] - p_c) x]: a template is a sum of images, whatever they show.
     """
-    held = decay * templates
+    decayed = decay * templates
     with np.errstate(divide="ignore", invalid="ignore"):
-        sizes = np.linalg.norm(held, axis=1) + np.linalg.norm(pull, axis=1)
-        gap: Matrix = np.linalg.norm(held - pull, axis=1) / sizes
+        sizes = np.linalg.norm(decayed, axis=1) + np.linalg.norm(pull, axis=1)
+        gap: Matrix = np.linalg.norm(decayed - pull, axis=1) / sizes
     return gap
 
 

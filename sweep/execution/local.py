@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 def local_engine(sweep: Sweep, pool: Pool) -> PoolEngine:
     """The engine of a pool of a run folder, in this process, on the CPU."""
-    folder, dataset = RunFolder(sweep.folder), load_dataset(pool.population.dataset)
+    folder = RunFolder(sweep.folder)
+    dataset = load_dataset(pool.population.dataset)
     weights = load_pool_weights(folder, pool, dataset, failed_members(folder))
     batching = choose_batching(
         sweep.execution.eval_batch_size, folder.run_info(), network_key(pool.population.architecture, dataset)
@@ -53,7 +54,8 @@ def evaluate_one(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
     from sweep.status.state import load_state
 
     setup_worker(sweep.execution.threads, 0)
-    plan, folder = load_state(sweep).plan, RunFolder(sweep.folder)
+    plan = load_state(sweep).plan
+    folder = RunFolder(sweep.folder)
     chosen = plan.candidate(prefix)
     pool = plan.pool_of[chosen.pool_id]
     runner = BlockRunner(local_engine(sweep, pool), pool, sweep.name, sweep.metrics)

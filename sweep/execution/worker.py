@@ -1,4 +1,4 @@
-"""What an evaluator's process does, on whatever node it has its place."""
+"""The Ray actor that evaluates blocks, and the task that tunes batch sizes where such actors run."""
 
 from __future__ import annotations
 
@@ -22,23 +22,29 @@ _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """What an actor does: it holds the bench of one pool at a time."""
+    """Evaluates blocks, with the engine of one pool at a time."""
 
     def __init__(
         self, datasets: Mapping[PluginConfig, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution
     ) -> None:
         from sweep.model.runtime import setup_worker
 
-        self.datasets, self.sweep, self.metrics, self.execution = datasets, sweep, metrics, execution
+        self.datasets = datasets
+        self.sweep = sweep
+        self.metrics = metrics
+        self.execution = execution
         self.device = setup_worker(execution.threads, execution.gpus_per_worker)
         self.runner: Any = None
 
     def ready(self) -> str:
-        """Who it is, once the actor has its place and its libraries."""
+        """Process and host, once the actor is placed and has imported its libraries."""
         return f"process {os.getpid()} on {socket.gethostname()}"
 
     def run(self, pool_id: str, shared: Sequence[Any], work: BlockWork) -> BlockRows:
-        """Evaluate a piece of a block; what belongs to its pool comes as references in a list, which Ray leaves be."""
+        """Evaluate work of a pool. `shared` lists references to the pool, its weights and batching.
+
+        Ray does not resolve references inside a list, so a worker that has the pool copies nothing.
+        """
         import ray
         import torch
 
@@ -47,15 +53,15 @@ class Worker:
         from sweep.evaluation.engine import make_engine
 
         if self.runner is None or self.runner.pool.id != pool_id:
-            self.runner = None  # let go of one pool before the next comes
+            self.runner = None  # free one pool before the next is loaded
             pool, weights, batching = ray.get(list(shared))
             dataset = self.datasets[pool.population.dataset]
-            bench = make_engine(pool, weights, dataset, str(self.device), batching)
-            self.runner = BlockRunner(bench, pool, self.sweep, self.metrics, self.execution.probabilities)
+            engine = make_engine(pool, weights, dataset, str(self.device), batching)
+            self.runner = BlockRunner(engine, pool, self.sweep, self.metrics, self.execution.probabilities)
         try:
             rows: BlockRows = self.runner.run(work)
         except torch.AcceleratorError:
-            os._exit(1)  # the device is of no use to this process any more; another one finds who is to blame
+            os._exit(1)  # the device is unusable in this process; another one finds the candidate to blame
         rows.cost |= worker_columns()
         return rows
 
@@ -67,26 +73,27 @@ def tune_batches(
     execution: Execution,
     stopping: Callable[[], bool],
 ) -> dict[str, Any]:
-    """How each network that is not known yet is fastest where an evaluator has its place, as run.json holds it.
+    """Tune the batch size of each network that is not in `known`, as a worker would run it; entries for run.json.
 
-    One after the other, so that they do not disturb each other; those that were measured when it is to stop.
+    Networks are tuned one after the other, so that they do not slow each other down. Once `stopping` returns true, only
+    those tuned so far are returned.
     """
     import ray
 
     from sweep.model.batching import DEFAULT_TUNING, network_key, tune_batch
 
-    place = (execution.threads, execution.gpus_per_worker)
-    task: Any = ray.remote(num_cpus=place[0], num_gpus=place[1], max_calls=1, max_retries=0)(tune_batch)
+    resources = (execution.threads, execution.gpus_per_worker)
+    task: Any = ray.remote(num_cpus=resources[0], num_gpus=resources[1], max_calls=1, max_retries=0)(tune_batch)
     wanted = {network_key(pool.population.architecture, datasets[pool.population.dataset]): pool for pool in pools}
-    lacking = {network: pool for network, pool in wanted.items() if network not in known}
-    if lacking:
-        _log.info("measuring at how many images at a time evaluation is fastest")
-    data = {choice: ray.put(datasets[choice]) for choice in {pool.population.dataset for pool in lacking.values()}}
+    missing = {network: pool for network, pool in wanted.items() if network not in known}
+    if missing:
+        _log.info("tuning batch sizes of evaluation")
+    data = {config: ray.put(datasets[config]) for config in {pool.population.dataset for pool in missing.values()}}
     found: dict[str, Any] = {}
-    for network, pool in lacking.items():
+    for network, pool in missing.items():
         first = pool.members[0]
         network_and_seed = (pool.population.architecture, first.init_seed)
-        call = task.remote(*network_and_seed, data[pool.population.dataset], *place)
+        call = task.remote(*network_and_seed, data[pool.population.dataset], *resources)
         while not ray.wait([call], timeout=1.0)[0]:
             if stopping():
                 ray.cancel(call, force=True)
@@ -94,8 +101,8 @@ def tune_batches(
         try:
             fast = ray.get(call)
             _log.info(f"{network}: {fast}")
-        except ray.exceptions.RayError as error:  # a user's architecture may raise anything; its candidates will tell
+        except ray.exceptions.RayError as error:  # a user's architecture may raise anything
             fast = DEFAULT_TUNING
-            _log.warning(f"{network}: {fast.images} images at a time, for it cannot be measured: {root_cause(error)}")
+            _log.warning(f"{network}: using batch size {fast.images}, since tuning failed: {root_cause(error)}")
         found[network] = fast._asdict()
     return found

@@ -1,4 +1,4 @@
-"""Builds the network of an architecture: with weights drawn by a seed, or on the meta device."""
+"""Builds the network of an architecture, with seeded weights or on the meta device."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sweep.model.layout import find_head, make_layout
 
 @contextmanager
 def fork_rng(seed: int) -> Iterator[None]:
-    """Torch's global generators seeded inside and as before outside: initialisation and dropout know no other."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # asking for a state begins it
+    """Seed torch's global generators, which initialisation and dropout use, and restore them afterwards."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # a state would start CUDA
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 
 
 def build(architecture: Callable[..., nn.Module], shape: tuple[int, int, int], seed: int, **settings: Any) -> nn.Module:
-    """A freshly initialised model for (classes, channels, size), the same for the same seed."""
+    """A newly initialised float32 model for (classes, channels, size); equal seeds give equal weights."""
     with fork_rng(seed):
         return architecture(*shape, **settings).float()
 
@@ -36,17 +36,17 @@ def build_on_meta(
     *,
     pretrained: bool = False,
 ) -> nn.Module:
-    """A model for (classes, channels, size) that has shapes and no weights.
+    """A model for (classes, channels, size) on the meta device: shapes without weights.
 
-    Pretrained weights must be here where settings ask for them and `pretrained` says so, too.
+    With `pretrained`, pretrained weights that the settings request must be on this machine.
     """
-    plain = {} if pretrained or "pretrained" not in settings else {"pretrained": False}
+    overrides = {} if pretrained or "pretrained" not in settings else {"pretrained": False}
     with torch.device("meta"):
-        return architecture(*shape, **{**settings, **plain})
+        return architecture(*shape, **{**settings, **overrides})
 
 
 def reset_head(model: nn.Module, classes: int, seed: int) -> None:
-    """Draw the head anew, as torch draws a linear layer, whatever the architecture begins with there."""
+    """Initialise the head as torch initialises a linear layer, whatever the architecture does there."""
     head = model.get_submodule(find_head(model, classes))
     assert isinstance(head, nn.Linear)
     with fork_rng(seed):
@@ -61,10 +61,11 @@ def build_member_model(architecture: PluginConfig, shape: tuple[int, int, int], 
 def layout_on_meta(
     architecture: PluginConfig, shape: tuple[int, int, int], *, pretrained: bool = True
 ) -> ParameterLayout:
-    """The layout of networks for (classes, channels, size), none of which is given memory.
+    """The layout of a network for (classes, channels, size), built on the meta device.
 
-    Pretrained weights must be here where they are asked for, unless `pretrained` is false. Raises what the
+    With `pretrained`, pretrained weights that the settings request must be on this machine. Raises what the
     architecture raises.
     """
-    function, settings = architecture.plugin.function, architecture.settings
+    function = architecture.plugin.function
+    settings = architecture.settings
     return make_layout(build_on_meta(function, shape, settings, pretrained=pretrained), shape[0])

@@ -1,4 +1,4 @@
-"""How many floating-point operations a network takes."""
+"""Floating-point operations of a forward pass."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def forward_flops(model: nn.Module, images: Tensor) -> int | None:
-    """Floating-point operations of a forward pass over images in evaluation mode, a multiply-add as two.
+    """Floating-point operations of a forward pass over images in evaluation mode; a multiply-add counts as two.
 
-    Those of matrix products, convolutions and attention, as torch counts them; None where it cannot.
+    Matrix products, convolutions and attention are counted, as torch does; None if that fails.
     """
     training = model.training
     try:
-        with torch.enable_grad():  # or else attention is one kernel
-            return _counted(model.eval(), images) or None
+        with torch.enable_grad():  # without gradients attention would be one fused kernel
+            return _count(model.eval(), images) or None
     except Exception:  # a user's architecture may raise anything
         return None
     finally:
         model.train(training)
 
 
-def _counted(model: nn.Module, images: Tensor) -> int:
-    """By our counter, or by torch's own where ours does not get through: control flow on tensors, rare operations."""
-    ours = _Operations()
+def _count(model: nn.Module, images: Tensor) -> int:
+    """Count with our counter; where it fails (control flow on tensors, rare operations), with torch's."""
+    counter = _FlopCounter()
     try:
-        with ours:
+        with counter:
             model(images)
     except Exception:
         from torch.utils.flop_counter import FlopCounterMode  # imports Triton and torch's compiler: 1.5 s and 200 MB
 
-        with FlopCounterMode(display=False) as whole:
+        with FlopCounterMode(display=False) as torch_counter:
             model(images)
-        return int(whole.get_total_flops())
-    return ours.total
+        return int(torch_counter.get_total_flops())
+    return counter.total
 
 
-class _Operations(TorchDispatchMode):
-    """Adds up the multiply-adds of each operation, twice."""
+class _FlopCounter(TorchDispatchMode):
+    """Adds up two operations for each multiply-add."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,38 +50,38 @@ class _Operations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Or else torch imports its compiler."""
+        """Keep torch from importing its compiler."""
         return False
 
-    def __torch_dispatch__(self, function: Any, kinds: Any, given: Any = (), named: Any = None) -> Any:
-        """Carry out an operation, and count it. Raises LookupError where it multiplies and has no formula here."""
-        found = function(*given, **(named or {}))
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count it. Raises LookupError if it multiplies and has no formula here."""
+        result = function(*args, **(kwargs or {}))
         name = function._overloadpacket.__name__
         if name in _MULTIPLY_ADDS:
-            self.total += 2 * _MULTIPLY_ADDS[name](found, *given)
+            self.total += 2 * _MULTIPLY_ADDS[name](result, *args)
         elif _MULTIPLIES.search(name):
             raise LookupError(name)
-        return found
+        return result
 
 
-def _convolution(found: Tensor, _: object, weight: Tensor, *more: Any) -> int:
-    """Raises LookupError for transposed ones."""
-    if more[4]:
+def _convolution(output: Tensor, _: object, weight: Tensor, *others: Any) -> int:
+    """Multiply-adds of a convolution. Raises LookupError for a transposed one."""
+    if others[4]:
         raise LookupError("transposed")
-    return found.numel() * weight[0].numel()
+    return output.numel() * weight[0].numel()
 
 
 def _attention(_: object, query: Tensor, key: Tensor, value: Tensor, *__: object) -> int:
-    """Products of queries and keys, and of what comes of them and values; all (…, tokens, width)."""
+    """Multiply-adds of queries with keys and of attention weights with values; all (…, tokens, width)."""
     return query[..., 0].numel() * key.shape[-2] * (key.shape[-1] + value.shape[-1])
 
 
 _MULTIPLIES = re.compile("mm$|mm_|conv|attention")
 _MULTIPLY_ADDS: dict[str, Callable[..., int]] = {
-    "mm": lambda found, a, *_: found.numel() * a.shape[-1],
-    "bmm": lambda found, a, *_: found.numel() * a.shape[-1],
-    "addmm": lambda found, _, a, *__: found.numel() * a.shape[-1],
-    "baddbmm": lambda found, _, a, *__: found.numel() * a.shape[-1],
+    "mm": lambda output, a, *_: output.numel() * a.shape[-1],
+    "bmm": lambda output, a, *_: output.numel() * a.shape[-1],
+    "addmm": lambda output, _, a, *__: output.numel() * a.shape[-1],
+    "baddbmm": lambda output, _, a, *__: output.numel() * a.shape[-1],
     "convolution": _convolution,
     "_scaled_dot_product_flash_attention_for_cpu": _attention,
     "_scaled_dot_product_flash_attention": _attention,

@@ -1,4 +1,4 @@
-"""Models and their weights as rows: building, roles of tensors, and state dicts in and out of a layout."""
+"""A network's weights as one flat row: roles and columns of its tensors, state dicts to rows and back."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, TensorSpec
 
 
 def find_head(model: nn.Module, classes: int) -> str:
-    """Name of the head: the last linear layer, which must give one output per class.
+    """Name of the head: the last linear layer, which must have one output per class.
 
-    Raises ValueError where there is none.
+    Raises ValueError if the model has no such layer.
     """
     linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if not linear or linear[-1][1].out_features != classes:
@@ -24,10 +24,13 @@ def find_head(model: nn.Module, classes: int) -> str:
 
 
 def make_layout(model: nn.Module, classes: int) -> ParameterLayout:
-    """Roles and columns of the model's tensors; tied tensors are laid out once."""
-    roles, head = _roles(model), find_head(model, classes)
+    """Roles and columns of the model's tensors; tied tensors take one place."""
+    roles = _roles(model)
+    head = find_head(model, classes)
     first: dict[int, str] = {}
-    tied, floats, counters = [], [], []
+    tied = []
+    floats = []
+    counters = []
     for name, tensor in model.state_dict(keep_vars=True).items():
         if not tensor.is_floating_point():
             counters.append(name)
@@ -37,7 +40,8 @@ def make_layout(model: nn.Module, classes: int) -> ParameterLayout:
             first[id(tensor)] = name
             role = "head" if name.rpartition(".")[0] == head else roles[name]
             floats.append((name, tuple(tensor.shape), role))
-    entries, offset = [], 0
+    entries = []
+    offset = 0
     for name, shape, role in sorted(floats, key=lambda each: each[2] not in TRAINABLE_ROLES):  # stable: order is kept
         entries.append(TensorSpec(name, shape, role, offset))
         offset = entries[-1].stop
@@ -45,11 +49,11 @@ def make_layout(model: nn.Module, classes: int) -> ParameterLayout:
 
 
 _GAIN = re.compile("gamma|scale|gain|alpha|temperature|gating")
-"""Parameters that multiply activations outside of normalisation, as a layer scale does; they act as a norm's weight."""
+"""Names of parameters that multiply activations, as a layer scale does; they have the role of a norm's weight."""
 
 
 def _roles(model: nn.Module) -> dict[str, str]:
-    """Tensor name -> role, from the module that holds it; position embeddings and class tokens are weights."""
+    """Tensor name -> role, from the type of its module; position embeddings and class tokens are weights."""
     running = {"running_mean": "mean", "running_var": "variance"}
     roles = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
@@ -64,7 +68,7 @@ def _roles(model: nn.Module) -> dict[str, str]:
 
 
 def flatten_state_dict(state: Mapping[str, Tensor], layout: ParameterLayout) -> Tensor:
-    """A state dict as one row, (entries,) float32; raises ValueError as `differences` tells."""
+    """A state dict as one row, (entries,) float32. Raises ValueError with the first mismatches to the layout."""
     problems = state_dict_mismatches(state, layout)
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
@@ -76,7 +80,7 @@ def flatten_state_dict(state: Mapping[str, Tensor], layout: ParameterLayout) -> 
 
 
 def state_dict_mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> list[str]:
-    """What keeps a state dict from fitting an architecture: missing, unknown and differently shaped tensors."""
+    """Mismatches of a state dict to a layout: missing and unknown tensors, other shapes, types that are not floats."""
     expected = {e.name: e.shape for e in layout.entries}
     known = expected.keys() | set(layout.counters) | {name for name, _ in layout.tied}
     missing = [f"`{name}` is missing" for name in expected if name not in state]
@@ -86,18 +90,14 @@ def state_dict_mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) 
         for name, shape in expected.items()
         if name in state and tuple(state[name].shape) != shape
     ]
-    odd = [
-        f"`{name}` is {state[name].dtype}" for name in expected if name in state and not _trainable_names(state[name])
+    not_floats = [
+        f"`{name}` is {state[name].dtype}" for name in expected if name in state and not state[name].is_floating_point()
     ]
-    return missing + unknown + shaped + odd
-
-
-def _trainable_names(tensor: Tensor) -> bool:
-    return tensor.is_floating_point()
+    return missing + unknown + shaped + not_floats
 
 
 def bind_flat(model: nn.Module, layout: ParameterLayout, device: torch.device) -> Tensor:
-    """Lay the float tensors of the model into one row (entries,), which it then reads: writing it loads weights."""
+    """Make the model's float tensors views of one row, (entries,): writing to the row loads weights."""
     model.to(device)
     row = torch.empty(layout.n_entries, device=device)
     tensors = model.state_dict(keep_vars=True)
@@ -117,14 +117,14 @@ _TRIM = 1 << 26
 
 
 def _trim_malloc() -> None:
-    """Let the kernel have what glibc keeps of freed tensors: a large model would be held twice while it is bound."""
+    """Return freed memory to the kernel; without it a large model takes twice its memory while it is bound."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):  # another C library may have none
         libc.malloc_trim(0)
 
 
 def unflatten_state_dict(row: Tensor, layout: ParameterLayout, counters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A row as a state dict of new tensors, tied names included."""
+    """A row as a state dict of new tensors, with counters and tied names."""
     state = {e.name: row[e.offset : e.stop].reshape(e.shape).clone() for e in layout.entries}
     state |= {name: counters[name].clone() for name in layout.counters if name in counters}
     return state | {name: state[source].clone() for name, source in layout.tied}

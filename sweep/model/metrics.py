@@ -12,7 +12,7 @@ from sweep.core.registry import get_plugin
 
 @torch.inference_mode()
 def compute_metrics(logits: Tensor, labels: Tensor, metrics: Sequence[str]) -> dict[str, float]:
-    """Each metric over all examples, in double precision, so that summation order does not show."""
+    """Each metric over all examples, in double precision, so that the order of summation does not matter."""
     double = logits.double()
     provided = {"logits": double, "labels": labels, **_probabilities(double)}
     plugins = [get_plugin("metrics", name) for name in metrics]

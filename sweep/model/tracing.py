@@ -1,8 +1,8 @@
-"""Which units of a network can change places: channels are followed through its graph, operation by operation.
+"""Finds the permutations of hidden units under which a network computes the same, by tracing its graph.
 
-Every axis of every tensor gets labels, a number per position. An operation ties labels: the inputs of a linear layer
-to what reaches it, both sides of a sum to one another. Positions whose labels are tied move together; what is tied to
-label 0, as the network's outputs are, stays where it is.
+Every axis of every tensor gets labels, one number per position. Each operation ties labels: the inputs of a linear
+layer to the activations that reach it, both sides of a sum to one another. Positions with tied labels move together;
+positions tied to label 0, as the network's outputs are, stay in place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HINT = "convolutions, linear layers, batch and layer norm, sums and concatenati
 
 
 class AlignmentError(UserError):
-    """A network whose units cannot be followed."""
+    """A network whose units cannot be traced."""
 
 
 def find_permutations(
@@ -34,10 +34,11 @@ def find_permutations(
 ) -> tuple[UnitPermutation, ...]:
     """The permutations of hidden units under which the outputs for images (channels, size, size) stay the same.
 
-    The model is put into evaluation mode. Raises AlignmentError for an operation that cannot be followed.
+    The model is put into evaluation mode. Raises AlignmentError for an operation without a rule.
     """
     graph, inputs = _trace(model, channels, size)
-    ties, shapes = LabelUnion(), {entry.name: entry.shape for entry in layout.entries}
+    ties = LabelUnion()
+    shapes = {entry.name: entry.shape for entry in layout.entries}
     labelled = {name: _fresh(shapes[name], ties) for node, name in inputs.items() if name in shapes and node.users}
     _propagate(graph, {node: labelled[name] for node, name in inputs.items() if name in labelled}, ties)
     found = _exchangeable(layout, labelled, ties.groups())
@@ -50,7 +51,7 @@ def find_permutations(
 
 
 def _trace(model: nn.Module, channels: int, size: int) -> tuple[GraphModule, dict[Node, str]]:
-    """The model's graph, made without memory, and which of its inputs is which tensor."""
+    """The model's graph, traced on the meta device, and the tensor that each of its inputs is."""
     from torch.func import functional_call
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -65,7 +66,7 @@ def _trace(model: nn.Module, channels: int, size: int) -> tuple[GraphModule, dic
     try:
         with torch.no_grad():
             graph = make_fx(call, pre_dispatch=True)(state, images)
-    except Exception as error:  # a user's architecture may raise anything, and so may torch where it cannot trace
+    except Exception as error:  # a user's architecture may raise anything, and so may torch if it cannot trace
         cause = re.split(r"\.\s|\n", str(error), maxsplit=1)[0]
         raise AlignmentError(f"its graph cannot be traced: {cause}", _HINT) from error
     inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
@@ -73,12 +74,12 @@ def _trace(model: nn.Module, channels: int, size: int) -> tuple[GraphModule, dic
 
 
 def _fresh(shape: tuple[int, ...], ties: LabelUnion) -> Labels:
-    """Labels of their own for every axis of a tensor; of one position there is nothing to permute."""
+    """New labels for every axis of a tensor; an axis of one position has none, since nothing can be permuted."""
     return tuple(ties.fresh(size) if size > 1 else None for size in shape)
 
 
 def _propagate(graph: GraphModule, labels: dict[Node, Labels], ties: LabelUnion) -> None:
-    """Tie the labels of tensors as the operations of a graph do. Raises AlignmentError."""
+    """Apply the rule of each operation in a graph to the labels of its tensors. Raises AlignmentError."""
     steps = [node for node in graph.graph.nodes if node.op == "call_function"]
     unknown = dict.fromkeys(_name(node) for node in steps if _name(node) not in RULES)
     if unknown:
@@ -93,7 +94,7 @@ def _propagate(graph: GraphModule, labels: dict[Node, Labels], ties: LabelUnion)
 
 
 def _apply_rule(node: Node, labels: dict[Node, Labels], ties: LabelUnion) -> Labels:
-    """The labels of an operation's result. Raises AlignmentError."""
+    """Labels of an operation's result. Raises AlignmentError."""
     try:
         return RULES[_name(node)](node, labels, ties)
     except UnsupportedOperationError as error:
@@ -101,7 +102,7 @@ def _apply_rule(node: Node, labels: dict[Node, Labels], ties: LabelUnion) -> Lab
 
 
 def _name(node: Node) -> str:
-    """The name of an operation, the same for the variant that works in place."""
+    """The name of an operation; the in-place variant has the same."""
     packet = getattr(node.target, "overloadpacket", node.target)
     return str(getattr(packet, "__name__", packet)).rstrip("_")
 
@@ -109,7 +110,7 @@ def _name(node: Node) -> str:
 def _exchangeable(
     layout: ParameterLayout, labelled: dict[str, Labels], groups: NDArray[np.int64]
 ) -> tuple[UnitPermutation, ...]:
-    """Groups of labels that appear equally often on the same axes, as permutations of units."""
+    """Permutations of units: groups of labels that appear equally often on the same axes."""
     axes = [
         (entry, axis, groups[labels])
         for entry in layout.entries
@@ -132,7 +133,7 @@ def _exchangeable(
 
 
 def _place(entry: TensorSpec, axis: int, found: NDArray[np.int64], members: list[int]) -> PermutedAxis:
-    """Where the members of a permutation lie on an axis, of which `found` is the group at each position."""
+    """The positions on an axis of the members of a permutation; `found` is the group at each position."""
     positions = np.flatnonzero(np.isin(found, members))
     ordered = positions[np.argsort(found[positions], kind="stable")]
     return PermutedAxis(entry, axis, torch.from_numpy(ordered.reshape(len(members), -1)))

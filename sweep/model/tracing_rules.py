@@ -1,4 +1,4 @@
-"""What operations of a network's graph do to the labels of channels: which they tie, and which their results have."""
+"""Rules of operations: which channel labels an operation ties, and which labels its result has."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.fx import Node
 
-Axis: TypeAlias = NDArray[np.int64] | None  # a label per position; None where positions stay where they are
+Axis: TypeAlias = NDArray[np.int64] | None  # a label per position; None if all positions stay in place
 Labels: TypeAlias = tuple[Axis, ...]  # by axis
 Known: TypeAlias = Mapping[Node, Labels]
 
 FIXED = 0
-"""The label of positions that stay where they are, among others that do not."""
+"""The label of positions that stay in place, on an axis where others may move."""
 
 
 class UnsupportedOperationError(Exception):
-    """What an operation does with channels that its rule does not follow."""
+    """A use of an operation that its rule does not cover."""
 
 
 class LabelUnion:
-    """Labels, and which of them must move together."""
+    """Labels, and the pairs of them that must move together."""
 
     def __init__(self) -> None:
         self.count = 1
         self.pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
 
     def fresh(self, size: int) -> NDArray[np.int64]:
-        """Labels that nothing has yet."""
+        """New labels."""
         self.count += size
         return np.arange(self.count - size, self.count)
 
     def union(self, one: Axis, other: Axis) -> Axis:
-        """Let two axes move together, position by position, and none where one of them stays; what both then are."""
+        """Tie two axes position by position; if one of them stays in place, so does the other. Returns the axis."""
         if one is None or other is None:
             for each in (one, other):
                 if each is not None:
@@ -45,7 +45,7 @@ class LabelUnion:
         return one
 
     def groups(self) -> NDArray[np.int64]:
-        """For each label the smallest that it is tied to."""
+        """For each label the smallest label that it is tied to."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -64,17 +64,17 @@ def _shape(node: Node) -> tuple[int, ...]:
 
 
 def _argument(node: Node, place: int, name: str, default: Any = None) -> Any:
-    """An argument of an operation, however it was given."""
+    """An argument of an operation, positional or by keyword."""
     return node.args[place] if place < len(node.args) else node.kwargs.get(name, default)
 
 
 def _same(node: Node, known: Known, _: LabelUnion) -> Labels:
-    """Each entry by itself: nothing moves."""
+    """An elementwise operation: the result has the labels of its input."""
     return known[node.all_input_nodes[0]]
 
 
 def _combined(node: Node, known: Known, ties: LabelUnion) -> Labels:
-    """Sums and products, entry by entry: equal positions move together; an axis of one position is repeated."""
+    """Elementwise sums and products: equal positions move together; an axis of one position is broadcast."""
     result: list[Axis] = [None] * len(_shape(node))
     for axis in range(len(result)):
         back = axis - len(result)
@@ -90,7 +90,7 @@ def _combined(node: Node, known: Known, ties: LabelUnion) -> Labels:
 
 
 def _linear(node: Node, known: Known, ties: LabelUnion) -> Labels:
-    """The last axis meets the inputs of the weight; its outputs take that place."""
+    """The last axis is tied to the inputs of the weight and replaced by its outputs."""
     inputs, weight, *bias = (known[each] for each in node.all_input_nodes)
     ties.union(inputs[-1], weight[1])
     for each in bias:
@@ -99,7 +99,7 @@ def _linear(node: Node, known: Known, ties: LabelUnion) -> Labels:
 
 
 def _convolution(node: Node, known: Known, ties: LabelUnion) -> Labels:
-    """As a linear layer on channels; where each channel has filters of its own, it stays what it is."""
+    """A linear layer on channels; a depthwise convolution keeps the channels as they are."""
     groups = _argument(node, 6, "groups", 1)
     inputs, weight, *bias = (known[each] for each in node.all_input_nodes)
     channels = _shape(node.all_input_nodes[0])[1]
@@ -122,7 +122,7 @@ def _batch_norm(node: Node, known: Known, ties: LabelUnion) -> Labels:
 
 
 def _layer_norm(node: Node, known: Known, ties: LabelUnion) -> Labels:
-    """Weight and bias move with the last axes, whose mean and variance know no order."""
+    """Weight and bias move with the last axes, whose mean and variance do not depend on order."""
     inputs, *others = (known[each] for each in node.all_input_nodes)
     for each in others:
         for axis, own in zip(inputs[-len(each) :], each, strict=True):
@@ -131,7 +131,7 @@ def _layer_norm(node: Node, known: Known, ties: LabelUnion) -> Labels:
 
 
 def _pooled(node: Node, known: Known, ties: LabelUnion) -> Labels:
-    """The last two axes are pictures, of which none moves."""
+    """The last two axes are spatial and stay in place."""
     inputs = known[node.all_input_nodes[0]]
     for axis in inputs[-2:]:
         ties.union(axis, None)
@@ -139,7 +139,7 @@ def _pooled(node: Node, known: Known, ties: LabelUnion) -> Labels:
 
 
 def _averaged(node: Node, known: Known, _: LabelUnion) -> Labels:
-    """An axis that is averaged over knows no order."""
+    """A mean over axes, which does not depend on their order."""
     inputs = known[node.all_input_nodes[0]]
     over = _argument(node, 1, "dim")
     gone = {axis % len(inputs) for axis in ([over] if isinstance(over, int) else over or range(len(inputs)))}
@@ -148,7 +148,7 @@ def _averaged(node: Node, known: Known, _: LabelUnion) -> Labels:
 
 
 def _concatenated(node: Node, known: Known, ties: LabelUnion) -> Labels:
-    """One after another along one axis; along the others they move together."""
+    """Concatenation along one axis; the other axes move together."""
     parts = [known[each] for each in node.args[0]]  # type: ignore[union-attr, index]
     sizes = [_shape(each) for each in node.args[0]]  # type: ignore[union-attr, arg-type]
     along = _argument(node, 1, "dim", 0) % len(parts[0])
@@ -173,9 +173,10 @@ def _permuted(node: Node, known: Known, _: LabelUnion) -> Labels:
 
 
 def _transposed(node: Node, known: Known, _: LabelUnion) -> Labels:
-    """Two axes in each other's place."""
+    """Two axes exchanged."""
     inputs = list(known[node.all_input_nodes[0]])
-    one, other = _argument(node, 1, "dim0"), _argument(node, 2, "dim1")
+    one = _argument(node, 1, "dim0")
+    other = _argument(node, 2, "dim1")
     inputs[one], inputs[other] = inputs[other], inputs[one]
     return tuple(inputs)
 
@@ -184,7 +185,7 @@ _APART = "takes channels apart"
 
 
 def _reshaped(node: Node, known: Known, _: LabelUnion) -> Labels:
-    """Neighbouring axes become one, in which a channel is a block; one with channels is not taken apart."""
+    """Neighbouring axes become one, in which a channel is a block; an axis with channels is not split."""
     source = node.all_input_nodes[0]
     if all(axis is None for axis in known[source]):
         return (None,) * len(_shape(node))
@@ -204,7 +205,7 @@ def _reshaped(node: Node, known: Known, _: LabelUnion) -> Labels:
 
 
 def _merged(run: list[tuple[int, Axis]], size: int) -> Axis:
-    """The labels of axes that become one of that size, or the first of several."""
+    """The labels of axes that become one axis of that size, or the first of several."""
     labelled = [place for place, (_, axis) in enumerate(run) if axis is not None]
     if not labelled:
         return None
@@ -234,4 +235,4 @@ RULES: dict[str, Rule] = {
     **{"linear": _linear, "conv2d": _convolution, "batch_norm": _batch_norm, "layer_norm": _layer_norm},
     **{"mean": _averaged, "cat": _concatenated, "permute": _permuted, "transpose": _transposed},
 }
-"""Name of an operation, as torch's ATen calls it -> what it does to labels."""
+"""Name of an ATen operation -> its rule."""

@@ -61,7 +61,8 @@ def test_aligned_members_are_made_once_and_kept_as_long_as_they_fit() -> None:
     def made(*subset: int) -> torch.Tensor:
         return aligner.aligned(MATCHING, subset, pool.pool.id)
 
-    first, second = made(0, 1), made(0, 2)
+    first = made(0, 1)
+    second = made(0, 2)
     assert made(0, 1) is first
     third = made(1, 2)  # the least recently used goes
     assert made(0, 1) is first
@@ -76,7 +77,8 @@ def well_trained(architecture: str) -> Trained:
     settings = "members: 3, start: scratch, train: {epochs: 15, batch_size: 128, lr: 0.1}"
     plan = plan_of(f"{{architecture: {architecture}, {settings}}}")
     (pool,) = plan.pools
-    dataset, recipe = load_dataset(pool.population.dataset), pool.population.recipe
+    dataset = load_dataset(pool.population.dataset)
+    recipe = pool.population.recipe
     splits = {name: to_device(dataset, name, torch.device("cpu")) for name in ("train", "validation")}
     states = [
         train(
@@ -94,7 +96,8 @@ def well_trained(architecture: str) -> Trained:
 @pytest.mark.parametrize("architecture", ["{mlp: {hidden: [64], dropout: 0}}", NORMED])
 def test_soups_of_members_trained_apart_are_better_aligned(architecture: str) -> None:
     """The claim of 2209.04836, on digits."""
-    pool, subsets = well_trained(architecture), [(0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    pool = well_trained(architecture)
+    subsets = [(0, 1), (0, 2), (1, 2), (0, 1, 2)]
     plain, aligned = ([soup(pool, *subset, aligned=a)["accuracy"] for subset in subsets] for a in (False, True))
     assert all(with_it > without for with_it, without in zip(aligned, plain, strict=True))
 
@@ -127,7 +130,7 @@ def test_a_run_compares_members_aligned_and_not(tmp_path: Path) -> None:
         assert np.ptp(each["accuracy"]) == 0
 
 
-def test_a_network_that_cannot_be_aligned_is_told_before_anything_is_computed(tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_aligned_is_reported_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "aligned.yaml").write_text(CONFIG.replace("ARCHITECTURE", "vit_tiny"))
     done = sweep("check", "aligned.yaml", cwd=tmp_path, check=False)
     assert done.returncode == 2

@@ -115,7 +115,8 @@ def test_noise_is_a_members_own_in_every_subset_and_space() -> None:
         merged_model(engine, pool.candidate("single", index, scaling=scaling))
         states.append(unflatten_state_dict(engine.flat_weights.clone(), engine.layout, {}))
         assert not torch.equal(states[-1]["conv1.weight"], pool.states[index]["conv1.weight"])
-    logits, labels = torch.stack([plain_logits(pool, state)[0] for state in states[1:]]).mean(0), pool.test_split()[1]
+    logits = torch.stack([plain_logits(pool, state)[0] for state in states[1:]]).mean(0)
+    labels = pool.test_split()[1]
     assert_scores(row(pool, "logit_average", 1, 2, scaling=scaling), logits, labels)
     assert_scores(row(pool, "uniform_soup", 0, 1, 2, scaling=scaling), *plain_logits(pool, plain_mean(states)))
     assert row(pool, "single", 0, scaling="{noise: {sigma: 0.3, draw: 1}}")["cross_entropy"] != pytest.approx(
@@ -127,18 +128,22 @@ def test_noise_is_a_members_own_in_every_subset_and_space() -> None:
 def test_a_greedy_ensemble_is_what_a_plain_loop_gives(space: str) -> None:
     pool = trained(CNN)
     split = to_device(pool.dataset, "validation", torch.device("cpu"))
-    images, labels = split.normalize(split.images), split.labels
+    images = split.normalize(split.images)
+    labels = split.labels
 
     def accuracy(state: dict[str, Tensor]) -> float:
         with torch.no_grad():
             return float((pool.model(state)(images).argmax(1) == labels).double().mean())
 
-    soup, accepted = pool.states[0], [0]
+    soup = pool.states[0]
+    accepted = [0]
     best = accuracy(soup)
     for j in (1, 2):
         trial = {name: (soup[name] * j + pool.states[j][name]) / (j + 1) for name in soup}
         if (found := accuracy(trial)) > best:
-            soup, best, accepted = trial, found, [*accepted, j]
+            soup = trial
+            best = found
+            accepted.append(j)
     kind = "logit_average" if space == "logits" else "feature_average"
     settings = {} if space == "logits" else {"head": "average"}
     expected = row(pool, kind, *accepted, **settings) if len(accepted) > 1 else row(pool, "single", 0)

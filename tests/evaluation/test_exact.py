@@ -119,7 +119,9 @@ def test_every_row_is_what_a_plain_loop_gives(name: str, rows: dict[str, list[di
     root = own[0]["root"]
     data = {split: plain.read(root / "images", split) for split in ("test", "val")}
     states = [torch.load(root / name / f"{member}.pth", weights_only=True) for member in range(MEMBERS)]
-    keys, wrong, worst = plain.learnable(name), [], 0.0
+    keys = plain.learnable(name)
+    wrong = []
+    worst = 0.0
     for row in own:
         members = scaled([states[index] for index in row["member_indices"]], row, keys)
         logits = plain.logits_of(name, row["method"], json.loads(row["settings"]), members, data)

@@ -125,10 +125,10 @@ def test_rows_are_whole_on_every_device(device: torch.device) -> None:
     evaluator = BlockRunner(engine, pool.pool, "test", metrics, probabilities=True)
     expected = pool.evaluator()
     for candidate in candidates_of(pool)[::7]:
-        row, said = evaluator.evaluate(candidate, ("test",))[0]
+        row, prediction = evaluator.evaluate(candidate, ("test",))[0]
         here, _ = expected.evaluate(candidate, ("test",))[0]
         assert row["status"] == here["status"] == "ok", row["error"]
-        assert said is not None
+        assert prediction is not None
         assert {metric: row[metric] for metric in metrics[1:]} == pytest.approx(
             {metric: here[metric] for metric in metrics[1:]}, abs=2e-3
         )
@@ -139,7 +139,8 @@ def test_rows_are_whole_on_every_device(device: torch.device) -> None:
 
 def test_the_way_that_is_fastest_says_what_any_says(device: torch.device) -> None:
     pool = trained(ARCHITECTURES[0])
-    first, gpus = pool.pool.members[0], 1.0 if device.type == "cuda" else 0.0
+    first = pool.pool.members[0]
+    gpus = 1.0 if device.type == "cuda" else 0.0
     found = tune_batch(first.population.architecture, first.init_seed, pool.dataset, 1, gpus)
     assert 1 <= found.images <= len(pool.engine().split("test").labels)
     assert found.images_per_second
@@ -150,13 +151,12 @@ def test_the_way_that_is_fastest_says_what_any_says(device: torch.device) -> Non
 @pytest.mark.parametrize("together", [False, True])
 def test_training_is_that_of_a_cpu(device: torch.device, *, together: bool) -> None:
     """Without dropout, whose random numbers a GPU draws itself."""
-    make, recipe, data = (
-        maker("cnn", width=4, dropout=0),
-        Recipe(**EVERYTHING | {"batch_size": 32, "epochs": 1}),
-        pictures(),
-    )
+    make = maker("cnn", width=4, dropout=0)
+    recipe = Recipe(**EVERYTHING | {"batch_size": 32, "epochs": 1})
+    data = pictures()
     alone = [train(make(seed), data, recipe, 50 + seed, epochs=1) for seed in range(2)]
-    models, there = [make(seed).to(device) for seed in range(2)], on(device, data)
+    models = [make(seed).to(device) for seed in range(2)]
+    there = on(device, data)
     if together:
         found = train_vmapped(models, there, recipe, [50, 51], epochs=1)
     else:
@@ -168,7 +168,8 @@ def test_training_is_that_of_a_cpu(device: torch.device, *, together: bool) -> N
 
 
 def test_dropout_is_the_same_together_and_one_by_one(device: torch.device) -> None:
-    make, data = maker("cnn", width=4, dropout=0.5), on(device, pictures())
+    make = maker("cnn", width=4, dropout=0.5)
+    data = on(device, pictures())
     recipe = Recipe(**EVERYTHING | {"batch_size": 32, "epochs": 1})
     alone = [train(make(seed).to(device), data, recipe, 50 + seed, epochs=1) for seed in range(2)]
     found = train_vmapped([make(seed).to(device) for seed in range(2)], data, recipe, [50, 51], epochs=1)
@@ -177,7 +178,9 @@ def test_dropout_is_the_same_together_and_one_by_one(device: torch.device) -> No
 
 @pytest.mark.parametrize("architecture", ["cnn", "mlp_bn"])
 def test_the_same_bits_again(architecture: str, device: torch.device) -> None:
-    make, data, recipe = maker(architecture), on(device, pictures()), Recipe(batch_size=32, epochs=2, crop=2)
+    make = maker(architecture)
+    data = on(device, pictures())
+    recipe = Recipe(batch_size=32, epochs=2, crop=2)
     first, second = (train(make(0).to(device), data, recipe, 1, epochs=2) for _ in range(2))
     assert states_equal(first.state, second.state)
     assert first.best.validation_cross_entropy == second.best.validation_cross_entropy
@@ -185,20 +188,18 @@ def test_the_same_bits_again(architecture: str, device: torch.device) -> None:
 
 def test_a_training_goes_on_where_it_was(tmp_path: Path, device: torch.device) -> None:
     """What a file keeps comes back to the device."""
-    make, data, recipe = (
-        maker("cnn", width=4),
-        on(device, pictures()),
-        Recipe(batch_size=32, optimizer="adamw", lr=0.003),
-    )
+    make = maker("cnn", width=4)
+    data = on(device, pictures())
+    recipe = Recipe(batch_size=32, optimizer="adamw", lr=0.003)
     partial = TrainingCheckpoint(tmp_path / "a.partial", device, 0.0)
-    begun, resumed = (Trainer(make(0).to(device), data["train"], recipe, 1) for _ in range(2))
-    begun.epoch(0, 2)
-    partial.save(begun.state)
+    uninterrupted, resumed = (Trainer(make(0).to(device), data["train"], recipe, 1) for _ in range(2))
+    uninterrupted.epoch(0, 2)
+    partial.save(uninterrupted.state)
     kept = partial.load()
     assert kept is not None
     resumed.restore(kept)
-    assert begun.epoch(1, 2) == resumed.epoch(1, 2)
-    assert states_equal(begun.model.state_dict(), resumed.model.state_dict())
+    assert uninterrupted.epoch(1, 2) == resumed.epoch(1, 2)
+    assert states_equal(uninterrupted.model.state_dict(), resumed.model.state_dict())
     assert make_layout(resumed.model.cpu(), 4).n_parameters > 0
 
 
@@ -229,7 +230,8 @@ def test_fractions_of_a_gpu_carry_out_a_sweep(tmp_path: Path, device: torch.devi
     for table in ("candidates", "predictions", "pairs"):
         shutil.rmtree(tmp_path / "again/small/tables" / table)
     sweep("run", "f.yaml", "execution.storage=again", "execution.workers=1", cwd=tmp_path)
-    found, expected = measured(there), measured(RunFolder(tmp_path / "again/small"))
+    found = measured(there)
+    expected = measured(RunFolder(tmp_path / "again/small"))
     assert found.keys() == expected.keys()
     for key, row in expected.items():
         assert found[key] == pytest.approx(row, abs=1e-4)

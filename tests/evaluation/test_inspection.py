@@ -42,7 +42,8 @@ def plan_of(text: str = TEXT) -> Plan:
 
 def written(folder: Path, plan: Plan, table: str, *places: int) -> RunFolder:
     """A run folder where some models of a plan, by their positions, have a row."""
-    run, models = RunFolder(folder), list(inspected_models(plan))
+    run = RunFolder(folder)
+    models = list(inspected_models(plan))
     run.create({})
     run.append(table, "part", [{"model_id": models[place].id} for place in places])
     return run
@@ -77,9 +78,10 @@ def test_what_has_rows_is_not_looked_into_again(tmp_path: Path) -> None:
 
 def test_what_cannot_be_made_is_left_alone(tmp_path: Path) -> None:
     plan = plan_of()
-    folder, pool = written(tmp_path, plan, "layers"), plan.pools[0]
-    lost = pool.members[1]
-    found = todo(inspection_blocks(plan, folder, {lost.id}, ()))
+    folder = written(tmp_path, plan, "layers")
+    pool = plan.pools[0]
+    failed = pool.members[1]
+    found = todo(inspection_blocks(plan, folder, {failed.id}, ()))
     assert len(found) == MODELS - 4  # the member, both soups with it, and its mixed templates
     soup = next(model for model in inspected_models(plan) if model.merge)
     assert soup.id not in todo(inspection_blocks(plan, folder, (), {soup.id}))
@@ -102,7 +104,7 @@ def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ("[]", "`inspect`: expected one or more values without repetition"),
         ("[layers, layers]", "`inspect`: expected one or more values without repetition"),
@@ -110,29 +112,30 @@ def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:
         ("true", "`inspect`: expected a list"),
     ],
 )
-def test_a_wrong_table_is_told_where_it_stands(value: str, told: str) -> None:
+def test_a_wrong_table_is_reported_with_its_place(value: str, message: str) -> None:
     with pytest.raises(ConfigError, match="inspect") as raised:
         plan_of(TEXT.replace("[layers, templates]", value))
-    assert told in str(raised.value)
+    assert message in str(raised.value)
     assert str(raised.value).startswith("test:10:")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_run_looks_into_models_and_its_resume_into_what_lacks_rows(tmp_path: Path) -> None:
-    file, run = tmp_path / "inside.yaml", RunFolder(tmp_path / "runs/inside")
+    file = tmp_path / "inside.yaml"
+    run = RunFolder(tmp_path / "runs/inside")
     file.write_text(TEXT.replace("[layers, templates]", "[layers]"))
     sweep("run", "inside.yaml", cwd=tmp_path)
     rows = run.read("layers", ["model_id", "tensor"]).to_pylist()
     assert len(rows) == len({(row["model_id"], row["tensor"]) for row in rows}) == 2 * MODELS
     assert len(run.read("templates")) == 0
-    lost, *kept = sorted((run.path / "tables/layers/parts").glob("*.parquet"))
-    lost.unlink()
+    removed, *kept = sorted((run.path / "tables/layers/parts").glob("*.parquet"))
+    removed.unlink()
     before = {path: path.stat().st_mtime_ns for path in [*kept, *(run.path / "tables/candidates").rglob("*.parquet")]}
     file.write_text(TEXT)
     assert load_state(load(file, [f"execution.storage={tmp_path / 'runs'}"])).n_uninspected == MODELS
-    told = sweep("run", "inside.yaml", cwd=tmp_path).stderr
-    assert f"0 members to train, 0 candidates to evaluate, {MODELS} models to inspect" in told
+    stderr = sweep("run", "inside.yaml", cwd=tmp_path).stderr
+    assert f"0 members to train, 0 candidates to evaluate, {MODELS} models to inspect" in stderr
     assert before == {path: path.stat().st_mtime_ns for path in before}
     again = run.read("layers", ["model_id", "tensor"]).to_pylist()
     assert {tuple(row.values()) for row in again} == {tuple(row.values()) for row in rows}

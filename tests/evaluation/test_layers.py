@@ -67,10 +67,12 @@ def test_what_is_not_finite_has_no_numbers() -> None:
 
 def test_a_histogram_holds_every_entry_once() -> None:
     tensor = np.random.default_rng(0).standard_t(2, 10_000).astype(np.float32)
-    mean, std = float(tensor.mean(dtype=float)), float(tensor.std(dtype=float))
+    mean = float(tensor.mean(dtype=float))
+    std = float(tensor.std(dtype=float))
     found = histogram(tensor, mean, std)
     edges = np.linspace(-4, 4, 81)
-    edges[0], edges[-1] = -np.inf, np.inf
+    edges[0] = -np.inf
+    edges[-1] = np.inf
     expected = np.histogram((tensor.astype(float) - mean) / std, edges)[0] / len(tensor)
     np.testing.assert_allclose(found, expected, atol=1e-7)
     assert found.sum() == pytest.approx(1)
@@ -152,10 +154,11 @@ def test_numbers_do_not_depend_on_neighbours() -> None:
     pool = trained(CNN)
     models = [member(pool, 0), soup(pool, 0, 1), soup(pool, 0, 1, method="greedy_soup")]
 
-    def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [{key: value for key, value in row.items() if key != "created_at"} for row in rows]
 
-    whole, pieces = looked_into(pool, *models), BlockRows()
+    whole = looked_into(pool, *models)
+    pieces = BlockRows()
     for model in models:
         pieces.extend(looked_into(pool, model))
-    assert told(whole.layers) == told(pieces.layers)
+    assert without_time(whole.layers) == without_time(pieces.layers)

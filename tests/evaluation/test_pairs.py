@@ -41,7 +41,8 @@ def debiased_by_definition(x: np.ndarray, y: np.ndarray) -> float:
 
     def unbiased(a: np.ndarray, b: np.ndarray) -> float:
         n = len(a)
-        k, m = a @ a.T, b @ b.T
+        k = a @ a.T
+        m = b @ b.T
         np.fill_diagonal(k, 0)
         np.fill_diagonal(m, 0)
         ones = np.ones(n)
@@ -53,7 +54,8 @@ def debiased_by_definition(x: np.ndarray, y: np.ndarray) -> float:
 
 def biased(x: np.ndarray, y: np.ndarray) -> float:
     """CKA as it was first defined (arXiv 1905.00414)."""
-    x, y = x - x.mean(0), y - y.mean(0)
+    x = x - x.mean(0)
+    y = y - y.mean(0)
     return float(np.square(x.T @ y).sum() / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
 
 
@@ -99,11 +101,11 @@ def test_pairs_are_what_a_plain_loop_gives(architecture: str) -> None:
     split = pool.engine().split("validation")
     parameters = [name for name, _ in pool.model().named_parameters()]
     flat = [torch.cat([state[name].flatten() for name in parameters]).double() for state in (*pool.states, pool.start)]
-    heard: list[np.ndarray] = []
+    captured: list[np.ndarray] = []
     for state in pool.states:
         model = pool.model(state)
         head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-        head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].numpy().astype(float)))
+        head.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0].numpy().astype(float)))
         with torch.no_grad():
             model(split.normalize(torch.from_numpy(part.images)))
     for row, (a, b) in zip(pair_rows(pool), itertools.combinations(range(3), 2), strict=True):
@@ -113,7 +115,7 @@ def test_pairs_are_what_a_plain_loop_gives(architecture: str) -> None:
         assert row["l2_distance"] == pytest.approx(float((flat[a] - flat[b]).norm()), rel=1e-6)
         assert row["cosine"] == pytest.approx(cosine(flat[a], flat[b]), rel=1e-6)
         assert row["task_cosine"] == pytest.approx(cosine(flat[a] - start, flat[b] - start), rel=1e-6)
-        assert row["cka"] == pytest.approx(debiased_by_definition(heard[a], heard[b]), rel=1e-4)
+        assert row["cka"] == pytest.approx(debiased_by_definition(captured[a], captured[b]), rel=1e-4)
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -142,7 +144,8 @@ def test_a_block_in_pieces_gives_the_same_bits() -> None:
     pool = trained(CNN)
     (block,) = pair_blocks([pool.pool], (), ()).values()
     evaluator = BlockRunner(pool.engine(), pool.pool, "test", ("accuracy",))
-    whole, pieces = evaluator.run(block), BlockRows()
+    whole = evaluator.run(block)
+    pieces = BlockRows()
     for index in range(len(block)):
         pieces.extend(evaluator.run(block[index : index + 1]))
     assert numbers(pieces.pairs) == numbers(whole.pairs)

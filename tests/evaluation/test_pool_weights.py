@@ -42,17 +42,17 @@ def folder(pool: Trained, tmp_path: Path) -> RunFolder:
     return found
 
 
-def weights(pool: Trained, folder: RunFolder, *, lost: tuple[int, ...] = (), bound: int = 0) -> PoolWeights:
-    failed = {pool.pool.members[index].id: "its training failed" for index in lost}
+def weights(pool: Trained, folder: RunFolder, *, failures: tuple[int, ...] = (), bound: int = 0) -> PoolWeights:
+    failed = {pool.pool.members[index].id: "its training failed" for index in failures}
     return load_pool_weights(folder, pool.pool, pool.dataset, failed, bound)
 
 
-@pytest.mark.parametrize("lost", [(), (1,), (0, 2)])
-def test_a_mapped_pool_holds_the_same(pool: Trained, folder: RunFolder, cache: Path, lost: tuple[int, ...]) -> None:
-    here, there = (weights(pool, folder, lost=lost, bound=bound) for bound in (1 << 30, 0))
+@pytest.mark.parametrize("failures", [(), (1,), (0, 2)])
+def test_a_mapped_pool_holds_the_same(pool: Trained, folder: RunFolder, cache: Path, failures: tuple[int, ...]) -> None:
+    here, there = (weights(pool, folder, failures=failures, bound=bound) for bound in (1 << 30, 0))
     assert (here.mapped_pool, isinstance(there.matrix, np.memmap)) == (None, True)
     assert np.array_equal(here.matrix, there.matrix)
-    assert here.failed == there.failed == dict.fromkeys(lost, "its training failed")
+    assert here.failed == there.failed == dict.fromkeys(failures, "its training failed")
     assert {name: value.tolist() for name, value in here.counters.items()} == there.counters
     assert [file.suffix for file in cache.iterdir()].count(".npy") == 1
     with pytest.raises(ValueError, match="read-only"):
@@ -83,14 +83,14 @@ def test_a_mapped_pool_is_shipped_without_its_weights_and_made_anew_on_another_n
 
 
 def test_only_the_last_two_pools_stay(pool: Trained, folder: RunFolder, cache: Path) -> None:
-    kept = [weights(pool, folder, lost=(index,)) for index in range(3)]
+    kept = [weights(pool, folder, failures=(index,)) for index in range(3)]
     assert len(list(cache.glob("*.npy"))) == 2
     assert all(np.array_equal(each.matrix[index], np.zeros(each.matrix.shape[1])) for index, each in enumerate(kept))
-    assert np.array_equal(weights(pool, folder, lost=(0,)).matrix, kept[0].matrix)
+    assert np.array_equal(weights(pool, folder, failures=(0,)).matrix, kept[0].matrix)
 
 
-def test_a_cache_that_cannot_be_written_is_told(pool: Trained, folder: RunFolder, cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(pool: Trained, folder: RunFolder, cache: Path) -> None:
     cache.parent.write_text("a file in the way", encoding="utf-8")
-    with pytest.raises(StoreError, match="cannot keep the weights of a pool") as told:
+    with pytest.raises(StoreError, match="cannot keep the weights of a pool") as raised:
         weights(pool, folder)
-    assert "MERGE_SWEEP_CACHE" in told.value.hint
+    assert "MERGE_SWEEP_CACHE" in raised.value.hint

@@ -43,20 +43,21 @@ def small(seed: int = 0) -> Any:
     return build(layered, (4, 3, 8), seed)
 
 
-def mend(model: nn.Module, repair: str, images: Tensor, members: Sequence[nn.Module] = ()) -> None:
+def repair_model(model: nn.Module, repair: str, images: Tensor, members: Sequence[nn.Module] = ()) -> None:
     """A repair as a notebook calls it."""
 
     def each(measure: Callable[[], Spreads]) -> list[tuple[float, Spreads]]:
-        found, merged = [], {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        found = []
+        merged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for state in [member.state_dict() for member in members] or [merged]:
             model.load_state_dict(state)
             found.append((1 / max(1, len(members)), measure()))
         model.load_state_dict(merged)
         return found
 
-    brought = {"model": model, "images": images, "members": each, "generator": torch.Generator().manual_seed(0)}
-    entry = get_plugin("repairs", repair)
-    entry.function(*(brought[need] for need in entry.needs))
+    provided = {"model": model, "images": images, "members": each, "generator": torch.Generator().manual_seed(0)}
+    plugin = get_plugin("repairs", repair)
+    plugin.function(*(provided[need] for need in plugin.needs))
 
 
 @pytest.mark.parametrize("repair", REPAIRS[1:])
@@ -65,23 +66,24 @@ def test_modes_momenta_and_counters_are_as_before_even_if_a_pass_fails(repair: s
     model[5].eval()
     model[2].num_batches_tracked.fill_(7)
 
-    def told() -> list[object]:
+    def state() -> list[object]:
         hooks = [len(module._forward_hooks) for module in model.modules()]
         modes = [module.training for module in model.modules()]
         return [*modes, *hooks, model[2].momentum, int(model[2].num_batches_tracked)]
 
-    before = told()
-    mend(model, repair, pictures())
-    assert told() == before
+    before = state()
+    repair_model(model, repair, pictures())
+    assert state() == before
     with pytest.raises(RuntimeError, match="channels"):
-        mend(model, repair, pictures()[:, :2])
-    assert told() == before
+        repair_model(model, repair, pictures()[:, :2])
+    assert state() == before
 
 
 def test_reset_bn_leaves_weights_alone_and_dropout_off() -> None:
-    model, images = small().train(), pictures()
+    model = small().train()
+    images = pictures()
     parameters = [parameter.clone() for parameter in model.parameters()]
-    mend(model, "reset_bn", images)
+    repair_model(model, "reset_bn", images)
     assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
     with torch.no_grad():
         maps = model[1](images).transpose(0, 1).flatten(1)
@@ -90,15 +92,17 @@ def test_reset_bn_leaves_weights_alone_and_dropout_off() -> None:
 
 
 def test_channels_that_are_dead_stay_finite() -> None:
-    members, images = [small(1), small(2)], pictures()
+    members = [small(1), small(2)]
+    images = pictures()
     with torch.no_grad():
         for member in members:
-            member[5].weight[0], member[5].bias[0] = 0, 3
+            member[5].weight[0] = 0
+            member[5].bias[0] = 3
             member[2].weight[3] = 0
         members[1][5].weight[1] = -members[0][5].weight[1]  # which cancel
         model = small()
         model.load_state_dict({n: (t + members[1].state_dict()[n]) / 2 for n, t in members[0].state_dict().items()})
-        mend(model, "rescale_activations", images, members)
+        repair_model(model, "rescale_activations", images, members)
         assert torch.isfinite(model.eval()(images)).all()
         hidden = model[:6](images)
     torch.testing.assert_close(hidden[:, 0], torch.full((300,), 3.0))
@@ -127,7 +131,7 @@ class Activated(nn.BatchNorm2d):
         return super().forward(images).relu()
 
 
-def test_batch_norm_that_does_more_is_told_and_not_passed_over() -> None:
+def test_batch_norm_that_does_more_is_reported_and_not_passed_over() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), Activated(4), nn.Flatten(), nn.LazyLinear(10))
     with pytest.raises(ValueError, match="`Activated` is batch norm that does more"):
         correctable(model, torch.zeros(2, 1, 8, 8))
@@ -135,30 +139,33 @@ def test_batch_norm_that_does_more_is_told_and_not_passed_over() -> None:
 
 def test_linear_layers_of_a_transformer_get_the_members_spread_over_all_tokens() -> None:
     pool = trained(VIT)
-    engine, images = pool.engine(), to_device(pool.dataset, "train", torch.device("cpu"))
+    engine = pool.engine()
+    images = to_device(pool.dataset, "train", torch.device("cpu"))
     chosen = PluginConfig(
         "repairs", "rescale_activations", get_plugin("repairs", "rescale_activations").validate({"batch": 2000})
     )
     load_merge(engine, pool.candidate("uniform_soup", 0, 1)._replace(repair=chosen))
-    heard: list[Tensor] = []
+    captured: list[Tensor] = []
     for model in (engine.model, *(pool.model(state) for state in pool.states[:2])):
         layer = model.get_submodule("blocks.1.mlp.fc1")
-        handle = layer.register_forward_hook(lambda _m, _i, out: heard.append(out.flatten(0, 1).clone()))
+        handle = layer.register_forward_hook(lambda _m, _i, out: captured.append(out.flatten(0, 1).clone()))
         with torch.no_grad():
             model(images.normalize(images.images[:]))
         handle.remove()
-    for told in (torch.mean, torch.std):
-        expected = (told(heard[1], 0) + told(heard[2], 0)) / 2
-        torch.testing.assert_close(told(heard[0], 0), expected, atol=1e-3, rtol=1e-3)
+    for statistic in (torch.mean, torch.std):
+        expected = (statistic(captured[1], 0) + statistic(captured[2], 0)) / 2
+        torch.testing.assert_close(statistic(captured[0], 0), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_repairs_go_with_protocols_and_only_with_weights() -> None:
-    pool, methods = trained(NORMED), ["uniform_soup", "logit_average", {"feature_average": {"head": "average"}}]
+    pool = trained(NORMED)
+    methods = ["uniform_soup", "logit_average", {"feature_average": {"head": "average"}}]
     protocols = ["correct", "train_mode", "float64", "wrong_normalisation"]
     work = candidates(pool, protocols, methods=methods, repairs=REPAIRS, scalings=["none", {"magnify": {"factor": 3}}])
     assert {each.repair.name for each in work if each.method.space != "weights"} == {"none"}
     assert {each.repair.name for each in work if each.method.name == "uniform_soup"} == set(REPAIRS)
-    evaluator, found = pool.evaluator(), {}
+    evaluator = pool.evaluator()
+    found = {}
     for each in work:
         if each.method.name == "uniform_soup" and each.subset == (0, 1, 2):
             key = each.protocol.name, each.repair.name, each.scaling.name
@@ -174,7 +181,8 @@ def test_repairs_go_with_protocols_and_only_with_weights() -> None:
 
 def test_what_a_repair_passes_is_counted_and_members_are_measured_once() -> None:
     pool = trained(NORMED)
-    engine, images = pool.engine(), len(pool.dataset.splits["train"].labels)
+    engine = pool.engine()
+    images = len(pool.dataset.splits["train"].labels)
     rescale = PluginConfig("repairs", "rescale_activations", get_plugin("repairs", "rescale_activations").validate({}))
     passed = []
     for subset in ((0, 1), (0, 2), (0, 1)):

@@ -24,7 +24,8 @@ from tests.helpers.plain_loop import CNN, plain_logits, row
 )
 def test_a_subset_of_one_is_the_member(method: str) -> None:
     pool = trained(CNN)
-    merged, alone = row(pool, method, 1), row(pool, "single", 1)
+    merged = row(pool, method, 1)
+    alone = row(pool, "single", 1)
     assert merged["accuracy"] == alone["accuracy"]
     assert merged["cross_entropy"] == pytest.approx(alone["cross_entropy"], abs=1e-6)
 
@@ -63,7 +64,8 @@ def test_equal_weights_are_evaluated_once() -> None:
     pool = trained(CNN)
     evaluator = pool.evaluator()
     work = CandidateWork([(candidate, ("test",)) for candidate in pool.plan.candidates])
-    first, second = evaluator.run(work), evaluator.run(work)
+    first = evaluator.run(work)
+    second = evaluator.run(work)
     n = len(pool.dataset.splits["test"])
     # 3 members, 3 pairs and 1 triple over the test set, members once more with features; the search over validation.
     assert sum(r["forward_passes"] for r in first.candidates) <= n * (7 + 3) + 7 * len(
@@ -119,7 +121,7 @@ def test_probabilities_are_kept_where_they_are_asked_for() -> None:
     assert -log_p[np.arange(len(labels)), labels].mean() == pytest.approx(outcome["cross_entropy"], rel=1e-3)
 
 
-def test_probabilities_beyond_half_precision_are_its_ends_and_lost_outputs_have_none() -> None:
+def test_probabilities_beyond_half_precision_are_its_ends_and_outputs_that_are_not_finite_have_none() -> None:
     pool = trained(CNN)
     asking = dataclasses.replace(pool.evaluator(), probabilities=True)
     outcome, sharp = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 100}}"), ("test",))[0]
@@ -127,12 +129,12 @@ def test_probabilities_beyond_half_precision_are_its_ends_and_lost_outputs_have_
     log_p = np.frombuffer(sharp["log_probabilities"], dtype="<f2")
     assert outcome["status"] == "ok"
     assert (log_p.min(), log_p.max()) == (np.finfo(np.float16).min, 0)
-    _, lost = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), ("test",))[0]
-    assert lost is not None
-    assert "log_probabilities" not in lost
+    _, overflowed = asking.evaluate(pool.candidate("single", 0, scaling="{magnify: {factor: 1.0e+12}}"), ("test",))[0]
+    assert overflowed is not None
+    assert "log_probabilities" not in overflowed
 
 
-def test_a_checkpoint_of_another_architecture_is_told_by_its_first_differences() -> None:
+def test_a_checkpoint_of_another_architecture_is_reported_by_its_first_differences() -> None:
     pool = trained(CNN)
     layout = make_layout(pool.model(), 10)
     state = dict(pool.states[0])

@@ -22,7 +22,7 @@ LINEAR = "{linear: {}}"
 Table = dict[tuple[int, int], dict[str, Any]]
 
 
-def told(pool: Trained, model: InspectedModel) -> Table:
+def inspect(pool: Trained, model: InspectedModel) -> Table:
     """The rows of one model by their pair of classes."""
     rows = looked_into(pool, model, table="templates").templates
     return {(row["template_class"], row["mean_class"]): row for row in rows}
@@ -51,7 +51,7 @@ def test_templates_are_rows_of_the_head_against_class_means_of_the_training_spli
     images, labels = seen(pool)
     weight = pool.states[1]["1.weight"].double().numpy()
     means = np.stack([images[labels == c].mean(0) for c in range(10)])
-    found = told(pool, member(pool, 1))
+    found = inspect(pool, member(pool, 1))
     assert len(found) == 100
     alike = correlations(weight - weight.mean(0), means - means.mean(0))
     raw = correlations(weight, means)
@@ -66,19 +66,20 @@ def test_agreement_is_that_with_the_same_class_of_other_members() -> None:
     pool = trained(LINEAR, "scratch")
     heads = [state["1.weight"].double().numpy() for state in pool.states]
     heads = [head - head.mean(0) for head in heads]
-    found = told(pool, member(pool, 1))
+    found = inspect(pool, member(pool, 1))
     expected = [np.mean([np.corrcoef(heads[1][c], heads[other][c])[0, 1] for other in (0, 2)]) for c in range(10)]
     assert [found[c, c]["agreement"] for c in range(10)] == pytest.approx(expected, rel=1e-5)
     merged = (heads[0] + heads[2]) / 2
     expected = [np.mean([np.corrcoef(merged[c], heads[other][c])[0, 1] for other in (0, 2)]) for c in range(10)]
-    found = told(pool, soup(pool, 0, 2))
+    found = inspect(pool, soup(pool, 0, 2))
     assert [found[c, c]["agreement"] for c in range(10)] == pytest.approx(expected, rel=1e-5)
     assert "agreement" not in found[0, 1]
 
 
 def gradient(pool: Trained, state: dict[str, torch.Tensor]) -> np.ndarray:
     """Of mean cross-entropy in the head's weight, by autograd in double precision."""
-    model, split = pool.model(state).double(), pool.engine().split("train")
+    model = pool.model(state).double()
+    split = pool.engine().split("train")
     loss = nn.functional.cross_entropy(model(split.normalize(split.images[:]).double()), split.labels)
     weight = [module for module in model.modules() if isinstance(module, nn.Linear)][-1].weight
     (found,) = torch.autograd.grad(loss, weight)
@@ -86,20 +87,21 @@ def gradient(pool: Trained, state: dict[str, torch.Tensor]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("architecture", [LINEAR, "{mlp: {hidden: [16], dropout: 0}}"])
-def test_the_stationarity_gap_is_told_by_the_gradient(architecture: str) -> None:
+def test_the_stationarity_gap_follows_from_the_gradient(architecture: str) -> None:
     pool = with_recipe(trained(architecture, "scratch"), weight_decay=0.1)
     pull = -gradient(pool, pool.states[0])
     weight = [module for module in pool.model(pool.states[0]).modules() if isinstance(module, nn.Linear)][-1].weight
-    held = 0.1 * weight.detach().double().numpy()
+    decayed = 0.1 * weight.detach().double().numpy()
     norm = np.linalg.norm
-    expected = norm(held - pull, axis=1) / (norm(held, axis=1) + norm(pull, axis=1))
-    found = told(pool, member(pool, 0))
+    expected = norm(decayed - pull, axis=1) / (norm(decayed, axis=1) + norm(pull, axis=1))
+    found = inspect(pool, member(pool, 0))
     assert [found[c, c]["stationarity_gap"] for c in range(10)] == pytest.approx(expected, rel=1e-3)
 
 
 def test_where_the_loss_rests_templates_are_sums_of_images() -> None:
     pool = with_recipe(trained(LINEAR, "scratch"), weight_decay=0.1)
-    model, split = pool.model().double(), pool.engine().split("train")
+    model = pool.model().double()
+    split = pool.engine().split("train")
     images = split.normalize(split.images[:]).double()
     optimiser = torch.optim.LBFGS(model.parameters(), max_iter=300, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
 
@@ -111,13 +113,14 @@ def test_where_the_loss_rests_templates_are_sums_of_images() -> None:
 
     optimiser.step(closure)
     rested = {name: tensor.float() for name, tensor in model.state_dict().items()}
-    found = told(dataclasses.replace(pool, states=(rested, *pool.states[1:])), member(pool, 0))
+    found = inspect(dataclasses.replace(pool, states=(rested, *pool.states[1:])), member(pool, 0))
     assert max(found[c, c]["stationarity_gap"] for c in range(10)) < 1e-4
     assert min(found[c, c]["correlation"] for c in range(10)) > 0.9
 
 
 def test_the_gap_is_one_where_only_one_side_acts() -> None:
-    weight, pull = np.ones((2, 3)), np.array([[1.0, 2, 3], [-0.1, -0.1, -0.1]])
+    weight = np.ones((2, 3))
+    pull = np.array([[1.0, 2, 3], [-0.1, -0.1, -0.1]])
     assert stationarity_gap(weight, pull, 0.0).tolist() == [1.0, 1.0]
     assert stationarity_gap(weight, pull, 0.1)[1] == pytest.approx(1.0)  # they pull the same way
     assert stationarity_gap(pull, pull, 1.0).tolist() == [0.0, 0.0]
@@ -126,7 +129,7 @@ def test_the_gap_is_one_where_only_one_side_acts() -> None:
 @pytest.mark.parametrize("settings", [{"mixup": 0.2}, {"label_smoothing": 0.1}, {"crop": 1}, {"optimizer": "adamw"}])
 def test_another_loss_has_no_such_identity(settings: dict[str, Any]) -> None:
     pool = with_recipe(trained(LINEAR, "scratch"), **settings)
-    assert told(pool, member(pool, 0))[0, 0]["stationarity_gap"] is None
+    assert inspect(pool, member(pool, 0))[0, 0]["stationarity_gap"] is None
 
 
 def test_shuffled_labels_are_the_same_for_a_pool_and_have_their_own_means() -> None:
@@ -141,7 +144,7 @@ def test_shuffled_labels_are_the_same_for_a_pool_and_have_their_own_means() -> N
     means = np.stack([images[one.numpy() == c].mean(0) for c in range(10)])
     weight = pool.states[0]["1.weight"].double().numpy()
     alike = correlations(weight - weight.mean(0), means - means.mean(0))
-    found = told(pool, member(pool, 0))
+    found = inspect(pool, member(pool, 0))
     assert [found[c, c]["correlation"] for c in range(10)] == pytest.approx(np.diag(alike), rel=1e-4)
     assert found[0, 0]["labels"] == "shuffled"
 
@@ -152,16 +155,18 @@ def cnn() -> Trained:
 
 
 def test_deep_networks_are_read_before_the_head() -> None:
-    pool, heard = cnn(), []
-    model, split = pool.model(pool.states[0]), pool.engine().split("train")
+    pool = cnn()
+    captured = []
+    model = pool.model(pool.states[0])
+    split = pool.engine().split("train")
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    head.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].double().numpy()))
+    head.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0].double().numpy()))
     with torch.no_grad():
         model(split.normalize(split.images[:]))
-    means = np.stack([heard[0][split.labels.numpy() == c].mean(0) for c in range(10)])
+    means = np.stack([captured[0][split.labels.numpy() == c].mean(0) for c in range(10)])
     weight = head.weight.detach().double().numpy()
     alike = correlations(weight - weight.mean(0), means - means.mean(0))
-    found = told(pool, member(pool, 0))
+    found = inspect(pool, member(pool, 0))
     assert [found[a, b]["correlation"] for a, b in sorted(found)] == pytest.approx(alike.ravel().tolist(), abs=1e-5)
     assert found[0, 0]["input"] == "features"
     assert "template" not in found[0, 0]
@@ -169,8 +174,8 @@ def test_deep_networks_are_read_before_the_head() -> None:
 
 def test_pictures_are_those_of_the_first_member_and_of_merges_from_it_on() -> None:
     pool = trained(LINEAR, "scratch")
-    assert not any("template" in row for row in told(pool, member(pool, 1)).values())
-    found = told(pool, soup(pool, 0, 1))
+    assert not any("template" in row for row in inspect(pool, member(pool, 1)).values())
+    found = inspect(pool, soup(pool, 0, 1))
     assert {pair for pair, row in found.items() if "template" in row} == {(c, c) for c in range(10)}
     weight = np.mean([state["1.weight"].double().numpy() for state in pool.states[:2]], axis=0)
     picture = np.frombuffer(found[4, 4]["template"], "<f4")

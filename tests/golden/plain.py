@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torchvision import models
 
 State = dict[str, Tensor]
-CLASSES, SIDE = 10, 32
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLASSES = 10
+SIDE = 32
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 
 
 class CNN(nn.Module):
@@ -23,9 +25,13 @@ class CNN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
-        self.conv3, self.fc1 = nn.Conv2d(64, 128, 3, padding=1), nn.Linear(128 * 4 * 4, 256)
-        self.fc2, self.pool, self.dropout = nn.Linear(256, CLASSES), nn.MaxPool2d(2, 2), nn.Dropout(0.5)
+        self.conv1 = nn.Conv2d(3, 32, 3, padding=1)
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.conv3 = nn.Conv2d(64, 128, 3, padding=1)
+        self.fc1 = nn.Linear(128 * 4 * 4, 256)
+        self.fc2 = nn.Linear(256, CLASSES)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.dropout = nn.Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(torch.relu(self.conv1(x)))
@@ -40,8 +46,11 @@ class MLP(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        d, r = nn.Dropout(0.5), nn.ReLU()
-        a, b, c = nn.Linear(3072, 512), nn.Linear(512, 256), nn.Linear(256, 128)
+        d = nn.Dropout(0.5)
+        r = nn.ReLU()
+        a = nn.Linear(3072, 512)
+        b = nn.Linear(512, 256)
+        c = nn.Linear(256, 128)
         self.layers = nn.Sequential(a, r, d, b, r, d, c, r, d, nn.Linear(128, 64), r, nn.Linear(64, CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +74,8 @@ def head_of(name: str, model: nn.Module) -> nn.Linear:
 
 
 def read(root: Path, split: str) -> tuple[Tensor, Tensor]:
-    pixels, labels = [], []
+    pixels = []
+    labels = []
     for label, folder in enumerate(sorted((root / split).iterdir())):
         for file in sorted(folder.iterdir()):
             pixels.append(np.asarray(Image.open(file)).transpose(2, 0, 1) / 255.0)
@@ -103,7 +113,8 @@ def outputs(name: str, state: State, images: Tensor) -> tuple[Tensor, Tensor, Te
     """Logits, features, and weight and bias of the head."""
     model = built(name)
     model.load_state_dict(state)
-    head, seen = head_of(name, model), []
+    head = head_of(name, model)
+    seen = []
     handle = head.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     logits = torch.cat([model(images[start : start + 16]) for start in range(0, len(images), 16)])
     handle.remove()
@@ -120,11 +131,13 @@ def accuracy(name: str, state: State, data: tuple[Tensor, Tensor]) -> float:
 def greedy_soup(name: str, states: list[State], val: tuple[Tensor, Tensor]) -> State:
     scores = [accuracy(name, state, val) for state in states]
     order = sorted(range(len(states)), key=lambda i: scores[i], reverse=True)
-    kept, best = [states[order[0]]], scores[order[0]]
+    kept = [states[order[0]]]
+    best = scores[order[0]]
     for i in order[1:]:
         found = accuracy(name, mean([*kept, states[i]]), val)
         if found > best:
-            kept, best = [*kept, states[i]], found
+            kept = [*kept, states[i]]
+            best = found
     return mean(kept)
 
 
@@ -136,18 +149,21 @@ def greedy_halving(name: str, states: list[State], val: tuple[Tensor, Tensor]) -
         trial = mixture([soup, state], [0.5, 0.5])
         found = accuracy(name, trial, val)
         if found > best:
-            soup, best = trial, found
+            soup = trial
+            best = found
     return soup
 
 
 def greedy_indexed(name: str, states: list[State], val: tuple[Tensor, Tensor]) -> tuple[State, list[int]]:
-    soup, accepted = states[0], [0]
+    soup = states[0]
+    accepted = [0]
     best = accuracy(name, soup, val)
     for j in range(1, len(states)):
         trial = mixture([soup, states[j]], [j / (j + 1), 1 / (j + 1)])
         found = accuracy(name, trial, val)
         if found > best:
-            soup, best = trial, found
+            soup = trial
+            best = found
             accepted.append(j)
     return soup, accepted
 
@@ -156,7 +172,8 @@ def logits_of(
     name: str, method: str, settings: dict[str, Any], states: list[State], data: dict[str, tuple[Tensor, Tensor]]
 ) -> Tensor:
     """What a candidate says of the test images; `states` are the (scaled) members of its subset, in order."""
-    test, val = data["test"][0], data["val"]
+    test = data["test"][0]
+    val = data["val"]
     weights = {
         "single": lambda: states[0],
         "uniform_soup": lambda: mean(states),

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tests.helpers.engine import Trained
 
-CNN, LINEAR = "{cnn: {width: 4}}", "linear"
+CNN = "{cnn: {width: 4}}"
+LINEAR = "linear"
 BIAS_FREE = "{mlp: {hidden: [24, 24], bias: false, dropout: 0}}"
 
 

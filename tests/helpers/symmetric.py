@@ -24,13 +24,17 @@ class Grown(nn.Module):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
-        random, widths = Random(seed), [3]
-        self.layers, self.steps = nn.ModuleList(), list[tuple[str, int, int]]()
+        random = Random(seed)
+        widths = [3]
+        self.layers = nn.ModuleList()
+        self.steps = list[tuple[str, int, int]]()
         for _ in range(12):
-            kind, one = random.choice(["conv", "conv", "own", "norm", "relu", *_TWO]), random.randrange(len(widths))
+            kind = random.choice(["conv", "conv", "own", "norm", "relu", *_TWO])
+            one = random.randrange(len(widths))
             alike = [place for place, width in enumerate(widths) if kind == "cat" or width == widths[one]]
             self.steps.append((kind, one, random.choice(alike)))
-            width, out = widths[one], random.randint(2, 6)
+            width = widths[one]
+            out = random.randint(2, 6)
             self.layers.append(
                 {
                     "conv": nn.Conv2d(width, out, 3, padding=1),
@@ -40,7 +44,8 @@ class Grown(nn.Module):
                 }.get(kind, nn.Identity())
             )
             widths.append(out if kind == "conv" else width + widths[self.steps[-1][2]] if kind == "cat" else width)
-        self.hidden, self.head = nn.Linear(16 * sum(widths[-4:]), 5), nn.Linear(5, 7)
+        self.hidden = nn.Linear(16 * sum(widths[-4:]), 5)
+        self.head = nn.Linear(5, 7)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = [images]
@@ -65,7 +70,8 @@ def drawn(model: nn.Module, seed: int = 0) -> nn.Module:
 
 def in_another_order(row: Tensor, permutations: tuple[UnitPermutation, ...], seed: int = 0) -> Tensor:
     """Weights (entries,) with all units shuffled."""
-    generator, row = torch.Generator().manual_seed(seed), row.clone()
+    generator = torch.Generator().manual_seed(seed)
+    row = row.clone()
     for permutation in permutations:
         apply_permutation(row, permutation, torch.randperm(permutation.units, generator=generator))
     return row

@@ -1,4 +1,4 @@
-"""Batches and memory formats: as told, or measured once in the life of a run folder."""
+"""Batch sizes and memory formats: set by the user, or tuned once per run folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_split_is_handed_out_as_the_batching_says(split: DeviceSplit, last: bo
     assert {each.is_contiguous() for each in batches} == {layout == "first"}
 
 
-def test_a_pass_that_says_how_many_at_a_time_is_heard_first(split: DeviceSplit) -> None:
+def test_the_batch_size_of_a_pass_comes_before_that_of_the_run(split: DeviceSplit) -> None:
     assert len(next(split.iter_batches(ForwardOptions(batch_size=3), Batching(4)))) == 3
 
 
@@ -76,7 +76,7 @@ def test_a_batch_that_takes_long_needs_no_larger_one() -> None:
     assert hill_climb({32: 0.0}.__getitem__, SIZES) == (32, 0.0), "memory is too small for any"
 
 
-def test_the_batching_is_what_is_told_or_was_measured() -> None:
+def test_the_batching_is_set_by_the_user_or_tuned() -> None:
     pool = trained(CNN)
     network = network_key(pool.pool.population.architecture, pool.dataset)
     info = {"evaluation": {"measured": {network: BatchTuning(512, False, 1e4)._asdict()}}}
@@ -90,31 +90,32 @@ def test_the_batching_is_what_is_told_or_was_measured() -> None:
 def test_what_was_measured_is_kept_for_the_whole_run(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL.replace("block_size: 16", "block_size: 16, eval_batch_size: auto"))
     first = sweep("run", "small.yaml", cwd=tmp_path)
-    assert "measuring" in first.stderr
+    assert "tuning batch sizes" in first.stderr
     folder = RunFolder(tmp_path / "runs/small")
     (network,) = (found := folder.run_info()["evaluation"])["measured"]
     assert json.loads(network) == ["mlp", {"hidden": [16]}, 10, 1, 8]
     assert found["batch"] == "auto"
-    done, chosen = rows(folder.path), folder.read("candidates").to_pylist()[0]
+    done = rows(folder.path)
+    chosen = folder.read("candidates").to_pylist()[0]
     (here,) = json.loads(sweep("one", "runs/small", chosen["candidate_id"], "--json", cwd=tmp_path).stdout)
     assert here["cross_entropy"] == chosen["cross_entropy"]
     for table in ("candidates", "predictions", "tasks"):
         shutil.rmtree(folder.path / "tables" / table)
     again = sweep("run", "small.yaml", "execution.eval_batch_size=64", cwd=tmp_path)
-    assert "execution.eval_batch_size stays measured" in again.stderr
-    assert "measuring" not in again.stderr
+    assert "execution.eval_batch_size: using auto as recorded in this run folder" in again.stderr
+    assert "tuning batch sizes" not in again.stderr
     assert folder.run_info()["evaluation"] == found
     assert rows(folder.path) == done
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_network_that_cannot_be_measured_is_told_and_run(tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_tuned_runs_with_the_default(tmp_path: Path) -> None:
     (tmp_path / "picky.py").write_text(PICKY)
     text = SMALL.replace("{mlp: {hidden: [16]}}", "'picky:picky'").replace("pools: 2", "pools: 1")
     (tmp_path / "small.yaml").write_text(text.replace("block_size: 16", "block_size: 16, eval_batch_size: auto"))
-    told = sweep("run", "small.yaml", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stderr
-    assert "128 images at a time, for it cannot be measured: ValueError: no 32 images at once" in told
+    stderr = sweep("run", "small.yaml", cwd=tmp_path, PYTHONPATH=str(tmp_path)).stderr
+    assert "using batch size 128, since tuning failed: ValueError: no 32 images at once" in stderr
     assert {row["status"] for row in rows(tmp_path / "runs/small").values()} == {"ok"}
 
 
@@ -130,8 +131,8 @@ def test_a_run_can_be_stopped_while_it_measures(tmp_path: Path) -> None:
         assert run.stderr is not None
         assert any("measuring" in line for line in run.stderr)
         run.send_signal(signal.SIGINT)
-        _, told = run.communicate(timeout=60)
-    assert run.returncode == 130, told
+        _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 130, stderr
     assert RunFolder(tmp_path / "runs/small").run_info()["evaluation"]["measured"] == {}
     assert not rows(tmp_path / "runs/small")
 

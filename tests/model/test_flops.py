@@ -21,7 +21,8 @@ def test_forward_flops_by_hand() -> None:
     pixels = torch.zeros(1, 3, 32, 32)
     convolutions = 2 * 9 * (3 * 32 * 32**2 + 32 * 64 * 16**2 + 64 * 128 * 8**2)
     assert forward_flops(build(cnn, (10, 3, 32), 0), pixels) == convolutions + 2 * (2048 * 256 + 256 * 10)
-    tokens, width = 65, 192
+    tokens = 65
+    width = 192
     block = tokens * 12 * width**2 + 2 * tokens**2 * width  # query to value, output and hidden layer; attention
     patches = 64 * 3 * 4**2 * width
     assert forward_flops(build(vit, (10, 3, 32), 0), pixels) == 2 * (12 * block + patches + width * 10)
@@ -76,7 +77,8 @@ def torchs(model: nn.Module, images: Tensor) -> int:
     "name", [name for name in list_plugins("architectures") if name not in ("timm", "torchvision")]
 )
 def test_operations_of_every_architecture_are_what_torch_counts(name: str) -> None:
-    model, pixels = build(get_plugin("architectures", name).function, (7, 3, 32), 0), torch.zeros(2, 3, 32, 32)
+    model = build(get_plugin("architectures", name).function, (7, 3, 32), 0)
+    pixels = torch.zeros(2, 3, 32, 32)
     assert forward_flops(model, pixels) == torchs(model, pixels) > 0
 
 
@@ -91,8 +93,8 @@ def test_counting_operations_does_without_the_compiler() -> None:
         "from sweep.core.registry import find; cnn = build(find('architectures', 'cnn').function, (10, 3, 32), 0);"
         "print(forward_flops(cnn, torch.zeros(1, 3, 32, 32)) > 0, {'torch._dynamo', 'triton'} & sys.modules.keys())"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told == "True set()\n"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output == "True set()\n"
 
 
 def test_operations_that_cannot_be_counted_are_none() -> None:

@@ -94,7 +94,8 @@ def test_initial_weights_come_from_the_seed() -> None:
         torch.manual_seed(0)
         first = build(entry.function, SHAPE, 5).state_dict()
         torch.manual_seed(1)
-        second, other = build(entry.function, SHAPE, 5).state_dict(), build(entry.function, SHAPE, 6).state_dict()
+        second = build(entry.function, SHAPE, 5).state_dict()
+        other = build(entry.function, SHAPE, 6).state_dict()
         assert all(torch.equal(first[name], second[name]) for name in first)
         assert not all(torch.equal(first[name], other[name]) for name in first)
 

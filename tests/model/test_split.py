@@ -46,7 +46,8 @@ def used(dataset: Dataset) -> tuple[TrainResult, Tensor]:
 def test_mapped_images_train_and_evaluate_to_the_same_bits_and_stay_as_they_were(mapped: Dataset) -> None:
     files = [split.file for split in mapped.splits.values()]
     before = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file]
-    (one, logits), (other, plain_logits) = used(mapped), used(synthetic(examples=300, size=8))
+    one, logits = used(mapped)
+    other, plain_logits = used(synthetic(examples=300, size=8))
     assert all(torch.equal(one.state[name], other.state[name]) for name in other.state)
     assert torch.equal(logits, plain_logits)
     assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file] == before
@@ -67,7 +68,8 @@ def test_what_is_taken_out_of_shared_images_is_a_copy() -> None:
 
 
 def test_a_split_beyond_memory_is_read_where_it_lies(tmp_path: Path) -> None:
-    count, terabyte = 2**18, 2**40
+    count = 2**18
+    terabyte = 2**40
     with open(tmp_path / "images.npy", "wb") as file:
         shape = (count, 1, 2048, 2048)
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
