@@ -1,4 +1,4 @@
-"""Statistics, figures and one report from the rows of a run folder; reads rows, nothing else."""
+"""Statistics, figures, claims and a report from the rows of a run folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Run", "load", "plot", "statistic"]
 
 
 def statistic(run: Run, name: str, **settings: Any) -> pd.DataFrame:
-    """The estimates of a statistic of the folder on the tables of a run that it names.
+    """The estimates of a statistic in `analysis/statistics/`, from the tables of a run.
 
-    Raises AnalysisError for an unknown name, and where the rows do not serve it.
+    Raises AnalysisError for an unknown name, and if the rows do not suffice.
     """
     function = registry.get_plugin("statistics", name)
     found: pd.DataFrame = function(*(run.table(table) for table in registry.tables(function)), **settings)
@@ -25,9 +25,9 @@ def statistic(run: Run, name: str, **settings: Any) -> pd.DataFrame:
 
 
 def plot(run: Run, figure: str) -> Figure:
-    """A figure of the folder as matplotlib's, to be saved or changed.
+    """A figure in `analysis/figures/` as a matplotlib figure.
 
-    Raises AnalysisError for an unknown name, and where the run has no rows for it.
+    Raises AnalysisError for an unknown name, and if the run has no rows for it.
     """
     from analysis.display.draw import draw
 

@@ -1,6 +1,6 @@
-"""Claims: one file, one function of that name, from tables and the margin to the estimate that decides.
+"""Claims: one file per claim, with a function of the same name from tables and the margin to the deciding estimate.
 
-The first paragraph of the documentation is the question, the second the quantity and the test.
+The first paragraph of its docstring is the question, the second the quantity and the test.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from analysis.rows.select import MEAN_MEMBER, UNIT
 
 
 def by_size(candidates: pd.DataFrame, label: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """`value`, the mean gain over the mean member, per population, pool_id and n_members; and what was left out.
+    """`value`, the mean gain over the mean member, per population, pool_id and n_members; and warnings.
 
-    Raises NothingToDrawError where no pool has two sizes or more; pools with one are left out.
+    Pools with one size are left out. Raises NothingToDrawError if no pool has two sizes or more.
     """
     rows = pair_candidates(candidates, label, MEAN_MEMBER, "accuracy", ["n_members"])
     pairs = paired_differences(rows, label, MEAN_MEMBER, "accuracy", ["n_members"]).assign(group=0)

@@ -1,4 +1,4 @@
-"""T, how templates resemble their own class's mean, per pool, and contrasts of trainings for claims."""
+"""T, the similarity of templates to their own class mean, per pool, and contrasts between trainings."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def per_pool(templates: pd.DataFrame) -> pd.DataFrame:
     rows = templates[(templates["method"] == "single") & (templates["input"] == "pixels")]
     rows = rows[rows["weight_decay"].notna()]
     if rows.empty:
-        raise NothingToDrawError(
-            "templates", "no templates of linear classifiers", "inspect: [templates] looks at them"
-        )
+        raise NothingToDrawError("templates", "no templates of linear classifiers", "set inspect: [templates]")
     own = (rows["template_class"] == rows["mean_class"]).to_numpy(bool)
     model = rows["model_id"].astype(object)
     diagonal, rest = (rows["correlation"].where(kept).groupby(model).mean() for kept in (own, ~own))
@@ -42,22 +40,23 @@ def per_pool(templates: pd.DataFrame) -> pd.DataFrame:
 
 
 def contrast(pools: pd.DataFrame, shares: dict[str, float], question: Question) -> Estimate:
-    """The sum of population means, each times its share; t over pools, populations as fixed."""
+    """The weighted sum of population means by `shares`; Student's t over pools, populations fixed."""
     used = pools[pools["population"].isin([name for name, share in shares.items() if share])]
     weights = np.array([shares[name] for name in sorted(set(used["population"]))])
     return stratified_mean(used["value"].to_numpy(float), used["population"].to_numpy(object), question, (), weights)
 
 
-def beside(pools: pd.DataFrame, one: Callable[[pd.DataFrame], pd.Series], other: str) -> dict[str, float]:
-    """Shares of a difference between two trainings, each with others that differ in nothing else that is told.
+def matched_shares(pools: pd.DataFrame, one: Callable[[pd.DataFrame], pd.Series], other: str) -> dict[str, float]:
+    """Weights of populations in the difference between two trainings that are equal in all other settings.
 
-    `one` tells which rows are of the first training, `other` which column tells both apart. Every setting that has both
-    counts the same, and every population of one side of it. Raises NothingToDrawError where none has both.
+    `one` returns a mask of the rows of the first training; `other` is the column in which both differ. All settings
+    with both trainings have equal weight, and so have the populations on each side. Raises NothingToDrawError if no
+    setting has both.
     """
-    told = pools.drop_duplicates("population").assign(first=one)
+    trainings = pools.drop_duplicates("population").assign(first=one)
     shares: dict[str, float] = {}
     alike = [name for name in (*FAMILY, *TRAINING) if name != other]
-    groups = [group for _, group in told.groupby(alike, sort=True) if group["first"].nunique() == 2]
+    groups = [group for _, group in trainings.groupby(alike, sort=True) if group["first"].nunique() == 2]
     for group in groups:
         for first, side in group.groupby("first"):
             shares |= dict.fromkeys(side["population"], (1 if first else -1) / (len(side) * len(groups)))

@@ -1,4 +1,4 @@
-"""More models, more gain."""
+"""Growth of the gain with the number of models."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def gain_grows(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     """Does the gain of a uniform soup over its mean member grow with the number of models?
 
     Gain at the largest size minus gain at the smallest, each the mean over the subsets of a pool; t over pools,
-    populations as fixed.
+    populations fixed.
     """
-    sizes, told = by_size(candidates, "uniform_soup")
+    sizes, warnings = by_size(candidates, "uniform_soup")
     pools = sizes.groupby(["population", "pool_id"], sort=True)["value"].agg(lambda one: one.iloc[-1] - one.iloc[0])
     question = Question("gain of uniform_soup at the largest size minus at the smallest", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools.reset_index(), question, told), "above", "number")
+    return Finding(estimate_over_cells(pools.reset_index(), question, warnings), "above", "number")

@@ -1,4 +1,4 @@
-"""The last models add nothing that matters."""
+"""Saturation of the gain with the number of models."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from analysis.rows.contrasts import estimate_over_cells
 
 
 def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
-    """Does one more model at the largest size add less than what matters?
+    """Does one more model at the largest size add less than the margin?
 
-    Gain of `uniform_soup` at the largest size minus gain at the one before, per model more; equivalent to zero by two
-    one-sided tests at the margin, over pools.
+    Gain of `uniform_soup` at the largest size minus gain at the next smaller one, per additional model; equivalent to
+    zero by two one-sided tests at the margin, over pools.
     """
-    sizes, told = by_size(candidates, "uniform_soup")
+    sizes, warnings = by_size(candidates, "uniform_soup")
     groups = sizes.groupby(["population", "pool_id"], sort=True)
     steps = groups["value"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
     pools = steps / groups["n_members"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
     question = Question("gain of uniform_soup per model more at the largest size", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools.rename("value").reset_index(), question, told), "zero", "number")
+    return Finding(estimate_over_cells(pools.rename("value").reset_index(), question, warnings), "zero", "number")

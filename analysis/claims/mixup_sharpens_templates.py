@@ -1,10 +1,10 @@
-"""Training with mixup, and what it makes of templates."""
+"""Effect of mixup on templates."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from analysis.claims._resemblance import beside, contrast, per_pool
+from analysis.claims._resemblance import contrast, matched_shares, per_pool
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding
 
@@ -13,10 +13,11 @@ def mixup_sharpens_templates(templates: pd.DataFrame, *, margin: float = 0.005) 
     """Do templates resemble the mean images of their classes more when they are trained with mixup?
 
     T of members trained with mixup minus that of members trained without, at equal weight decay and true labels; t over
-    pools, trainings as fixed. The published scripts train without mixup: what they call so mixes templates afterwards.
+    pools, trainings fixed. The published scripts train without mixup: what they call mixup averages templates
+    afterwards.
     """
     pools = per_pool(templates)
     pools = pools[pools["labels"] == "true"]
-    shares = beside(pools, lambda rows: rows["mixup"] > 0, "mixup")
+    shares = matched_shares(pools, lambda rows: rows["mixup"] > 0, "mixup")
     question = Question("T with mixup minus T without", "pool", 0.0, margin)
     return Finding(contrast(pools, shares, question), "above", "patterns", 100.0, "hundredths of T")

@@ -1,4 +1,4 @@
-"""Weight decay as the dose, resemblance as the response."""
+"""Dose and response: weight decay and the similarity of templates to class means."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def resemblance_grows_with_decay(templates: pd.DataFrame, *, margin: float = 0.0
     """Do templates resemble the mean images of their classes the more, the stronger the weight decay?
 
     Slope of T against log10 of the weight decay (above 0) by least squares, of members trained on true labels without
-    mixup; t over pools, trainings as fixed. A slope says that the resemblance is a matter of weight decay.
+    mixup; t over pools, trainings fixed. A positive slope means that weight decay explains the resemblance.
     """
     pools = per_pool(templates)
     plain = pools[(pools["labels"] == "true") & (pools["mixup"] == 0) & (pools["weight_decay"] > 0)]

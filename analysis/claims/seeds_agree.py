@@ -1,4 +1,4 @@
-"""Templates of several seeds beside one another."""
+"""Agreement of templates across seeds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def seeds_agree(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     """Do linear classifiers of different seeds have the same templates?
 
     Mean correlation over pixels of a member's template with the same class's of its pool's other members, each centred
-    over classes, with true labels and without mixup; mean over templates, then t over pools, trainings as fixed.
-    The problem is convex: with weight decay there is one best classifier, and what differs is how near training came.
+    over classes, with true labels and without mixup; mean over templates, then t over pools, trainings fixed.
+    The problem is convex: with weight decay there is one optimum, and members differ only in their distance to it.
     """
     require(templates, ["method", "input", "labels", "mixup", "agreement", *UNIT])
     rows = templates[(templates["method"] == "single") & (templates["input"] == "pixels")]

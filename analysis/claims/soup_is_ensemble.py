@@ -1,4 +1,4 @@
-"""The first-order equality of soup and ensemble."""
+"""First-order equality of soup and ensemble."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ from analysis.statistics._scale import area_per_pool
 
 
 def soups_resist_an_outlier(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
-    """Does a soup lose less accuracy than the ensemble of logits when the first member alone is multiplied?
+    """Does a soup lose less accuracy than the ensemble of logits when only the first member is multiplied?
 
     Mean accuracy lost over log factor, both sides of 1, of `uniform_soup` minus that of `logit_average` on the same
-    subsets; t over pools, populations as fixed. A member times c has the share c/(c+N-1) in a soup and about
+    subsets; t over pools, populations fixed. A member times c has the share c/(c+N-1) in a soup and about
     c^L/(c^L+N-1) in the logits of L layers: dominance, not regularisation; the statistic `dominance` fits the exponent.
     """
-    pools, told = area_per_pool(candidates, "uniform_soup", "logit_average", arm="first")
+    pools, warnings = area_per_pool(candidates, "uniform_soup", "logit_average", arm="first")
     question = Question("accuracy lost over log factor: uniform_soup minus logit_average", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools, question, told), "below", "scale")
+    return Finding(estimate_over_cells(pools, question, warnings), "below", "scale")

@@ -14,8 +14,8 @@ def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.005) -> Fi
     """Do soups lose less accuracy than their single members when all weights are multiplied?
 
     Mean accuracy lost over log factor, both sides of 1, of `uniform_soup` minus that of its members, all members
-    multiplied; t over pools, populations as fixed. Factors at which most outputs overflow are left out.
+    multiplied; t over pools, populations fixed. Factors at which most outputs overflow are left out.
     """
-    pools, told = area_per_pool(candidates, "uniform_soup", "single", arm="all")
+    pools, warnings = area_per_pool(candidates, "uniform_soup", "single", arm="all")
     question = Question("accuracy lost over log factor: uniform_soup minus its members", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools, question, told), "below", "scale")
+    return Finding(estimate_over_cells(pools, question, warnings), "below", "scale")

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.claims._resemblance import beside, contrast, per_pool
+from analysis.claims._resemblance import contrast, matched_shares, per_pool
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding
 
 
 def templates_resemble_means(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
-    """Do templates of linear classifiers resemble their classes' mean images, more than without any class to learn?
+    """Do templates of linear classifiers resemble their classes' mean images more than with shuffled labels?
 
     T (mean correlation with the own class's mean minus that with the others', centred over classes) of members minus
     that of members trained on shuffled labels, against the means of those labels, at equal weight decay; t over pools,
-    trainings as fixed. Any classifier at rest with weight decay is a weighted sum of images: that much is arithmetic.
+    trainings fixed. Any stationary classifier with weight decay is a weighted sum of images: that alone is arithmetic.
     """
     pools = per_pool(templates)
-    shares = beside(pools, lambda rows: rows["labels"] == "true", "labels")
+    shares = matched_shares(pools, lambda rows: rows["labels"] == "true", "labels")
     question = Question("T with true labels minus T with shuffled labels", "pool", 0.0, margin)
     return Finding(contrast(pools, shares, question), "above", "patterns", 100.0, "hundredths of T")

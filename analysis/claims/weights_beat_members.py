@@ -1,4 +1,4 @@
-"""Merging against not merging."""
+"""The soup against its members."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from analysis.rows.select import MEAN_MEMBER
 def weights_beat_members(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     """Is a uniform soup more accurate than the mean of the models in it?
 
-    Accuracy of `uniform_soup` minus that of its mean member on the same subsets; t over pools, populations as fixed.
+    Accuracy of `uniform_soup` minus that of its mean member on the same subsets; t over pools, populations fixed.
     """
     return Finding(contrast(candidates, "uniform_soup", MEAN_MEMBER, margin=margin), "above", "spaces")

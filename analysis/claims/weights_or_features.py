@@ -14,6 +14,6 @@ def weights_or_features(candidates: pd.DataFrame, *, margin: float = 0.005) -> F
     """Is averaging features more accurate than averaging weights?
 
     Accuracy of `uniform_soup` minus that of `feature_average` with the mean head on the same subsets; t over pools,
-    populations as fixed.
+    populations fixed.
     """
     return Finding(contrast(candidates, "uniform_soup", FEATURES, margin=margin), "below", "spaces")

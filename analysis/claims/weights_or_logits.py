@@ -11,6 +11,6 @@ from analysis.rows.contrasts import contrast
 def weights_or_logits(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     """Is averaging logits more accurate than averaging weights?
 
-    Accuracy of `uniform_soup` minus that of `logit_average` on the same subsets; t over pools, populations as fixed.
+    Accuracy of `uniform_soup` minus that of `logit_average` on the same subsets; t over pools, populations fixed.
     """
     return Finding(contrast(candidates, "uniform_soup", "logit_average", margin=margin), "below", "spaces")

@@ -14,7 +14,7 @@ from analysis.core.errors import NothingToDrawError
 from analysis.display import numbers, style
 from analysis.inference.qap import qap
 from analysis.rows.select import select_comparison
-from analysis.statistics.predict_gain import PERMUTATIONS, PREDICTORS, pair_gains, pools_of, predict_gain
+from analysis.statistics.predict_gain import PERMUTATIONS, PREDICTORS, pair_gains, predict_gain, usable_pools
 
 TITLE = "What predicts the gain"
 
@@ -109,7 +109,7 @@ def _null(axes: Axes, rows: pd.DataFrame, name: str, one: pd.Series) -> tuple[fl
     axes.set_xlim(-1.04, 1.04)
     axes.set_yticks([])
     axes.grid(False)
-    pools, _ = pools_of(rows, [name])
+    pools, _ = usable_pools(rows, [name])
     if not pools:
         return np.nan, np.nan
     null = qap([pool.ranked() for pool in pools], 0, permutations=PERMUTATIONS, seed=0)[0][1:]

@@ -69,7 +69,7 @@ def _estimates(one: Curve) -> list[dict[str, Any]]:
 
 def _mean(one: Curve, quantity: str, n: float, values: np.ndarray) -> dict[str, Any]:
     """The mean over pools at one N."""
-    told = pool_mean(values[np.isfinite(values)].tolist(), estimand="gain", warnings=one.told)
+    told = pool_mean(values[np.isfinite(values)].tolist(), estimand="gain", warnings=one.warnings)
     law = "" if quantity == "measured" else one.fit.law.formula
     return {**one.key, "quantity": quantity, "law": law, "n_members": float(n), **asdict(told)}
 

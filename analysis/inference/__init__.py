@@ -1,1 +1,1 @@
-"""From numbers to estimates, intervals, p-values and verdicts; nothing here knows a run folder."""
+"""Estimates, intervals, p-values and verdicts from arrays of numbers; independent of run folders."""

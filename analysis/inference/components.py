@@ -1,9 +1,9 @@
-"""Components of the variance of merges by moments: what comes with the pool, with the members, with the subset alone.
+"""Variance components of merges by moments: pool, members, and the subset itself.
 
 y = mean of its size + pool + Σ_{i in S} a_i / N + e, so that for two subsets of one pool
-Cov(y_S, y_T) = s²_pool + |S ∩ T| / (N_S N_T) s²_member + [S = T] s²_subset. Products of residuals are set equal to
-their expectations, in which the means of the sizes that were taken off are counted (Rao's MINQUE(0), 1971): without
-that the component of pools comes out too small, .31 for .36 at 12 pools.
+Cov(y_S, y_T) = s²_pool + |S ∩ T| / (N_S N_T) s²_member + [S = T] s²_subset. Products of residuals are equated
+to their expectations, which account for the estimated means of the sizes (Rao's MINQUE(0), 1971); without this the
+component of pools is too small, .31 for .36 at 12 pools.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Moments:
     pairs: Array
 
     def without(self) -> Moments:
-        """The sums over all pools but one, for each one, where the first axis is that of the pools."""
+        """The sums over all pools but one, for each pool; the first axis is that of the pools."""
         return Moments(*(getattr(self, one.name).sum(axis=0) - getattr(self, one.name) for one in fields(self)))
 
     def total(self) -> Moments:
-        """The sums over all pools, where the first axis is theirs."""
+        """The sums over all pools, the first axis."""
         return Moments(*(getattr(self, one.name).sum(axis=0) for one in fields(self)))
 
 
@@ -53,16 +53,19 @@ def stacked(pools: Sequence[Moments]) -> Moments:
 def moments(shares: Array, size: NDArray[np.intp], values: Array, n_sizes: int) -> Moments:
     """The sums of one pool.
 
-    `shares` (subsets, members) are 1 / N where a member is in the subset, else 0; `size` (subsets,) is the position of
-    a subset's size among `n_sizes`; `values` (subsets,) lose no digits where they are centred first.
+    `shares` (subsets, members) are 1 / N if a member is in the subset, else 0; `size` (subsets,) is the index of a
+    subset's size among `n_sizes`; `values` (subsets,) should be centred, to keep precision.
     """
     x = (size[:, None] == np.arange(n_sizes)).astype(np.float64)
     roots = [np.ones((len(values), 1)), shares]
     # Z_k X and Z_k y; the kernel of subsets is the identity.
     on_x = np.stack([*(root @ (root.T @ x) for root in roots), x])
     on_y = np.stack([*(root @ (root.T @ values) for root in roots), values])
-    overlap, touched = shares.T @ shares, shares.sum(axis=0)
-    n, both, alone = float(len(values)), float(touched @ touched), float(np.trace(overlap))
+    overlap = shares.T @ shares
+    touched = shares.sum(axis=0)
+    n = float(len(values))
+    both = float(touched @ touched)
+    alone = float(np.trace(overlap))
     products = np.array([[n * n, both, n], [both, float((overlap**2).sum()), alone], [n, alone, n]])
     return Moments(
         x.sum(axis=0),
@@ -76,9 +79,9 @@ def moments(shares: Array, size: NDArray[np.intp], values: Array, n_sizes: int) 
 
 
 def estimates(sums: Moments, n_components: int = 3) -> Array:
-    """(..., components) from sums over pools: the first of the three; NaN where these subsets cannot tell one apart.
+    """(..., components) from sums over pools: the first of the three; NaN if the subsets do not determine a component.
 
-    One pool has no component of pools; a component of members needs subsets that share some members and not others.
+    One pool has no component of pools; a component of members needs subsets that share some but not all members.
     """
     own = slice(n_components)
     seen = sums.counts > 0
@@ -95,7 +98,7 @@ def estimates(sums: Moments, n_components: int = 3) -> Array:
 
 
 def _solved(matrix: Array, right: Array) -> Array:
-    """The solutions of symmetric equations, NaN in the coordinates that they do not determine."""
+    """The solutions of symmetric equations; NaN in undetermined coordinates."""
     values, vectors = np.linalg.eigh((matrix + np.swapaxes(matrix, -1, -2)) / 2)
     kept = values > _FLAT
     free = ((np.abs(vectors) > np.sqrt(_FLAT)) & ~kept[..., None, :]).any(axis=-1)
@@ -104,16 +107,21 @@ def _solved(matrix: Array, right: Array) -> Array:
 
 
 def crossed(tables: Sequence[Array]) -> Array:
-    """Components of pool, initial weights, data order and the rest, from one (inits, orders) table of values per pool.
+    """Components of pool, initial weights, data order and residual, from one (inits, orders) table of values per pool.
 
-    Balanced two-way moments inside each pool, averaged over pools; without two pools, that of pools is NaN.
+    Balanced two-way moments inside each pool, averaged over pools; the component of pools is NaN for one pool.
     """
-    means, inside, noise = [], [], []
+    means = []
+    inside = []
+    noise = []
     for table in tables:
         a, b = table.shape
-        mean, row, column = table.mean(), table.mean(axis=1), table.mean(axis=0)
+        mean = table.mean()
+        row = table.mean(axis=1)
+        column = table.mean(axis=0)
         rest = ((table - row[:, None] - column + mean) ** 2).sum() / ((a - 1) * (b - 1))
-        init, order = row.var(ddof=1) - rest / b, column.var(ddof=1) - rest / a
+        init = row.var(ddof=1) - rest / b
+        order = column.var(ddof=1) - rest / a
         means.append(mean)
         inside.append([init, order, rest])
         noise.append(init / a + order / b + rest / (a * b))

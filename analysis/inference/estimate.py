@@ -1,7 +1,7 @@
-"""One estimate with its unit of replication, and the one place where an interval is made.
+"""Estimates with their unit of replication and Student's t intervals.
 
 Subsets of one pool share members and are never replicates: they are averaged inside their pool, and Student's t is
-taken over the pool means (its 95% interval covers 94-95% at 5 to 20 pools, where rows as replicates cover far less).
+computed over the pool means (its 95% interval covers 94-95% at 5 to 20 pools; rows as replicates cover far less).
 """
 
 from __future__ import annotations
@@ -20,46 +20,49 @@ def stratified_mean(
     values: np.ndarray,
     populations: np.ndarray,
     question: Question,
-    told: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     shares: np.ndarray | None = None,
 ) -> Estimate:
-    """The weighted sum of the cells' means, each cell with the spread of its own pools; equal shares by default.
+    """The weighted sum of the means of the cells, with their own variances; equal shares by default.
 
     `values` and `populations` have one entry per pool, `shares` one per population in sorted order. Stratified t with
-    Satterthwaite's df; one pool in a cell gives no interval.
+    Satterthwaite's df; no interval if a cell has one pool.
     """
     names = sorted(set(populations))
     cells = [values[populations == name] for name in names]
     shares = np.full(len(names), 1 / max(len(names), 1)) if shares is None else shares
     if not names:
-        return unit_mean(values, question, told)
+        return unit_mean(values, question, warnings)
     estimate = float(sum(share * cell.mean() for share, cell in zip(shares, cells, strict=True)))
     alone = [name for name, cell in zip(names, cells, strict=True) if len(cell) == 1]
     if alone:
-        told = (*told, f"one pool in `{alone[0]}`: no interval can be given")
-        return student(estimate, math.nan, 0.0, len(values), question, told)
+        warnings = (*warnings, f"one pool in `{alone[0]}`: no interval can be given")
+        return student(estimate, math.nan, 0.0, len(values), question, warnings)
     parts = [
         ((share * spread(cell)) ** 2 / len(cell), len(cell) - 1) for share, cell in zip(shares, cells, strict=True)
     ]
     variance = sum(part for part, _ in parts)
     shared = sum(part**2 / df for part, df in parts)
     df = variance**2 / shared if shared > 0 else float(len(values) - len(cells))
-    return student(estimate, math.sqrt(variance), df, len(values), question, told)
+    return student(estimate, math.sqrt(variance), df, len(values), question, warnings)
 
 
 LEVEL = 0.95
 ROUNDING = 1e-12
-"""Share of a value below which a difference is rounding: equal accuracies of several pools differ in their last bit."""
-DIFFERENT, EQUIVALENT, INCONCLUSIVE = "different", "equivalent", "inconclusive"
+"""Relative difference below which values are equal up to rounding, such as equal accuracies of several pools."""
+DIFFERENT = "different"
+EQUIVALENT = "equivalent"
+INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """An estimate with its 95% interval; `p` is two-sided, None where no null value was asked about.
+    """An estimate with its 95% interval; `p` is two-sided, None without a null value.
 
     `n_units` counts the units of replication, `se` and `df` are of Student's t; all in the unit of the values, as is
     `margin`, the smallest difference that matters. `p_adjusted` is p corrected for its family of tests (see
-    `analysis.verdict`), `verdict` one of different, equivalent and inconclusive, or empty where nothing was asked.
+    `analysis.inference.verdict`), `verdict` one of different, equivalent and inconclusive, or empty without a null
+    value.
     """
 
     estimand: str
@@ -78,7 +81,7 @@ class Estimate:
 
 
 def two_sided(estimate: float, se: float, df: float, null: float = 0.0) -> float | None:
-    """Student's p against a null value; None where there is no spread to judge it by."""
+    """Two-sided p of Student's t against a null value; None without spread."""
     return float(2 * stdtr(df, -abs(estimate - null) / se)) if se > 0 and df > 0 else None
 
 
@@ -88,8 +91,8 @@ def equivalence_p(estimate: float, se: float, df: float, margin: float, null: fl
 
 
 def verdict_of(p: float | None, p_equivalent: float | None, alpha: float = 1 - LEVEL) -> str:
-    """What may be said: `equivalent` where the (1 - 2 alpha) interval lies inside the margin, even where it excludes
-    zero, for such a difference is too small to matter; else `different` where p < alpha; else `inconclusive`.
+    """`equivalent` if the (1 - 2 alpha) interval lies inside the margin, even if it excludes zero, since such a
+    difference is too small to matter; else `different` if p < alpha; else `inconclusive`.
     """
     if p_equivalent is not None and p_equivalent < alpha:
         return EQUIVALENT
@@ -98,9 +101,9 @@ def verdict_of(p: float | None, p_equivalent: float | None, alpha: float = 1 - L
 
 @dataclass(frozen=True)
 class Question:
-    """What an estimate is of, what counts as a unit, and the null value and margin that it is held against.
+    """Estimand, unit of replication, null value and margin of an estimate.
 
-    Raises AnalysisError for a margin that is not above 0.
+    Raises AnalysisError unless the margin is above 0.
     """
 
     estimand: str
@@ -117,11 +120,13 @@ class Question:
 def student(
     estimate: float, se: float, df: float, n_units: int, question: Question, warnings: Sequence[str] = ()
 ) -> Estimate:
-    """An estimate with Student's interval from its standard error; infinite where `df` is not above 0 or se is NaN.
+    """An estimate with Student's interval from its standard error; infinite if `df` is not above 0 or se is NaN.
 
     Without spread (se = 0) the interval has no width, there is no p, and a warning says so.
     """
-    unit, null, margin = question.unit, question.null, question.margin
+    unit = question.unit
+    null = question.null
+    margin = question.margin
     half = float(stdtrit(df, 0.5 + LEVEL / 2)) * se if df > 0 and not math.isnan(se) else math.inf
     if se == 0:
         warnings = (*warnings, f"no spread between {unit}s: the interval has no width")
@@ -129,25 +134,26 @@ def student(
     close = None if margin is None else equivalence_p(estimate, se, df, margin, null or 0.0)
     verdict = "" if null is None else verdict_of(p, close)
     low, high = (estimate - half, estimate + half) if math.isfinite(half) else (-math.inf, math.inf)
-    told = tuple(warnings)
-    return Estimate(question.estimand, unit, n_units, estimate, se, df, low, high, p, None, margin, verdict, told)
+    numbers = (n_units, estimate, se, df, low, high, p, None, margin)
+    return Estimate(question.estimand, unit, *numbers, verdict, tuple(warnings))
 
 
 def spread(values: np.ndarray) -> float:
-    """Standard deviation of two or more values; 0 where they differ by rounding alone: no spread to judge by."""
+    """Standard deviation of two or more values; 0 if they differ only by rounding."""
     found = float(values.std(ddof=1))
     return found if found > ROUNDING * np.abs(values).max() else 0.0
 
 
 def unit_mean(values: np.ndarray, question: Question, warnings: Sequence[str] = ()) -> Estimate:
-    """The mean of one value per unit, with Student's t interval: it speaks of new units of this kind.
+    """The mean of one value per unit, with Student's t interval for new units of this kind.
 
     One unit has an infinite interval, no unit the estimate NaN, each with a warning. Raises ValueError for a value
-    that is not finite: leave it out, and say so in `warnings`.
+    that is not finite: leave it out and add a warning.
     """
-    n, lost = values.size, int((~np.isfinite(values)).sum())
-    if lost:
-        raise ValueError(f"{question.estimand}: {lost} of {n} {question.unit} values are not finite")
+    n = values.size
+    n_not_finite = int((~np.isfinite(values)).sum())
+    if n_not_finite:
+        raise ValueError(f"{question.estimand}: {n_not_finite} of {n} {question.unit} values are not finite")
     mean = float(values.mean()) if n else math.nan
     if n < 2:
         what = f"one {question.unit}: no interval can be given" if n else f"no {question.unit}: nothing to estimate"

@@ -1,4 +1,4 @@
-"""finding."""
+"""Finding of a claim: the deciding estimate and the expected result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Expected = Literal["above", "below", "zero"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What the file of a claim gives: the estimate that decides, where it lies if the claim holds, and the figure.
+    """Result of a claim: the deciding estimate, the side on which it lies if the claim holds, and the figure.
 
-    `scale` and `unit` turn the estimate into what a reader sees, such as percentage points.
+    `scale` and `unit` convert the estimate for display, for example to percentage points.
     """
 
     estimate: Estimate

@@ -1,7 +1,7 @@
-"""Laws of a quantity against the number N of members merged: fitted pool by pool, told apart by what they predict.
+"""Laws of a quantity as a function of the number N of merged members: fitted per pool, compared by prediction error.
 
 Every law is a - b g(N) with a basis g that falls as N grows, so b above 0 means growth. Values are (pools, sizes), NaN
-where a pool lacks a size.
+if a pool lacks a size.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ import numpy as np
 from analysis.inference.estimate import ROUNDING, Estimate, pool_mean
 
 AGREES = 0.5
-"""The p of the lack of fit above which N = 1 joins: a wrong point does more harm than a lost one (Bancroft 1964).
+"""N = 1 is fitted too if the p of its lack of fit is above this: a wrong point harms more than a missing one
+(Bancroft 1964).
 
-A step of half the spread between pools, missed, leaves intervals of b 80-86% coverage at 0.2, 90-91% at 0.5.
+If a step of half the spread between pools is overlooked, intervals of b cover 80-86% at 0.2, 90-91% at 0.5.
 """
 
 MOST_MEMBERS = 2**20
-"""Beyond this many members no law is asked."""
+"""Largest number of members for which laws are evaluated."""
 
-_STEPS, _ROUNDS = 33, 4
-"""Points of a search for c, and how often it narrows to the two intervals beside the best: to 0.01% of c or finer."""
+_STEPS = 33
+_ROUNDS = 4
+"""The search for c evaluates `_STEPS` points, then narrows to the two intervals beside the best, `_ROUNDS` times: to
+0.01% of c or finer."""
 
 Basis = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Law:
-    """a - b g(N), with a third coefficient c in g where `bounds` give its range; c is searched in log(c + offset)."""
+    """a - b g(N), with a third coefficient c in g if `bounds` give its range; c is searched in log(c + offset)."""
 
     name: str
     formula: str
@@ -41,7 +44,7 @@ class Law:
 
     @property
     def coefficients(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the coefficients."""
         return ("a", "b", "c") if self.bounds else ("a", "b")
 
 
@@ -55,12 +58,12 @@ LAWS = {
         Law("shifted", "a − b/(N + c)", lambda n, c: 1 / (n + c), (-0.9, 50.0), 1.0),
     )
 }
-"""By name, the simple ones first; `inverse` is the law of averages of independent errors: it is assumed untested."""
+"""By name, simple laws first; `inverse` is the law of averages of independent errors, the default without a test."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Coefficients of a law, (pools,) each: NaN where a pool has fewer sizes than the law has coefficients."""
+    """Coefficients of a law, (pools,) each; NaN for pools with fewer sizes than the law has coefficients."""
 
     law: Law
     a: np.ndarray
@@ -68,13 +71,13 @@ class Fit:
     c: np.ndarray
 
     def at(self, sizes: np.ndarray) -> np.ndarray:
-        """What the law says at each size, (pools, sizes)."""
-        said: np.ndarray = self.a[:, None] - self.b[:, None] * self.law.basis(sizes, self.c[:, None])
-        return said
+        """Predicted values at each size, (pools, sizes)."""
+        values: np.ndarray = self.a[:, None] - self.b[:, None] * self.law.basis(sizes, self.c[:, None])
+        return values
 
     @property
     def bounded(self) -> int:
-        """Pools whose c lies at an end of its range: their curve does not tell it."""
+        """Number of pools whose c lies at an end of its range, hence is not determined by the curve."""
         if self.law.bounds is None:
             return 0
         low, high = np.log(np.array(self.law.bounds) + self.law.offset)
@@ -83,7 +86,7 @@ class Fit:
 
 
 def fit(law: Law, sizes: np.ndarray, values: np.ndarray) -> Fit:
-    """Least squares in each pool; every size weighs the same, however many subsets it has."""
+    """Least squares in each pool; all sizes have equal weight, however many subsets they have."""
     enough = np.isfinite(values).sum(1) >= len(law.coefficients)
     values = np.where(enough[:, None], values, np.nan)
     c = _third(law, sizes, values, law.bounds) if law.bounds else np.zeros(len(values))
@@ -102,7 +105,7 @@ def _line(basis: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which values are known, their mean in each pool, and their distance to it (0 where unknown, or rounding)."""
+    """Mask of known values, their mean in each pool, and deviations from it (0 if unknown, or rounding)."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         mean = np.where(known, values, 0).sum(1) / known.sum(1)
@@ -111,11 +114,13 @@ def _centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _third(law: Law, sizes: np.ndarray, values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
-    """The c of each pool whose basis, with the a and b that suit it best, explains most of the spread over sizes."""
+    """The c of each pool whose basis, with the best a and b, explains most of the variance over sizes."""
     known, _, y = _centred(values)
-    weight, n = known.astype(float)[:, :, None], np.maximum(known.sum(1), 1)[:, None]
+    weight = known.astype(float)[:, :, None]
+    n = np.maximum(known.sum(1), 1)[:, None]
     low, high = (np.full(len(values), np.log(end + law.offset)) for end in bounds)
-    rows, steps = np.arange(len(values)), np.linspace(0, 1, _STEPS)
+    rows = np.arange(len(values))
+    steps = np.linspace(0, 1, _STEPS)
     for _ in range(_ROUNDS):
         tried = low[:, None] + (high - low)[:, None] * steps
         g = law.basis(sizes, np.exp(tried)[:, :, None] - law.offset)
@@ -123,15 +128,16 @@ def _third(law: Law, sizes: np.ndarray, values: np.ndarray, bounds: tuple[float,
         with np.errstate(invalid="ignore", divide="ignore"):
             explained = (g @ y[:, :, None])[:, :, 0] ** 2 / spread
         best = np.where(spread > 0, explained, -1.0).argmax(1)
-        low, high = tried[rows, np.maximum(best - 1, 0)], tried[rows, np.minimum(best + 1, _STEPS - 1)]
+        low = tried[rows, np.maximum(best - 1, 0)]
+        high = tried[rows, np.minimum(best + 1, _STEPS - 1)]
     found: np.ndarray = np.exp(tried[rows, best]) - law.offset
     return found
 
 
 def left_out_error(law: Law, sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Root mean square error at a size that the fit has not seen, each size in turn: (pools,).
+    """Leave-one-size-out root mean square error, (pools,).
 
-    NaN where a pool has no more sizes than the law has coefficients.
+    NaN for pools with no more sizes than the law has coefficients.
     """
     pools, n = values.shape
     if n <= len(law.coefficients):
@@ -146,7 +152,7 @@ def left_out_error(law: Law, sizes: np.ndarray, values: np.ndarray) -> np.ndarra
 
 
 def errors(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Of every law that can be judged in as many pools as any other, its error at left-out sizes, (pools,)."""
+    """Errors at left-out sizes, (pools,), of the laws that can be fitted in the largest number of pools."""
     found = {name: left_out_error(law, sizes, values) for name, law in LAWS.items()}
     judged = {name: int(np.isfinite(error).sum()) for name, error in found.items()}
     most = max(judged.values())
@@ -154,9 +160,9 @@ def errors(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def choose(found: dict[str, np.ndarray]) -> str:
-    """The law with the smallest mean error over pools; `inverse` where none could be judged.
+    """The law with the smallest mean error over pools; `inverse` if there are no errors.
 
-    A third coefficient must earn its place: it bends to noise, so its error must be smaller by a t-test over pools.
+    A third coefficient fits noise, so its error must be smaller by a t-test over pools.
     """
     mean = {name: float(error[np.isfinite(error)].mean()) for name, error in found.items()}
     simple = min((name for name in mean if not LAWS[name].bounds), key=mean.__getitem__, default="inverse")
@@ -177,7 +183,7 @@ def over_pools(values: np.ndarray, null: float | None = None) -> Estimate:
 
 
 def lack_of_fit(found: Fit, size: int, values: np.ndarray) -> float | None:
-    """p that values (pools,) at a size that was not fitted lie on the law, by t over pools; None where untold."""
+    """p that values (pools,) at a size that was not fitted lie on the law, by t over pools; None if untestable."""
     gap = values - found.at(np.array([float(size)]))[:, 0]
     gap = gap[np.isfinite(gap)]
     level = np.abs(values[np.isfinite(values)]).max(initial=np.abs(found.a[np.isfinite(found.a)]).max(initial=0))
@@ -189,8 +195,8 @@ def lack_of_fit(found: Fit, size: int, values: np.ndarray) -> float | None:
 def enough_members(found: Fit, least: float, first: int = 1) -> tuple[float, float, float]:
     """N*, the smallest N from which one more member adds less than `least`, on the mean curve over pools; its interval.
 
-    Sizes below `first` are not asked. The interval holds every N* of a curve within the t interval of what one more
-    member adds at each N: for a - b/N, those of b/(N(N+1)). Infinite where a million members are not enough, and with
+    Sizes below `first` are not considered. The interval holds every N* of a curve within the t interval of what one
+    more member adds at each N: for a - b/N, those of b/(N(N+1)). Infinite if a million members are not enough, and with
     fewer than two pools.
     """
     pools = int(np.isfinite(found.a).sum())
@@ -207,11 +213,13 @@ def _crossed(found: Fit, least: float, first: int, end: str) -> float:
         step = found.at(np.array([n, n + 1.0]))
         return bool(getattr(over_pools(step[:, 1] - step[:, 0]), end) < least)
 
-    low, high = first - 1, first
+    low = first - 1
+    high = first
     while not less(high):
         if high >= MOST_MEMBERS:
             return math.inf
-        low, high = high, 2 * high
+        low = high
+        high = 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if less(middle) else (middle, high)

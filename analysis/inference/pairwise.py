@@ -1,4 +1,4 @@
-"""The pairs of a pool with a target and features, and how far the features tell the target: numbers, pool by pool."""
+"""Pairs of members with features and a target, per pool: rank correlation, leave-pool-out R², partial slopes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 FEWEST = 4
-"""Members below which a pool has too few pairs: three members have three, each of which meets both others."""
+"""Minimum number of members of a pool: three members have only three pairs, each sharing a member with both others."""
 
 _FLAT = 1e-12
 
@@ -23,7 +23,7 @@ _FLAT = 1e-12
 @dataclass(frozen=True)
 class Pairs:
     """The pairs of one pool: `ends` (pairs, 2) are positions of members, from 0; `features` (pairs, predictors),
-    `target` (pairs,); NaN where a value is not known.
+    `target` (pairs,); NaN for unknown values.
     """
 
     pool_id: str
@@ -47,10 +47,11 @@ class Pairs:
         return len(np.unique(self.ends[self.usable]))
 
     def ranked(self) -> Pairs:
-        """Ranks in place of values, ties halved: of features over known pairs, of targets over usable ones."""
+        """The pairs with ranks as values (mid-ranks for ties): features over known pairs, targets over usable ones."""
         from scipy.stats import rankdata
 
-        features, target = np.full_like(self.features, np.nan), np.full_like(self.target, np.nan)
+        features = np.full_like(self.features, np.nan)
+        target = np.full_like(self.target, np.nan)
         features[self.known] = rankdata(self.features[self.known], axis=0)
         target[self.usable] = rankdata(self.target[self.usable])
         return replace(self, features=features, target=target)
@@ -59,7 +60,7 @@ class Pairs:
 def unit(values: Array) -> Array:
     """Centred and of norm 1 along the last axis, NaN as zero: products of two such vectors are correlations.
 
-    What has no spread becomes zeros.
+    Vectors without spread become zeros.
     """
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
@@ -82,14 +83,16 @@ def rank_correlation(pool: Pairs) -> float:
 
 
 def left_out_r2(pools: Sequence[Pairs]) -> list[float]:
-    """For each pool, the share of the target's variance that a line takes which was fitted on the other pools.
+    """R² in each pool of a line fitted on the other pools.
 
-    Target and features are centred in their pools, so a pool's own mean is what is beaten; below 0 where it is not.
+    Target and features are centred in their pools, so the baseline is the pool's own mean; below 0 if the line is
+    worse.
     """
     centred = [tuple(part - part.mean(axis=0) for part in (p.features[p.usable], p.target[p.usable])) for p in pools]
     norms = np.sqrt(np.sum([(x**2).sum(axis=0) for x, _ in centred], axis=0))
     scaled = [(x / norms, y) for x, y in centred]
-    squares, crossed = [x.T @ x for x, _ in scaled], [x.T @ y for x, y in scaled]
+    squares = [x.T @ x for x, _ in scaled]
+    crossed = [x.T @ y for x, y in scaled]
     found = []
     for k, (x, y) in enumerate(scaled):
         slopes = np.linalg.lstsq(np.sum(squares, 0) - squares[k], np.sum(crossed, 0) - crossed[k], rcond=None)[0]
@@ -98,14 +101,15 @@ def left_out_r2(pools: Sequence[Pairs]) -> list[float]:
 
 
 def partial_slopes(pools: Sequence[Pairs]) -> tuple[Array, Array] | None:
-    """Slopes of the target on all features at once, and the errors of the jackknife that leaves a pool out.
+    """Slopes of the target on all features jointly, and their standard errors by the jackknife over pools.
 
-    All are standardised in their pools, and pools weigh the same. Errors are NaN for one pool; None where pairs are too
-    few or features repeat each other.
+    All are standardised in their pools, and pools have equal weight. Errors are NaN for one pool; returns None if pairs
+    are too few or features collinear.
     """
     count = pools[0].features.shape[1]
     scaled = [(unit(pool.features[pool.usable].T).T, unit(pool.target[pool.usable])) for pool in pools]
-    squares, crossed = np.array([x.T @ x for x, _ in scaled]), np.array([x.T @ y for x, y in scaled])
+    squares = np.array([x.T @ x for x, _ in scaled])
+    crossed = np.array([x.T @ y for x, y in scaled])
     free = sum(len(y) - 1 for _, y in scaled) - count
     if free < 1 or np.linalg.matrix_rank(squares.sum(axis=0), hermitian=True) < count:
         return None

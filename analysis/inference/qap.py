@@ -1,7 +1,7 @@
-"""The test that knows that pairs share members: quadratic assignment (QAP), by relabelling members inside pools.
+"""Quadratic assignment procedure (QAP): a permutation test for pairs that share members, by relabelling members.
 
-Two pairs with a member in common are no replicates (dyadic dependence): a rank correlation over pairs that ignores it
-rejects a true null in 28-41% of cases. Relabelled members keep that dependence as it is (Krackhardt 1988).
+Two pairs with a common member are not independent (dyadic dependence): a rank correlation over pairs that ignores this
+rejects a true null in 28-41% of cases. Relabelling members inside pools preserves the dependence (Krackhardt 1988).
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import numpy as np
 
 from analysis.inference.pairwise import Array, Indices, Pairs, unit
 
-_CELLS = 2_000_000  # values of all permutations together that are held at a time
+_CELLS = 2_000_000  # values of all permutations in memory at a time
 _FLAT = 1e-12
 
 
 def qap(pools: Sequence[Pairs], column: int, *, permutations: int, seed: int) -> tuple[Array, Array]:
     """Slopes of a feature and their studentised values: the observed ones, then those under relabelled members.
 
-    The slope is partial, on target and features standardised in their pools, each pool weighing the same; with one
-    feature it is the mean over pools of the correlation. Members are relabelled in all pools at once, and what is
-    relabelled is the part of the feature that the others leave (double semi-partialling: Dekker 2007), so the others
-    keep their tie to the target. The standard error lets pairs that share a member depend on each other: studentised
-    so, the test stays level where dependence without correlation is the truth (arXiv 2411.00947).
+    The slope is partial, on target and features standardised in their pools, with equal weights of pools; with
+    one feature it is the mean over pools of the correlation. Members are relabelled in all pools at once. The residual
+    of the feature on the other features is relabelled (double semi-partialling: Dekker 2007), so the others keep their
+    relation to the target. The standard error allows for dependence of pairs that share a member; this studentised
+    test keeps its level under dependence without correlation (arXiv 2411.00947).
     """
     tables = _tables(pools, column)
     orders = [_orders(pool, permutations, seed) for pool in pools]
@@ -46,7 +46,7 @@ def qap(pools: Sequence[Pairs], column: int, *, permutations: int, seed: int) ->
 
 
 def qap_p(studentised: Array) -> float:
-    """Two-sided p of the first value among all: at least as far from zero, the observed labelling counted."""
+    """Two-sided p of the first value among all, the observed labelling included."""
     sizes = np.abs(studentised)
     return float((sizes >= sizes[0] * (1 - 1e-9)).mean())
 
@@ -60,16 +60,19 @@ def _orders(pool: Pairs, permutations: int, seed: int) -> Indices:
 
 
 def _tables(pools: Sequence[Pairs], column: int) -> list[Array]:
-    """Per pool a symmetric (members, members) table of what the other features leave of a feature, NaN if unknown."""
+    """Per pool a symmetric (members, members) table of the residuals of a feature on the others, NaN if unknown."""
     scaled = [unit(pool.features[pool.known].T).T for pool in pools]
     stacked = np.concatenate(scaled)
     others = np.delete(stacked, column, 1)
     left = stacked[:, column] - others @ np.linalg.lstsq(others, stacked[:, column], rcond=None)[0]
-    tables, begin = [], 0
+    tables = []
+    begin = 0
     for pool in pools:
-        size, (a, b) = int(pool.ends.max()) + 1, pool.ends[pool.known].T
+        size = int(pool.ends.max()) + 1
+        a, b = pool.ends[pool.known].T
         table = np.full((size, size), np.nan)
-        table[a, b] = table[b, a] = left[begin : begin + len(a)]
+        table[a, b] = left[begin : begin + len(a)]
+        table[b, a] = left[begin : begin + len(a)]
         tables.append(table)
         begin += len(a)
     return tables
@@ -96,7 +99,8 @@ def _slopes(drawn: Array, target: Array, basis: Array, touches: Sequence[Array])
     sizes = np.einsum("ij,ij->i", drawn, drawn)
     slopes = drawn @ target / np.where(sizes > _FLAT, sizes, np.inf)
     scores = drawn * (target - slopes[:, None] * drawn)
-    spread, begin = np.zeros(len(drawn)), 0
+    spread = np.zeros(len(drawn))
+    begin = 0
     for touch in touches:
         spread += ((scores[:, begin : begin + len(touch)] @ touch) ** 2).sum(axis=1)
         begin += len(touch)

@@ -1,6 +1,6 @@
-"""How far probabilities are from what happens: cross-entropy, calibration error and its null, and a temperature.
+"""Cross-entropy, calibration errors, a test of calibration, and temperature scaling.
 
-Own code: no kept library debiases the squared error, keeps ties in one bin and resamples under calibration.
+Own code: no maintained library debiases the squared error, keeps ties in one bin and resamples under calibration.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 BINS = 15
-COLDEST, HOTTEST = 0.01, 100.0
+COLDEST = 0.01
+HOTTEST = 100.0
 _DRAWN_AT_ONCE = 1 << 22
 
 
@@ -32,16 +33,17 @@ def cross_entropy(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """What the predicted classes promise and keep, in the order of their confidence and in bins of equal mass."""
+    """Confidence and correctness of predicted classes, sorted by confidence, in bins of equal mass."""
 
     confidence: np.ndarray  # (examples,), ascending
-    right: np.ndarray  # (examples,), whether the predicted class is the right one
-    starts: np.ndarray  # (bins,), the first example of each
+    right: np.ndarray  # (examples,), whether the predicted class is correct
+    starts: np.ndarray  # (bins,), index of the first example of each bin
 
     @classmethod
     def of(cls, log_probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
         """From normalised log-probabilities (examples, classes); equal confidences share a bin."""
-        predicted, top = log_probabilities.argmax(axis=1), log_probabilities.max(axis=1)
+        predicted = log_probabilities.argmax(axis=1)
+        top = log_probabilities.max(axis=1)
         order = np.argsort(top, kind="stable")
         confidence = np.exp(top[order])
         less_confident = np.searchsorted(confidence, confidence)
@@ -55,13 +57,13 @@ class Reliability:
 
     @property
     def promised(self) -> np.ndarray:
-        """Sum of the confidences in each bin: the right answers that calibration would give."""
+        """Sum of the confidences in each bin: the expected number of correct examples under calibration."""
         sums: np.ndarray = np.add.reduceat(self.confidence, self.starts)
         return sums
 
     @property
     def kept(self) -> np.ndarray:
-        """Right answers in each bin."""
+        """Number of correct examples in each bin."""
         sums: np.ndarray = np.add.reduceat(self.right, self.starts, dtype=np.int64)
         return sums
 
@@ -69,32 +71,36 @@ class Reliability:
 def ece(found: Reliability) -> float:
     """Expected calibration error of the predicted class, 15 bins, a fraction.
 
-    It is far above 0 for calibrated probabilities, too: about 4, 2 and 1 points at 500, 2,000 and 10,000 examples.
+    Biased upwards: calibrated probabilities show about 4, 2 and 1 points at 500, 2,000 and 10,000 examples.
     """
     return float(np.abs(found.kept - found.promised).sum()) / len(found.confidence)
 
 
 def debiased_squared_error(found: Reliability) -> float:
-    """Mean over examples of (accuracy - confidence)² in their bin, less what chance adds: around 0 where calibrated.
+    """Mean over examples of (accuracy - confidence)² in their bin, minus its bias: around 0 if calibrated.
 
-    Chance adds accuracy (1 - accuracy) / (n - 1); a bin of one example cannot tell and adds nothing. Can be negative.
+    The bias is accuracy (1 - accuracy) / (n - 1); bins of one example are skipped. Can be negative.
     Source: arXiv 1909.10155.
     """
     n = found.sizes
-    accuracy, confidence = found.kept / n, found.promised / n
+    accuracy = found.kept / n
+    confidence = found.promised / n
     each = (accuracy - confidence) ** 2 - accuracy * (1 - accuracy) / np.maximum(n - 1, 1)
     return float((n * np.where(n > 1, each, 0.0)).sum()) / len(found.confidence)
 
 
 def consistency_p(found: Reliability, generator: np.random.Generator, resamples: int) -> float:
-    """Share of label draws from the confidences themselves, this one counted in, whose ECE is at least as large.
+    """Share of label draws from the confidences, the observed labels included, whose ECE is at least as large.
 
-    The test of calibration by consistency resampling (Bröcker and Smith 2007). A bootstrap of the examples is none: the
-    error of every resample is above 0, so that its interval excludes 0 whatever the model.
+    Test of calibration by consistency resampling (Bröcker and Smith 2007). A bootstrap of the examples is no test: the
+    error of every resample is above 0, so its interval excludes 0 for any model.
     """
-    n, reached = len(found.confidence), ece(found) - 1e-12
-    chance, promised = found.confidence.astype(np.float32), found.promised
-    step, above = max(1, _DRAWN_AT_ONCE // n), 1
+    n = len(found.confidence)
+    reached = ece(found) - 1e-12
+    chance = found.confidence.astype(np.float32)
+    promised = found.promised
+    step = max(1, _DRAWN_AT_ONCE // n)
+    above = 1
     for start in range(0, resamples, step):
         drawn = generator.random((min(step, resamples - start), n), dtype=np.float32) < chance
         kept = np.add.reduceat(drawn.view(np.uint8), found.starts, axis=1, dtype=np.int32)
@@ -103,16 +109,16 @@ def consistency_p(found: Reliability, generator: np.random.Generator, resamples:
 
 
 def jointly(p_values: np.ndarray) -> float:
-    """One p of several that depend on each other in any way: about twice their median (Rüger 1978, arXiv 1212.4966)."""
+    """Combined p of dependent tests: about twice their median (Rüger 1978, arXiv 1212.4966)."""
     count = len(p_values)
     middle = (count + 1) // 2
     return min(1.0, count / middle * float(np.sort(p_values)[middle - 1])) if count else math.nan
 
 
 def temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature whose probabilities have the least cross-entropy (arXiv 1706.04599); above 1 they are softened.
+    """The temperature with the lowest cross-entropy (arXiv 1706.04599); above 1 it softens the probabilities.
 
-    NaN where none between 0.01 and 100 is best: every example is right, or a uniform guess does better.
+    NaN if none between 0.01 and 100 is optimal: every example is correct, or a uniform guess is better.
     """
     from scipy.optimize import brentq
 
@@ -121,11 +127,12 @@ def temperature(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     right = float(np.take_along_axis(scores, labels[:, None].astype(int), 1).mean())
 
     def slope(log_coldness: float) -> float:
-        """Of the cross-entropy against the inverse temperature, in which it is convex."""
+        """Derivative of the cross-entropy in the inverse temperature, in which it is convex."""
         shares = np.exp(math.exp(log_coldness) * scores)
         return float(((shares * scores).sum(axis=1) / shares.sum(axis=1)).mean()) - right
 
-    low, high = math.log(1 / HOTTEST), math.log(1 / COLDEST)
+    low = math.log(1 / HOTTEST)
+    high = math.log(1 / COLDEST)
     if not slope(low) < 0 < slope(high):
         return math.nan
     return math.exp(-float(brentq(slope, low, high, xtol=1e-7)))

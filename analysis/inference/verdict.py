@@ -1,4 +1,4 @@
-"""What a family of estimates may say together: p corrected for their number, and a verdict for each."""
+"""Correction of p values for the number of tests in a family, and verdicts."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import AnalysisError
+from analysis.core.errors import AnalysisError, suggestion
 from analysis.inference.estimate import LEVEL, equivalence_p, verdict_of
-from sweep.core.text import did_you_mean
 
 MOST_CLAIMS = 12
-"""Claims in a family that is corrected by Holm: beyond, hardly anything can be found (power .22 at 40 tests)."""
+"""Largest family corrected by Holm; larger ones have little power (.22 at 40 tests)."""
 
 Correction = Literal["none", "holm", "bh"]
 
 
 def adjust_p_values(p_values: np.ndarray, correction: Correction) -> np.ndarray:
-    """p values corrected for their number, NaN kept and not counted.
+    """p values corrected for their number; NaN stays and is not counted.
 
-    `holm` holds the chance of any false finding (Holm 1979), `bh` the expected share of false findings (Benjamini and
-    Hochberg 1995). Raises AnalysisError for another name.
+    `holm` controls the probability of any false finding (Holm 1979), `bh` the expected share of false findings
+    (Benjamini and Hochberg 1995). Raises AnalysisError for another name.
     """
     if correction not in get_args(Correction):
-        raise AnalysisError("correction", f"no `{correction}`", did_you_mean(str(correction), get_args(Correction)))
+        raise AnalysisError("correction", f"no `{correction}`", suggestion(str(correction), get_args(Correction)))
     found = np.asarray(p_values, dtype=np.float64).copy()
     known = ~np.isnan(found)
     if correction == "none" or not known.any():
         return found
     values = found[known]
     order = np.argsort(values, kind="stable")
-    ranked, n = values[order], len(values)
+    ranked = values[order]
+    n = len(values)
     if correction == "holm":
         ranked = np.maximum.accumulate(ranked * np.arange(n, 0, -1))
     else:
@@ -47,9 +47,9 @@ def adjust_and_judge(estimates: pd.DataFrame, correction: Correction, *, alpha: 
     """The estimates with `p_adjusted` and `verdict` as members of one family: all rows of the frame.
 
     Both tests of a row, that it differs from zero and (TOST) that it lies within its margin, are corrected, each kind
-    among its own: Holm, for at most 12 confirmatory claims, holds the chance of any false `different` at `alpha` and
-    that of any false `equivalent` too; bh, for exploration, their expected shares. A row of which nothing was asked
-    (an empty verdict) stays as it is. Raises AnalysisError for a larger family under Holm.
+    among its own: Holm, for at most 12 confirmatory claims, controls the probability of any false `different` at
+    `alpha` and that of any false `equivalent`; bh, for exploration, their expected shares. A row with an empty verdict
+    (no null value) is unchanged. Raises AnalysisError for a larger family under Holm.
     """
     if correction == "holm" and len(estimates) > MOST_CLAIMS:
         what = f"a family of {len(estimates)} claims; at most {MOST_CLAIMS} can be confirmed at once"
@@ -63,7 +63,7 @@ def adjust_and_judge(estimates: pd.DataFrame, correction: Correction, *, alpha: 
 
 
 def _closeness(row: Any) -> float:
-    """The p of equivalence of one estimate; NaN where it has no margin or no spread."""
+    """The p of equivalence of one estimate; NaN without margin or spread."""
     margin = _known(row.margin)
     p = None if margin is None else equivalence_p(row.estimate, row.se, row.df, margin)
     return math.nan if p is None else p

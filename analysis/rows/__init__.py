@@ -1,1 +1,1 @@
-"""A run folder as data frames; choosing and pairing its rows."""
+"""Data frames of a run folder, and the selection and pairing of their rows."""

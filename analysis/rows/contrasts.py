@@ -1,4 +1,4 @@
-"""Populations as cells: one value per pool, averaged over populations that are fixed."""
+"""Estimates over pools, and contrasts over fixed populations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from analysis.rows.select import UNIT
 def pool_differences(
     candidates: pd.DataFrame, a: str, b: str, metric: str = "accuracy"
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Metric of `a` minus that of `b` on identical subsets, one `value` per pool, and what was left out.
+    """Metric of `a` minus that of `b` on identical subsets, one `value` per pool, and warnings.
 
-    Mean over the subsets of each size, then over sizes, so that no size weighs more for having more subsets. Columns:
-    population, pool_id, architecture, start, value. Raises NothingToDrawError where no pool has both.
+    Mean over the subsets of each size, then over sizes, so that all sizes have equal weight. Columns:
+    population, pool_id, architecture, start, value. Raises NothingToDrawError if no pool has both.
     """
     rows = pair_candidates(candidates, a, b, metric, ["n_members"])
     pairs = paired_differences(rows, a, b, metric, ["n_members"]).assign(group=0)
@@ -35,16 +35,17 @@ def pool_differences(
 
 
 def contrast(candidates: pd.DataFrame, a: str, b: str, *, margin: float, metric: str = "accuracy") -> Estimate:
-    """Metric of `a` minus that of `b` on identical subsets, for new pools of the populations at hand."""
-    pools, told = pool_differences(candidates, a, b, metric)
+    """Metric of `a` minus that of `b` on identical subsets, for new pools of the same populations."""
+    pools, warnings = pool_differences(candidates, a, b, metric)
     question = Question(f"{metric}: {a} minus {b}, for new pools of these populations", "pool", 0.0, margin)
-    return estimate_over_cells(pools, question, told)
+    return estimate_over_cells(pools, question, warnings)
 
 
-def estimate_over_cells(pools: pd.DataFrame, question: Question, told: Sequence[str] = ()) -> Estimate:
-    """`these_cells` of a frame with `population` and `value`."""
-    values, populations = pools["value"].to_numpy(float), pools["population"].to_numpy(object)
-    return stratified_mean(values, populations, replace(question, unit="pool"), told)
+def estimate_over_cells(pools: pd.DataFrame, question: Question, warnings: Sequence[str] = ()) -> Estimate:
+    """`stratified_mean` of a frame with `population` and `value`."""
+    values = pools["value"].to_numpy(float)
+    populations = pools["population"].to_numpy(object)
+    return stratified_mean(values, populations, replace(question, unit="pool"), warnings)
 
 
 def estimate_over_pools(
@@ -56,22 +57,24 @@ def estimate_over_pools(
     margin: float | None = None,
     noun: str = "row",
 ) -> pd.DataFrame:
-    """One estimate per group from `value` (NaN where left out) and `reason`: mean in each pool, then t over pools.
+    """One estimate per group from `value` (NaN if left out) and `reason`: mean in each pool, then t over pools.
 
-    Rows of one pool weigh equally; what is left out is counted in `warnings`. Columns: `by`, then Estimate's fields.
+    Rows of one pool have equal weight; rows that are left out are counted in `warnings`. Columns: `by`, then Estimate's
+    fields.
     """
     group, first = group_ids(values, by)
     own, count = column_codes(values["pool_id"])
     value = values["value"].to_numpy(np.float64, na_value=np.nan)
     rows = pd.DataFrame({"group": group, "pool": group * count + own, "value": value})
     rows = rows.assign(reason=values["reason"].to_numpy(object))
-    told, (pools, means) = _exclusions_by_group(rows, len(first), noun), _means(rows)
+    warnings_by_group = _exclusions_by_group(rows, len(first), noun)
+    pools, means = _means(rows)
     ends = np.searchsorted(pools, np.arange(len(first) + 1) * count)
     keys = values[list(by)].iloc[first].astype(object).to_dict("records")
     found = []
     for index, key in enumerate(keys):
         mine = means[ends[index] : ends[index + 1]].tolist()
-        one = pool_mean(mine, estimand=estimand, null=null, margin=margin, warnings=told[index])
+        one = pool_mean(mine, estimand=estimand, null=null, margin=margin, warnings=warnings_by_group[index])
         found.append({**key, **vars(one)})
     return pd.DataFrame(found)
 
@@ -79,21 +82,23 @@ def estimate_over_pools(
 def _means(rows: pd.DataFrame) -> tuple[Numbers, np.ndarray]:
     """The number of each pool with a usable row, in order, and the mean of its values."""
     kept = (rows["reason"] == "").to_numpy(bool) & rows["value"].notna().to_numpy()
-    pool, value = rows["pool"].to_numpy()[kept], rows["value"].to_numpy()[kept]
-    # Sorted before they are added up, for the last bit of a sum depends on the order.
+    pool = rows["pool"].to_numpy()[kept]
+    value = rows["value"].to_numpy()[kept]
+    # Sorted first: the last bit of a sum depends on the order of its terms.
     order = np.lexsort((value, pool))
     pools, starts, counts = np.unique(pool[order], return_index=True, return_counts=True)
     return pools, (np.add.reduceat(value[order], starts) / counts if len(pools) else np.zeros(0))
 
 
 def _exclusions_by_group(rows: pd.DataFrame, groups: int, noun: str) -> list[list[str]]:
-    """What each `group` (its number) tells of rows with a `reason`, each a `noun`, and of pools without others."""
-    told: list[list[str]] = [[] for _ in range(groups)]
-    lost, used = rows[rows["reason"] != ""], rows[rows["reason"] == ""]
-    for (group, reason), n in lost.groupby(["group", "reason"], sort=True).size().items():
-        told[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
+    """Warnings of each group: rows with a `reason`, each called a `noun`, and pools without usable rows."""
+    warnings: list[list[str]] = [[] for _ in range(groups)]
+    excluded = rows[rows["reason"] != ""]
+    used = rows[rows["reason"] == ""]
+    for (group, reason), n in excluded.groupby(["group", "reason"], sort=True).size().items():
+        warnings[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
     pools, kept = (np.bincount(part.drop_duplicates("pool")["group"], minlength=groups) for part in (rows, used))
     for group in np.flatnonzero((kept > 0) & (pools > kept)):
         missing = int(pools[group] - kept[group])
-        told[group].append(f"{missing} pool{'s' * (missing > 1)} without a usable {noun}")
-    return told
+        warnings[group].append(f"{missing} pool{'s' * (missing > 1)} without a usable {noun}")
+    return warnings

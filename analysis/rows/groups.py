@@ -1,4 +1,4 @@
-"""Rows in groups by number, for tables of a million rows: fast where texts are categories, right where they are not."""
+"""Integer ids of groups of rows, for tables of a million rows; fastest if texts are categories."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ Numbers = NDArray[np.int64]
 
 _MANY = 2**53
 _SPARSE = 8
-"""Numbers per row beyond which it is cheaper to hash numbers than to count them."""
+"""Ids per row beyond which hashing is cheaper than a table of all ids."""
 
 
 def group_ids(rows: pd.DataFrame, columns: Sequence[str]) -> tuple[Numbers, Numbers]:
-    """The number of each row's group, from 0 in the order of the groups' values, and the position of its first row.
+    """The id of each row's group, from 0 in the order of the groups' values, and the position of each first row.
 
     Missing values equal each other and come last. Without columns all rows are one group.
     """
-    number, groups = np.zeros(len(rows), np.int64), 1
+    number = np.zeros(len(rows), np.int64)
+    groups = 1
     for name in columns:
         own, count = column_codes(rows[name])
         if groups * count > _MANY:
             number, groups = dense(number, groups)
-        number, groups = number * count + own, groups * count
+        number = number * count + own
+        groups = groups * count
     number, groups = dense(number, groups)
     first = np.zeros(groups, np.int64)
-    # The last that is written stays: the first row of each.
+    # Written in reverse order, so the first row of each group remains.
     first[number[::-1]] = np.arange(len(rows))[::-1]
     return number, first
 
 
 def column_codes(column: pd.Series) -> tuple[Numbers, int]:
-    """The number of each value of a column, in their order and missing ones last, and a bound for all numbers."""
+    """The code of each value of a column, in sorted order with missing values last, and an upper bound of the codes."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        number, count = column.cat.codes.to_numpy(np.int64), len(column.cat.categories)
+        number = column.cat.codes.to_numpy(np.int64)
+        count = len(column.cat.categories)
     else:
         number, values = pd.factorize(column, sort=True)
         count = len(values)
@@ -44,7 +47,7 @@ def column_codes(column: pd.Series) -> tuple[Numbers, int]:
 
 
 def dense(number: Numbers, bound: int) -> tuple[Numbers, int]:
-    """Numbers below a bound without their gaps, in the same order, and how many different ones there are."""
+    """Consecutive codes in the same order, and how many different ones there are."""
     if bound > _SPARSE * len(number):
         found, values = pd.factorize(number, sort=True)
         return found, len(values)
@@ -54,7 +57,7 @@ def dense(number: Numbers, bound: int) -> tuple[Numbers, int]:
 
 
 def map_groups(rows: pd.DataFrame, columns: Sequence[str], text: Callable[..., str]) -> pd.Series:
-    """A text of some columns for each row, made once for each kind of row; categories where the first column is."""
+    """`text` of some columns for each row, computed once per distinct row; categorical if the first column is."""
     number, first = group_ids(rows, columns)
     texts = [text(*kind) for kind in rows[list(columns)].iloc[first].itertuples(index=False, name=None)]
     if not isinstance(rows[columns[0]].dtype, pd.CategoricalDtype):
@@ -66,10 +69,12 @@ def map_groups(rows: pd.DataFrame, columns: Sequence[str], text: Callable[..., s
 
 def concat_rows(rows: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
     """Two frames of the same columns as one; categories stay categories, those of both in sorted order."""
-    rows, more = rows.copy(deep=False), more[rows.columns].copy(deep=False)
+    more = more[rows.columns].copy(deep=False)
+    rows = rows.copy(deep=False)
     for name, column in rows.items():
         if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype != more[name].dtype:
             known = {*column.cat.categories, *more[name].dropna().unique()}
             both = pd.CategoricalDtype(pd.Index(sorted(known), dtype=column.cat.categories.dtype))
-            rows[name], more[name] = column.astype(both), more[name].astype(both)
+            rows[name] = column.astype(both)
+            more[name] = more[name].astype(both)
     return pd.concat([rows, more], ignore_index=True)

@@ -1,4 +1,4 @@
-"""The rows of `interpolation` as paths: the points of the straight line between two members."""
+"""Rows of the method `interpolation` as linear paths between two members."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAIR = (*UNIT, "subset", *STEPS, *FIXED)
 def with_weight(rows: pd.DataFrame) -> pd.DataFrame:
     """The interpolation rows with `weight` (0 is the first member, 1 the second) and `variant` (alignment and repair).
 
-    Raises NothingToDrawError where there are none, AnalysisError where settings lack the weight.
+    Raises NothingToDrawError without such rows, AnalysisError if settings lack the weight.
     """
     rows = rows[rows["method"] == "interpolation"]
     if rows.empty:
@@ -34,13 +34,13 @@ def with_weight(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def variant_of(alignment: Any, settings: Any, repair: Any, repair_settings: Any) -> str:
-    """The steps of a path by name, `plain` where there are none."""
+    """Names of the alignment and repair of a path; `plain` without any."""
     steps = ((alignment, settings), (repair, repair_settings))
     return " + ".join(named(step, of) for step, of in steps if step != "none") or "plain"
 
 
 def points(candidates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The points that a statistic is about, with `path` (a number per pair and variant), sorted by path and weight.
+    """The points of all paths, with `path` (an id per pair and variant), sorted by path and weight.
 
     Raises AnalysisError for missing columns, duplicated points, or a group that mixes splits, protocols or scalings.
     """
@@ -52,31 +52,33 @@ def points(candidates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def loss_of(rows: pd.DataFrame, metric: str) -> pd.Series:
-    """The metric so that more is worse: `accuracy` enters as error, 1 - accuracy."""
+    """The metric with higher values being worse: `accuracy` enters as error, 1 - accuracy."""
     return 1 - rows["accuracy"] if metric == "accuracy" else rows[metric]
 
 
 def above_chord(rows: pd.DataFrame, loss: pd.Series) -> pd.Series:
-    """How far each point lies above the line between the ends of its path; NaN where the path lacks an end."""
-    weight, path = rows["weight"], rows["path"]
+    """Height of each point above the chord between the ends of its path; NaN if an end is missing."""
+    weight = rows["weight"]
+    path = rows["path"]
     first = loss.where(weight == 0).groupby(path).transform("max")
     last = loss.where(weight == 1).groupby(path).transform("max")
     return loss - ((1 - weight) * first + weight * last)
 
 
 def exclusion_warnings(rows: pd.DataFrame) -> pd.Series:
-    """Why each path cannot be measured, by its number; empty where it can.
+    """The reason why each path, by its id, cannot be used; empty if it can.
 
-    That is the `reason` of its first point that has one, else an end or an interior point that it lacks.
+    It is the first `reason` of its points, else a missing end or interior point.
     """
-    weight, path = rows["weight"], rows["path"]
-    told = rows["reason"].where(rows["reason"] != "").groupby(path).first()
+    weight = rows["weight"]
+    path = rows["path"]
+    first_reason = rows["reason"].where(rows["reason"] != "").groupby(path).first()
     ends = weight.isin([0.0, 1.0]).groupby(path).sum()
     inside = weight.between(0, 1, inclusive="neither").groupby(path).any()
-    lacking = pd.Series(np.where(ends < 2, "no ends", np.where(inside, "", "no interior point")), ends.index)
-    return told.astype(object).where(told.notna(), lacking)
+    missing_points = pd.Series(np.where(ends < 2, "no ends", np.where(inside, "", "no interior point")), ends.index)
+    return first_reason.astype(object).where(first_reason.notna(), missing_points)
 
 
 def about(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The columns that all points of a path share, one row per path, by its number."""
+    """Columns shared by all points of a path, one row per path, indexed by its id."""
     return rows.drop_duplicates("path").set_index("path")[list(dict.fromkeys(columns))]

@@ -1,4 +1,4 @@
-"""Merges and members at one another's norm: what averaging does beside making weights smaller."""
+"""Merges and members scaled to each other's norm: the effect of averaging apart from smaller weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ARMS = {
     ("first_member", "soup"): "shrunk",
     ("single", "none"): "member",
 }
-"""The method, and whose norm its weights are given, to the arm."""
+"""Arm by method and by the norm to which its weights are scaled."""
 
 _KEY = (*UNIT, "n_members", "subset")
 
 
 def norm_arms(candidates: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Accuracy of the four `ARMS` on every subset that has them, and what was left out.
+    """Accuracy of the four `ARMS` on every subset that has them, and warnings.
 
     The member is the first of its subset. Columns: population, pool_id, n_members, subset, and one per arm. Raises
-    AnalysisError for a missing column or duplicated rows, NothingToDrawError where no subset has all arms.
+    AnalysisError for a missing column or duplicated rows, NothingToDrawError if no subset has all arms.
     """
     require(candidates, [*UNIT, *FIXED, "n_members", "status", "accuracy"])
     rows = select_comparison(candidates)
@@ -37,20 +37,22 @@ def norm_arms(candidates: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     refuse_duplicates(rows, [*_KEY, "arm"])
     rows = rows.assign(value=rows["accuracy"].astype(float).where(exclusion_reason(rows, "accuracy") == ""))
     rows = rows.astype(dict.fromkeys(_KEY, object)).set_index(list(_KEY))
-    asked = rows.index[rows["arm"].isin(["grown", "shrunk"])].unique()
-    found = rows.set_index("arm", append=True)["value"].unstack("arm").loc[asked].sort_index().reset_index()
+    norm_matched = rows.index[rows["arm"].isin(["grown", "shrunk"])].unique()
+    found = rows.set_index("arm", append=True)["value"].unstack("arm").loc[norm_matched].sort_index().reset_index()
     single = rows[rows["arm"] == "member"].reset_index().set_index(["pool_id", "subset"])["value"]
     first = pd.MultiIndex.from_arrays([found["pool_id"], found["subset"].str.partition("|")[0]])
     whole = found.assign(member=single.reindex(first).to_numpy()).rename_axis(columns=None).dropna()
     if whole.empty:
         raise NothingToDrawError("candidates", "no subset has all arms of `norm_matched`")
-    lost = len(found) - len(whole)
-    told = (f"{lost} subset{'s' * (lost > 1)} left out: an arm is missing or not ok",) if lost else ()
-    return whole.reset_index(drop=True), told
+    n_excluded = len(found) - len(whole)
+    warnings = (
+        (f"{n_excluded} subset{'s' * (n_excluded > 1)} left out: an arm is missing or not ok",) if n_excluded else ()
+    )
+    return whole.reset_index(drop=True), warnings
 
 
 def _arm(label: str, scaling: Any, settings: Any) -> str:
-    """The arm of a kind of row; empty where it is none."""
+    """The arm of a row; empty if it belongs to none."""
     norm = json.loads(settings or "{}").get("to", "soup") if scaling == "norm_matched" else scaling or "none"
     return ARMS.get((label, norm), "")
 

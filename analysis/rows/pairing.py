@@ -1,4 +1,4 @@
-"""Two methods on identical subsets: what each pair differs by, and the mean of the pairs in every pool of a group."""
+"""Differences between two methods on identical subsets, and their means per pool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import AnalysisError
+from analysis.core.errors import AnalysisError, suggestion
 from analysis.inference.estimate import ROUNDING
 from analysis.rows.groups import group_ids
 from analysis.rows.select import (
@@ -24,7 +24,6 @@ from analysis.rows.select import (
     select_split,
     with_mean_member,
 )
-from sweep.core.text import did_you_mean
 
 KEY = (*UNIT, "subset", *FIXED)
 OF_METHOD = ("label", "space", *LABEL)
@@ -35,7 +34,7 @@ UNPAIRED = "only one of the two methods has the subset"
 class Group:
     """The pools of one group in the order of their ids: `populations` and `values` (mean difference), one per pool.
 
-    `subsets` and `differences` have one entry per pair used; `told` says what was left out.
+    `subsets` and `differences` have one entry per usable pair.
     """
 
     key: dict[str, Any]
@@ -47,7 +46,7 @@ class Group:
 
 
 def pair_candidates(candidates: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
-    """The labelled rows that a comparison of `a` and `b` may use, with the mean members' where they are asked for."""
+    """The labelled rows for a comparison of `a` and `b`, with mean members if one of them is `mean_member`."""
     require(candidates, ["n_members", metric])
     rows = select_split(candidates, by)
     if {a, b} - {MEAN_MEMBER} <= set(rows["label"].unique()):
@@ -61,16 +60,19 @@ def pair_candidates(candidates: pd.DataFrame, a: str, b: str, metric: str, by: S
 def paired_differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """One line per subset that `a` or `b` has, in the order of `KEY`: metric of `a` minus metric of `b`.
 
-    Columns: `KEY`, `by`, `value`, `reason` (empty where the pair is used) and `row_a`, `row_b`, the positions in
-    `rows` (-1 where there is none). A column of `by` that tells methods apart has its value in `a`.
+    Columns: `KEY`, `by`, `value`, `reason` (empty for usable pairs) and `row_a`, `row_b`, the positions in `rows` (-1
+    if there is none). A column of `by` that differs between the methods has its value in `a`.
     """
-    first, second = _side(rows, a, metric), _side(rows, b, metric)
+    first = _side(rows, a, metric)
+    second = _side(rows, b, metric)
     second = second.assign(**{name: first[name].iloc[0] for name in by if name in OF_METHOD})
     columns = list(dict.fromkeys([*KEY, *by]))
     both = pd.concat([first[columns], second[columns]])
     pair, places = group_ids(both, KEY)
-    at_a, at_b = _positions(pair[: len(first)], len(places)), _positions(pair[len(first) :], len(places))
-    value, reason_a = _taken(first["value"], at_a) - _taken(second["value"], at_b), _taken(first["reason"], at_a)
+    at_a = _positions(pair[: len(first)], len(places))
+    at_b = _positions(pair[len(first) :], len(places))
+    value = _taken(first["value"], at_a) - _taken(second["value"], at_b)
+    reason_a = _taken(first["reason"], at_a)
     reason = np.where(reason_a == "", _taken(second["reason"], at_b), reason_a)
     reason[(at_a < 0) | (at_b < 0)] = UNPAIRED
     level = np.abs(_taken(first["value"], at_a))
@@ -80,9 +82,9 @@ def paired_differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequ
         row_a=np.where(at_a < 0, -1, first.index.to_numpy()[at_a]),
         row_b=np.where(at_b < 0, -1, second.index.to_numpy()[at_b]),
     )
-    # Every subset has a mean member: it is no method that others lack.
-    asked = (at_a >= 0 if b == MEAN_MEMBER else True) & (at_b >= 0 if a == MEAN_MEMBER else np.ones(len(found), bool))
-    return found[asked].reset_index(drop=True)
+    # Every subset has a mean member, so subsets with only a mean member are no pairs.
+    counted = (at_a >= 0 if b == MEAN_MEMBER else True) & (at_b >= 0 if a == MEAN_MEMBER else np.ones(len(found), bool))
+    return found[counted].reset_index(drop=True)
 
 
 def _side(rows: pd.DataFrame, label: str, metric: str) -> pd.DataFrame:
@@ -90,48 +92,52 @@ def _side(rows: pd.DataFrame, label: str, metric: str) -> pd.DataFrame:
     side = rows[rows["label"] == label]
     if side.empty:
         known = sorted(set(rows["label"]) | {MEAN_MEMBER})
-        raise AnalysisError("rows", f"no rows of `{label}`", did_you_mean(label, known))
+        raise AnalysisError("rows", f"no rows of `{label}`", suggestion(label, known))
     value = side[metric].to_numpy(np.float64, na_value=np.nan)
     return side.assign(value=value, reason=exclusion_reason(side, metric))
 
 
 def _positions(pair: np.ndarray, n: int) -> np.ndarray:
-    """Where each pair stands in its side; -1 where it does not."""
+    """Position of each pair in its side; -1 if it is missing."""
     found = np.full(n, -1)
     found[pair] = np.arange(len(pair))
     return found
 
 
 def _taken(column: pd.Series, places: np.ndarray) -> np.ndarray:
-    """The values at some places; those at -1 are not read by anyone."""
+    """The values at some positions; values at -1 are arbitrary and must not be used."""
     taken: np.ndarray = column.to_numpy()[places]
     return taken
 
 
 def group_pairs(pairs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
-    """The groups of `by` in order, one for all where it is empty: mean difference of every pool, subsets alike.
+    """The groups of `by` in order, one for all if it is empty: mean difference of every pool over its subsets.
 
     Raises AnalysisError for a group that mixes splits, protocols or scalings.
     """
     pairs = pairs.assign(group=group_numbers(pairs, by))
     refuse_mixture(pairs, ["group"])
     keys = pairs.drop_duplicates("group").sort_values("group")[list(by)].to_dict("records")
-    told = exclusion_warnings(pairs, len(keys))
+    warnings = exclusion_warnings(pairs, len(keys))
     used = pairs[pairs["reason"] == ""].sort_values("group", kind="stable")
     means = used.groupby(["group", *UNIT], dropna=False, sort=True)["value"].mean().reset_index()
     bounds = np.arange(len(keys) + 1)
-    ends, rows = np.searchsorted(means["group"], bounds), np.searchsorted(used["group"], bounds)
-    populations, values = means["population"].to_numpy(object), means["value"].to_numpy()
-    subsets, each = used["subset"].to_numpy(object), used["value"].to_numpy()
+    ends = np.searchsorted(means["group"], bounds)
+    rows = np.searchsorted(used["group"], bounds)
+    populations = means["population"].to_numpy(object)
+    values = means["value"].to_numpy()
+    subsets = used["subset"].to_numpy(object)
+    each = used["value"].to_numpy()
     found = []
     for index, key in enumerate(keys):
-        pools, own = slice(ends[index], ends[index + 1]), slice(rows[index], rows[index + 1])
-        found.append(Group(key, populations[pools], values[pools], subsets[own], each[own], tuple(told[index])))
+        pools = slice(ends[index], ends[index + 1])
+        own = slice(rows[index], rows[index + 1])
+        found.append(Group(key, populations[pools], values[pools], subsets[own], each[own], tuple(warnings[index])))
     return found
 
 
 def group_numbers(pairs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
-    """The number of each row's group, from 0 in the order of `by`; 0 for all where it is empty."""
+    """The id of each row's group, from 0 in the order of `by`; 0 for all rows if `by` is empty."""
     if not by:
         return np.zeros(len(pairs), int)
     numbers: np.ndarray = pairs.groupby(list(by), dropna=False, sort=True).ngroup().to_numpy()
@@ -139,14 +145,14 @@ def group_numbers(pairs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
 
 
 def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:
-    """What each group has to tell about rows, each of them a `noun`, and pools that are not used."""
-    told: list[list[str]] = [[] for _ in range(groups)]
-    lost = pairs[pairs["reason"] != ""]
-    for (group, reason), n in lost.groupby(["group", "reason"], sort=True).size().items():
-        told[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
+    """Warnings of each group: excluded rows, each called a `noun`, and pools without usable rows."""
+    warnings: list[list[str]] = [[] for _ in range(groups)]
+    excluded = pairs[pairs["reason"] != ""]
+    for (group, reason), n in excluded.groupby(["group", "reason"], sort=True).size().items():
+        warnings[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
     pools = pairs.drop_duplicates(["group", *UNIT])
     used = pairs[pairs["reason"] == ""].drop_duplicates(["group", *UNIT])
     missing = np.bincount(pools["group"], minlength=groups) - np.bincount(used["group"], minlength=groups)
     for group in np.flatnonzero(missing):
-        told[group].append(f"{missing[group]} pool{'s' * int(missing[group] > 1)} without a usable {noun}")
-    return told
+        warnings[group].append(f"{missing[group]} pool{'s' * int(missing[group] > 1)} without a usable {noun}")
+    return warnings

@@ -1,4 +1,4 @@
-"""The rows as they are under one protocol, whether its switches act on a row or not."""
+"""Rows under one protocol, including rows that its switches do not affect."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import pandas as pd
 
 CORRECT = "correct"
 PREFIXES = "nested_prefixes"
-"""The published choice of subsets: the first N members of each pool, and no others. A filter of rows, so no switch."""
+"""The published choice of subsets: the first N members of each pool only. A filter of rows, not a switch."""
 
 _FEW = 2
-"""Switches together that a line has room to name."""
+"""Largest number of combined switches that are named individually."""
 
 _KEY = ("population", "pool", "member_indices", "method", "settings", "alignment", "alignment_settings", "scaling")
 _MORE = ("scaling_settings", "repair", "repair_settings", "split")
 
 
 def protocols(candidates: pd.DataFrame) -> list[str]:
-    """`correct`, then the others: single switches in the order of their names, and switches together.
+    """`correct`, then single switches in alphabetical order, then combined switches.
 
-    Where some merges are of nested prefixes, those alone count as one switch more, also beside the most together.
+    If some merges are of nested prefixes, `nested_prefixes` is listed too, also with the largest combination.
     """
     found = set(candidates["protocol"].dropna()) - {CORRECT}
     if _has_prefixes(candidates[candidates["protocol"] == CORRECT]):
@@ -30,9 +30,9 @@ def protocols(candidates: pd.DataFrame) -> list[str]:
 
 
 def rows_under(candidates: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """The rows of every population under a protocol: its own, and the correct ones where none of its switches acts.
+    """The rows of every population under a protocol: its own, and the correct ones that its switches do not affect.
 
-    A population that the protocol trains otherwise is told by the name of the correct one, and has no other rows.
+    A population that the protocol retrains has the name of the correct one, and no other rows.
     """
     if protocol == PREFIXES or protocol.endswith(f"+{PREFIXES}"):
         rows = rows_under(candidates, protocol.removesuffix(PREFIXES).removesuffix("+") or CORRECT)
@@ -50,26 +50,26 @@ def rows_under(candidates: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 
 def short(protocol: str) -> str:
-    """The protocol as a line has room for it: its name, or how many switches are together."""
+    """Short name of the protocol: its name, or the number of combined switches."""
     count = protocol.count("+") + 1
     return protocol if count <= _FEW else f"{count} together"
 
 
 def correct_name(name: str, known: Iterable[str]) -> str:
-    """The population beside which one is trained otherwise: `cnn (shared_transform)` is beside `cnn`."""
+    """The correct population of a retrained one: `cnn` for `cnn (shared_transform)`."""
     if name in known:
         return name
     return max((each for each in known if name.startswith(f"{each} (")), key=len, default=name)
 
 
 def _nested(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are of the first members of their pool; single members all are, for merges are held against them."""
+    """Mask of merges of the first members of their pool, and of all single members, the baselines of merges."""
     last = pd.Series([members[-1] + 1 for members in rows["member_indices"]], rows.index, dtype=int)
     return (rows["n_members"] == 1) | (rows["n_members"] == last)
 
 
 def _has_prefixes(rows: pd.DataFrame) -> bool:
-    """Whether every pool has a prefix of every size that it merges, and some other subset is there, too."""
+    """Whether every pool has a prefix of each of its sizes, and there are other subsets as well."""
     merges = rows[rows["n_members"] > 1]
     if merges.empty:
         return False
@@ -79,5 +79,5 @@ def _has_prefixes(rows: pd.DataFrame) -> bool:
 
 
 def _keys(rows: pd.DataFrame) -> pd.Series:
-    """What tells candidates of one protocol apart; ids of pools do not, where members are trained otherwise."""
+    """Key of a candidate within a protocol; pool ids are left out, since they differ for retrained members."""
     return rows[[*_KEY, *_MORE]].astype(str).agg("|".join, axis=1)

@@ -1,4 +1,4 @@
-"""One table of a run folder as a frame that a million rows fit in: repeated texts and lists are held once."""
+"""A table of a run folder as a compact data frame: repeated texts and lists are stored once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweep.storage import tables as table
 
 SEPARATOR = "|"
 TEXTS = ("candidate_id", "error", "other_metrics")
-"""Texts of which a row may have its own: objects, as taking rows copies no text then. All others become categories."""
+"""Texts that are mostly unique: objects, so that selecting rows copies no text. All others become categories."""
 
 CHUNK = 100_000
 Lists = dict[str, dict[str, np.ndarray]]
@@ -23,8 +23,9 @@ Lists = dict[str, dict[str, np.ndarray]]
 def frame(folder: Path, name: str, key: Sequence[str]) -> tuple[pd.DataFrame, int]:
     """The planned rows of a table, one per key, in the order of the keys whatever the order of the parts.
 
-    Also the number of rows that were left out for another of the same key; an `ok` one counts first. A table with
-    `members` has `subset`, too: the members as one text. Raises OSError or ValueError for parts that cannot be read.
+    Also returns the number of duplicate rows that were dropped; rows with status `ok` are preferred. A table with
+    `members` has a column `subset` with the members as one text. Raises OSError or ValueError for parts that cannot be
+    read.
     """
     lists: Lists = {}
     chunks = [_narrow(chunk, key, lists) for chunk in _chunks(folder, name)] or [_narrow(_empty(name), key, lists)]
@@ -33,7 +34,7 @@ def frame(folder: Path, name: str, key: Sequence[str]) -> tuple[pd.DataFrame, in
     if plan is not None:
         rows = rows.filter(pc.is_in(rows[plan[0]], value_set=plan[1]))
     order, repeated = _order(rows, key)
-    del chunks  # each name that holds rows would hold them a second time
+    del chunks  # frees memory: the table would be kept twice
     rows = rows.combine_chunks()
     rows = rows.take(order)
     found = rows.to_pandas(split_blocks=True, self_destruct=True)
@@ -46,21 +47,23 @@ def _empty(name: str) -> pa.Table:
 
 
 def _chunks(folder: Path, name: str) -> Iterator[pa.Table]:
-    """The rows, many at a time: parts may be small."""
-    held: list[pa.RecordBatch] = []
+    """The rows in large chunks; parts may be small."""
+    batches: list[pa.RecordBatch] = []
     count = 0
     for batch in table.batches(folder, name):
-        held.append(batch)
+        batches.append(batch)
         count += batch.num_rows
         if count >= CHUNK:
-            whole, held, count = pa.Table.from_batches(held), [], 0
+            whole = pa.Table.from_batches(batches)
+            batches = []
+            count = 0
             yield whole
-    if held:
-        yield pa.Table.from_batches(held)
+    if batches:
+        yield pa.Table.from_batches(batches)
 
 
 def _narrow(chunk: pa.Table, key: Sequence[str], lists: Lists) -> pa.Table:
-    """Texts and lists as numbers into a dictionary; what each list looks like is put into `lists`."""
+    """Dictionary-encode texts and lists; adds each distinct list to `lists`."""
     for place, field in enumerate(chunk.schema):
         column = chunk.column(place).combine_chunks()
         if pa.types.is_list(field.type):
@@ -72,13 +75,14 @@ def _narrow(chunk: pa.Table, key: Sequence[str], lists: Lists) -> pa.Table:
 
 
 def _known(column: pa.ListArray, lists: dict[str, np.ndarray]) -> pa.StringArray:
-    """Lists as texts; a list that is met for the first time is put into `lists`."""
+    """Lists as texts; adds new lists to `lists`."""
     texts = pc.binary_join(column.cast(pa.list_(pa.string())), SEPARATOR)
     numbers = texts.dictionary_encode()
-    numbers, words = numbers.indices.to_numpy(zero_copy_only=False), numbers.dictionary.to_pylist()
+    words = numbers.dictionary.to_pylist()
+    numbers = numbers.indices.to_numpy(zero_copy_only=False)
     first = np.zeros(len(words), np.int64)
     known = np.flatnonzero(~np.isnan(numbers))[::-1]
-    # The last that is written stays: the first row of each.
+    # Written in reverse order, so the first row of each remains.
     first[numbers[known].astype(np.int64)] = known
     fresh = [place for place, word in enumerate(words) if word not in lists]
     for place, one in zip(fresh, column.take(pa.array(first[fresh])), strict=True):
@@ -87,11 +91,11 @@ def _known(column: pa.ListArray, lists: dict[str, np.ndarray]) -> pa.StringArray
 
 
 def _order(rows: pa.Table, key: Sequence[str]) -> tuple[pa.Array, int]:
-    """Where each key's row stands, in the order of the keys, and how many rows repeat one."""
-    # A retry leaves a failed row behind, and a compaction in progress shows rows twice: the `ok` one counts.
+    """The position of one row per key, in the order of the keys, and the number of duplicates."""
+    # A retry leaves a failed row behind, and a compaction in progress duplicates rows: prefer the `ok` row.
     keys = rows.select(key)
-    lost = pc.not_equal(rows["status"].cast(pa.string()), "ok") if "status" in rows.column_names else None
-    ranked = keys if lost is None else keys.append_column("lost", lost)
+    not_ok = pc.not_equal(rows["status"].cast(pa.string()), "ok") if "status" in rows.column_names else None
+    ranked = keys if not_ok is None else keys.append_column("not_ok", not_ok)
     order = pc.sort_indices(ranked, sort_keys=[(name, "ascending") for name in ranked.column_names])
     if rows.num_rows < 2:
         return order, 0
@@ -104,7 +108,7 @@ def _order(rows: pa.Table, key: Sequence[str]) -> tuple[pa.Array, int]:
 
 
 def _widened(found: pd.DataFrame, lists: Lists) -> pd.DataFrame:
-    """Categories in sorted order, and each row's lists: one object for all rows that have it."""
+    """Sort categories, and restore lists, with one object for all rows that have the same list."""
     columns = {}
     for name in found:
         column = found[name]
@@ -120,7 +124,7 @@ def _widened(found: pd.DataFrame, lists: Lists) -> pd.DataFrame:
 
 
 def _listed(column: pd.Series, lists: dict[str, np.ndarray]) -> pd.Series:
-    """The lists of a column of texts; None where there is none."""
+    """The lists of a column of texts; None for missing values."""
     shared = np.empty(len(column.cat.categories) + 1, object)
     for place, text in enumerate(column.cat.categories):
         shared[place] = lists[text]
@@ -128,14 +132,14 @@ def _listed(column: pd.Series, lists: dict[str, np.ndarray]) -> pd.Series:
 
 
 def _sorted(column: pd.Series) -> pd.Series:
-    """Texts as categories in sorted order, which is then the order of groups."""
+    """Texts as sorted categories, so that groups are sorted."""
     used = column.astype("category").cat.remove_unused_categories()
-    # Objects: Arrow's strings would be made into Python's wherever a category is looked at.
+    # Objects: Arrow strings would be converted to Python strings at every access of a category.
     return used.cat.set_categories(pd.Index(sorted(used.cat.categories), dtype=object))
 
 
 def _newest_names(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each pool under the population's name in its newest row: a sweep that grew may have renamed the population."""
+    """Give each pool the population name of its newest row: an extended sweep may have renamed the population."""
     if "population" not in rows or not rows.drop_duplicates(["pool_id", "population"])["pool_id"].duplicated().any():
         return rows
     newest = rows.sort_values("created_at", kind="stable").groupby("pool_id", observed=True)["population"].last()

@@ -1,4 +1,4 @@
-"""A run folder as data frames, checked."""
+"""Load and check a run folder as data frames."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.core.errors import AnalysisError
-from sweep.core.text import did_you_mean
+from analysis.core.errors import AnalysisError, suggestion
 from sweep.storage.columns import KEYS
 
 if TYPE_CHECKING:
@@ -21,9 +20,9 @@ _FIRST = ("members", "curves", "candidates")
 
 @dataclass
 class Run:
-    """What a run folder holds: `info` is its `run.json`, `config` the text of its `sweep.yaml`, the rest tables.
+    """A run folder: `info` is its `run.json`, `config` the text of its `sweep.yaml`, `tables` its tables.
 
-    A table is read when it is first asked for. `warnings` says what was put right in reading.
+    A table is read at first use. `warnings` lists corrections made while reading.
     """
 
     folder: Path
@@ -35,7 +34,7 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """The rows of a table, one per key, in the order of the keys. Raises AnalysisError for an unknown table."""
         if name not in KEYS:
-            raise AnalysisError(str(self.folder), f"no table `{name}`", did_you_mean(name, KEYS))
+            raise AnalysisError(str(self.folder), f"no table `{name}`", suggestion(name, list(KEYS)))
         if name not in self.tables:
             self.tables[name] = _table(self.folder, name, self.warnings)
         return self.tables[name]
@@ -46,17 +45,17 @@ class Run:
         return sorted({*self.members["population"].dropna(), *self.candidates["population"].dropna()})
 
     def only(self, populations: Collection[str]) -> Run:
-        """The run as if it had these populations alone; a table without populations stays whole.
+        """The run restricted to these populations; tables without populations are unchanged.
 
         Raises AnalysisError for a population that the run does not have.
         """
         for unknown in sorted(set(populations) - set(self.populations)):
-            raise AnalysisError(str(self.folder), f"no population `{unknown}`", did_you_mean(unknown, self.populations))
+            raise AnalysisError(str(self.folder), f"no population `{unknown}`", suggestion(unknown, self.populations))
         return _Part(self.folder, self.info, self.config, warnings=self.warnings, whole=self, chosen=set(populations))
 
     @property
     def margin(self) -> float:
-        """The smallest difference in accuracy that matters, as the first invocation fixed it; 0.005 where none did."""
+        """The smallest difference in accuracy that matters, from the first invocation that recorded one; else 0.005."""
         stated = [
             one["margin"] for one in self.info.get("invocations", []) if isinstance(one, dict) and "margin" in one
         ]
@@ -86,7 +85,7 @@ class Run:
 
 @dataclass
 class _Part(Run):
-    """Some populations of a run, whose tables are cut out of its own when they are asked for."""
+    """A run restricted to some populations; tables are filtered at first use."""
 
     whole: Run = field(kw_only=True)
     chosen: set[str] = field(kw_only=True)
@@ -99,7 +98,7 @@ class _Part(Run):
 
 
 def _cut(rows: pd.DataFrame, populations: Collection[str]) -> pd.DataFrame:
-    """The rows of some populations; categories that no row has any more are gone."""
+    """The rows of some populations, without unused categories."""
     kept = rows[rows["population"].isin(populations)].reset_index(drop=True)
     for name in kept.columns[kept.dtypes == "category"]:
         kept[name] = kept[name].cat.remove_unused_categories()
@@ -132,21 +131,23 @@ def _last_command(info: dict[str, Any]) -> str:
 
 
 def _info(folder: Path) -> dict[str, Any]:
-    """The run's own description; empty where there is none."""
+    """The contents of run.json; empty if there is none."""
     path = folder / "run.json"
     if not path.is_file():
         return {}
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise AnalysisError(str(path), f"not JSON: {error}", "restore it, or move it away to go on without") from None
+        raise AnalysisError(
+            str(path), f"not JSON: {error}", "restore it, or move it away to continue without it"
+        ) from None
     if not isinstance(info, dict):
-        raise AnalysisError(str(path), "not a JSON object", "restore it, or move it away to go on without")
+        raise AnalysisError(str(path), "not a JSON object", "restore it, or move it away to continue without it")
     return info
 
 
 def _refuse_newer(folder: Path, info: dict[str, Any]) -> None:
-    """Raises AnalysisError where the folder or one of its files has a newer schema than this code."""
+    """Raises AnalysisError if the folder or one of its files has a newer schema than this code."""
     from sweep.storage import tables as table
 
     versions = {folder / "run.json": info.get("schema_version")}
@@ -170,7 +171,7 @@ def _schema(path: Path) -> Any:
 
 
 def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
-    """One table with one row per key, in the order of its keys whatever the order of the parts."""
+    """One table with one row per key, in the order of its keys."""
     from analysis.rows.reader import frame
 
     key = KEYS[name]
@@ -178,7 +179,7 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
         rows, repeated = frame(folder, name, key)
     except (OSError, ValueError) as error:
         place = str(folder / "tables" / name)
-        hint = "`sweep doctor RUN --repair` moves what is broken aside"
+        hint = "`sweep doctor RUN --repair` moves damaged files aside"
         raise AnalysisError(place, f"cannot be read: {error}", hint) from None
     if repeated:
         warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")

@@ -1,6 +1,6 @@
-"""Rows of members that were multiplied before their merge: by arm, and as accuracy over the factors on each side of 1.
+"""Rows with scaled members by arm, and accuracy as a function of the factor on each side of 1.
 
-An arm says which members are multiplied, and which of their tensors.
+An arm names the members that are multiplied, and which of their tensors.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from analysis.rows.groups import group_ids
 from analysis.rows.select import SCALING, UNIT, require, unscaled
 
 FACTORS = ("magnify", "homogeneous")
-"""The scalings that are a factor on weights."""
+"""The scalings that multiply weights by a factor."""
 
 MOST = 0.5
-"""Share of subsets that overflow at a factor beyond which the range of factors ends before it."""
+"""The range of factors ends before the first one at which a larger share of subsets overflows."""
 
 
 @dataclass(frozen=True)
 class Side:
     """One group on one side of 1, `below 1` or `above 1`: its `factors` (factors,) from 1 to the end of the range.
 
-    `accuracy` (subsets, factors) and, per subset, its pool in `pools` and in `reasons` why it is left out (else empty).
-    `overflow` is the factor that the range ends before, None where it ends at the last; `non_finite` a share of rows.
+    `accuracy` is (subsets, factors); `pools` has the pool of each subset, `reasons` why it is left out (else empty).
+    `overflow` is the factor before which the range ends, None if all are used; `non_finite` is a share of rows.
     """
 
     key: dict[str, Any]
@@ -45,7 +45,7 @@ class Side:
 
     @property
     def distance(self) -> np.ndarray:
-        """How far each factor is from 1, |log c|."""
+        """Distance of each factor from 1, |log c|."""
         found: np.ndarray = np.abs(np.log(self.factors))
         return found
 
@@ -55,10 +55,10 @@ class Side:
 
 
 def magnified(rows: pd.DataFrame) -> pd.DataFrame:
-    """The labelled rows with a factor and their `arm`, and the unscaled ones of the same subsets as factor 1 of each.
+    """The labelled rows with a factor and their `arm`, with the unscaled rows of the same subsets as factor 1.
 
-    The arm says which members are multiplied, and where arms differ in it, which tensors (as `first, weights`) or that
-    biases followed their layers (`all, homogeneous`). A single member is shown once, where all members are multiplied.
+    The arm names the multiplied members and, if arms differ in them, the tensors (`first, weights`), or that biases
+    follow their layers (`all, homogeneous`). A single member is listed once, in the arm `all`.
     Raises AnalysisError for a missing column, NothingToDrawError where there are no such rows.
     """
     require(rows, (*UNIT, *SCALING, "n_members"))
@@ -74,12 +74,12 @@ def magnified(rows: pd.DataFrame) -> pd.DataFrame:
     measured = scaled[scaled["scaling_factor"] == 1][joint].drop_duplicates()
     fresh = plain.merge(measured, "left", on=joint, indicator=True)["_merge"] == "left_only"
     joined = pd.concat([scaled, plain[fresh.to_numpy()]], ignore_index=True)
-    # The arm says all that the settings say but the factor, and they differ between a row and its unscaled twin.
+    # The arm replaces the settings, which differ between a row and its unscaled counterpart.
     return joined.assign(scaling="magnify", scaling_settings="", scaling_members=joined["arm"])
 
 
 def _arms(scaled: pd.DataFrame) -> list[str]:
-    """Which members are multiplied and, where it differs from row to row, which tensors."""
+    """The multiplied members and, if they differ between rows, the tensors."""
     kinds = scaled[["scaling", "scaling_settings"]].drop_duplicates()
     acted = {kind: _tensors(*kind) for kind in kinds.itertuples(index=False, name=None)}
     tensors = [acted[kind] for kind in zip(scaled["scaling"], scaled["scaling_settings"], strict=True)]
@@ -89,19 +89,20 @@ def _arms(scaled: pd.DataFrame) -> list[str]:
 
 
 def _tensors(scaling: str, settings: Any) -> str:
-    """What of a member is multiplied."""
+    """The tensors that are multiplied."""
     return scaling if scaling == "homogeneous" else str(json.loads(settings or "{}").get("tensors", "parameters"))
 
 
 def sides(rows: pd.DataFrame, by: Sequence[str]) -> tuple[list[Side], pd.DataFrame]:
-    """Every group of magnified rows with `value` and `reason`, in order: each side of 1 on which it has factors.
+    """Every group of magnified rows with `value` and `reason`, in order: each side of 1 with factors.
 
-    Beside them the pools, in order, to whose positions the sides' `pools` point.
+    Also returns the pools in order; `pools` of the sides are positions in them.
     """
     group, firsts = group_ids(rows, by)
     pool, one_of_each = group_ids(rows, UNIT)
     curve, _ = group_ids(rows, [*by, *UNIT, "subset"])
-    keys, names = rows.iloc[firsts][list(by)].to_dict("records"), rows.iloc[one_of_each][list(UNIT)]
+    keys = rows.iloc[firsts][list(by)].to_dict("records")
+    names = rows.iloc[one_of_each][list(UNIT)]
     order = np.lexsort([rows["scaling_factor"].to_numpy(float), curve])
     columns = (pool, curve, *(rows[name].to_numpy() for name in ("scaling_factor", "value", "reason")))
     ends = np.searchsorted(group[order], np.arange(len(keys) + 1))
@@ -118,7 +119,8 @@ def _both(
     _, first, row = np.unique(curve, return_index=True, return_inverse=True)
     accuracy = np.full((len(first), len(factors)), np.nan)
     reasons = np.full(accuracy.shape, "no row at a factor", dtype=object)
-    accuracy[row, column], reasons[row, column] = value, reason
+    accuracy[row, column] = value
+    reasons[row, column] = reason
     halves = {"below 1": np.flatnonzero(factors <= 1)[::-1], "above 1": np.flatnonzero(factors >= 1)}
     return [
         _ended(Side(key, name, factors[at], accuracy[:, at], pool[first], reasons[:, at], None, 0.0))
@@ -128,9 +130,10 @@ def _both(
 
 
 def _ended(side: Side) -> Side:
-    """The side with its range ended before most subsets overflow, and the first reason of each subset within it."""
-    lost, known = side.reasons == "non_finite", side.reasons[:, 0] == ""
-    over = lost[known].sum(axis=0) > MOST * known.sum()
+    """The side with its range cut before most subsets overflow, and the first reason of each subset within it."""
+    overflows = side.reasons == "non_finite"
+    known = side.reasons[:, 0] == ""
+    over = overflows[known].sum(axis=0) > MOST * known.sum()
     end = int(over.argmax()) if over.any() else len(over)
     reasons = np.array([next(filter(None, row), "") for row in side.reasons[:, :end]], dtype=object)
     if end == 1:
@@ -141,5 +144,5 @@ def _ended(side: Side) -> Side:
         accuracy=side.accuracy[:, :end],
         reasons=reasons,
         overflow=float(side.factors[end]) if over.any() else None,
-        non_finite=float(lost[:, 1:].mean()),
+        non_finite=float(overflows[:, 1:].mean()),
     )

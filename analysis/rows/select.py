@@ -1,4 +1,4 @@
-"""What every statistic and figure does to rows first: labels, checks, and what is left out and told."""
+"""Labels, checks, selection and exclusion of rows, shared by statistics and figures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ FIXED = ("split", "protocol", *SCALING)
 LABEL = ("method", "settings", "alignment", "alignment_settings", "repair", "repair_settings")
 MEAN_MEMBER = "mean_member"
 POINTS = ("interpolation", "plane")
-"""Methods whose merges are points between members, and no answers to how well merging does."""
+"""Methods whose merges are points of paths or planes, not merging methods."""
 
 
 def require(rows: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Raises AnalysisError that names the columns that are missing."""
+    """Raises AnalysisError with the names of missing columns."""
     missing = [name for name in columns if name not in rows.columns]
     if missing:
         what = "missing column " + ", ".join(f"`{name}`" for name in missing)
-        raise AnalysisError("rows", what, "statistics take the columns of `sweep/table.py`")
+        raise AnalysisError("rows", what, "statistics need the columns in `sweep/storage/columns.py`")
 
 
 def named(name: str, settings: Any) -> str:
@@ -47,7 +47,7 @@ def _label(method: Any, settings: Any, *steps: Any) -> str:
 def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with `label` (method with settings, alignment and repair) and `subset` (the members as one text).
 
-    A `subset` that is there already, as `load` gives it, stays.
+    An existing `subset`, as in rows from `load`, is kept.
     """
     require(rows, (*LABEL, "members"))
     rows = rows.assign(label=map_groups(rows, LABEL, _label))
@@ -57,7 +57,7 @@ def add_labels(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_one_kind(candidates: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """Which rows are of the split and of the protocol that count, where not grouped by them."""
+    """Mask of the rows of the default split and protocol, unless grouped by them."""
     kept = pd.Series(True, candidates.index)
     for column, wanted in (("split", "test"), ("protocol", "correct")):
         present = set(candidates.loc[kept, column].dropna().unique())
@@ -67,13 +67,13 @@ def _of_one_kind(candidates: pd.DataFrame, by: Sequence[str]) -> pd.Series:
 
 
 def select_comparison(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Labelled rows of one split and protocol, where not grouped by them: test and `correct` where there are any."""
+    """Labelled rows of one split and protocol unless grouped by them: test and `correct` if present."""
     require(candidates, ("split", "protocol", *LABEL, "members"))
     return add_labels(candidates[_of_one_kind(candidates, by)])
 
 
 def _without_scaling(rows: pd.DataFrame) -> pd.Series:
-    """Which rows have no scaling."""
+    """Mask of the rows without scaling."""
     return rows["scaling"].isna() | (rows["scaling"] == "none")
 
 
@@ -83,9 +83,9 @@ def unscaled(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def select_split(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows that a comparison of methods is about: comparable, and without a scaling where not grouped by one.
+    """Labelled rows of one split and protocol, without scaling, unless grouped by these columns.
 
-    Raises AnalysisError for missing columns, and where there are no rows.
+    Raises AnalysisError for missing columns, and if there are no rows.
     """
     own = [name for name in by if name not in ("label", "subset")]
     require(candidates, dict.fromkeys((*UNIT, *FIXED, "status", *own, *LABEL, "members")))
@@ -97,7 +97,7 @@ def select_split(candidates: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFra
 
 
 def refuse_duplicates(rows: pd.DataFrame, key: Sequence[str]) -> None:
-    """Raises AnalysisError where two rows say what one candidate gave: they would count twice."""
+    """Raises AnalysisError if two rows have the same key: they would count twice."""
     _, first = group_ids(rows, key)
     if len(first) < len(rows):
         repeated = np.delete(np.arange(len(rows)), first)
@@ -106,7 +106,7 @@ def refuse_duplicates(rows: pd.DataFrame, key: Sequence[str]) -> None:
 
 
 def refuse_mixture(rows: pd.DataFrame, by: Sequence[str], fixed: Sequence[str] = FIXED) -> None:
-    """Raises AnalysisError where a group mixes splits, protocols or scalings, whose mean would mean nothing."""
+    """Raises AnalysisError if a group mixes splits, protocols or scalings, which cannot be averaged."""
     group, first = group_ids(rows, by)
     for name in fixed:
         own, _ = column_codes(rows[name])
@@ -116,9 +116,9 @@ def refuse_mixture(rows: pd.DataFrame, by: Sequence[str], fixed: Sequence[str] =
 
 
 def exclusion_reason(rows: pd.DataFrame, metric: str) -> pd.Series:
-    """Why a row is left out: its status, `no <metric>` for a missing value, or an empty text where it is used.
+    """Why a row is left out: its status, `no <metric>` for a missing value, or empty if it is used.
 
-    Raises AnalysisError where no row has the metric at all.
+    Raises AnalysisError if no row has the metric.
     """
     ok = (rows["status"] == "ok").to_numpy(bool)
     if ok.any() and rows.loc[ok, metric].isna().all():
@@ -132,8 +132,8 @@ def exclusion_reason(rows: pd.DataFrame, metric: str) -> pd.Series:
 def with_mean_member(rows: pd.DataFrame) -> pd.DataFrame:
     """The labelled rows and, per subset, one row `mean_member`: the mean of its members' own metrics.
 
-    A subset with a member whose `single` row is missing or not `ok` gets the status `failed`. Rows that have mean
-    members are given back as they are.
+    A subset with a member whose `single` row is missing or not `ok` gets the status `failed`. Rows with mean
+    members are returned unchanged.
     """
     plain = unscaled(rows)
     place = ["population", "pool_id", "split", "protocol"]
@@ -149,14 +149,15 @@ def with_mean_member(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_members(subsets: pd.DataFrame, single: pd.DataFrame, place: list[str]) -> pd.DataFrame:
-    """Mean metrics of the members of each subset, and `known`: 1 where every member has a row, NaN where not."""
+    """Mean metrics of the members of each subset, and `known`: 1 if every member has a row, else NaN."""
     counts = subsets["members"].map(len).to_numpy()
     each = subsets[place].iloc[np.repeat(np.arange(len(subsets)), counts)]
     each = each.assign(subset=list(itertools.chain.from_iterable(subsets["members"])))
     both = pd.concat([single[[*place, "subset"]].astype({"subset": object}), each], ignore_index=True)
     number, first = group_ids(both, [*place, "subset"])
-    at, own = first[number[len(single) :]], single[list(METRICS)].astype(np.float64).assign(known=1.0).to_numpy()
-    lost = np.full((1, own.shape[1]), np.nan)
-    found = np.concatenate([own, lost])[np.minimum(at, len(own))]
+    at = first[number[len(single) :]]
+    own = single[list(METRICS)].astype(np.float64).assign(known=1.0).to_numpy()
+    unknown = np.full((1, own.shape[1]), np.nan)
+    found = np.concatenate([own, unknown])[np.minimum(at, len(own))]
     starts = np.cumsum(counts) - counts
     return pd.DataFrame(np.add.reduceat(found, starts) / counts[:, None], subsets.index, [*METRICS, "known"])

@@ -1,6 +1,6 @@
-"""Rows to estimates: one file, one function of that name, from a frame with the columns of the tables to a frame.
+"""Statistics: one file per statistic, with a function of the same name from data frames of rows to one of estimates.
 
-The first argument is the frame of rows; every row of the answer carries the fields of `analysis.estimate.Estimate`.
+Every row of the result has the fields of `analysis.inference.estimate.Estimate`.
 """
 
 from __future__ import annotations

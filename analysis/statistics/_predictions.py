@@ -1,4 +1,4 @@
-"""What candidates said of each example, from the bytes of `predictions`."""
+"""Predictions of candidates per example, unpacked from the bytes of the table `predictions`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ UNKNOWN = "no predictions"
 
 
 def with_predictions(rows: pd.DataFrame, predictions: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows, in the order of their candidates, with `n_said` (examples), `columns` and `reason`.
+    """Join `columns` of the predictions to the rows, sorted by candidate; adds `n_predicted` (examples) and `reason`.
 
-    `reason` is the status of a row that is not ok, `no predictions` where it has none, or empty. Raises AnalysisError
-    for missing columns or duplicated predictions, NothingToDrawError where no row has any.
+    `reason` is the status of a row that is not ok, `no predictions` if a row has none, else empty. Raises AnalysisError
+    for missing columns or duplicated predictions, NothingToDrawError if no row has predictions.
     """
     require(rows, (*EXAMPLES, "status"))
     require(predictions, (*EXAMPLES, "n_examples", *columns))
@@ -26,22 +26,22 @@ def with_predictions(rows: pd.DataFrame, predictions: pd.DataFrame, columns: Seq
     refuse_duplicates(own, EXAMPLES)
     if own.empty:
         raise NothingToDrawError("predictions", "no predictions of these candidates")
-    said = own[[*EXAMPLES, "n_examples", *columns]].rename(columns={"n_examples": "n_said"})
-    found = rows.drop(columns=[name for name in columns if name in rows]).merge(said, "left", on=list(EXAMPLES))
+    joined = own[[*EXAMPLES, "n_examples", *columns]].rename(columns={"n_examples": "n_predicted"})
+    found = rows.drop(columns=[name for name in columns if name in rows]).merge(joined, "left", on=list(EXAMPLES))
     reason = found["status"].astype(object).where(found["status"] != "ok", "")
-    reason = reason.mask((reason == "") & found["n_said"].isna(), UNKNOWN)
+    reason = reason.mask((reason == "") & found["n_predicted"].isna(), UNKNOWN)
     return found.assign(reason=reason).sort_values(list(EXAMPLES), ignore_index=True)
 
 
 def classes(packed: bytes, examples: int) -> np.ndarray:
-    """A class per example, shape (examples,), from one byte or two each. Raises AnalysisError for another length."""
+    """Classes, shape (examples,), stored as one or two bytes each. Raises AnalysisError for another length."""
     if len(packed) not in (examples, 2 * examples):
         raise AnalysisError("predictions", f"{len(packed)} bytes of classes for {examples} examples")
     return np.frombuffer(packed, "u1" if len(packed) == examples else "<u2")
 
 
 def bits(packed: bytes, examples: int) -> np.ndarray:
-    """Whether each example is right, shape (examples,). Raises AnalysisError where that is not one bit per example."""
+    """1 where an example is classified correctly, shape (examples,). Raises AnalysisError for another length."""
     if len(packed) != -(-examples // 8):
         raise AnalysisError("predictions", f"{len(packed)} bytes of `correct` for {examples} examples")
     return np.unpackbits(np.frombuffer(packed, np.uint8), count=examples)

@@ -1,4 +1,4 @@
-"""Whether probabilities keep what they promise, before and after a temperature."""
+"""Calibration of predicted probabilities, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from analysis.statistics._predictions import classes, log_probabilities, with_pr
 
 CITES = ("guo2017calibration", "brocker2007reliability")
 
-CROSS_ENTROPY, DEBIASED, ECE, TEMPERATURE = "cross_entropy", "debiased CE²", "ECE", "temperature"
+CROSS_ENTROPY = "cross_entropy"
+DEBIASED = "debiased CE²"
+ECE = "ECE"
+TEMPERATURE = "temperature"
 AFTER = " after temperature"
 PLAIN = (CROSS_ENTROPY, DEBIASED, ECE)
 TEMPERED = (*(name + AFTER for name in PLAIN), TEMPERATURE)
@@ -29,16 +32,17 @@ NULLS: tuple[tuple[float | None, tuple[str, ...]], ...] = (
     (1.0, (TEMPERATURE,)),
 )
 COLUMNS = ("labels", "log_probabilities")
-UNSAID, UNFITTED = "no log-probabilities", "no temperature between 0.01 and 100 is best"
-UNTUNED = "no log-probabilities of the validation split"
+NO_PROBABILITIES = "no log-probabilities"
+NO_TEMPERATURE = "no temperature between 0.01 and 100 is best"
+NO_VALIDATION = "no log-probabilities of the validation split"
 HINT = (
-    "run with execution.probabilities=true; rows that are there stay as they are, so give the sweep another name, and "
-    "with splits: [test, validation] temperatures can be fitted"
+    "run with execution.probabilities=true under another sweep name, since existing rows are not evaluated again; "
+    "splits: [test, validation] allows temperature scaling"
 )
 
 
 class Measure(NamedTuple):
-    """One quantity of one candidate: NaN with a reason where there is none, and the p of consistency of an ECE."""
+    """One quantity of one candidate: NaN with a reason if it is missing; `consistency_p` belongs to the ECE."""
 
     value: float
     reason: str = ""
@@ -54,42 +58,48 @@ def calibration(
     resamples: int = 199,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Calibration of predicted classes: per candidate, mean in each pool, then t over pools, per group and `quantity`.
+    """Calibration of predicted classes: one value per candidate, mean in each pool, then Student's t over pools.
 
-    `cross_entropy` (nats); `debiased CE²`, the squared calibration error less what chance adds (15 bins of equal mass),
-    around 0 for calibrated probabilities: the one to compare by, with p against 0 and, where given, `margin`; `ECE`
-    (a fraction), which is above 0 whatever the model, so its interval tests nothing: `consistency_p` does, by drawing
-    labels from the confidences `resamples` times (of several candidates, about twice their median p). Each also `after
-    temperature`, and the `temperature` itself (p against 1): fitted on the candidate's rows of the validation split.
-    Averaging logits changes the temperature, so only a gain that remains after it is information. Without rows of the
-    validation split those quantities are missing and `warnings` say so. A row without log-probabilities, or without a
-    best temperature, is left out and counted there.
+    One row per group and `quantity`: `cross_entropy` in nats; `debiased CE²`, the squared calibration error minus its
+    bias (15 bins of equal mass), around 0 for calibrated probabilities, tested against 0 with `margin`: use it to
+    compare methods; `ECE`, a fraction. The ECE of any model is above 0, so its interval tests nothing; `consistency_p`
+    does, by drawing labels from the confidences `resamples` times (several candidates: about twice the median p). Each
+    also `after temperature`, and the `temperature` itself (tested against 1), fitted on the candidate's validation
+    split. Averaging logits changes the temperature, so only a gain that remains after temperature scaling is
+    information. Without rows of the validation split these quantities are missing, with a warning. A row without
+    log-probabilities, or for which no temperature is best, is left out and counted in `warnings`.
     Raises NothingToDrawError without log-probabilities, AnalysisError for missing columns, duplicated rows, or a group
     that mixes splits, protocols or scalings.
     """
     rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     refuse_mixture(rows, by)
-    said, validation = _said(rows, predictions), _validation(predictions)
-    # What a temperature was fitted on does not tell how well it does.
-    said["tuned"] = said["candidate_id"].isin(set(validation)) & (said["split"] != "validation")
-    measured = [_measures(row, validation, resamples, seed) for row in said.itertuples(index=False)]
-    values = _long(said, measured, by)
+    predicted = _with_probabilities(rows, predictions)
+    validation = _validation(predictions)
+    # A temperature is not judged on the split that it was fitted on.
+    predicted["tuned"] = predicted["candidate_id"].isin(set(validation)) & (predicted["split"] != "validation")
+    measured = [_measures(row, validation, resamples, seed) for row in predicted.itertuples(index=False)]
+    values = _long(predicted, measured, by)
     found = []
     for null, names in NULLS:
-        own, held = values[values["quantity"].isin(names)], margin if null == 0 else None
-        if len(own):
-            found.append(estimate_over_pools(own, [*by, "quantity"], estimand="calibration", null=null, margin=held))
+        selected = values[values["quantity"].isin(names)]
+        null_margin = margin if null == 0 else None
+        if len(selected):
+            found.append(
+                estimate_over_pools(selected, [*by, "quantity"], estimand="calibration", null=null, margin=null_margin)
+            )
     return _arranged(pd.concat(found, ignore_index=True), values, by)
 
 
-def _said(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The rows with their log-probabilities and right classes, and the reason where they have none."""
-    said = with_predictions(rows, predictions, COLUMNS)
-    reason = said["reason"].mask((said["reason"] == "") & said["log_probabilities"].isna(), UNSAID)
+def _with_probabilities(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows with log-probabilities and labels, and the reason if they are missing."""
+    predicted = with_predictions(rows, predictions, COLUMNS)
+    reason = predicted["reason"].mask(
+        (predicted["reason"] == "") & predicted["log_probabilities"].isna(), NO_PROBABILITIES
+    )
     if not (reason == "").any():
-        raise NothingToDrawError("predictions", UNSAID, HINT)
-    return said.assign(reason=reason)
+        raise NothingToDrawError("predictions", NO_PROBABILITIES, HINT)
+    return predicted.assign(reason=reason)
 
 
 def _validation(predictions: pd.DataFrame) -> Mapping[str, Any]:
@@ -103,14 +113,14 @@ def _measures(row: Any, validation: Mapping[str, Any], resamples: int, seed: int
     if row.reason:
         return dict.fromkeys(QUANTITIES, Measure(math.nan, row.reason))
     generator = np.random.default_rng([seed, *row.candidate_id.encode()])
-    scores, labels = _outputs(row.log_probabilities, row.labels, int(row.n_said))
+    scores, labels = _outputs(row.log_probabilities, row.labels, int(row.n_predicted))
     found = _plain(scores, labels, generator, resamples)
     if not row.tuned:
-        return found | dict.fromkeys(TEMPERED, Measure(math.nan, UNTUNED))
+        return found | dict.fromkeys(TEMPERED, Measure(math.nan, NO_VALIDATION))
     tune = validation[row.candidate_id]
     fitted = reliability.temperature(*_outputs(tune.log_probabilities, tune.labels, int(tune.n_examples)))
     if math.isnan(fitted):
-        return found | dict.fromkeys(TEMPERED, Measure(math.nan, UNFITTED))
+        return found | dict.fromkeys(TEMPERED, Measure(math.nan, NO_TEMPERATURE))
     after = _plain(reliability.normalised(scores, fitted), labels, generator, resamples)
     return found | {name + AFTER: one for name, one in after.items()} | {TEMPERATURE: Measure(fitted)}
 
@@ -123,7 +133,7 @@ def _outputs(packed: bytes, labels: bytes, examples: int) -> tuple[np.ndarray, n
 def _plain(
     scores: np.ndarray, labels: np.ndarray, generator: np.random.Generator, resamples: int
 ) -> dict[str, Measure]:
-    """The quantities of some log-probabilities as they are."""
+    """The quantities of log-probabilities without a change of temperature."""
     found = Reliability.of(scores, labels)
     return {
         CROSS_ENTROPY: Measure(reliability.cross_entropy(scores, labels)),
@@ -132,10 +142,12 @@ def _plain(
     }
 
 
-def _long(said: pd.DataFrame, measured: Sequence[Mapping[str, Measure]], by: Sequence[str]) -> pd.DataFrame:
-    """One line per row and quantity; groups in which no row could be tuned have no line of what comes after it."""
-    group = said.groupby(list(by), dropna=False).ngroup()
-    about = said[list(dict.fromkeys([*by, "pool_id"]))].assign(untuned=(~said["tuned"]).groupby(group).transform("all"))
+def _long(predicted: pd.DataFrame, measured: Sequence[Mapping[str, Measure]], by: Sequence[str]) -> pd.DataFrame:
+    """One line per row and quantity; no lines after temperature for groups without any fitted temperature."""
+    group = predicted.groupby(list(by), dropna=False).ngroup()
+    about = predicted[list(dict.fromkeys([*by, "pool_id"]))].assign(
+        untuned=(~predicted["tuned"]).groupby(group).transform("all")
+    )
     frames = []
     for name in QUANTITIES:
         own = pd.DataFrame([one[name] for one in measured], columns=list(Measure._fields))
@@ -146,11 +158,11 @@ def _long(said: pd.DataFrame, measured: Sequence[Mapping[str, Measure]], by: Seq
 
 
 def _arranged(found: pd.DataFrame, values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The estimates in the order of their groups, with the p of consistency, and what could not be tuned told."""
+    """The estimates in group order, with `consistency_p` and a warning if the validation split is missing."""
     key = [*by, "quantity"]
     groups = values.groupby(key, dropna=False, observed=True, sort=True)
     joint = groups["consistency_p"].agg(lambda each: reliability.jointly(each.dropna().to_numpy()))
     joined = pd.concat([joint, groups["untuned"].first()], axis=1).reset_index().merge(found, on=key)
-    told = zip(joined["warnings"], joined.pop("untuned"), strict=True)
-    warnings = [(*one, f"nothing{AFTER}: {UNTUNED}") if untuned else one for one, untuned in told]
+    pairs = zip(joined["warnings"], joined.pop("untuned"), strict=True)
+    warnings = [(*one, f"nothing{AFTER}: {NO_VALIDATION}") if untuned else one for one, untuned in pairs]
     return joined.assign(warnings=warnings).astype({"quantity": str})

@@ -1,4 +1,4 @@
-"""How fast one magnified member comes to rule a merge: as its share in weights, or as its share in logits."""
+"""Growth of the influence of one magnified member on a merge: like its share in weights, or in logits."""
 
 from __future__ import annotations
 
@@ -12,93 +12,103 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING, Question, unit_mean
-from analysis.statistics._scale import Measured, measured, scaled
+from analysis.statistics._scale import SideResult, scaled_rows, side_results
 
 CITES = ("student1908mean",)
 
 RANGE = (-2.0, 6.0)
-"""Logs to the base 2 of the exponents that are searched: from a quarter of a layer to 64 layers."""
+"""Range of log2 of the exponents that are searched: from a quarter of a layer to 64 layers."""
 
-_STEPS, _ROUNDS = 65, 3
-"""Points of a search, and how often it narrows to the two intervals beside the best."""
+_STEPS = 65
+_ROUNDS = 3
+"""The search evaluates `_STEPS` points, then narrows to the two intervals beside the best, `_ROUNDS` times."""
 
 
 def dominance(candidates: pd.DataFrame, *, depth: int = 0, margin: float | None = None) -> pd.DataFrame:
-    """The exponent k by which a member times c rules a merge of N, c^k/(c^k + N - 1), per population, size and label.
+    """The exponent k in the share c^k/(c^k + N - 1) of a member times c in a merge of N, per population, size, label.
 
-    Averaged weights give it the share c/(c + N - 1), k = 1; logits of a network of L layers without biases
-    c^L/(c^L + N - 1), k = L: it rules the ensemble long before it rules the soup. The accuracy lost at factors above 1,
-    where the first member alone is multiplied (arms `first`), is fitted as an amount times the gain of that share over
-    1/N, both by least squares, from the mean curve of each pool; t over pools on log2 k, so 0 is the share in weights.
+    In averaged weights the member has the share c/(c + N - 1), k = 1; in the logits of a network of L layers without
+    biases c^L/(c^L + N - 1), k = L: it dominates the ensemble long before the soup. The drop in accuracy at factors
+    above 1, if the first member alone is multiplied (arms `first`), is fitted to the mean curve of each pool as an
+    amplitude times the excess of that share over 1/N, by least squares. `log2 exponent` is the mean of log2 k with
+    Student's t over pools; 0 is the share in weights.
 
-    With a `depth` L: the root mean square misfit of k = L minus that of k = 1 too, in accuracy, against 0 and `margin`:
-    above 0 where the share in weights describes the loss better. Pools without a loss to describe are left out; those
-    whose best k is at an end of the search (1/4 and 64) are counted. Raises AnalysisError for a missing column,
-    duplicated rows or a negative depth, NothingToDrawError where no member was magnified alone.
+    With a `depth` L a second row has the root mean square error of k = L minus that of k = 1, in accuracy, tested
+    against 0 with `margin`; above 0, the share in weights fits better. Pools without a drop are left out; pools whose
+    best k is at an end of the search (1/4 and 64) are counted. Raises AnalysisError for a missing column, duplicated
+    rows or a negative depth, NothingToDrawError if no member was magnified alone.
     """
     if depth < 0:
-        raise AnalysisError("depth", f"{depth} is below 0", "it counts layers; 0 asks for the exponent alone")
-    curves = [one for one in measured(scaled(candidates)) if _alone(one)]
+        raise AnalysisError("depth", f"{depth} is below 0", "the number of layers; 0 estimates the exponent only")
+    curves = [one for one in side_results(scaled_rows(candidates)) if _is_one_magnified_member(one)]
     if not curves:
         raise NothingToDrawError("candidates", "no rows with the first member alone magnified, at factors above 1")
     return pd.DataFrame([row for one in curves for row in _rows(one, depth, margin)])
 
 
-def _alone(one: Measured) -> bool:
-    """Whether a curve is of one magnified member beside others, beyond 1."""
+def _is_one_magnified_member(one: SideResult) -> bool:
+    """Whether a curve is of one magnified member among others, at factors above 1."""
     first = str(one.side.key["arm"]).partition(",")[0] == "first"
     return first and one.side.name == "above 1" and one.side.key["n_members"] > 1
 
 
-def gained(factors: np.ndarray, exponents: np.ndarray, n: int) -> np.ndarray:
-    """The share c^k/(c^k + n - 1) beyond 1/n, from 0 at c = 1 to 1: (exponents, factors)."""
+def share_gain(factors: np.ndarray, exponents: np.ndarray, n: int) -> np.ndarray:
+    """The excess of the share c^k/(c^k + n - 1) over 1/n, scaled from 0 at c = 1 to 1: (exponents, factors)."""
     # As a power below 1, which does not overflow: 1/(1 + (n - 1) c^-k).
     shares = 1 / (1 + (n - 1) * factors[None] ** -exponents[:, None])
     found: np.ndarray = (shares - 1 / n) / (1 - 1 / n)
     return found
 
 
-def misfits(falls: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Root mean square of what is left of the falls (pools, factors) beside the best multiple of each of the shares.
-
-    (pools, exponents).
-    """
-    amounts = falls @ shares.T / (shares**2).sum(axis=1)
-    left = falls[:, None] - amounts[..., None] * shares[None]
+def misfits(accuracy_drops: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Root mean square error of the best multiple of each share to the drops (pools, factors): (pools, exponents)."""
+    amounts = accuracy_drops @ shares.T / (shares**2).sum(axis=1)
+    left = accuracy_drops[:, None] - amounts[..., None] * shares[None]
     found: np.ndarray = np.sqrt((left**2).mean(axis=-1))
     return found
 
 
-def exponents(falls: np.ndarray, factors: np.ndarray, n: int) -> np.ndarray:
-    """log2 of the exponent whose share describes the falls of each pool best, (pools,)."""
+def best_exponents(accuracy_drops: np.ndarray, factors: np.ndarray, n: int) -> np.ndarray:
+    """log2 of the exponent whose share fits the accuracy drops of each pool best, (pools,)."""
     found = []
-    for fall in falls:
+    for drops in accuracy_drops:
         low, high = RANGE
         for _ in range(_ROUNDS):
             tried = np.linspace(low, high, _STEPS)
-            best = int(misfits(fall[None], gained(factors, 2**tried, n)).argmin())
-            low, high = tried[max(best - 1, 0)], tried[min(best + 1, _STEPS - 1)]
+            best = int(misfits(drops[None], share_gain(factors, 2**tried, n)).argmin())
+            low = tried[max(best - 1, 0)]
+            high = tried[min(best + 1, _STEPS - 1)]
         found.append(tried[best])
     return np.array(found)
 
 
-def _rows(one: Measured, depth: int, margin: float | None) -> list[dict[str, Any]]:
+def _rows(one: SideResult, depth: int, margin: float | None) -> list[dict[str, Any]]:
     """The rows of one curve."""
-    size, factors = int(one.side.key["n_members"]), one.side.factors
-    falls = one.falls[np.abs(one.falls).max(axis=1, initial=0.0) > ROUNDING] if len(factors) > 1 else one.falls[:0]
-    lost = len(one.falls) - len(falls)
-    told = [*one.told, *([f"{lost} pool{'s' * (lost > 1)} left out: no loss to describe"] if lost else [])]
-    found = exponents(falls, factors, size)
+    size = int(one.side.key["n_members"])
+    factors = one.side.factors
+    accuracy_drops = (
+        one.accuracy_drops[np.abs(one.accuracy_drops).max(axis=1, initial=0.0) > ROUNDING]
+        if len(factors) > 1
+        else one.accuracy_drops[:0]
+    )
+    n_flat = len(one.accuracy_drops) - len(accuracy_drops)
+    warnings = [
+        *one.warnings,
+        *([f"{n_flat} pool{'s' * (n_flat > 1)} left out: no loss to describe"] if n_flat else []),
+    ]
+    found = best_exponents(accuracy_drops, factors, size)
     ends = int(np.isclose(np.abs(found - np.mean(RANGE)), np.ptp(RANGE) / 2).sum())
     beyond = [f"{ends} of {len(found)} pools at an end of the search"] if ends else []
-    rows = [_row(one, "log2 exponent", found, Question("log2 of the exponent", null=0.0), [*told, *beyond])]
+    rows = [_row(one, "log2 exponent", found, Question("log2 of the exponent", null=0.0), [*warnings, *beyond])]
     if depth:
-        both = misfits(falls, gained(factors, np.array([1.0, depth]), size))
+        both = misfits(accuracy_drops, share_gain(factors, np.array([1.0, depth]), size))
         question = Question(f"misfit of c^{depth} minus that of c, accuracy", null=0.0, margin=margin)
-        rows.append(_row(one, f"misfit of c^{depth} minus c", both[:, 1] - both[:, 0], question, told))
+        rows.append(_row(one, f"misfit of c^{depth} minus c", both[:, 1] - both[:, 0], question, warnings))
     return rows
 
 
-def _row(one: Measured, quantity: str, values: np.ndarray, question: Question, told: Sequence[str]) -> dict[str, Any]:
+def _row(
+    one: SideResult, quantity: str, values: np.ndarray, question: Question, warnings: Sequence[str]
+) -> dict[str, Any]:
     """One estimate over pools."""
-    return {**one.head(quantity, math.nan), **asdict(unit_mean(values, question, told))}
+    return {**one.columns(quantity, math.nan), **asdict(unit_mean(values, question, warnings))}

@@ -1,4 +1,4 @@
-"""The weights inside: how each tensor's entries are distributed, in members and in what is merged of them."""
+"""Distribution of the entries of each tensor, in members and merges."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ SHAPES = {
     "qq_correlation": "QQ correlation",
     "norm": "norm",
 }
-VARIANCE, ARITHMETIC = "variance ratio", "variance ratio by arithmetic"
-SCOPE, APART = "scope mismatch", "scope mismatch with its members"
+VARIANCE = "variance ratio"
+ARITHMETIC = "variance ratio by arithmetic"
+SCOPE = "scope mismatch"
+APART = "scope mismatch with its members"
 QUANTITIES = (*SHAPES.values(), VARIANCE, ARITHMETIC, SCOPE, APART)
 STEPS = ("alignment", "repair")
 KIND = ("method", "settings", *STEPS, "n_members", "tensor")
@@ -36,19 +38,19 @@ def layers(
     *,
     by: Sequence[str] = ("population", "method", "settings", *STEPS, "n_members", "depth", "tensor", "role"),
 ) -> pd.DataFrame:
-    """Nine measures of each tensor, from the input on: per model or pair, then mean in each pool, then t over pools.
+    """Nine measures of each tensor, in the order from the input: mean in each pool, then Student's t over pools.
 
     Of every model: standard deviation, skewness, excess kurtosis, QQ correlation (against a Gaussian) and Euclidean
     norm of the tensor's entries. No p value of a test for a Gaussian: with 100,000 entries it rejects always.
     Variance ratio, of merges: the variance of the merged entries over the mean of its members' variances. For a mean of
-    N members of equal variance whose entries correlate by rho it is (1 + (N - 1) rho) / N by arithmetic alone, which
-    stands beside it, with the mean rho of the merge's members: shrinkage is no finding.
+    N members of equal variance whose entries correlate by rho it is (1 + (N - 1) rho) / N by arithmetic; this value,
+    with the mean rho of the merge's members, is reported beside it, since shrinkage alone is no finding.
     Scope mismatch (2408.12237), of members: the mean over pairs of one pool of the Kullback-Leibler divergence between
-    the Gaussians of their means and standard deviations, averaged over both directions, in nats; of merges: that with
-    each of its own members.
-    One row per group and `quantity`. What is not finite, a merge with a member that has no row, and tensors without
-    spread are left out and counted in `warnings`. Raises AnalysisError for a missing column, duplicated rows, or a
-    group that mixes methods, numbers of members or tensors.
+    the Gaussians of their means and standard deviations, averaged over both directions, in nats; of merges: the same
+    with each of its own members.
+    One row per group and `quantity`. Values that are not finite, merges with a member that has no row, and tensors
+    without spread are left out and counted in `warnings`. Raises AnalysisError for a missing column, duplicated rows,
+    or a group that mixes methods, numbers of members or tensors.
     """
     require(layers, sorted({*ABOUT, *KIND, *SHAPES, *by}))
     if layers.empty:
@@ -56,7 +58,8 @@ def layers(
     refuse_duplicates(layers, ["model_id", "tensor"])
     refuse_mixture(layers, by, KIND)
     rows = layers.sort_values(["model_id", "tensor"], ignore_index=True)
-    keep, groups = list(dict.fromkeys([*by, "pool_id"])), [*by, "quantity"]
+    keep = list(dict.fromkeys([*by, "pool_id"]))
+    groups = [*by, "quantity"]
     merges = pd.concat([_ratios(rows, keep), _apart(rows, keep)], ignore_index=True)
     parts = {"model": _shapes(rows, keep), "merge": merges, "pair": _mismatches(rows, keep)}
     estimand = "distribution of weights"
@@ -69,7 +72,7 @@ def layers(
 
 
 def _finite(values: pd.DataFrame, otherwise: str) -> pd.DataFrame:
-    """The values with the reason for which they are left out: `otherwise` where they are not finite."""
+    """Add `reason`: empty for finite values, else `otherwise`."""
     finite = np.isfinite(values["value"].to_numpy(np.float64, na_value=np.nan))
     return values.assign(reason=np.where(finite, "", otherwise))
 
@@ -91,7 +94,8 @@ def _ratios(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
     mean = own.mean().where(own.count() == own.size())
     ratio = merged["std"] ** 2 / mean.where(mean > 0)
     found = _finite(merged[keep].assign(quantity=VARIANCE, value=ratio), _LACKING)
-    rho, n = merged["member_correlation"], merged["n_members"]
+    rho = merged["member_correlation"]
+    n = merged["n_members"]
     alone = merged[keep].assign(quantity=ARITHMETIC, value=(1 + (n - 1) * rho) / n)
     return pd.concat([found, _finite(alone[n > 1], "no correlation of its members")], ignore_index=True)
 
@@ -108,7 +112,8 @@ def _mismatches(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
 
 def _apart(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
     """The divergence of each merged tensor from those of its members, their mean."""
-    merged, single = rows[rows["kind"] == "merge"], rows[rows["kind"] == "member"]
+    merged = rows[rows["kind"] == "merge"]
+    single = rows[rows["kind"] == "member"]
     names = {"model_id": object, "tensor": object}
     known = single.astype(names).set_index(["model_id", "tensor"])[["mean", "std"]]
     each = merged[["members", "tensor", "mean", "std"]].astype({"tensor": object}).explode("members")
@@ -121,5 +126,7 @@ def _apart(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
 def _divergence(pairs: pd.DataFrame) -> pd.Series:
     """Symmetric Kullback-Leibler divergence of the Gaussians of `mean` and `std` from those of `mean_b` and `std_b`."""
     # Both directions together: the logarithms cancel.
-    one, other, apart = pairs["std"] ** 2, pairs["std_b"] ** 2, (pairs["mean"] - pairs["mean_b"]) ** 2
+    one = pairs["std"] ** 2
+    other = pairs["std_b"] ** 2
+    apart = (pairs["mean"] - pairs["mean_b"]) ** 2
     return ((one + apart) / other.where(other > 0) + (other + apart) / one.where(one > 0)) / 4 - 0.5

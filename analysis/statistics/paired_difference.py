@@ -1,4 +1,4 @@
-"""One method against another on the same subsets."""
+"""Difference between two methods on the same subsets."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from analysis.core.errors import AnalysisError
+from analysis.core.errors import AnalysisError, suggestion
 from analysis.inference.estimate import Estimate, Question, stratified_mean, student, unit_mean
 from analysis.inference.resampling import leave_one_member_out, sign_flip_p
 from analysis.rows.pairing import Group, group_pairs, pair_candidates, paired_differences
-from sweep.core.text import did_you_mean
 
 CITES = ("student1908mean", "schuirmann1987comparison", "satterthwaite1946approximate")
 
 Over = Literal["pools", "these cells", "new cells"]
-SPEAKS = {"pools": "for new pools", "these cells": "for new pools of these cells", "new cells": "for new cells"}
+SCOPE = {"pools": "for new pools", "these cells": "for new pools of these cells", "new cells": "for new cells"}
 
 
 def paired_difference(  # noqa: PLR0913 - each is a setting of its own
@@ -31,26 +30,26 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
     over: Over = "pools",
     margin: float | None = None,
 ) -> pd.DataFrame:
-    """Metric of `a` minus metric of `b` on identical subsets: mean in each pool, then t over pools, per group.
+    """Metric of `a` minus metric of `b` on identical subsets: mean per pool, then Student's t over pools, per group.
 
     `a` and `b` are labels (method with settings, alignment, repair, as `feature_average (head=first) + reset_bn`);
-    `mean_member` stands for the mean of the subset's single members. In the unit of the metric, as is `margin`; `p`
-    against zero. A group with one pool leaves out each of its members instead: t over members, which speaks of members
-    of this pool (too wide for subsets of more than half of them, infinite where one member is in all subsets).
+    `mean_member` stands for the mean of the subset's single members. Values and `margin` are in the unit of
+    the metric; `p` tests against zero. A group with one pool has a jackknife over its members instead: its interval is
+    for members of this pool (too wide for subsets of more than half of them, infinite if a member is in all subsets).
 
-    `over` says what the interval is for. With `these cells` or `new cells` each population is a cell and leaves the
-    groups, and cells weigh the same: `these cells` are fixed (stratified t, Satterthwaite's df), `new cells` takes t
-    over the cells' means. `improved` is the share of pools with a difference above 0; `sign_flip_p` the exact p over
-    flips of signs of the pools (of the cells, for `new cells`), NaN for fewer than 6 or more than 32 of them, and for
+    `over` is the target of the interval. With `these cells` or `new cells` each population is a cell, populations are
+    not grouped, and cells have equal weight: `these cells` are fixed (stratified t, Satterthwaite's df), `new cells`
+    has t over the cells' means. `improved` is the share of pools with a difference above 0; `sign_flip_p` the exact p
+    of sign flips of the pools (of the cells for `new cells`), NaN for fewer than 6 or more than 32 of them, and for
     `these cells`.
 
-    A pair with a side that is not `ok` or lacks the metric is left out and counted in `warnings`; so is a subset that
-    only one of them has. Raises AnalysisError for a missing column, duplicated rows, a label that no row has, a margin
-    that is not above 0, or a group that mixes splits, protocols or scalings.
+    A pair with a row that is not `ok` or lacks the metric is left out and counted in `warnings`, and so is a subset
+    that only one of the methods has. Raises AnalysisError for a missing column, duplicated rows, a label that no row
+    has, a margin that is not above 0, or a group that mixes splits, protocols or scalings.
     """
     if over not in get_args(Over):
-        raise AnalysisError("over", f"no `{over}`", did_you_mean(str(over), get_args(Over)))
-    question = Question(f"{metric}: {a} minus {b}, {SPEAKS[over]}", "pool", 0.0, margin)
+        raise AnalysisError("over", f"no `{over}`", suggestion(str(over), get_args(Over)))
+    question = Question(f"{metric}: {a} minus {b}, {SCOPE[over]}", "pool", 0.0, margin)
     by = [name for name in by if over == "pools" or name != "population"]
     pairs = paired_differences(pair_candidates(candidates, a, b, metric, by), a, b, metric, by)
     return pd.DataFrame([_row(group, over, question) for group in group_pairs(pairs, by)])
@@ -64,7 +63,7 @@ def _row(group: Group, over: Over, question: Question) -> dict[str, object]:
 
 
 def _estimate(group: Group, over: Over, question: Question) -> tuple[Estimate, float]:
-    """The estimate of one group, and its p over flips of signs."""
+    """The estimate of one group, and the p of its sign-flip test."""
     if over == "these cells":
         return stratified_mean(group.values, group.populations, question, group.warnings), math.nan
     if over == "new cells":
@@ -76,15 +75,15 @@ def _estimate(group: Group, over: Over, question: Question) -> tuple[Estimate, f
 
 
 def _one_pool(group: Group, question: Question) -> Estimate:
-    """The estimate of a single pool, by leaving out each of its members."""
+    """The estimate of a single pool, by the jackknife over its members."""
     subsets = [str(subset).split("|") for subset in group.subsets]
     se, members = leave_one_member_out(group.differences, subsets)
     estimate = float(group.values[0])
     if math.isnan(se):
-        told = (*group.warnings, "one pool: a member is in every subset, no interval can be given")
-        return student(estimate, se, 0.0, 1, question, told)
-    told = (*group.warnings, "one pool: the interval speaks of the members of this pool")
+        warnings = (*group.warnings, "one pool: a member is in every subset, no interval can be given")
+        return student(estimate, se, 0.0, 1, question, warnings)
+    warnings = (*group.warnings, "one pool: the interval is for members of this pool")
     if 2 * max(map(len, subsets)) > members:
-        told = (*told, "subsets of more than half of the members: the interval is conservative")
+        warnings = (*warnings, "subsets of more than half of the members: the interval is conservative")
     about = replace(question, unit="member", estimand=question.estimand.replace("new pools", "members of this pool"))
-    return student(estimate, se, members - 1.0, members, about, told)
+    return student(estimate, se, members - 1.0, members, about, warnings)

@@ -1,4 +1,4 @@
-"""What accuracy costs: the merges that no cheaper one beats."""
+"""Accuracy against cost: the Pareto front of merges."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Array = NDArray[np.float64]
 
 
 def pareto(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "accuracy", seed: int = 0) -> pd.DataFrame:
-    """Mean of a metric over pools beside what it costs, per population, space, label and number of members.
+    """Mean of a metric over pools, with costs, per population, space, label and number of members.
 
-    `networks` are evaluated per example: one where weights are merged, one per member where features or logits are;
-    `forward_flops` per example and `stored_parameters` are those of all of them, null where `members` does not say.
-    `seconds` is the median time that merging and evaluating took in this run, where kept outputs may have served;
-    `data_used` the examples that the settings name, null where they name none. `on_front`: of the same population, none
-    that costs no more in networks is better, and none as good is cheaper, in pool means. `on_front_share` is the share
-    of 2,000 resamples of the pools, with replacement, in which this holds: a description, not a test.
+    `networks` is the number of networks evaluated per example: one for merges of weights, one per member for merges of
+    features or logits; `forward_flops` per example and `stored_parameters` are the sums over them, null if `members`
+    lacks them. `seconds` is the median time of merging and evaluating in this run, including cached outputs;
+    `data_used` the number of examples in the settings, null if there is none. `on_front`: in pool means, no merge of
+    the same population with as few networks is better, and none as good has fewer. `on_front_share` is the share of
+    2,000 bootstrap samples of the pools in which this holds: a description, not a test.
     Higher is better for accuracy, lower for the other metrics. Rows that are not ok are left out and counted.
     Raises AnalysisError for a missing column, duplicated rows, or a mixture of splits, protocols or scalings.
     """
@@ -76,7 +76,7 @@ def _costs(keys: pd.DataFrame, rows: pd.DataFrame, members: pd.DataFrame) -> pd.
 
 
 def _examples(texts: list[Any]) -> float:
-    """The examples that settings name; NaN where they name none."""
+    """The number of examples in the settings; NaN if there is none."""
     settings = [json.loads(text) for text in texts if isinstance(text, str) and text]
     named = [one["examples"] for one in settings if isinstance(one.get("examples"), int | float)]
     return float(sum(named)) if named else math.nan
@@ -85,7 +85,8 @@ def _examples(texts: list[Any]) -> float:
 def _fronts(keys: pd.DataFrame, rows: pd.DataFrame, sign: int, seed: int) -> pd.DataFrame:
     """`on_front` and `on_front_share` within each population, in the order of the keys."""
     means = rows[rows["reason"] == ""].groupby([*BY, "pool_id"], dropna=False)["value"].mean() * sign
-    on_front, share = pd.Series(False, keys.index), pd.Series(math.nan, keys.index)
+    on_front = pd.Series(False, keys.index)
+    share = pd.Series(math.nan, keys.index)
     for name, own in keys.groupby("population", sort=True):
         pools = sorted(set(rows.loc[rows["population"] == name, "pool_id"]))
         wide = means[means.index.get_level_values("population") == name].unstack("pool_id")
@@ -107,8 +108,9 @@ def _means(values: Array, weights: Array) -> Array:
 
 
 def front(values: Array, costs: Array) -> NDArray[np.bool_]:
-    """(draws, rows): what is not beaten at its cost or below, higher values being better; NaN is beaten always."""
-    found, best = np.zeros(values.shape, dtype=bool), np.full(len(values), -np.inf)
+    """(draws, rows): True on the Pareto front, higher values being better; NaN is never on it."""
+    found = np.zeros(values.shape, dtype=bool)
+    best = np.full(len(values), -np.inf)
     for cost in np.unique(costs):
         own = costs == cost
         top = np.fmax.reduce(values[:, own], axis=1, initial=-np.inf)

@@ -1,4 +1,4 @@
-"""How much worse the models between two members are than the members."""
+"""Barriers on the linear path between two members."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def path(
     by: Sequence[str] = ("population", "alignment", "repair"),
     margin: float | None = None,
 ) -> pd.DataFrame:
-    """Four measures of the path L(w) between two members: per pair, then mean in each pool, then t over pools.
+    """Four measures of the path L(w) between two members: mean over pairs in each pool, then Student's t over pools.
 
     Chord barrier (Frankle et al., 1912.05671): max over w of L(w) - ((1-w) L(0) + w L(1)), never below 0 as the ends
     count; excess over the worse end: max over w of L(w) - max(L(0), L(1)), never below 0 either; signed largest
-    interior gap: the first over 0 < w < 1; midpoint minus mean of ends: L(1/2) - (L(0) + L(1)) / 2, the only one whose
-    noise averages out, and so the only one with a `p` against zero and a `margin`. A maximum over noisy points is too
-    large, by about 1.9 standard deviations of the noise for 19 points: see `path_split_half`.
-    L is the metric (`accuracy` enters as error, 1 - accuracy), so above 0 is worse than the ends; the answer is in the
-    metric's unit, one row per group and `quantity`. Other methods than `interpolation` are ignored. A pair with a row
+    interior gap: the chord barrier over 0 < w < 1 only; midpoint minus mean of ends: L(1/2) - (L(0) + L(1)) / 2, the
+    only measure whose noise averages out, hence the only one with a `p` against zero and a `margin`. A maximum over
+    noisy points is biased upwards, by about 1.9 standard deviations of the noise for 19 points: see `path_split_half`.
+    L is the metric (`accuracy` enters as error, 1 - accuracy), so above 0 is worse than the ends. One row per group and
+    `quantity`, in the unit of the metric. Other methods than `interpolation` are ignored. A pair with a row
     that is not `ok`, or without both ends, an interior point or (for the last) w = 1/2, is left out and counted in
     `warnings`. Raises AnalysisError for a missing column, duplicated rows, or a group that mixes splits, protocols or
     scalings.
@@ -40,8 +40,9 @@ def path(
     require(candidates, [metric])
     rows = points(candidates, by)
     rows = rows.assign(loss=loss_of(rows, metric), reason=exclusion_reason(rows, metric))
-    values = _measured(rows, [*by, "pool_id"])
-    groups, estimand = [*by, "quantity"], f"path in {metric}"
+    values = _path_values(rows, [*by, "pool_id"])
+    groups = [*by, "quantity"]
+    estimand = f"path in {metric}"
     middle = values["quantity"] == MIDPOINT
     largest = estimate_over_pools(values[~middle], groups, estimand=estimand, noun="pair")
     asked = estimate_over_pools(values[middle], groups, estimand=estimand, null=0.0, margin=margin, noun="pair")
@@ -50,9 +51,11 @@ def path(
     return found.sort_values(groups, kind="stable", ignore_index=True).astype({"quantity": str})
 
 
-def _measured(rows: pd.DataFrame, keep: Sequence[str]) -> pd.DataFrame:
-    """The four quantities of every path, each with the reason for which it cannot be told."""
-    number, weight, loss = rows["path"], rows["weight"], rows["loss"]
+def _path_values(rows: pd.DataFrame, keep: Sequence[str]) -> pd.DataFrame:
+    """The four quantities of every path, each with the reason if it is missing."""
+    number = rows["path"]
+    weight = rows["weight"]
+    loss = rows["loss"]
     end = weight.isin([0.0, 1.0])
     gap = above_chord(rows, loss)
     middle = gap.where(np.isclose(weight, 0.5)).groupby(number).max()
@@ -62,9 +65,10 @@ def _measured(rows: pd.DataFrame, keep: Sequence[str]) -> pd.DataFrame:
         "signed largest interior gap": gap.where(~end).groupby(number).max(),
         MIDPOINT: middle,
     }
-    told, reason = about(rows, keep), exclusion_warnings(rows)
+    columns = about(rows, keep)
+    reason = exclusion_warnings(rows)
     reasons = dict.fromkeys(QUANTITIES, reason)
     reasons[MIDPOINT] = reason.where((reason != "") | middle.notna(), "no midpoint")
-    parts = [told.assign(quantity=name, value=found[name], reason=reasons[name]) for name in QUANTITIES]
+    parts = [columns.assign(quantity=name, value=found[name], reason=reasons[name]) for name in QUANTITIES]
     values = pd.concat(parts, ignore_index=True)
     return values.assign(quantity=pd.Categorical(values["quantity"], QUANTITIES, ordered=True))

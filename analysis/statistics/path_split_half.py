@@ -1,4 +1,4 @@
-"""The barrier between two members, free of the luck of its highest point."""
+"""The barrier between two members without selection bias."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def path_split_half(
     """Chord barrier in error whose highest point is chosen on half of the examples and measured on the other half.
 
     L(w) is the error, 1 - correct. The weight with the largest L(w) - ((1-w) L(0) + w L(1)), ends included, is chosen
-    on one half and scored on the other, then the halves change places, and the two scores are averaged. On a flat path
-    the mean is 0, where the maximum over all examples (`path`) lies above 0 by noise alone; on a real hump it lies a
-    little below the top, as the weight chosen is not always the highest. Single pairs may lie below 0. The halves are
-    drawn from `seed` and the number of examples: the same for all pairs and weights. Per pair, then mean in each pool,
-    then t over pools; a fraction, with `p` against zero.
+    on one half and scored on the other, then the halves are swapped, and the two scores are averaged. On a flat path
+    the expected value is 0, whereas the maximum over all examples (`path`) is above 0 by noise alone; on a real barrier
+    it is slightly below the maximum, as the chosen weight is not always the highest point. Single pairs may be below 0.
+    The halves are drawn from `seed` and the number of examples, the same for all pairs and weights. Mean over pairs in
+    each pool, then Student's t over pools; a fraction, with `p` against zero.
     A pair with a row that is not `ok` or has no predictions, or without both ends and an interior point, is left out
     and counted in `warnings`. Raises AnalysisError for a missing column, duplicated rows, a group that mixes splits,
     protocols or scalings, or predictions whose bits are not as many as their examples.
@@ -43,16 +43,16 @@ def path_split_half(
     require(predictions, [*KEY, "n_examples", "correct"])
     rows = points(candidates, by)
     refuse_duplicates(predictions, KEY)
-    said = predictions[[*KEY, "n_examples", "correct"]]
-    rows = rows.drop(columns=["n_examples", "correct"], errors="ignore").merge(said, "left", on=KEY)
+    bits = predictions[[*KEY, "n_examples", "correct"]]
+    rows = rows.drop(columns=["n_examples", "correct"], errors="ignore").merge(bits, "left", on=KEY)
     if rows["correct"].isna().all():
         raise NothingToDrawError("predictions", "no rows of an `interpolation`")
     usable = rows["correct"].notna() & (rows["n_examples"] > 1)
     reason = rows["status"].astype(object).where(rows["status"] != "ok", np.where(usable, "", "no predictions"))
     rows = rows.assign(reason=reason)
-    why = exclusion_warnings(rows)
-    measured = rows[rows["path"].map(why) == ""]
-    values = about(rows, [*by, "pool_id"]).assign(value=_scored(measured, _errors(measured, seed)), reason=why)
+    reasons = exclusion_warnings(rows)
+    measured = rows[rows["path"].map(reasons) == ""]
+    values = about(rows, [*by, "pool_id"]).assign(value=_scored(measured, _errors(measured, seed)), reason=reasons)
     estimand = "split-half chord barrier in error"
     return estimate_over_pools(values, by, estimand=estimand, null=0.0, margin=margin, noun="pair")
 

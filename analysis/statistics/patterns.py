@@ -1,4 +1,4 @@
-"""Whether the templates of a classifier look like the means of their classes."""
+"""Similarity of the templates of a classifier to the mean images of their classes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def patterns(
     margin: float | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """T, how much more a template resembles its own class's mean image than others': mean in each pool, t over pools.
+    """T, the correlation of a template with its own class's mean image minus that with others: Student's t over pools.
 
-    T of a model is the mean of the diagonal minus the mean of the rest of the (classes, classes) correlations between
-    templates and mean images, both centred over classes; 0 where a template says nothing of its class. `p` asks whether
-    T differs from 0 in new pools with these very mean images. `permutation_p` asks whether the classes matter: the
-    one-sided share of permutations of the classes, the same for all models as they share the images, whose T is at
-    least as large; all of them up to 7 classes, else 10,000 drawn from `seed`. Neither tells learning from
-    arithmetic: strong weight decay makes templates of class means by itself, also with shuffled labels (`labels`).
+    T of a model is the mean of the diagonal minus the mean of the off-diagonal entries of the (classes, classes)
+    correlations between templates and mean images, both centred over classes; 0 for templates without class
+    information. Models are averaged in each pool. `p` tests T = 0 for new pools with the same mean images.
+    `permutation_p` is the one-sided permutation test of the classes, with the same permutation for all models, as they
+    share the images: all permutations up to 7 classes, else 10,000 drawn from `seed`. Neither separates learning from
+    arithmetic: strong weight decay alone makes templates of class means, also with shuffled labels (`labels`).
     A model that lacks a pair of classes or a correlation is left out and counted in `warnings`. Raises AnalysisError
     for a missing column, duplicated rows, or a group that mixes methods, trainings or labels.
     """
@@ -58,8 +58,10 @@ def patterns(
 
 
 def _models(rows: pd.DataFrame, keep: list[str]) -> pd.DataFrame:
-    """T of each model, with the reason for which it cannot be told."""
-    model, value, own = rows["model"], rows["correlation"], rows["template_class"] == rows["mean_class"]
+    """T of each model, with the reason if it is missing."""
+    model = rows["model"]
+    value = rows["correlation"]
+    own = rows["template_class"] == rows["mean_class"]
     pairs = rows.groupby("model")
     classes = pairs["template_class"].nunique()
     whole = (pairs.size() == classes**2) & (pairs["mean_class"].nunique() == classes) & (classes > 1)
@@ -93,7 +95,8 @@ def _permutations(classes: int, seed: int) -> np.ndarray:
 
 def _permutation_p(mean: np.ndarray, permutations: np.ndarray) -> float:
     """The share of permutations with a diagonal, and so a T, as large; drawn ones count the given one."""
-    classes, given = len(mean), np.trace(mean)
+    classes = len(mean)
+    given = np.trace(mean)
     sums = mean[np.arange(classes), permutations].sum(axis=1)
     near = 1e-9 * np.abs(mean).max() * classes
     drawn = int(classes > EXACT)

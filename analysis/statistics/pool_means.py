@@ -19,9 +19,9 @@ def pool_means(
 ) -> pd.DataFrame:
     """Mean of a metric in each pool, then the mean over pools with Student's t interval, per group.
 
-    `by` may also name `label` (method with settings, alignment, repair). In the unit of the metric.
-    Rows of the test split, of the protocol `correct` and without scaling count, unless `by` names those columns. Rows
-    that are not `ok`, or lack the metric, are left out and counted in `warnings`.
+    `by` may also name `label` (method with settings, alignment, repair). `estimate` is in the unit of the metric.
+    Only rows of the test split, of the protocol `correct` and without scaling are used, unless `by` has those columns.
+    Rows that are not `ok`, or lack the metric, are left out and counted in `warnings`.
     Raises AnalysisError for a missing column, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
     return pool_mean_rows(candidates, metric, by)

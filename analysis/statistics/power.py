@@ -1,4 +1,4 @@
-"""How many pools a comparison needs."""
+"""Number of pools that a comparison needs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def power(  # noqa: PLR0913 - each is a setting of its own
     power: float = 0.8,
     by: Sequence[str] = ("population", "n_members"),
 ) -> pd.DataFrame:
-    """Standard deviation between pools of the paired difference of `a` and `b`, and the pools that it asks for.
+    """Standard deviation between pools of the paired difference of `a` and `b`, and the number of pools needed.
 
     The interval is chi-square's, in the unit of the metric, as is `effect`, the smallest difference of interest.
-    `pools_needed`: the fewest pools at which a true difference of `effect` is found at .05 with the chance `power`
-    (two-sided t over pools); `pools_for_equivalence`: at which methods without a difference are found `equivalent`
-    with the margin `effect`. Both take the estimate for the truth and are missing with one pool. Plan with them for
-    new pools before a run: adding pools until p is small finds differences that are not there.
-    Pairs are those of `paired_difference`, which see for what is left out and for errors.
+    `pools_needed`: the fewest pools that detect a true difference of `effect` at .05 with probability `power`
+    (two-sided t over pools); `pools_for_equivalence`: the fewest that find methods without a difference `equivalent`
+    with the margin `effect`. Both assume that the estimate is true, and are missing with one pool. Use them to plan new
+    pools before a run: adding pools until p is small produces false positives.
+    Pairs, exclusions and errors are those of `paired_difference`.
     """
     if not effect > 0:
         raise AnalysisError("effect", f"{effect} is not above 0", "the smallest difference that matters")
@@ -55,16 +55,17 @@ def power(  # noqa: PLR0913 - each is a setting of its own
     return pd.DataFrame(found).astype({"pools_needed": "Int64", "pools_for_equivalence": "Int64"})
 
 
-def _deviation(values: np.ndarray, estimand: str, told: Sequence[str]) -> Estimate:
+def _deviation(values: np.ndarray, estimand: str, warnings: Sequence[str]) -> Estimate:
     """The standard deviation of one value per pool with chi-square's interval; infinite with fewer than two pools."""
-    n, df = len(values), len(values) - 1.0
+    n = len(values)
+    df = len(values) - 1.0
     if n < 2:
         what = "one pool: no spread to measure" if n else "no pool: nothing to estimate"
         about = (math.nan, math.nan, 0.0, -math.inf, math.inf)
-        return Estimate(estimand, "pool", n, *about, None, None, None, "", (*told, what))
+        return Estimate(estimand, "pool", n, *about, None, None, None, "", (*warnings, what))
     deviation = spread(values)
     if deviation == 0:
-        told = (*told, "no spread between pools: the interval has no width")
+        warnings = (*warnings, "no spread between pools: the interval has no width")
     low, high = (deviation * math.sqrt(df / float(chdtri(df, tail))) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     about = (deviation, deviation / math.sqrt(2 * df), df, low, high)
-    return Estimate(estimand, "pool", n, *about, None, None, None, "", tuple(told))
+    return Estimate(estimand, "pool", n, *about, None, None, None, "", tuple(warnings))

@@ -1,4 +1,4 @@
-"""What is told of templates one by one: likeness to their class, agreement across seeds, distance from rest."""
+"""Measures of single templates: similarity to their class mean, agreement across seeds, stationarity gap."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ QUANTITIES = {
 
 
 def templates(templates: pd.DataFrame, *, by: Sequence[str] = ("population", *KIND)) -> pd.DataFrame:
-    """Three measures of each template: mean over the classes of a model, then in each pool, then t over pools.
+    """Three measures of each template: mean over the classes of a model and in each pool, then Student's t over pools.
 
     Correlation with the own class's mean, both centred over classes. Agreement across seeds: the mean correlation with
     the same class's template in the pool's other members; of a merge, with its own members'. Stationarity gap:
-    |d W - G| / (|d W| + |G|) with weight decay d and G = E[(1[y=c] - p_c) x] over the training split, 0 where the loss
-    rests: any such template is a weighted sum of training images by arithmetic, with labels true or shuffled; without
-    weight decay it is 1. One row per group and `quantity`; a model that lacks one of a measure's values is left out of
-    it and counted in `warnings`. Raises AnalysisError for a missing column, duplicated rows, or a group that mixes
+    |d W - G| / (|d W| + |G|) with weight decay d and G = E[(1[y=c] - p_c) x] over the training split; 0 at a
+    stationary point of the loss, where any template is a weighted sum of training images, with true or shuffled labels;
+    1 without weight decay. One row per group and `quantity`; a model that lacks one of a measure's values is left out
+    of it and counted in `warnings`. Raises AnalysisError for a missing column, duplicated rows, or a group that mixes
     methods, trainings or labels.
     """
     require(templates, sorted({"pool_id", "model_id", *QUANTITIES, *PAIR, *KIND, *by}))
@@ -47,7 +47,7 @@ def templates(templates: pd.DataFrame, *, by: Sequence[str] = ("population", *KI
 
 
 def _models(own: pd.DataFrame, about: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
-    """The mean of a measure over the classes of each model, with the reason for which it cannot be told."""
+    """The mean of a measure over the classes of each model, with the reason if it is missing."""
     values = own[column].astype(float).groupby(own["model_id"].astype(object))
     mean = values.mean().where(values.count() == values.size())
     found = about.assign(quantity=name, value=mean.reindex(about.index))

@@ -1,4 +1,4 @@
-"""One method against another, for new pools and new test examples at once."""
+"""Difference between two methods, for new pools and new test examples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Spreads:
-    """What the differences of one group say: the number of pools, the mean, and standard errors of the mean."""
+    """The differences of one group: number of pools, mean, and standard errors of the mean."""
 
     pools: int = 0
     estimate: float = math.nan
@@ -45,13 +45,13 @@ def two_way_difference(
 ) -> pd.DataFrame:
     """Accuracy of `a` minus accuracy of `b`, as `paired_difference`, for new pools and new test examples.
 
-    Pools share one test set, so that more pools alone do not tell what other examples would show: with 2,000 examples
-    t over pools covers the effect on all examples in 78%. From the bits of `predictions`, each pool's mean difference
-    on each example, V = V_pools + V_examples - V_interaction, never below V_pools, and t with pools - 1. `se_pools`
-    is the standard error over pools alone (on these examples), `se_examples` over examples alone (of these pools).
-    A fraction, as is `margin`. With one pool the interval is infinite.
-    A pair with a side that is not `ok` or has no predictions is left out and counted in `warnings`.
-    Raises AnalysisError as `paired_difference`, and where a group mixes data sets or numbers of examples.
+    Pools share one test set, so more pools alone do not account for the choice of examples: with 2,000 examples, t over
+    pools covers the effect on all examples in 78%. From the bits of `predictions`, each pool's mean difference on each
+    example gives V = V_pools + V_examples - V_interaction, never below V_pools, and t with pools - 1 degrees of
+    freedom. `se_pools` is the standard error over pools alone (for these examples), `se_examples` over examples alone
+    (for these pools). Values and `margin` are fractions. With one pool the interval is infinite. A pair with a row that
+    is not `ok` or has no predictions is left out and counted in `warnings`. Raises AnalysisError as
+    `paired_difference`, and where a group mixes data sets or numbers of examples.
     """
     require(candidates, (*EXAMPLES, "dataset"))
     require(predictions, (*EXAMPLES, "n_examples", "correct"))
@@ -59,7 +59,7 @@ def two_way_difference(
     refuse_duplicates(known, EXAMPLES)
     rows = pair_candidates(candidates, a, b, "accuracy", by)
     pairs = paired_differences(rows, a, b, "accuracy", [*by, "dataset"])
-    terms = _located(pd.concat([_side(rows, pairs, a, "row_a", 1.0), _side(rows, pairs, b, "row_b", -1.0)]), known)
+    terms = _locate(pd.concat([_side(rows, pairs, a, "row_a", 1.0), _side(rows, pairs, b, "row_b", -1.0)]), known)
     pairs = _with_reasons(pairs, terms).assign(group=group_numbers(pairs, by))
     used = terms.merge(pairs.loc[pairs["reason"] == "", ["group", *UNIT]], left_on="pair", right_index=True)
     _refuse_other_examples(pairs, used, known)
@@ -76,7 +76,7 @@ def two_way_difference(
 def _side(rows: pd.DataFrame, pairs: pd.DataFrame, label: str, column: str, sign: float) -> pd.DataFrame:
     """The candidates that make one side of each usable pair: `pair`, `split`, `candidate_id`, `weight`.
 
-    A mean member is made of the single members of its subset.
+    A mean member consists of the single members of its subset.
     """
     usable = pairs[pairs["reason"] == ""]
     if label != MEAN_MEMBER:
@@ -90,10 +90,10 @@ def _side(rows: pd.DataFrame, pairs: pd.DataFrame, label: str, column: str, sign
     return found[["pair", "split", "candidate_id", "weight"]]
 
 
-def _located(terms: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """The terms with `bits`, the row of their predictions; -1 where they have none.
+def _locate(terms: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """The terms with `bits`, the row of their predictions; -1 if they have none.
 
-    Raises NothingToDrawError where none has any.
+    Raises NothingToDrawError if no term has predictions.
     """
     kept = known.loc[known["correct"].notna(), list(EXAMPLES)]
     found = terms.merge(kept.assign(bits=kept.index), "left", on=list(EXAMPLES))
@@ -103,13 +103,13 @@ def _located(terms: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_reasons(pairs: pd.DataFrame, terms: pd.DataFrame) -> pd.DataFrame:
-    """The pairs, those with a candidate without predictions left out."""
-    lost = pairs.index.isin(terms.loc[terms["bits"] < 0, "pair"])
-    return pairs.assign(reason=pairs["reason"].mask(lost, UNKNOWN))
+    """The pairs, with a reason for those with a candidate without predictions."""
+    missing = pairs.index.isin(terms.loc[terms["bits"] < 0, "pair"])
+    return pairs.assign(reason=pairs["reason"].mask(missing, UNKNOWN))
 
 
 def _refuse_other_examples(pairs: pd.DataFrame, used: pd.DataFrame, known: pd.DataFrame) -> None:
-    """Raises AnalysisError for a group whose pools were not tested on the same examples, or on fewer than two."""
+    """Raises AnalysisError for a group whose pools have different test examples, or fewer than two."""
     if pairs.groupby("group")["dataset"].nunique().gt(1).any():
         raise AnalysisError("rows", "a group mixes several data sets", "group by `dataset` or `population`")
     counts = used.assign(n=known["n_examples"].to_numpy()[used["bits"]]).groupby("group")["n"].agg(["min", "max"])
@@ -127,7 +127,8 @@ def _matrices(used: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[int, np
     pool = used.groupby(["group", *UNIT], dropna=False, sort=True).ngroup().to_numpy()
     order = np.argsort(pool, kind="stable")
     group, bits, weight, pair = (used[name].to_numpy()[order] for name in ("group", "bits", "weight", "pair"))
-    packed, counts = _packed(known, bits), known["n_examples"].to_numpy()
+    packed = _packed(known, bits)
+    counts = known["n_examples"].to_numpy()
     ends = np.searchsorted(pool[order], np.arange(pool.max(initial=-1) + 2))
     pools = [slice(start, end) for start, end in itertools.pairwise(ends)]
     for number, own in itertools.groupby(pools, lambda one: int(group[one.start])):
@@ -136,7 +137,7 @@ def _matrices(used: pd.DataFrame, known: pd.DataFrame) -> Iterator[tuple[int, np
 
 
 def _packed(known: pd.DataFrame, used: np.ndarray) -> np.ndarray:
-    """The packed bits of every candidate. Raises AnalysisError where one of those used has not one per example."""
+    """The packed bits of every candidate. Raises AnalysisError if a used candidate has not one bit per example."""
     packed: np.ndarray = known["correct"].to_numpy(object)
     rows = np.unique(used)
     sizes = np.array([len(packed[row]) for row in rows], int)
@@ -148,12 +149,13 @@ def _packed(known: pd.DataFrame, used: np.ndarray) -> np.ndarray:
 
 
 def _one_pool(bits: np.ndarray, weights: np.ndarray, packed: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The weighted sum of what the candidates of one pool have right on each example, shape (examples,).
+    """The weighted sum of the correctness of one pool's candidates on each example, shape (examples,).
 
-    A candidate that serves several pairs, as a single member does, is unpacked once.
+    A candidate that is in several pairs, such as a single member, is unpacked once.
     """
     rows, index = np.unique(bits, return_inverse=True)
-    weights, n = np.bincount(index, weights), int(counts[rows[0]])
+    weights = np.bincount(index, weights)
+    n = int(counts[rows[0]])
     total = np.zeros(n)
     for start in range(0, len(rows), CHUNK):
         part = slice(start, start + CHUNK)
@@ -164,7 +166,9 @@ def _one_pool(bits: np.ndarray, weights: np.ndarray, packed: np.ndarray, counts:
 
 def _spreads(matrix: np.ndarray) -> Spreads:
     """The mean and the standard errors of differences of shape (pools, examples)."""
-    pools, estimate, se_examples = len(matrix), float(matrix.mean()), _se(matrix.mean(axis=0))
+    pools = len(matrix)
+    estimate = float(matrix.mean())
+    se_examples = _se(matrix.mean(axis=0))
     if pools == 1:
         return Spreads(1, estimate, math.nan, se_examples)
     se_pools = _se(matrix.mean(axis=1))
@@ -180,9 +184,9 @@ def _se(values: np.ndarray) -> float:
     return found if found > ROUNDING else 0.0
 
 
-def _estimate(found: Spreads, question: Question, told: Sequence[str]) -> Estimate:
+def _estimate(found: Spreads, question: Question, warnings: Sequence[str]) -> Estimate:
     """The estimate of one group."""
     n = found.pools
     if n < 2:
-        told = (*told, "one pool: no interval can be given" if n else "no pool: nothing to estimate")
-    return student(found.estimate, found.se, max(n - 1.0, 0.0), n, question, told)
+        warnings = (*warnings, "one pool: no interval can be given" if n else "no pool: nothing to estimate")
+    return student(found.estimate, found.se, max(n - 1.0, 0.0), n, question, warnings)

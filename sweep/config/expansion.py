@@ -1,4 +1,4 @@
-"""Plug-in choices and settings of a configuration, expanded: a list in place of one value means "each of these"."""
+"""Choices from the open sets, and grids: a list where one value is due means "each of these"."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LARGEST = 1_000_000
 
 
 class _Point(NamedTuple):
-    """One combination of settings, and the key path of each value."""
+    """One point of a grid, and where each of its values stands."""
 
     values: dict[str, Any]
     locations: dict[str, KeyPath]
 
 
 def parse_choices(kind: str, value: Any, path: KeyPath, document: Document) -> list[PluginConfig]:
-    """The plug-in configurations of a value, without repetition.
+    """Every choice that a value of the configuration means, without repetition.
 
     A value is `name`, `{name: {setting: value}}`, or a list of those. Raises ConfigError with all mistakes.
     """
@@ -49,29 +49,28 @@ def parse_choices(kind: str, value: Any, path: KeyPath, document: Document) -> l
 
 
 def _settings_grid(kind: str, item: Any, path: KeyPath, document: Document) -> list[PluginConfig]:
-    """The plug-in configurations of one item: the grid of its settings."""
+    """The choices that one item means."""
     name, settings = _plugin_config(kind, item, path, document)
     here = (*path, name) if isinstance(item, dict) else path
     try:
-        plugin = get_plugin(kind, name)
+        entry = get_plugin(kind, name)
     except RegistryError as error:
         raise ConfigError([document.issue(here, what, hint) for _, what, hint in error.problems]) from None
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(here, f"expected a mapping of settings, got {settings!r}")])
-    configs: list[PluginConfig] = []
-    issues: list[ConfigIssue] = []
-    for point in expand_grid(plugin.settings, settings, here, document):
+        raise ConfigError([document.issue(here, f"settings of `{name}` are a mapping, not {settings!r}")])
+    checked, mistakes = [], []
+    for point in expand_grid(entry.settings, settings, here, document):
         try:
-            configs.append(PluginConfig(kind, name, plugin.validate(point.values)))
+            checked.append(PluginConfig(kind, name, entry.validate(point.values)))
         except RegistryError as error:
-            issues += [_located(document, here, point, problem) for problem in error.problems]
-    if issues:
-        raise ConfigError(list(dict.fromkeys(issues)))
-    return configs
+            mistakes += [_located(document, here, point, problem) for problem in error.problems]
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+    return checked
 
 
 def _plugin_config(kind: str, item: Any, path: KeyPath, document: Document) -> tuple[str, Any]:
-    """Name and settings of an item. Raises ConfigError for `null`, `no` and `off`, which YAML does not read as text."""
+    """Name and settings of an item; YAML reads a bare `none` as text, but `null`, `no` and `off` as something else."""
     if isinstance(item, str):
         return item, {}
     if isinstance(item, dict) and len(item) == 1:
@@ -82,7 +81,7 @@ def _plugin_config(kind: str, item: Any, path: KeyPath, document: Document) -> t
 
 
 def _located(document: Document, here: KeyPath, point: _Point, problem: tuple[KeyPath, str, str]) -> ConfigIssue:
-    """The issue of one setting of a grid point, at the value that caused it."""
+    """The mistake of one setting of one point of a grid, at the value that caused it."""
     path, what, hint = problem
     place = point.locations.get(str(path[0]), (*here, path[0])) if path else here
     return document.issue((*place, *path[1:]), what, hint)
@@ -91,10 +90,7 @@ def _located(document: Document, here: KeyPath, point: _Point, problem: tuple[Ke
 def expand_grid(
     model: type[BaseModel], settings: Mapping[str, Any], path: KeyPath, document: Document
 ) -> Iterator[_Point]:
-    """Every combination of the listed settings, the last key fastest.
-
-    A setting whose type is a list is expanded only by a list of lists.
-    """
+    """The grid that settings span, the last key fastest; a setting that is a list by type takes a list of lists."""
     axes = []
     for key, value in settings.items():
         field = model.model_fields.get(key)
@@ -107,7 +103,7 @@ def expand_grid(
 
 
 def _axis_values(value: Any, path: KeyPath, listed: bool, document: Document) -> list[tuple[Any, KeyPath]]:
-    """The values of one setting, each with its key path."""
+    """The values that one setting takes, each with its place."""
     if isinstance(value, list) and (not listed or any(isinstance(item, list) for item in value)):
         if not value:
             raise ConfigError([document.issue(path, "an empty list: there is nothing to choose from")])
@@ -118,7 +114,7 @@ def _axis_values(value: Any, path: KeyPath, listed: bool, document: Document) ->
 
 
 def _range(value: dict[str, Any], path: KeyPath, document: Document) -> Sequence[float]:
-    """The values of a range {from, to, steps, log}; both ends are included."""
+    """{from, to, steps, log}: both ends are in."""
     low, high, steps, log = (value.get(key, default) for key, default in _RANGE.items())
     if (
         set(value) - set(_RANGE)
@@ -144,7 +140,7 @@ def _number(value: Any) -> bool:
 
 
 def _is_sequence(annotation: Any) -> bool:
-    """Whether the type of a setting is a list or tuple."""
+    """Whether a setting takes a list as its one value."""
     if typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     return typing.get_origin(annotation) in (list, tuple)
@@ -153,45 +149,44 @@ def _is_sequence(annotation: Any) -> bool:
 def parse_grid(
     model: type[BaseModel], settings: Any, path: KeyPath, document: Document, completed: Callable[..., Any] = dict
 ) -> list[Any]:
-    """Every instance of a model for settings with lists and ranges; `completed` fills in each before validation.
+    """Every instance of a model that settings with lists and ranges mean, each `completed` before it is checked.
 
     Raises ConfigError with all mistakes.
     """
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(path, f"expected a mapping, got {settings!r}")])
-    found: list[Any] = []
-    issues: list[ConfigIssue] = []
+        raise ConfigError([document.issue(path, f"a mapping is due here, not {settings!r}")])
+    found, mistakes = [], []
     for point in expand_grid(model, settings, path, document):
         try:
             found.append(model(**completed(point.values)))
         except ValidationError as error:
             known = list(model.model_fields)
-            issues += [
+            mistakes += [
                 _located(document, path, point, describe_validation_error(problem, known)) for problem in error.errors()
             ]
-    if issues:
-        raise ConfigError(list(dict.fromkeys(issues)))
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
     return list(dict.fromkeys(found))
 
 
 def parse_one(model: type[Model], settings: Any, path: KeyPath, document: Document) -> Model:
-    """The instance of a model for settings in which lists are plain values. Raises ConfigError with all issues."""
+    """The instance of a model whose lists are plain values. Raises ConfigError with all mistakes."""
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(path, f"expected a mapping, got {settings!r}")])
+        raise ConfigError([document.issue(path, f"a mapping is due here, not {settings!r}")])
     try:
         return model(**settings)
     except ValidationError as error:
-        messages: dict[KeyPath, tuple[str, str]] = {}
+        told: dict[KeyPath, tuple[str, str]] = {}
         for problem in error.errors():
             where, what, hint = describe_validation_error(problem, _fields(model, problem["loc"]))
             if (*path, *where) not in document.locations and (*path, *where[:-1]) in document.locations:
-                where = where[:-1]  # the last step is the name of a union member, not a key of the file
-            messages[where] = (f"{messages[where][0]}, or {what}" if where in messages else what, hint)
-        raise ConfigError([document.issue((*path, *where), *what) for where, what in messages.items()]) from None
+                where = where[:-1]  # the last step names a member of a union, which nobody wrote
+            told[where] = (f"{told[where][0]}, or {what}" if where in told else what, hint)
+        raise ConfigError([document.issue((*path, *where), *what) for where, what in told.items()]) from None
 
 
 def _fields(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """Keys that are allowed at the last step of a key path."""
+    """Names that are known at the last step of a key path."""
     for key in path[:-1]:
         inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
         if isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -1,4 +1,4 @@
-"""Rows of merges that beat the logit average on the same subset by what is given."""
+"""Rows of merges that beat the logit average on the same subset by given amounts."""
 
 from __future__ import annotations
 

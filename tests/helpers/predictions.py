@@ -1,4 +1,4 @@
-"""Rows of `predictions` made by hand, what a statistic tells of them, and plain computations beside it."""
+"""Rows of `predictions` made by hand, results of a statistic by label, and plain computations for comparison."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ def prediction(candidate: Row, right: list[int], classes: list[int], **values: A
     return row | packed | values
 
 
-def spoken(candidate: Row, logits: np.ndarray, labels: np.ndarray, split: str = "test") -> Row:
+def probabilistic_prediction(candidate: Row, logits: np.ndarray, labels: np.ndarray, split: str = "test") -> Row:
     """A row of `predictions` with probabilities."""
-    log_p, said = log_softmax(logits, axis=1), logits.argmax(1)
+    log_p = log_softmax(logits, axis=1)
+    predicted = logits.argmax(1)
     packed = {"labels": labels.astype(np.uint8).tobytes(), "log_probabilities": log_p.astype("<f2").tobytes()}
-    return prediction(candidate, (said == labels).tolist(), said.tolist(), split=split, **packed)
+    return prediction(candidate, (predicted == labels).tolist(), predicted.tolist(), split=split, **packed)
 
 
-def told(
+def by_label(
     statistic: Any, candidates: list[Row], predictions: list[Row], **settings: Any
 ) -> dict[tuple[str, int, str], Any]:
     """Its rows by label (or nothing), size and quantity."""
@@ -41,8 +42,10 @@ def singles(pool: int = 0, count: int = 2, **values: Any) -> list[Row]:
     return [rows.candidate(pool, (index,), "single", **values) for index in range(count)]
 
 
-RIGHT_A, RIGHT_B = [1, 1, 1, 1, 1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 0, 0, 1, 0, 0]
-CLASSES_A, CLASSES_B = [0, 1, 2, 0, 1, 2, 0, 9, 9, 8], [0, 1, 2, 0, 1, 9, 9, 1, 9, 7]
+RIGHT_A = [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]
+RIGHT_B = [1, 1, 1, 1, 1, 0, 0, 1, 0, 0]
+CLASSES_A = [0, 1, 2, 0, 1, 2, 0, 9, 9, 8]
+CLASSES_B = [0, 1, 2, 0, 1, 9, 9, 1, 9, 7]
 
 
 def some_logits(n: int, classes: int, seed: int, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -52,13 +55,14 @@ def some_logits(n: int, classes: int, seed: int, sharpness: float = 2.0) -> tupl
 
 
 def as_read(logits: np.ndarray) -> np.ndarray:
-    """What is left of logits in the tables, in double precision: half-precision log-probabilities."""
+    """Logits as stored in the tables: log-probabilities in half precision, read in double precision."""
     return log_softmax(log_softmax(logits, axis=1).astype("<f2").astype(float), axis=1)
 
 
 def plain_debiased(log_p: np.ndarray, labels: np.ndarray) -> float:
     """The definition, bin by bin."""
-    confidence, right = np.exp(log_p.max(1)), log_p.argmax(1) == labels
+    confidence = np.exp(log_p.max(1))
+    right = log_p.argmax(1) == labels
     below = np.array([(confidence < value).sum() for value in confidence])
     total = 0.0
     for number in range(15):
@@ -76,5 +80,5 @@ def both(candidates: list[Row], factor: float = 1.0, n: int = 600) -> list[Row]:
     for seed, candidate in enumerate(candidates):
         for split in ("test", "validation"):
             logits, labels = some_logits(n, 4, 2 * seed + (split == "test"))
-            made.append(spoken(candidate, factor * logits, labels, split))
+            made.append(probabilistic_prediction(candidate, factor * logits, labels, split))
     return made

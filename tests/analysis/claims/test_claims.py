@@ -1,4 +1,4 @@
-"""Claims: laws over every file of the folder, verdicts by hand, and what an audit does to them."""
+"""Claims: properties of every claim, verdicts by hand, and claims under audit protocols."""
 
 from __future__ import annotations
 
@@ -104,16 +104,16 @@ def test_a_claim_that_cannot_be_decided_says_how_many_pools_would_do() -> None:
     assert found["soups_resist_scale"].verdict == ""
 
 
-def test_the_family_is_corrected_and_told_as_a_table() -> None:
+def test_the_family_is_corrected_and_shown_as_a_table() -> None:
     gaps = [0.02, 0.024, 0.019, 0.022, 0.021]
     found = answers(run_of([row for p, gap in enumerate(gaps) for row in merges(p, gap)]))
     frame = pd.DataFrame(table(found))
-    told = frame.set_index("claim").loc["weights_or_logits"]
-    assert told["verdict_of_claim"] == "supported"
-    assert told["p_adjusted"] >= told["p"] > 0
-    assert told["low"] < told["estimate"] < told["high"]
-    assert told["estimate"] == pytest.approx(-np.mean(gaps))
-    assert told["survives_audit"] == "not audited"
+    values = frame.set_index("claim").loc["weights_or_logits"]
+    assert values["verdict_of_claim"] == "supported"
+    assert values["p_adjusted"] >= values["p"] > 0
+    assert values["low"] < values["estimate"] < values["high"]
+    assert values["estimate"] == pytest.approx(-np.mean(gaps))
+    assert values["survives_audit"] == "not audited"
     assert set(frame["claim"]) == set(CLAIMS)
 
 
@@ -143,9 +143,9 @@ def scaled(pool: int, method: str, which: str, falls: float) -> list[dict[str, A
     for subset in subsets:
         made.append(rows.candidate(pool, subset, method, accuracy=0.9))
         for factor in (0.5, 2.0):
-            told = {"scaling": "magnify", "scaling_factor": factor, "scaling_members": which}
-            told["scaling_settings"] = f'{{"factor": {factor}, "members": "{which}"}}'
-            made.append(rows.candidate(pool, subset, method, accuracy=0.9 - falls, **told))
+            values = {"scaling": "magnify", "scaling_factor": factor, "scaling_members": which}
+            values["scaling_settings"] = f'{{"factor": {factor}, "members": "{which}"}}'
+            made.append(rows.candidate(pool, subset, method, accuracy=0.9 - falls, **values))
     return made
 
 
@@ -206,11 +206,11 @@ def test_sizes_weigh_the_same_however_many_subsets_they_have() -> None:
 
 def test_the_verb_prints_every_claim(tmp_path: Path) -> None:
     folder = rows.run_folder(tmp_path / "run")
-    said = CliRunner().invoke(main, ["claims", str(folder)])
-    assert said.exit_code == 0, said.stderr
-    told = json.loads(CliRunner().invoke(main, ["claims", str(folder), "--json"]).stdout)
-    assert [one["claim"] for one in told] == CLAIMS
-    for one in told:
-        assert one["question"] in said.stdout
+    result = CliRunner().invoke(main, ["claims", str(folder)])
+    assert result.exit_code == 0, result.stderr
+    values = json.loads(CliRunner().invoke(main, ["claims", str(folder), "--json"]).stdout)
+    assert [one["claim"] for one in values] == CLAIMS
+    for one in values:
+        assert one["question"] in result.stdout
         assert one["verdict_of_claim"] in (*VERDICTS, "not asked")
         assert one["missing"] or one["low"] <= one["estimate"] <= one["high"]

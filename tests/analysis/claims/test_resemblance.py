@@ -1,4 +1,4 @@
-"""Claims on templates: contrasts of trainings against plain computations, and what is missing told."""
+"""Claims on templates: contrasts of trainings against plain computations, and errors for missing rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from analysis.claims.templates_resemble_means import templates_resemble_means
 from analysis.core.errors import NothingToDrawError
 from tests.helpers import model_rows, rows
 
-POOLS, CLASSES = 4, 3
+POOLS = 4
+CLASSES = 3
 
 
 def trained(scores: list[list[float]], **training: Any) -> pd.DataFrame:
@@ -44,14 +45,15 @@ def pools_of(scores: list[list[float]]) -> np.ndarray:
 
 
 def test_true_against_shuffled_labels_is_welch_on_pool_means() -> None:
-    true, shuffled = drawn(0.9, 0), drawn(0.6, 1)
+    true = drawn(0.9, 0)
+    shuffled = drawn(0.6, 1)
     frame = pd.concat([trained(true), trained(shuffled, labels="shuffled")])
     found = templates_resemble_means(frame, margin=0.01)
     reference = stats.ttest_ind(pools_of(true), pools_of(shuffled), equal_var=False)
     interval = reference.confidence_interval(0.95)
-    told = (found.estimate.estimate, found.estimate.low, found.estimate.high, found.estimate.p)
+    reported = (found.estimate.estimate, found.estimate.low, found.estimate.high, found.estimate.p)
     difference = pools_of(true).mean() - pools_of(shuffled).mean()
-    assert told == pytest.approx((difference, interval.low, interval.high, reference.pvalue))
+    assert reported == pytest.approx((difference, interval.low, interval.high, reference.pvalue))
     assert (found.expected, found.figure, found.estimate.n_units) == ("above", "patterns", 2 * POOLS)
 
 
@@ -72,7 +74,8 @@ def test_only_trainings_that_differ_in_nothing_else_are_compared() -> None:
 
 
 def test_mixup_is_compared_at_equal_weight_decay() -> None:
-    plain, mixed = drawn(0.9, 0), drawn(0.8, 1)
+    plain = drawn(0.9, 0)
+    mixed = drawn(0.8, 1)
     parts = [trained(plain), trained(mixed, mixup=0.4), trained(drawn(0.1, 2), mixup=0.4, weight_decay=1.0)]
     found = mixup_sharpens_templates(pd.concat(parts))
     assert found.estimate.estimate == pytest.approx(pools_of(mixed).mean() - pools_of(plain).mean())
@@ -102,15 +105,15 @@ def test_agreement_is_that_of_single_classifiers_on_true_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "told"),
+    ("claim", "message"),
     [
         (templates_resemble_means, "differ in `labels` alone"),
         (mixup_sharpens_templates, "differ in `mixup` alone"),
         (resemblance_grows_with_decay, "no two weight decays above 0"),
     ],
 )
-def test_one_training_alone_says_what_is_missing(claim: Any, told: str) -> None:
-    with pytest.raises(NothingToDrawError, match=told):
+def test_one_training_alone_says_what_is_missing(claim: Any, message: str) -> None:
+    with pytest.raises(NothingToDrawError, match=message):
         claim(trained(drawn(0.9, 0)))
     with pytest.raises(NothingToDrawError, match="no templates of linear classifiers"):
         claim(trained(drawn(0.9, 0), input="features"))

@@ -26,7 +26,8 @@ def drawn(law: laws.Law, pools: int = 4, noise: float = 0.0) -> np.ndarray:
 class TestEveryLaw:
     def test_it_finds_its_own_coefficients_whatever_size_a_pool_lacks(self, law: laws.Law) -> None:
         values = drawn(law)
-        values[1, 2] = values[3, 0] = np.nan
+        values[1, 2] = np.nan
+        values[3, 0] = np.nan
         found = laws.fit(law, SIZES, values)
         np.testing.assert_allclose(found.a, [0.9, 0.91, 0.92, 0.93], rtol=1e-5)
         np.testing.assert_allclose(found.b, [0.1, 0.12, 0.14, 0.16], rtol=1e-3)
@@ -66,13 +67,13 @@ def test_bent_fits_are_as_good_as_those_of_curve_fit(name: str) -> None:
     law = laws.LAWS[name]
     values = drawn(law, noise=0.001)
     found = laws.fit(law, SIZES, values)
-    for pool, said in zip(values, found.at(SIZES), strict=True):
+    for pool, fitted in zip(values, found.at(SIZES), strict=True):
         best, _ = optimize.curve_fit(lambda n, a, b, c: a - b * law.basis(n, c), SIZES, pool, [0.9, 0.1, TRUE_C[name]])
         reference = best[0] - best[1] * law.basis(SIZES, best[2])
-        np.testing.assert_allclose(((pool - said) ** 2).sum(), ((pool - reference) ** 2).sum(), rtol=1e-4)
+        np.testing.assert_allclose(((pool - fitted) ** 2).sum(), ((pool - reference) ** 2).sum(), rtol=1e-4)
 
 
-def test_a_c_that_the_curve_does_not_tell_is_counted() -> None:
+def test_a_c_that_the_curve_does_not_determine_is_counted() -> None:
     straight = 0.5 + 0.1 * SIZES[None, :] + np.zeros((3, 1))
     assert laws.fit(laws.LAWS["shifted"], SIZES, straight).bounded == 3
 

@@ -23,7 +23,8 @@ class TestPower:
     def test_the_deviation_has_chi_squares_interval(self) -> None:
         gains = [0.01, 0.02, -0.005, 0.03]
         found = power(rows.frame(pools(gains))).iloc[0]
-        deviation, chi2 = np.std(gains, ddof=1), stats.chi2(3)
+        deviation = np.std(gains, ddof=1)
+        chi2 = stats.chi2(3)
         ends = deviation * np.sqrt(3 / chi2.ppf([0.975, 0.025]))
         np.testing.assert_allclose([found["estimate"], found["low"], found["high"]], [deviation, *ends])
         assert (found["unit"], found["n_units"], found["p"], found["verdict"]) == ("pool", 4, None, "")
@@ -40,7 +41,8 @@ class TestPower:
     @pytest.mark.parametrize(("ratio", "chance"), [(3.0, 0.8), (1.0, 0.8), (0.5, 0.9)])
     def test_the_pools_for_equivalence_are_those_that_simulation_needs(self, ratio: float, chance: float) -> None:
         needed = power(self.two(0.005 / ratio), power=chance)["pools_for_equivalence"].item()
-        random, times = np.random.default_rng(0), 20_000
+        random = np.random.default_rng(0)
+        times = 20_000
         for n, enough in ((needed, True), (needed - 1, False)):
             values = random.standard_normal((times, n))
             se = values.std(axis=1, ddof=1) / math.sqrt(n)

@@ -1,4 +1,4 @@
-"""Estimates against scipy, families of tests against their definitions, and what may be said of them."""
+"""Estimates against scipy, corrections for families of tests against their definitions, and verdicts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def quiet(values: list[float], null: float, alternative: str = "two-sided") -> A
 @settings(deadline=None)
 @given(VALUES)
 def test_the_interval_is_students(values: list[float]) -> None:
-    found, reference = pool_mean(values, null=0.25), quiet(values, 0.25)
+    found = pool_mean(values, null=0.25)
+    reference = quiet(values, 0.25)
     interval = reference.confidence_interval(0.95)
     np.testing.assert_allclose([found.low, found.high], [interval.low, interval.high], rtol=1e-9, atol=1e-9)
     assert found.p == pytest.approx(reference.pvalue, rel=1e-6, abs=1e-12)
@@ -102,7 +103,7 @@ def test_a_value_that_is_not_finite_is_refused() -> None:
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [0.91 - 0.9, 0.81 - 0.8, 0.31 - 0.3], [0.0, 0.0]])
-def test_units_without_spread_are_told_and_have_no_p(values: list[float]) -> None:
+def test_units_without_spread_warn_and_have_no_p(values: list[float]) -> None:
     found = pool_mean(values, null=0.0)
     assert (found.low, found.high, found.se, found.p) == (found.estimate, found.estimate, 0.0, None)
     assert found.verdict == INCONCLUSIVE
@@ -110,7 +111,8 @@ def test_units_without_spread_are_told_and_have_no_p(values: list[float]) -> Non
 
 
 def test_fewer_than_two_units_have_no_interval() -> None:
-    none, one = pool_mean([]), unit_mean(np.array([0.3]), Question("gain", "cell", 0.0), ["told before"])
+    none = pool_mean([])
+    one = unit_mean(np.array([0.3]), Question("gain", "cell", 0.0), ["told before"])
     assert math.isnan(none.estimate)
     assert none.warnings == ("no pool: nothing to estimate",)
     assert (one.estimate, one.low, one.high, one.p) == (0.3, -math.inf, math.inf, None)
@@ -119,7 +121,8 @@ def test_fewer_than_two_units_have_no_interval() -> None:
 
 def holm(p: list[float]) -> list[float]:
     """By definition: the smallest level at which the step-down procedure rejects, from the smallest p up."""
-    order, found = sorted(range(len(p)), key=p.__getitem__), [0.0] * len(p)
+    order = sorted(range(len(p)), key=p.__getitem__)
+    found = [0.0] * len(p)
     for rank, index in enumerate(order):
         found[index] = min(1.0, max((len(p) - before) * p[order[before]] for before in range(rank + 1)))
     return found
@@ -172,7 +175,8 @@ def test_a_family_is_judged_by_corrected_p() -> None:
 
 
 def test_what_cannot_be_judged_or_was_not_asked_stays_so() -> None:
-    level, alone = pool_mean([0.8, 0.9]), pool_mean([0.1], null=0.0, margin=0.5)
+    level = pool_mean([0.8, 0.9])
+    alone = pool_mean([0.1], null=0.0, margin=0.5)
     found = adjust_and_judge(family(level, alone, asked(9.0, 1.0, margin=None)), "holm")
     assert found["verdict"].tolist() == ["", INCONCLUSIVE, DIFFERENT]
     assert found["p_adjusted"].isna().tolist() == [True, True, False]

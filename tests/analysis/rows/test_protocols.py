@@ -31,14 +31,14 @@ def several(pools: int = 4) -> pd.DataFrame:
         for people, shift in (("a", 0.0), ("b", 0.1)):
             base = 0.7 + shift + 0.01 * pool
             for protocol, single, soup in (("correct", 0.0, 0.02), ("train_mode", -0.1, 0.01)):
-                told = {"population": people, "protocol": protocol}
-                found += [made(pool, "single", base + single, (index,), **told) for index in (0, 1)]
-                found += [made(pool, "greedy_soup", base + soup, **told)]
-                found += [made(pool, "logit_average", base + soup, space="logits", **told)]
+                values = {"population": people, "protocol": protocol}
+                found += [made(pool, "single", base + single, (index,), **values) for index in (0, 1)]
+                found += [made(pool, "greedy_soup", base + soup, **values)]
+                found += [made(pool, "logit_average", base + soup, space="logits", **values)]
             found += [made(pool, "greedy_soup", base + 0.03, population=people, protocol="greedy_variant")]
-        told = {"population": "a (shared_transform)", "protocol": "shared_transform"}
-        found += [made(pool, "single", 0.5, (index,), **told) for index in (0, 1)]
-        found += [made(pool, "greedy_soup", 0.6 + 0.01 * pool, **told)]
+        values = {"population": "a (shared_transform)", "protocol": "shared_transform"}
+        found += [made(pool, "single", 0.5, (index,), **values) for index in (0, 1)]
+        found += [made(pool, "greedy_soup", 0.6 + 0.01 * pool, **values)]
     return rows.frame(found, "candidates")
 
 
@@ -53,7 +53,8 @@ def test_protocols_begin_with_the_correct_one() -> None:
 
 def test_where_a_switch_does_not_act_the_correct_rows_are_taken() -> None:
     frame = several()
-    found, correct = rows_under(frame, "greedy_variant"), rows_under(frame, "correct")
+    found = rows_under(frame, "greedy_variant")
+    correct = rows_under(frame, "correct")
     assert len(found) == len(correct)
     assert set(found["protocol"]) == {"greedy_variant"}
     assert accuracies(found, "logit_average", "b") == accuracies(correct, "logit_average", "b")
@@ -72,7 +73,7 @@ def test_a_population_that_is_trained_otherwise_stands_in_for_the_correct_one() 
     ("name", "expected"),
     [("a", "a"), ("a (x)", "a"), ("a (y) (x)", "a (y)"), ("c (x)", "c (x)"), ("ab (x)", "ab (x)")],
 )
-def test_the_correct_population_is_told_by_its_name(name: str, expected: str) -> None:
+def test_the_correct_population_is_found_by_its_name(name: str, expected: str) -> None:
     assert correct_name(name, {"a", "a (y)", "b"}) == expected
 
 
@@ -132,8 +133,10 @@ def test_nested_prefixes_are_one_more_protocol() -> None:
 
 
 def test_prefixes_are_no_protocol_where_a_pool_lacks_one_of_a_size_that_it_merges() -> None:
-    def without(*lost: tuple[int, ...]) -> pd.DataFrame:
-        return rows.frame([one for one in published() if one["pool"] != 1 or tuple(one["member_indices"]) not in lost])
+    def without(*excluded: tuple[int, ...]) -> pd.DataFrame:
+        return rows.frame(
+            [one for one in published() if one["pool"] != 1 or tuple(one["member_indices"]) not in excluded]
+        )
 
     assert "nested_prefixes" not in protocols(without((0, 1)))
     assert "nested_prefixes" in protocols(without((0, 1, 2)))
@@ -145,7 +148,7 @@ def test_prefixes_are_no_protocol_where_there_is_nothing_else() -> None:
     assert "nested_prefixes" not in protocols(rows.frame(nested))
 
 
-def test_many_switches_are_told_by_their_number() -> None:
+def test_many_switches_are_shown_as_their_number() -> None:
     assert [short(name) for name in ("correct", "a+b", TOGETHER)] == ["correct", "a+b", "3 together"]
 
 
@@ -155,11 +158,11 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rows.write(tmp_path_factory.mktemp("audited") / "run", {"candidates": published()}, info)
 
 
-def test_a_claim_is_told_under_each_defect_that_changes_it(run_folder: Path) -> None:
+def test_a_claim_is_listed_under_each_defect_that_changes_it(run_folder: Path) -> None:
     run = load(run_folder)
     (found,) = (one for one in defects(answers(run)) if one["name"] == "weights_beat_members")
-    told = {row["protocol"]: (row["verdict"], row["changed"]) for row in found["rows"]}
-    assert told == {
+    values = {row["protocol"]: (row["verdict"], row["changed"]) for row in found["rows"]}
+    assert values == {
         "correct": ("supported", False),
         "nested_prefixes": ("supported", False),
         "train_mode": ("refuted", True),
@@ -179,8 +182,8 @@ def test_a_claim_is_told_under_each_defect_that_changes_it(run_folder: Path) -> 
 
 
 def test_the_table_of_claims_has_every_protocol(run_folder: Path) -> None:
-    said = json.loads(CliRunner().invoke(main, ["claims", str(run_folder), "--json"]).stdout)
-    (one,) = (one for one in said if one["claim"] == "weights_beat_members")
+    result = json.loads(CliRunner().invoke(main, ["claims", str(run_folder), "--json"]).stdout)
+    (one,) = (one for one in result if one["claim"] == "weights_beat_members")
     assert [row["protocol"] for row in one["audit"]] == protocols(load(run_folder).candidates)[1:]
     assert {row["n_units"] for row in one["audit"]} == {4}
     assert all(row["low"] <= row["estimate"] <= row["high"] for row in one["audit"])

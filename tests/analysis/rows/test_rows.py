@@ -1,4 +1,4 @@
-"""The rows of a run as `analysis` reads them: texts are held as categories, and say what plain texts say."""
+"""The rows of a run as `analysis` reads them: texts are categories, with the same results as plain texts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.helpers.analysis_verbs import STATISTICS
 
 
 class TestManyRows:
-    """What a run folder gives holds texts as categories: everything must say the same of them as of plain texts."""
+    """Texts of a run folder are read as categories: every result must equal that of plain texts."""
 
     def test_a_folder_holds_the_rows_that_were_written(self, run: Run) -> None:
         plain = rows.frame(rows.every_candidate()).sort_values(["candidate_id", "split"], ignore_index=True)
@@ -47,14 +47,15 @@ class TestManyRows:
         from analysis.display.draw import draw
 
         plain = Run(run.folder, run.info, run.config, {table: plainly(run.table(table)) for table in KEYS})
-        found, meant = draw(name, run).data, draw(name, plain).data
+        found = draw(name, run).data
+        meant = draw(name, plain).data
         pd.testing.assert_frame_equal(
             found.reset_index(drop=True), meant.reset_index(drop=True), check_dtype=False, check_categorical=False
         )
 
-    def test_lists_and_texts_are_held_once(self, run: Run) -> None:
-        held = {id(members) for members in run.candidates["members"]}
-        assert len(held) == run.candidates["subset"].nunique()
+    def test_lists_and_texts_are_stored_once(self, run: Run) -> None:
+        stored = {id(members) for members in run.candidates["members"]}
+        assert len(stored) == run.candidates["subset"].nunique()
         assert run.candidates["method"].cat.categories.is_monotonic_increasing
 
     def test_only_planned_rows_are_read(self, tmp_path: Path) -> None:
@@ -109,8 +110,8 @@ class TestManyRows:
             means = one.groupby("pool_id")["value"].mean()
             assert found.loc[group, "estimate"] == pytest.approx(means.mean(), rel=1e-12)
             assert found.loc[group, "se"] == pytest.approx(means.std() / 2, rel=1e-12)
-            lost = int((values["group"] == group).sum()) - len(one)
-            assert found.loc[group, "warnings"] == (f"{lost} rows left out: lost",)
+            excluded = int((values["group"] == group).sum()) - len(one)
+            assert found.loc[group, "warnings"] == (f"{excluded} rows left out: lost",)
 
     def test_no_bit_of_an_estimate_depends_on_the_order_of_rows(self) -> None:
         random = np.random.default_rng(2)
@@ -156,6 +157,6 @@ def test_a_folder_without_rows_names_the_command_that_its_run_json_recorded(
 
 
 def plainly(table: pd.DataFrame) -> pd.DataFrame:
-    """A table with plain texts and without what reading adds."""
+    """A table with plain texts and without the columns that reading adds."""
     categories = [name for name, column in table.items() if isinstance(column.dtype, pd.CategoricalDtype)]
     return table.astype(dict.fromkeys(categories, "str")).drop(columns="subset", errors="ignore")

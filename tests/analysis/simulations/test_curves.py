@@ -1,4 +1,4 @@
-"""Curves over members and factors, through the public statistics: what intervals cover, and which law is chosen."""
+"""Curves over members and factors, through the public statistics: coverage of intervals, and the law that is chosen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from analysis.statistics.scale_sensitivity import scale_sensitivity
 pytestmark = pytest.mark.slow
 
 POPULATIONS = 1000
-A, B = 0.9, 0.08
+A = 0.9
+B = 0.08
 PLAIN = {"space": "weights", "method": "uniform_soup", "settings": "{}", "split": "test", "protocol": "correct"}
 PLAIN |= {"alignment": "none", "alignment_settings": "{}", "repair": "none", "repair_settings": "{}", "status": "ok"}
 PLAIN |= {"scaling": "none", "scaling_settings": "{}", "scaling_factor": 1.0, "scaling_members": "all"}
@@ -28,18 +29,22 @@ def subsets(random: np.random.Generator, members: int, sizes: tuple[int, ...], e
 
 
 def people(*, pools: int, sizes: tuple[int, ...], members: int, each: int, power: float, seed: int) -> pd.DataFrame:
-    """Single members and soups of accuracy a - b N^-power plus their mean member's luck; a and b differ by pool."""
-    random, n = np.random.default_rng(seed), POPULATIONS * pools
-    a, b = A + 0.02 * random.standard_normal((n, 1)), B + 0.01 * random.standard_normal((n, 1))
+    """Single members and soups of accuracy a - b N^-power plus the noise of the mean member; a, b differ by pool."""
+    random = np.random.default_rng(seed)
+    n = POPULATIONS * pools
+    a = A + 0.02 * random.standard_normal((n, 1))
+    b = B + 0.01 * random.standard_normal((n, 1))
     luck = 0.01 * random.standard_normal((n, members))
     single = np.broadcast_to(np.eye(members), (n, members, members))
     shares = np.concatenate([single, subsets(random, members, sizes, each, n)], axis=1)
     size = (shares > 0).sum(axis=2)
     accuracy = a - b * size**-power + np.einsum("psm,pm->ps", shares, luck)
     accuracy += 0.004 * random.standard_normal(accuracy.shape) * (size > 1)
-    held = [np.flatnonzero(row).astype(str).tolist() for row in shares.reshape(-1, members)]
+    members_of_subset = [np.flatnonzero(row).astype(str).tolist() for row in shares.reshape(-1, members)]
     pool = np.repeat(np.arange(n), shares.shape[1])
-    made = pd.DataFrame({"population": pool // pools, "pool_id": pool, "pool": pool % pools, "members": held})
+    made = pd.DataFrame(
+        {"population": pool // pools, "pool_id": pool, "pool": pool % pools, "members": members_of_subset}
+    )
     made = made.assign(**PLAIN, **OTHER, n_members=size.ravel(), accuracy=accuracy.ravel())
     made["method"] = np.where(made["n_members"] == 1, "single", "uniform_soup")
     # A subset that was drawn twice is one.
@@ -97,7 +102,8 @@ def test_the_right_law_is_chosen(law: str, power: float) -> None:
 def fallen(log2_middle: np.ndarray, step: float, steepness: float = 3.0) -> tuple[pd.DataFrame, np.ndarray]:
     """Accuracy that falls from 90% to 10% around a factor per (population, pool); log2 c where it has lost 5 points."""
     log2 = np.arange(0, 4 + step / 2, step)
-    at_one, middle = 0.8 / (1 + np.exp(-steepness * np.log(2) * log2_middle)), log2_middle[..., None]
+    at_one = 0.8 / (1 + np.exp(-steepness * np.log(2) * log2_middle))
+    middle = log2_middle[..., None]
     accuracy = 0.1 + 0.8 / (1 + np.exp(steepness * np.log(2) * (log2 - middle)))
     critical = log2_middle + np.log2(0.8 / (at_one - 0.05) - 1) / steepness
     population, pool, factor = (index.ravel() for index in np.indices(accuracy.shape))

@@ -1,4 +1,4 @@
-"""Simulated populations: how often intervals, p and verdicts of differences are right, beside what rows would say."""
+"""Simulated populations: how often intervals, p and verdicts of differences are right, compared with rows as units."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ def of_subsets_of_one(random: np.random.Generator, subsets: np.ndarray, members:
 
 
 def test_these_cells_and_new_cells_are_two_questions() -> None:
-    random, cells, pools = np.random.default_rng(1), 6, 6
+    random = np.random.default_rng(1)
+    cells = 6
+    pools = 6
     level = random.normal(0, 1, (TIMES, cells))
     noise = random.normal(0, 1, (TIMES, cells, pools)) * np.linspace(0.5, 1.5, cells)[:, None]
     made = alike((level[:, :, None] + noise).reshape(TIMES * cells, pools))
@@ -129,7 +131,9 @@ def test_these_cells_and_new_cells_are_two_questions() -> None:
 
 
 def test_new_examples_widen_the_interval_over_pools() -> None:
-    random, pools, examples = np.random.default_rng(2), 8, 2000
+    random = np.random.default_rng(2)
+    pools = 8
+    examples = 2000
     tables = evaluated(random, pools, examples)
     found = two_way_difference(*tables)
     alone = found.assign(
@@ -160,7 +164,8 @@ def evaluated(random: np.random.Generator, pools: int, examples: int) -> tuple[p
 
 def test_equal_methods_are_found_equivalent_and_the_margin_is_not() -> None:
     random = np.random.default_rng(3)
-    quiet, noisy = random.normal(0, MARGIN / 4, (TIMES, 12)), random.normal(0, MARGIN * 4, (TIMES, 12))
+    quiet = random.normal(0, MARGIN / 4, (TIMES, 12))
+    noisy = random.normal(0, MARGIN * 4, (TIMES, 12))
     assert share(paired_difference(alike(quiet), margin=MARGIN), EQUIVALENT) >= 0.95
     at_margin = paired_difference(alike(quiet + MARGIN), margin=MARGIN)
     assert share(at_margin, EQUIVALENT) <= 0.07
@@ -182,12 +187,13 @@ def test_the_pools_that_power_asks_for_find_the_effect() -> None:
     assert rejected(paired_difference(alike(random.normal(0.8, 1, (TIMES, 11))))) <= 0.75
 
 
-def test_a_family_of_nulls_is_held_by_holm() -> None:
+def test_holm_controls_a_family_of_nulls() -> None:
     random = np.random.default_rng(6)
-    plain, held = 0, 0
+    plain = 0
+    controlled = 0
     for values in random.normal(0, 1, (TIMES, 12, 8)):
         family = pd.DataFrame([asdict(pool_mean(one, null=0.0)) for one in values])
         plain += (family["verdict"] == DIFFERENT).any()
-        held += (adjust_and_judge(family, "holm")["verdict"] == DIFFERENT).any()
-    assert held / TIMES <= 0.07
+        controlled += (adjust_and_judge(family, "holm")["verdict"] == DIFFERENT).any()
+    assert controlled / TIMES <= 0.07
     assert plain / TIMES > 0.35

@@ -1,4 +1,4 @@
-"""Calibrated models through the statistic: what each measure says of them."""
+"""Measures of the statistic for calibrated models."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ SPREAD = 2.75
 def calibrated(examples: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A thousand populations of one model of two classes, whose labels are drawn from its own probabilities."""
     random = np.random.default_rng(seed)
-    candidates, said = [], []
+    candidates = []
+    predictions = []
     for index in range(TIMES):
         candidates.append(rows.candidate(0, (0,), "single", population=f"{index:04}"))
         score = random.normal(0, SPREAD, examples)
         labels = (random.random(examples) < expit(score)).astype(np.uint8)
         log_p = np.stack([log_expit(-score), log_expit(score)], axis=1).astype("<f2")
-        told: dict[str, Any] = {"candidate_id": candidates[-1]["candidate_id"], "split": "test", "n_examples": examples}
-        said.append(told | {"labels": labels.tobytes(), "log_probabilities": log_p.tobytes()})
-    return rows.frame(candidates), rows.frame(said, "predictions")
+        keys: dict[str, Any] = {"candidate_id": candidates[-1]["candidate_id"], "split": "test", "n_examples": examples}
+        predictions.append(keys | {"labels": labels.tobytes(), "log_probabilities": log_p.tobytes()})
+    return rows.frame(candidates), rows.frame(predictions, "predictions")
 
 
 @pytest.mark.parametrize(("examples", "points", "resamples"), [(500, 4.4, 199), (2000, 2.2, 199), (10_000, 1.0, 19)])
@@ -50,7 +51,8 @@ def test_a_calibrated_model_has_an_ece_and_no_debiased_error(examples: int, poin
 
 def test_a_bootstrap_of_a_calibrated_model_excludes_zero_nearly_always() -> None:
     """Why the p of an ECE comes from resampled labels and not from its interval."""
-    random, excluded = np.random.default_rng(1), 0
+    random = np.random.default_rng(1)
+    excluded = 0
     for _ in range(TIMES):
         score = random.normal(0, SPREAD, 500)
         labels = (random.random(500) < expit(score)).astype(int)
@@ -64,10 +66,10 @@ def test_overconfidence_is_found_and_measured() -> None:
     """Probabilities twice as sharp as they should be: the squared error of large samples, without bias at 500."""
     frames = {n: calibrated(n, seed=2) for n in (500, 3000)}
     means = {}
-    for n, (candidates, said) in frames.items():
-        sharp = [2 * np.frombuffer(one, "<f2").astype(float).reshape(n, 2) for one in said["log_probabilities"]]
-        said = said.assign(log_probabilities=[one.astype("<f2").tobytes() for one in sharp])
-        found = calibration(candidates, said, resamples=19)
+    for n, (candidates, predictions) in frames.items():
+        sharp = [2 * np.frombuffer(one, "<f2").astype(float).reshape(n, 2) for one in predictions["log_probabilities"]]
+        predictions = predictions.assign(log_probabilities=[one.astype("<f2").tobytes() for one in sharp])
+        found = calibration(candidates, predictions, resamples=19)
         debiased = found.loc[found["quantity"] == DEBIASED, "estimate"]
         means[n] = debiased.mean(), debiased.std() / TIMES**0.5
         if n == 3000:

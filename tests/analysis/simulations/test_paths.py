@@ -1,4 +1,4 @@
-"""What paths and patterns say where there is nothing: a thousand made populations each, through the statistics."""
+"""Paths and patterns without an effect: a thousand simulated populations each, through the statistics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from analysis.statistics.stages import BREAKS, stages
 
 pytestmark = pytest.mark.slow
 
-POPULATIONS, POOLS = 1000, 5
+POPULATIONS = 1000
+POOLS = 5
 
 
 def points(populations: int, weights: int) -> tuple[pd.DataFrame, np.ndarray]:
@@ -25,9 +26,9 @@ def points(populations: int, weights: int) -> tuple[pd.DataFrame, np.ndarray]:
     grid = np.linspace(0, 1, weights).round(9)
     series = np.repeat(np.arange(populations * POOLS), weights)
     weight = np.tile(grid, populations * POOLS)
-    told = {value: json.dumps({"weight": value}) for value in grid.tolist()}
+    settings = {value: json.dumps({"weight": value}) for value in grid.tolist()}
     made = pd.DataFrame({"population": [f"p{one // POOLS:04}" for one in series], "pool_id": series.astype(str)})
-    made["settings"] = pd.Series(weight).map(told)
+    made["settings"] = pd.Series(weight).map(settings)
     made["candidate_id"] = [f"{one}-{w}" for one, w in zip(made["pool_id"], weight, strict=True)]
     made["members"] = [("a", "b")] * len(made)
     made = made.assign(method="interpolation", split="test", protocol="correct", status="ok", scaling="none")
@@ -36,21 +37,24 @@ def points(populations: int, weights: int) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def flat(seed: int, weights: int, examples: int, wrong: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Paths that are flat but for the luck of their examples, drawn anew at each point, and their predictions."""
+    """Flat paths with noise from their examples, drawn independently at each point, and their predictions."""
     made, _ = points(POPULATIONS, weights)
     right = np.random.default_rng(seed).random((len(made), examples)) > wrong
     packed = np.packbits(right, axis=1)
-    said = made[["candidate_id", "split"]].assign(n_examples=examples, correct=[row.tobytes() for row in packed])
-    return made.assign(accuracy=right.mean(axis=1)), said
+    predictions = made[["candidate_id", "split"]].assign(n_examples=examples, correct=[row.tobytes() for row in packed])
+    return made.assign(accuracy=right.mean(axis=1)), predictions
 
 
 def test_by_halves_the_barrier_of_a_flat_noisy_path_is_zero() -> None:
-    examples, wrong = 200, 0.1
+    examples = 200
+    wrong = 0.1
     candidates, predictions = flat(1, 21, examples, wrong)
     noise = math.sqrt(wrong * (1 - wrong) / examples)
-    naive, honest = path(candidates, metric="accuracy"), path_split_half(candidates, predictions)
+    naive = path(candidates, metric="accuracy")
+    honest = path_split_half(candidates, predictions)
     naive = naive[naive["quantity"] == "chord barrier"]
-    bias, left = naive["estimate"].mean() / noise, honest["estimate"].mean() / noise
+    bias = naive["estimate"].mean() / noise
+    left = honest["estimate"].mean() / noise
     assert 1.6 < bias < 2.2
     assert abs(left) < 0.2 * bias
     covered = ((honest["low"] <= 0) & (honest["high"] >= 0)).mean()
@@ -103,7 +107,8 @@ def smooth(random: np.random.Generator, shape: tuple[int, ...], pixels: int = 64
 @pytest.mark.parametrize("classes", [6, 10])
 def test_permuted_classes_are_rarely_rejected_on_smooth_noise(classes: int) -> None:
     random = np.random.default_rng(classes)
-    images, templates = smooth(random, (POPULATIONS, 1, classes)), smooth(random, (POPULATIONS, POOLS, classes))
+    images = smooth(random, (POPULATIONS, 1, classes))
+    templates = smooth(random, (POPULATIONS, POOLS, classes))
     correlation = templates @ np.swapaxes(images, -1, -2)
     places = np.indices(correlation.shape).reshape(4, -1)
     made = pd.DataFrame(dict(zip(("population", "pool", "template_class", "mean_class"), places, strict=True)))

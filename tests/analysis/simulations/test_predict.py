@@ -1,4 +1,4 @@
-"""What tests of kinship and components of variance do over a thousand simulated populations."""
+"""Permutation tests of pairs, and variance components, over a thousand simulated populations."""
 
 from __future__ import annotations
 
@@ -59,16 +59,17 @@ def of_folds(x: Array, y: Array, folds: int = 5) -> float:
 
 
 def test_unrelated_predictors_are_seldom_found_and_rows_as_replicates_find_them() -> None:
-    pools, members = 5, 6
+    pools = 5
+    members = 6
     x, gain = unrelated(np.random.default_rng(0), pools, members)
     pairs = list(itertools.combinations(range(members), 2))
     singles = np.random.default_rng(1).standard_normal((TIMES, pools, members))
     a, b = np.triu_indices(members, 1)
     merges = candidates((singles[..., a] + singles[..., b]) / 2 + gain, pairs, "uniform_soup")
     alone = candidates(singles, [(k,) for k in range(members)], "single")
-    told = merges[["population", "pool_id"]].assign(l2_distance=x.ravel())
-    told[["member_a", "member_b"]] = merges["members"].to_list()
-    found = predict_gain(pd.concat([merges, alone], ignore_index=True), told, predictors=["l2_distance"])
+    features = merges[["population", "pool_id"]].assign(l2_distance=x.ravel())
+    features[["member_a", "member_b"]] = merges["members"].to_list()
+    found = predict_gain(pd.concat([merges, alone], ignore_index=True), features, predictors=["l2_distance"])
     rank, r2 = (found[found["quantity"] == name] for name in ("rank correlation", "leave-pool-out R²"))
     naive = [
         stats.spearmanr(*both).pvalue < 0.05 for both in zip(x.reshape(TIMES, -1), gain.reshape(TIMES, -1), strict=True)
@@ -83,10 +84,12 @@ def test_unrelated_predictors_are_seldom_found_and_rows_as_replicates_find_them(
 
 
 def test_a_predictor_that_follows_another_has_no_slope_of_its_own() -> None:
-    pools, members = 4, 6
+    pools = 4
+    members = 6
     x, noise = unrelated(np.random.default_rng(2), pools, members)
     other, _ = unrelated(np.random.default_rng(3), pools, members)
-    ends, gain = np.array(list(itertools.combinations(range(members), 2))), x + noise
+    ends = np.array(list(itertools.combinations(range(members), 2)))
+    gain = x + noise
     rejected = []
     for own, second, y in zip(x, x + other, gain, strict=True):
         dyads = [Pairs(str(k), ends, np.column_stack([own[k], second[k]]), y[k]) for k in range(pools)]
@@ -96,8 +99,11 @@ def test_a_predictor_that_follows_another_has_no_slope_of_its_own() -> None:
 
 def test_pairs_that_depend_without_correlation_do_not_pass_for_it() -> None:
     # Members that are far from all others differ more in their gains, up as often as down.
-    random, (a, b) = np.random.default_rng(4), np.triu_indices(6, 1)
-    ends, plain, studentised = np.stack([a, b], axis=1), [], []
+    random = np.random.default_rng(4)
+    a, b = np.triu_indices(6, 1)
+    ends = np.stack([a, b], axis=1)
+    plain = []
+    studentised = []
     for _ in range(TIMES):
         pools = []
         for k in range(5):

@@ -1,4 +1,4 @@
-"""Calibration from rows of `predictions`, before and after a temperature: by hand, and what is left out is told."""
+"""Calibration before and after temperature scaling: values by hand, and warnings for rows that are left out."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from tests.helpers.predictions import (
     RIGHT_A,
     as_read,
     both,
+    by_label,
     plain_debiased,
     prediction,
+    probabilistic_prediction,
     singles,
     some_logits,
-    spoken,
-    told,
 )
 
 
 def test_calibration_by_hand() -> None:
-    candidates, factor = [*singles(0, 2), *singles(1, 1)], 3.0
-    found = told(calibration, candidates, both(candidates, factor))
+    candidates = [*singles(0, 2), *singles(1, 1)]
+    factor = 3.0
+    found = by_label(calibration, candidates, both(candidates, factor))
     levels: dict[str, list[float]] = {name: [] for name in QUANTITIES}
     for seed in range(3):
         tune, test = (some_logits(600, 4, 2 * seed + k) for k in (0, 1))
@@ -58,19 +59,20 @@ def test_the_seed_alone_decides_the_draws() -> None:
     candidates = singles(0, 1)
     made = both(candidates, 2.0)  # sharpened so, these logits are calibrated
     first, again, other = (
-        told(calibration, candidates, made, seed=seed)["single", 1, "ECE"].consistency_p for seed in (0, 0, 1)
+        by_label(calibration, candidates, made, seed=seed)["single", 1, "ECE"].consistency_p for seed in (0, 0, 1)
     )
     assert first == again != other
 
 
-def test_without_a_validation_split_nothing_is_tuned_and_that_is_told() -> None:
-    tuned, untuned = singles(0, 1), [rows.candidate(0, (0, 1), "uniform_soup")]
+def test_without_a_validation_split_nothing_is_tuned_and_a_warning_says_so() -> None:
+    tuned = singles(0, 1)
+    untuned = [rows.candidate(0, (0, 1), "uniform_soup")]
     made = [
         row
         for row in both([*tuned, *untuned])
         if row["candidate_id"] == tuned[0]["candidate_id"] or row["split"] == "test"
     ]
-    found = told(calibration, [*tuned, *untuned], made)
+    found = by_label(calibration, [*tuned, *untuned], made)
     assert [key[2] for key in found if key[0] == "single"] == list(QUANTITIES)
     assert [key[2] for key in found if key[0] == "uniform_soup"] == [n for n in QUANTITIES if n not in TEMPERED]
     what = "nothing after temperature: no log-probabilities of the validation split"
@@ -86,8 +88,8 @@ def test_what_cannot_be_tuned_is_left_out_and_counted() -> None:
     ]
     sure = some_logits(600, 4, 5, sharpness=50.0)
     made = [row for row in made if row["candidate_id"] != candidates[2]["candidate_id"]]
-    made += [spoken(candidates[2], *sure, split) for split in ("test", "validation")]
-    found = told(calibration, candidates, made)
+    made += [probabilistic_prediction(candidates[2], *sure, split) for split in ("test", "validation")]
+    found = by_label(calibration, candidates, made)
     after = found["single", 1, "temperature"].warnings
     assert "1 row left out: no log-probabilities of the validation split" in after
     assert "1 row left out: no temperature between 0.01 and 100 is best" in after
@@ -104,13 +106,13 @@ def test_a_temperature_is_not_judged_where_it_was_fitted() -> None:
     assert not set(found.loc[found["split"] == "validation", "quantity"]) & set(TEMPERED)
 
 
-def test_rows_without_probabilities_say_how_to_have_them() -> None:
+def test_the_error_without_probabilities_names_the_setting() -> None:
     candidates = singles()
     made = [prediction(row, RIGHT_A, CLASSES_A) for row in candidates]
     for ask in (calibration, calibration_figure):
         with pytest.raises(NothingToDrawError, match=r"no log-probabilities\nhint: .*execution\.probabilities=true"):
             ask(rows.frame(candidates), rows.frame(made, "predictions"))
-    partly = told(calibration, candidates, [made[0], *both(candidates)[2:]])
+    partly = by_label(calibration, candidates, [made[0], *both(candidates)[2:]])
     assert "1 row left out: no log-probabilities" in partly["single", 1, "ECE"].warnings
     with pytest.raises(NothingToDrawError, match="no predictions"):
         diversity_figure(rows.frame(candidates), rows.frame([], "predictions"))
@@ -118,7 +120,7 @@ def test_rows_without_probabilities_say_how_to_have_them() -> None:
 
 def test_a_margin_is_that_of_the_debiased_error() -> None:
     candidates = [row for pool in range(3) for row in singles(pool, 1)]
-    found = told(calibration, candidates, both(candidates, 3.0), margin=0.5)
+    found = by_label(calibration, candidates, both(candidates, 3.0), margin=0.5)
     assert found["single", 1, "debiased CE²"].verdict == "equivalent"
     assert found["single", 1, "debiased CE²"].margin == 0.5
     assert {row.margin for key, row in found.items() if not key[2].startswith("debiased")} == {None}

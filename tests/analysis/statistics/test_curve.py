@@ -21,8 +21,9 @@ from tests.helpers import rows
 def soups(
     level: Any, sizes: tuple[int, ...] = (2, 3, 4, 6), pools: int = 3, members: int = 8, each: int = 2, **values: Any
 ) -> list[dict[str, Any]]:
-    """Single members and `each` random soups per size, of accuracy `level(pool, size)` plus the members' mean luck."""
-    random, made = np.random.default_rng(5), []
+    """Single members and `each` random soups per size, of accuracy `level(pool, size)` plus the members' mean noise."""
+    random = np.random.default_rng(5)
+    made = []
     for pool in range(pools):
         luck = 0.01 * random.standard_normal(members)
         luck -= luck.mean()
@@ -45,7 +46,7 @@ def table(found: pd.DataFrame) -> pd.DataFrame:
     return found.set_index("quantity")
 
 
-def told(found: pd.DataFrame) -> str:
+def all_warnings(found: pd.DataFrame) -> str:
     return "; ".join(found["warnings"].iloc[0])
 
 
@@ -63,7 +64,7 @@ def test_coefficients_are_fitted_in_each_pool_then_t_over_pools() -> None:
     assert found.loc["a", "score"] == pytest.approx(0, abs=1e-12)
 
 
-def test_accuracy_grows_as_its_gain_and_the_law_is_told() -> None:
+def test_accuracy_grows_as_its_gain_and_the_law_is_named() -> None:
     found = curve(rows.frame(soups(lambda pool, size: saturating(pool, size) + 1e-4 * (-1) ** size)), value="accuracy")
     by_law = found[found["quantity"] == "left-out error"].set_index("law")["estimate"]
     assert set(by_law.index) == set(laws.LAWS)
@@ -85,52 +86,52 @@ def test_a_single_member_off_the_law_does_not_join() -> None:
     made = rows.frame(soups(lambda pool, size: saturating(pool, size) + 0.001 * pool * (size == 3) - 0.1 * (size > 1)))
     stepped = curve(made, law="inverse")
     assert stepped["sizes"].eq("2, 3, 4, 6").all()
-    assert "N = 1 is not fitted" in told(stepped)
+    assert "N = 1 is not fitted" in all_warnings(stepped)
     alone = curve(made[made["n_members"] > 1], value="accuracy", law="inverse")
     same = curve(made, value="accuracy", law="inverse", single=False)
     pd.testing.assert_frame_equal(alone, same)
 
 
-def test_one_pool_cannot_tell_whether_a_single_member_lies_on_the_law() -> None:
+def test_one_pool_cannot_show_whether_a_single_member_lies_on_the_law() -> None:
     found = curve(rows.frame(soups(saturating, pools=1)))
-    assert "nothing tells" in told(found)
+    assert "cannot be tested" in all_warnings(found)
     assert np.isneginf(found["low"]).all()
 
 
-def test_few_sizes_are_told() -> None:
+def test_few_sizes_give_a_warning() -> None:
     two = curve(rows.frame(soups(saturating, sizes=(2, 4))), single=False)
     assert two["quantity"].tolist() == ["a", "b", "N*"]
-    assert "2 sizes: no law can be chosen, a − b/N is assumed" in told(two)
+    assert "2 sizes: no law can be chosen, a − b/N is assumed" in all_warnings(two)
     one = curve(rows.frame(soups(saturating, sizes=(4,))))
     assert one["estimate"].isna().all()
     assert one["n_units"].eq(0).all()
-    assert "one size: `inverse` has 2 coefficients" in told(one)
+    assert "one size: `inverse` has 2 coefficients" in all_warnings(one)
     three = curve(rows.frame(soups(saturating, sizes=(2, 4))), law="power", single=False)
-    assert "2 sizes: `power` has 3 coefficients" in told(three)
+    assert "2 sizes: `power` has 3 coefficients" in all_warnings(three)
 
 
-def test_a_pool_without_enough_sizes_is_left_out_and_told() -> None:
+def test_a_pool_without_enough_sizes_is_left_out_with_a_warning() -> None:
     made = [row for row in soups(saturating) if row["pool"] < 2 or row["n_members"] in (1, 4)]
     found = curve(rows.frame(made), value="accuracy", law="inverse", single=False)
     assert table(found).loc["a", "n_units"] == 2
     two = curve(rows.frame([row for row in made if row["pool"] < 2]), value="accuracy", law="inverse", single=False)
     assert table(found).loc["a", "estimate"] == table(two).loc["a", "estimate"]
-    assert "1 pool with too few sizes for the law" in told(found)
+    assert "1 pool with too few sizes for the law" in all_warnings(found)
 
 
-def test_single_subsets_and_nested_ones_are_told() -> None:
+def test_single_subsets_and_nested_ones_give_a_warning() -> None:
     whole = curve(rows.frame(soups(saturating, sizes=(2, 4, 8), each=3)))
-    assert "one subset per pool at N = 8" in told(whole)
-    assert "nested" not in told(whole)
+    assert "one subset per pool at N = 8" in all_warnings(whole)
+    assert "nested" not in all_warnings(whole)
     nested = [row | {"members": row["members"]} for row in soups(saturating, sizes=())]
     for pool, size in itertools.product(range(3), (2, 3, 5)):
         nested.append(rows.candidate(pool, tuple(range(size)), "uniform_soup", accuracy=saturating(pool, size)))
-    assert "nested subsets" in told(curve(rows.frame(nested)))
+    assert "nested subsets" in all_warnings(curve(rows.frame(nested)))
     # One subset per size, none within another.
     apart = [row for row in nested if row["n_members"] != 2]
     apart += [rows.candidate(pool, (6, 7), "uniform_soup", accuracy=0.8) for pool in range(3)]
-    assert "nested" not in told(curve(rows.frame(apart)))
-    assert "one subset per pool at N = 2, 3, 5" in told(curve(rows.frame(apart)))
+    assert "nested" not in all_warnings(curve(rows.frame(apart)))
+    assert "one subset per pool at N = 2, 3, 5" in all_warnings(curve(rows.frame(apart)))
 
 
 def test_a_loss_saturates_where_it_stops_falling() -> None:
@@ -153,7 +154,7 @@ def test_a_subset_without_its_single_members_has_no_gain() -> None:
     made = [row for row in soups(saturating) if row["method"] != "single" or row["pool"] > 0]
     found = curve(rows.frame(made), law="inverse")
     assert table(found).loc["a", "n_units"] == 2
-    assert "left out: a single member is missing" in told(found)
+    assert "left out: a single member is missing" in all_warnings(found)
 
 
 @pytest.mark.parametrize(("setting", "hint"), [({"value": "gains"}, "`gain`"), ({"law": "roots"}, "`root`")])

@@ -1,4 +1,4 @@
-"""What is told from the outputs of candidates, against plain computations: diversity, ambiguity and their figures."""
+"""Diversity and ambiguity from the outputs of candidates against plain computations, and their figures."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.helpers.predictions import (
     RIGHT_A,
     RIGHT_B,
     both,
+    by_label,
     prediction,
+    probabilistic_prediction,
     singles,
     some_logits,
-    spoken,
-    told,
 )
 
 
 def test_diversity_by_hand() -> None:
     one, other = singles()
     made = [prediction(one, RIGHT_A, CLASSES_A), prediction(other, RIGHT_B, CLASSES_B)]
-    found = told(diversity, [one, other], made)
+    found = by_label(diversity, [one, other], made)
     # Both right 5, one alone 2 and 1, both wrong 2, once with different classes.
     assert found["", 2, "disagreement"].estimate == pytest.approx(0.4)
     assert found["", 2, "Q"].estimate == pytest.approx((5 * 2 - 2 * 1) / (5 * 2 + 2 * 1))
@@ -50,17 +50,18 @@ def test_diversity_is_averaged_in_pools_first() -> None:
     for pool in range(3):
         own = [right[row["candidate_id"]] for row in candidates if row["pool"] == pool]
         per_pool.append(np.mean([np.corrcoef(a, b)[0, 1] for a, b in itertools.combinations(own, 2)]))
-    one = told(diversity, candidates, made)["", 2, "error correlation"]
+    one = by_label(diversity, candidates, made)["", 2, "error correlation"]
     assert one.estimate == pytest.approx(np.mean(per_pool))
     assert one.se == pytest.approx(np.std(per_pool, ddof=1) / 3**0.5)
 
 
 def test_measures_that_are_not_defined_are_left_out_and_counted() -> None:
     candidates = singles(0, 3)
-    perfect, some = [1] * 10, [1] * 8 + [0, 0]
+    perfect = [1] * 10
+    some = [1] * 8 + [0, 0]
     made = [prediction(candidates[0], perfect, perfect)]
     made += [prediction(row, right, right) for row, right in zip(candidates[1:], (some, some[::-1]), strict=True)]
-    found = told(diversity, candidates, made)
+    found = by_label(diversity, candidates, made)
     assert found["", 2, "disagreement"].estimate == pytest.approx((0.2 + 0.2 + 0.4) / 3)
     assert found["", 2, "error correlation"].estimate == pytest.approx(np.corrcoef(some, some[::-1])[0, 1])
     assert (
@@ -73,17 +74,17 @@ def test_measures_that_are_not_defined_are_left_out_and_counted() -> None:
 def test_members_without_outputs_are_left_out_and_counted() -> None:
     candidates = [*singles(0, 3), *singles(1, 1), *singles(2, 2, status="failed")]
     made = [prediction(row, RIGHT_A, CLASSES_A) for row in (candidates[0], candidates[2], candidates[3])]
-    one = told(diversity, candidates, made)["", 2, "disagreement"]
+    one = by_label(diversity, candidates, made)["", 2, "disagreement"]
     assert (one.estimate, one.n_units) == (0.0, 1)
     assert {"2 pairs left out: no predictions", "1 pair left out: a pool of one member"} <= set(one.warnings)
     assert {"1 pair left out: failed", "2 pools without a usable pair"} <= set(one.warnings)
 
 
-def test_classes_beyond_a_byte_are_told_apart() -> None:
+def test_classes_beyond_a_byte_are_distinguished() -> None:
     one, other = singles()
     made = [prediction(one, [0, 0], [300, 44]), prediction(other, [0, 0], [300 - 256, 44])]
     made[1]["classes"] = np.array([300 - 256, 44], "<u2").tobytes()
-    assert told(diversity, [one, other], made)["", 2, "disagreement"].estimate == 0.5
+    assert by_label(diversity, [one, other], made)["", 2, "disagreement"].estimate == 0.5
 
 
 @pytest.mark.parametrize(
@@ -94,14 +95,14 @@ def test_outputs_of_another_length_are_refused(column: str, value: bytes, what: 
     one, other = singles()
     made = [prediction(one, RIGHT_A, CLASSES_A), prediction(other, RIGHT_B, CLASSES_B) | {column: value}]
     with pytest.raises(AnalysisError, match=what):
-        told(diversity, [one, other], made)
+        by_label(diversity, [one, other], made)
 
 
 def test_members_on_different_examples_are_refused() -> None:
     one, other = singles()
     made = [prediction(one, RIGHT_A, CLASSES_A), prediction(other, RIGHT_B[:8], CLASSES_B[:8])]
     with pytest.raises(AnalysisError, match="members of one pool with 8 and 10 examples"):
-        told(diversity, [one, other], made)
+        by_label(diversity, [one, other], made)
 
 
 def test_the_brier_score_of_averaged_probabilities_is_the_mean_less_the_ambiguity() -> None:
@@ -111,16 +112,18 @@ def test_the_brier_score_of_averaged_probabilities_is_the_mean_less_the_ambiguit
     with torch.no_grad():
         each = torch.stack([pool.model(state)(images).double().softmax(1) for state in pool.states]).numpy()
     truth = np.eye(10)[labels.numpy()]
-    candidates, made = [], []
+    candidates = []
+    made = []
     for subset in [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]:
         method = "single" if len(subset) == 1 else "probability_average"
-        outcome, said = pool.evaluator().evaluate(pool.candidate(method, *subset), ("test",))[0]
-        assert said is not None
+        outcome, predicted = pool.evaluator().evaluate(pool.candidate(method, *subset), ("test",))[0]
+        assert predicted is not None
         candidates.append(rows.candidate(0, subset, method, brier=outcome["brier"], space="logits"))
-        made.append(said | {"candidate_id": candidates[-1]["candidate_id"]})
-    found = told(diversity, candidates, made)
+        made.append(predicted | {"candidate_id": candidates[-1]["candidate_id"]})
+    found = by_label(diversity, candidates, made)
     for size in (2, 3):
-        spread, identity = [], []
+        spread = []
+        identity = []
         for subset in itertools.combinations(range(3), size):
             own = each[list(subset)]
             spread.append(np.square(own - own.mean(0)).sum(2).mean())
@@ -136,11 +139,11 @@ def test_a_soup_that_collapses_does_not_flatten_the_figures() -> None:
         candidates.append(rows.candidate(0, subset, "probability_average", space="logits", brier=0.09))
         candidates.append(rows.candidate(0, subset, "uniform_soup", brier=0.9, repair="reset_bn"))
     made = both(candidates)
-    lost = [row["candidate_id"] for row in candidates if row["method"] == "uniform_soup"]
-    made = [row for row in made if row["candidate_id"] not in lost]
+    missing = [row["candidate_id"] for row in candidates if row["method"] == "uniform_soup"]
+    made = [row for row in made if row["candidate_id"] not in missing]
     for candidate in candidates:
-        if candidate["candidate_id"] in lost:
-            made += [spoken(candidate, -9 * some_logits(600, 4, 7)[0], some_logits(600, 4, 7)[1])]
+        if candidate["candidate_id"] in missing:
+            made += [probabilistic_prediction(candidate, -9 * some_logits(600, 4, 7)[0], some_logits(600, 4, 7)[1])]
     frames = rows.frame(candidates), rows.frame(made, "predictions")
     gains = diversity_figure(*frames)
     assert [axes.get_yscale() for axes in gains.figure.axes] == ["linear", "symlog"]

@@ -24,7 +24,8 @@ Weights = dict[tuple[int, int], np.ndarray]
 
 def entries(pools: int = 3, members: int = 4, size: int = 500) -> Weights:
     """One tensor per member of each pool, whose members resemble each other."""
-    random, made = np.random.default_rng(2), {}
+    random = np.random.default_rng(2)
+    made = {}
     for pool in range(pools):
         shared = random.normal(0.1, 1 + 0.1 * pool, size)
         for member in range(members):
@@ -40,13 +41,13 @@ def described(tensor: np.ndarray, pool: int, members: tuple[int, ...]) -> dict[s
 
 def tensors(made: Weights, size: int = 2) -> pd.DataFrame:
     """Rows of every member and of the uniform soup of every subset of one size."""
-    told = [described(tensor, pool, (member,)) for (pool, member), tensor in made.items()]
+    reported = [described(tensor, pool, (member,)) for (pool, member), tensor in made.items()]
     for pool in sorted({pool for pool, _ in made}):
         own = [member for where, member in made if where == pool]
         for subset in itertools.combinations(own, size):
             soup = np.mean([made[pool, member] for member in subset], axis=0)
-            told.append(described(soup, pool, subset))
-    return rows.frame(told, "layers")
+            reported.append(described(soup, pool, subset))
+    return rows.frame(reported, "layers")
 
 
 def test_shapes_are_means_over_pools_of_the_mean_over_models() -> None:
@@ -55,14 +56,15 @@ def test_shapes_are_means_over_pools_of_the_mean_over_models() -> None:
     for name, of in (("std", np.std), ("skewness", stats.skew), ("excess kurtosis", stats.kurtosis)):
         pools = [np.mean([of(tensor) for (pool, _), tensor in made.items() if pool == which]) for which in range(3)]
         interval = stats.ttest_1samp(pools, 0).confidence_interval(0.95)
-        told = found.loc[(1, name), ["estimate", "low", "high"]].to_numpy(float)
-        np.testing.assert_allclose(told, [np.mean(pools), interval.low, interval.high], rtol=1e-9)
+        reported = found.loc[(1, name), ["estimate", "low", "high"]].to_numpy(float)
+        np.testing.assert_allclose(reported, [np.mean(pools), interval.low, interval.high], rtol=1e-9)
     assert found["p"].isna().all()
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_the_variance_ratio_is_the_identity_of_correlated_entries(size: int) -> None:
-    made, expected = entries(), []
+    made = entries()
+    expected = []
     for pool in range(3):
         own = np.stack([made[pool, member] for member in range(4)])
         ratios = []
@@ -76,7 +78,9 @@ def test_the_variance_ratio_is_the_identity_of_correlated_entries(size: int) -> 
 
 
 def test_members_of_equal_variance_shrink_as_arithmetic_says() -> None:
-    rho, n, size = 0.3, 3, 200_000
+    rho = 0.3
+    n = 3
+    size = 200_000
     random = np.random.default_rng(0)
     shared = random.standard_normal(size)
     each = math.sqrt(rho) * shared + math.sqrt(1 - rho) * random.standard_normal((2, n, size))
@@ -109,8 +113,8 @@ def test_tensors_that_cannot_be_described_are_counted() -> None:
     still = layers(frame.assign(std=frame["std"].mask(first, 0.0))).set_index(["quantity", "n_members"])
     assert still.loc[(SCOPE, 1), "warnings"] == ("3 pairs left out: no spread",)
     assert still.loc[(SCOPE, 1), "n_units"] == 3
-    lost = layers(frame[~first]).set_index(["quantity", "n_members"])
-    assert lost.loc[(VARIANCE, 2), "warnings"] == ("3 merges left out: no spread, or a member without a row",)
+    missing = layers(frame[~first]).set_index(["quantity", "n_members"])
+    assert missing.loc[(VARIANCE, 2), "warnings"] == ("3 merges left out: no spread, or a member without a row",)
     wild = layers(frame.assign(kurtosis=frame["kurtosis"].mask(first, np.inf))).set_index(["quantity", "n_members"])
     assert wild.loc[("excess kurtosis", 1), "warnings"] == ("1 model left out: not finite",)
 
@@ -134,7 +138,8 @@ def test_a_merge_mismatches_with_its_own_members() -> None:
     made = entries(pools=2, members=3)
     expected = []
     for pool in range(2):
-        own, values = [made[pool, member] for member in range(3)], []
+        own = [made[pool, member] for member in range(3)]
+        values = []
         for a, b in itertools.combinations(range(3), 2):
             soup = (own[a] + own[b]) / 2
             values += [(_divergence(soup, each) + _divergence(each, soup)) / 2 for each in (own[a], own[b])]

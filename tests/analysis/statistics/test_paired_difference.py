@@ -77,7 +77,7 @@ class TestPairs:
         found = paired_difference(pd.concat([plain, repaired]), label, "uniform_soup")
         np.testing.assert_allclose(found["estimate"], 0, atol=1e-15)
 
-    def test_signs_are_told_beside_t(self) -> None:
+    def test_signs_are_reported_beside_t(self) -> None:
         gains = [0.01, 0.02, -0.005, 0.03, 0.015, 0.01]
         found = paired_difference(rows.frame(pools(gains)), margin=0.05).iloc[0]
         sums = [abs(np.dot(gains, signs)) >= sum(gains) - 1e-12 for signs in itertools.product((1, -1), repeat=6)]
@@ -94,7 +94,8 @@ class TestPairs:
 
 
 class TestCells:
-    first, second = [0.01, 0.05, 0.03, 0.02], [0.02, -0.04, 0.03]
+    first = (0.01, 0.05, 0.03, 0.02)
+    second = (0.02, -0.04, 0.03)
 
     def frame(self) -> pd.DataFrame:
         return rows.frame(pools(self.first, "one") + pools(self.second, "two"))
@@ -133,11 +134,11 @@ class TestCells:
         alone = paired_difference(rows.frame(pools(self.first)), over="new cells").iloc[0]
         assert (alone["low"], alone["warnings"]) == (-math.inf, ("one cell: no interval can be given",))
 
-    def test_cells_without_spread_or_rows_are_told(self) -> None:
+    def test_cells_without_spread_or_rows_give_a_warning(self) -> None:
         flat = paired_difference(rows.frame(pools([0.1] * 3, "one") + pools([0.2] * 4, "two")), over="these cells")
         assert (flat["se"].item(), flat["df"].item(), flat["p"].item()) == (0.0, 5.0, None)
-        lost = self.frame().assign(status="failed", accuracy=np.nan)
-        found = paired_difference(lost, over="these cells")
+        missing = self.frame().assign(status="failed", accuracy=np.nan)
+        found = paired_difference(missing, over="these cells")
         assert found["n_units"].item() == 0
         assert "no pool: nothing to estimate" in found["warnings"].item()
 
@@ -156,7 +157,7 @@ class TestOnePool:
         assert (found["unit"], found["n_units"], found["df"]) == ("member", 6, 5)
         assert (found["estimate"], found["se"]) == (pytest.approx(np.mean([*gains.values()])), pytest.approx(se))
         assert found["high"] - found["estimate"] == pytest.approx(stats.t.ppf(0.975, 5) * se)
-        assert found["warnings"] == ("one pool: the interval speaks of the members of this pool",)
+        assert found["warnings"] == ("one pool: the interval is for members of this pool",)
         assert found["estimand"].endswith("for members of this pool")
 
     def test_large_subsets_are_conservative_and_the_whole_pool_has_no_interval(self) -> None:
@@ -172,9 +173,9 @@ class TestOnePool:
         found = paired_difference(rows.frame(made(0, nested)), by=["population"])
         assert np.isposinf(found["high"]).all()
 
-    def test_a_pool_that_lost_the_others_is_one_pool(self) -> None:
+    def test_a_pool_without_usable_others_is_one_pool(self) -> None:
         gains = {subset: 0.01 * sum(subset) for subset in itertools.combinations(range(4), 2)}
-        lost = made(1, gains, status="failed")
-        found = paired_difference(rows.frame(made(0, gains) + lost)).iloc[0]
+        missing = made(1, gains, status="failed")
+        found = paired_difference(rows.frame(made(0, gains) + missing)).iloc[0]
         assert found["unit"] == "member"
         assert found["warnings"][:2] == ("6 pairs left out: failed", "1 pool without a usable pair")

@@ -1,4 +1,4 @@
-"""Costs, and the front of what nothing dominates; and a run as it is loaded gives what plain rows give."""
+"""Costs and the Pareto front; a loaded run gives the same result as plain rows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ def priced(**values: Any) -> pd.DataFrame:
 def test_costs_count_the_networks() -> None:
     made = rows.candidates()
     for k, row in enumerate(made):
-        row["merge_seconds"], row["evaluate_seconds"] = 1.0, float(k % 3)
+        row["merge_seconds"] = 1.0
+        row["evaluate_seconds"] = float(k % 3)
         if row["method"] == "logit_average":
             row |= {"repair": "reset_bn", "repair_settings": '{"examples": 512}'}
     found = pareto(rows.frame(made), priced()).set_index(["label", "n_members"])
-    soup, logits = found.loc["uniform_soup", 3], found.loc["logit_average + reset_bn (examples=512)", 3]
+    soup = found.loc["uniform_soup", 3]
+    logits = found.loc["logit_average + reset_bn (examples=512)", 3]
     assert (soup["networks"], soup["forward_flops"], soup["stored_parameters"]) == (1, 1_000_000, 12_345)
     assert (logits["networks"], logits["forward_flops"], logits["stored_parameters"]) == (3, 3_000_000, 37_035)
     assert math.isnan(soup["data_used"])

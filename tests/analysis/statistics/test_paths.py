@@ -36,7 +36,9 @@ def test_barriers_by_hand() -> None:
 
 
 def test_four_measures_are_those_of_a_plain_loop_over_pairs() -> None:
-    random, made, weights = np.random.default_rng(5), [], np.linspace(0, 1, 9)
+    random = np.random.default_rng(5)
+    made = []
+    weights = np.linspace(0, 1, 9)
     expected = np.zeros((3, 4))
     for pool in range(3):
         own = []
@@ -65,7 +67,8 @@ def test_the_barrier_of_accuracy_is_in_error() -> None:
 
 
 def test_a_path_that_cannot_be_measured_is_counted() -> None:
-    whole, endless = line({0: 1, 0.5: 3, 1: 1}), line({0.25: 1, 0.5: 3}, pool=1)
+    whole = line({0: 1, 0.5: 3, 1: 1})
+    endless = line({0.25: 1, 0.5: 3}, pool=1)
     found = path(rows.frame(whole + endless)).iloc[0]
     assert (found["estimate"], found["n_units"]) == (2.0, 1)
     assert found["warnings"][0] == "1 pair left out: no ends"
@@ -92,19 +95,20 @@ def test_a_scaled_path_is_another_path() -> None:
 
 
 def answers(made: list[dict[str, Any]], right: np.ndarray) -> pd.DataFrame:
-    """Predictions of candidates that are right where `right` (candidates, examples) says."""
-    told = []
+    """Predictions with the correctness `right` (candidates, examples)."""
+    predicted = []
     for row, bits in zip(made, right, strict=True):
         about = {key: row[key] for key in ("candidate_id", "split")} | {"n_examples": len(bits)}
-        told.append(about | {"correct": np.packbits(bits).tobytes()})
-    return rows.frame(told, "predictions")
+        predicted.append(about | {"correct": np.packbits(bits).tobytes()})
+    return rows.frame(predicted, "predictions")
 
 
 def flat(
     pools: int, weights: int, examples: int, hump: float = 0.0, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
     """Candidates, predictions and bits of one path per pool that is flat, or has a hump, under a noise of examples."""
-    random, grid = np.random.default_rng(seed), np.linspace(0, 1, weights)
+    random = np.random.default_rng(seed)
+    grid = np.linspace(0, 1, weights)
     made = [row for pool in range(pools) for row in line(dict.fromkeys(grid.tolist(), 1.0), pool)]
     chance = np.tile(0.9 - hump * 4 * grid * (1 - grid), pools)
     right = random.random((len(made), examples)) < chance[:, None]
@@ -132,7 +136,8 @@ def test_a_real_barrier_stays_by_halves() -> None:
 
 def test_split_halves_are_those_of_unpacked_bits() -> None:
     candidates, predictions, right = flat(4, 5, 51, seed=3)
-    weights, order = np.linspace(0, 1, 5), np.random.default_rng([7, 51]).permutation(51)
+    weights = np.linspace(0, 1, 5)
+    order = np.random.default_rng([7, 51]).permutation(51)
     halves = [order[:25], order[25:]]
     expected = []
     for own in right.reshape(4, 5, 51):
@@ -159,22 +164,24 @@ def test_pairs_without_predictions_are_counted_and_damaged_ones_refused() -> Non
 
 
 def test_data_sets_of_several_sizes_are_halved_on_their_own() -> None:
-    small, large = flat(3, 5, 24, seed=1), flat(3, 5, 1000, seed=2)
+    small = flat(3, 5, 24, seed=1)
+    large = flat(3, 5, 1000, seed=2)
     named = small[0].assign(candidate_id="s" + small[0]["candidate_id"], population="small")
-    told = small[1].assign(candidate_id="s" + small[1]["candidate_id"])
-    both = path_split_half(pd.concat([named, large[0]]), pd.concat([told, large[1]])).set_index("population")
+    predicted = small[1].assign(candidate_id="s" + small[1]["candidate_id"])
+    both = path_split_half(pd.concat([named, large[0]]), pd.concat([predicted, large[1]])).set_index("population")
     for name, (candidates, predictions, _) in {"small": small, "people": large}.items():
         assert both.loc[name, "estimate"] == path_split_half(candidates, predictions)["estimate"].item()
 
 
 def test_a_run_folder_gives_what_its_rows_give(tmp_path: Path) -> None:
     made = rows.candidates()
-    said = rows.predictions(made)
-    run = load(rows.write(tmp_path / "run", {"candidates": made, "predictions": said}))
-    plain, told = rows.frame(made), rows.frame(said, "predictions")
+    predictions = rows.predictions(made)
+    run = load(rows.write(tmp_path / "run", {"candidates": made, "predictions": predictions}))
+    plain = rows.frame(made)
+    predicted = rows.frame(predictions, "predictions")
     for found, expected in (
         (path(run.candidates), path(plain)),
         (stages(run.candidates), stages(plain)),
-        (path_split_half(run.candidates, run.table("predictions")), path_split_half(plain, told)),
+        (path_split_half(run.candidates, run.table("predictions")), path_split_half(plain, predicted)),
     ):
         pd.testing.assert_frame_equal(found, expected, check_exact=True)

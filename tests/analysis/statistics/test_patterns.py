@@ -37,7 +37,7 @@ def test_a_pattern_by_hand() -> None:
 
 
 def score(matrix: np.ndarray) -> float:
-    """T, as the definition says it."""
+    """T by its definition."""
     c = len(matrix)
     return float(np.trace(matrix) / c - (matrix.sum() - np.trace(matrix)) / (c * (c - 1)))
 
@@ -115,9 +115,9 @@ def test_templates_are_means_over_pools_of_the_mean_over_classes() -> None:
     for column, name in names.items():
         pools = own.groupby("pool_id")[column].mean()
         interval = stats.ttest_1samp(pools, 0).confidence_interval(0.95)
-        told = found.loc[(name, 1), ["estimate", "low", "high"]].to_numpy(float)
-        np.testing.assert_allclose(told, [pools.mean(), interval.low, interval.high], rtol=1e-9)
-    lost = frame["stationarity_gap"].mask(frame["pool"] == 0)
-    found = templates(frame.assign(stationarity_gap=lost)).set_index(["quantity", "n_members"])
+        reported = found.loc[(name, 1), ["estimate", "low", "high"]].to_numpy(float)
+        np.testing.assert_allclose(reported, [pools.mean(), interval.low, interval.high], rtol=1e-9)
+    missing = frame["stationarity_gap"].mask(frame["pool"] == 0)
+    found = templates(frame.assign(stationarity_gap=missing)).set_index(["quantity", "n_members"])
     gap = found.loc[("stationarity gap", 1)]
     assert (gap["n_units"], gap["warnings"][0]) == (2, "2 models left out: no stationarity gap")

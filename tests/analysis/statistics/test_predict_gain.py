@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 def merged(gains: dict[int, dict[tuple[int, int], float]], level: float = 0.9) -> pd.DataFrame:
-    """Members of unequal accuracy, and pairs of each pool whose soups gain what is given."""
+    """Members of unequal accuracy, and pairs of each pool whose soups have the given gains."""
     made = []
     for pool, of in gains.items():
         own = {index: level + 0.01 * (index - pool) for index in sorted({index for pair in of for index in pair})}
@@ -36,7 +36,8 @@ def drawn(pools: int = 4, members: int = 5, seed: int = 0) -> tuple[pd.DataFrame
     """Candidates, pairs, and the same as dyads with two predictors."""
     random = np.random.default_rng(seed)
     gains: dict[int, dict[tuple[int, int], float]] = {}
-    made, dyads = rows.pairs(pools=pools, members=members, seed=seed), []
+    made = rows.pairs(pools=pools, members=members, seed=seed)
+    dyads = []
     ends = list(itertools.combinations(range(members), 2))
     for pool in range(pools):
         own = [row for row in made if row["pool"] == pool]
@@ -101,14 +102,16 @@ def test_partial_slopes_are_of_one_regression_in_standardised_pools() -> None:
 
 def naive_studentised(pools: list[Pairs], orders: list[tuple[int, ...]], column: int = 0) -> tuple[float, float]:
     """Slope and studentised slope of a relabelled feature, by loops over pairs and members."""
-    tables, begin = [], 0
+    tables = []
+    begin = 0
     x, y = standardised(pools)
     others = np.delete(x, column, 1)
     left = x[:, column] - others @ np.linalg.pinv(others) @ x[:, column]
     for pool in pools:
         tables.append({frozenset(pair): left[begin + k] for k, pair in enumerate(pool.ends.tolist())})
         begin += len(pool.ends)
-    names, feature = [], []
+    names = []
+    feature = []
     for number, (pool, order, table) in enumerate(zip(pools, orders, tables, strict=True)):
         values = np.array([table[frozenset((order[a], order[b]))] for a, b in pool.ends.tolist()])
         feature.append(values)
@@ -160,18 +163,20 @@ def test_the_p_of_relabelling_depends_on_the_seed_alone() -> None:
 
 def test_a_perfect_order_stays_finite() -> None:
     gains = {pool: {pair: 0.01 * k for k, pair in enumerate(itertools.combinations(range(4), 2))} for pool in range(2)}
-    told = rows.pairs(pools=2)
-    for k, row in enumerate(told):
+    table = rows.pairs(pools=2)
+    for k, row in enumerate(table):
         row["l2_distance"] = float(k)
-    found = asked(merged(gains), rows.frame(told, "pairs"), "l2_distance").loc["l2_distance", "rank correlation"]
+    found = asked(merged(gains), rows.frame(table, "pairs"), "l2_distance").loc["l2_distance", "rank correlation"]
     assert found["estimate"] == pytest.approx(1 - 6 / (6**3 - 6))
     assert "no spread between pools" in found["warnings"][-1]
 
 
-def test_what_is_left_out_is_told() -> None:
+def test_what_is_left_out_gives_a_warning() -> None:
     candidates, pairs, dyads = drawn(pools=3)
-    pairs["task_cosine"], pairs.loc[0, "cosine"] = np.nan, np.nan
-    pool, row = pairs["pool"] == 2, pairs["index_b"] > 2
+    pairs["task_cosine"] = np.nan
+    pairs.loc[0, "cosine"] = np.nan
+    pool = pairs["pool"] == 2
+    row = pairs["index_b"] > 2
     names = ("l2_distance", "cosine", "task_cosine")
     found = asked(candidates, pairs[~(pool & row)], *names)
     slope = found.loc["cosine", "partial slope"]
@@ -189,7 +194,7 @@ def test_what_is_left_out_is_told() -> None:
     assert set(found.index.get_level_values(0)) == {"l2_distance", "cosine", "jointly"}
 
 
-def test_pools_without_spread_and_members_without_a_row_are_told() -> None:
+def test_pools_without_spread_and_members_without_a_row_give_a_warning() -> None:
     candidates, pairs, _ = drawn(pools=3)
     flat = candidates["accuracy"].mask(candidates["pool"] == 0, 0.5)
     first = candidates["members"].map(lambda members: list(members) == ["people-1-0"])
@@ -209,7 +214,7 @@ def test_pairs_that_were_not_merged_are_no_loss() -> None:
     assert 0 < found["n_pairs"] < sum(len(pool.target) for pool in dyads)
 
 
-def test_whoever_comes_first_in_a_pair_changes_nothing() -> None:
+def test_the_order_of_a_pair_changes_nothing() -> None:
     candidates, pairs, _ = drawn()
     turned = pairs.rename(columns={"member_a": "member_b", "member_b": "member_a"})
     pd.testing.assert_frame_equal(asked(candidates, turned), asked(candidates, pairs))
@@ -222,15 +227,15 @@ def test_one_pool_has_a_p_of_its_members_but_no_interval() -> None:
     assert found["qap_p"].notna().tolist() == [True, False, True, False, True, True, False]
 
 
-def test_predictors_that_repeat_each_other_have_no_slopes() -> None:
+def test_collinear_predictors_have_no_slopes() -> None:
     candidates, pairs, _ = drawn()
     found = asked(candidates, pairs.assign(cosine=2 * pairs["l2_distance"]))
     slopes = found.xs("partial slope", level=1)
     assert slopes[["estimate", "qap_p"]].isna().all(axis=None)
-    assert "repeat each other" in slopes["warnings"].iloc[0][-1]
+    assert "collinear predictors" in slopes["warnings"].iloc[0][-1]
 
 
-def test_a_merge_that_no_pair_had_is_told() -> None:
+def test_a_merge_without_a_pair_gives_a_warning() -> None:
     candidates, pairs, _ = drawn()
     with pytest.raises(AnalysisError, match=r"no pairs merged by `uniform_sup`\nhint: did you mean `uniform_soup`"):
         predict_gain(candidates, pairs, label="uniform_sup")

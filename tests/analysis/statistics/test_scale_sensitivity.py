@@ -31,11 +31,11 @@ def scaled(
     """One subset at each factor; no level means that outputs overflowed. The factor 1 is the row without a scaling."""
     made = []
     for factor, level in levels.items():
-        lost = {"status": "non_finite", "accuracy": None, "finite": False} if level is None else {"accuracy": level}
-        told = {"factor": factor, "members": which, **settings}
-        by = {"scaling": "magnify", "scaling_factor": factor, "scaling_settings": json.dumps(told)}
+        overflow = {"status": "non_finite", "accuracy": None, "finite": False} if level is None else {"accuracy": level}
+        settings_json = {"factor": factor, "members": which, **settings}
+        by = {"scaling": "magnify", "scaling_factor": factor, "scaling_settings": json.dumps(settings_json)}
         by |= {"scaling_members": which}
-        made.append(rows.candidate(pool, members, method, **lost, **(by if factor != 1 else {})))
+        made.append(rows.candidate(pool, members, method, **overflow, **(by if factor != 1 else {})))
     return made
 
 
@@ -92,7 +92,8 @@ def test_the_interval_of_a_median_is_binomial() -> None:
 
 
 def test_a_crossing_is_the_first() -> None:
-    distance, fall = np.array([0.0, 1, 2, 3]), np.array([0.0, 0.1, -0.5, 0.2])
+    distance = np.array([0.0, 1, 2, 3])
+    fall = np.array([0.0, 0.1, -0.5, 0.2])
     assert crossing(distance, fall, 0.05) == pytest.approx(0.5)
     assert crossing(distance, fall, 0.1) == pytest.approx(1.0)
     assert crossing(distance, fall, 0.15) == pytest.approx(2 + 0.65 / 0.7)
@@ -160,14 +161,14 @@ def test_both_sides_of_one_are_one_range_per_pool() -> None:
         made += scaled({0.5: below, 1: 0.9, 4: above}, pool) + scaled(
             {0.5: 0.9, 1: 0.9, 4: 0.9}, pool, method="logit_average"
         )
-    pools, told = area_per_pool(rows.frame(made), "uniform_soup", "logit_average")
+    pools, settings_json = area_per_pool(rows.frame(made), "uniform_soup", "logit_average")
     np.testing.assert_allclose(pools["value"], [(0.05 + 0.4) / 3, 0.2 / 3])
-    assert told == ()
+    assert settings_json == ()
     with pytest.raises(NothingToDrawError, match="no rows with the arm `first`"):
         area_per_pool(rows.frame(made), "uniform_soup", "logit_average", arm="first")
 
 
-def test_arms_tell_members_and_tensors_apart() -> None:
+def test_arms_distinguish_members_and_tensors() -> None:
     made = scaled({1: 0.9, 2: 0.8}) + scaled({2: 0.7}, members=(0, 1), which="first")
     made += scaled({2: 0.6}, tensors="weights")
     homogeneous = [row | {"scaling": "homogeneous"} for row in scaled({2: 0.9})]
@@ -187,7 +188,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     made = scaled({1: 0.9, 2: 0.8}) + scaled({1: 0.9}, method="logit_average")
     with pytest.raises(AnalysisError, match="no scaled rows of `logit_average`"):
         asked(made, a="uniform_soup", b="logit_average")
-    with pytest.raises(AnalysisError, match="takes both"):
+    with pytest.raises(AnalysisError, match="needs both"):
         asked(made, a="uniform_soup")
     with pytest.raises(AnalysisError, match="not above 0"):
         asked(made, drop=0)

@@ -21,7 +21,9 @@ def staged(w: np.ndarray, low: float = 0.3, high: float = 0.6) -> np.ndarray:
 
 
 def staircase(shape: Any, *, pools: int = 5, weights: int = 21, noise: float = 0.01, seed: int = 0) -> pd.DataFrame:
-    random, made, grid = np.random.default_rng(seed), [], np.linspace(0, 1, weights).round(9)
+    random = np.random.default_rng(seed)
+    made = []
+    grid = np.linspace(0, 1, weights).round(9)
     for pool, pair in itertools.product(range(pools), [(0, 1), (0, 2), (1, 2)]):
         loss = shape(grid) + noise * random.standard_normal(weights)
         made += line(dict(zip(grid.tolist(), loss.tolist(), strict=True)), pool, members=pair)
@@ -36,7 +38,7 @@ def test_stages_that_are_there_are_found_where_they_are() -> None:
     assert not found["warnings"].map(len).any()
 
 
-def test_paths_are_turned_the_same_way_whoever_comes_first() -> None:
+def test_paths_are_turned_the_same_way_whichever_end_comes_first() -> None:
     made = staircase(staged)
     turned = made.assign(
         settings=[json.dumps({"weight": round(1 - json.loads(text)["weight"], 9)}) for text in made["settings"]]
@@ -47,7 +49,8 @@ def test_paths_are_turned_the_same_way_whoever_comes_first() -> None:
 
 
 def test_criteria_are_those_of_plain_least_squares() -> None:
-    made, n = staircase(staged, pools=1), 21
+    made = staircase(staged, pools=1)
+    n = 21
     grid = np.linspace(0, 1, n)
     mean = made.assign(w=[json.loads(text)["weight"] for text in made["settings"]]).groupby("w")["cross_entropy"].mean()
 
@@ -76,7 +79,7 @@ def test_where_another_model_wins_there_are_no_breakpoints_and_it_is_named(
     breaks = found.loc[list(BREAKS)]
     assert breaks["estimate"].isna().all()
     assert np.isinf(breaks[["low", "high"]].to_numpy(float)).all()
-    assert all(f"the {winner} won in " in told[-1] for told in breaks["warnings"])
+    assert all(f"the {winner} won in " in texts[-1] for texts in breaks["warnings"])
     assert found.loc[list(GAINS), "estimate"].notna().all()
 
 
@@ -92,7 +95,8 @@ def test_stages_need_nine_weights_and_the_same_ones_in_a_pool() -> None:
 
 
 def test_each_group_of_stages_is_judged_by_its_own_pools() -> None:
-    steps, curve = staircase(staged), staircase(lambda w: 1 + 4 * w * (1 - w))
+    steps = staircase(staged)
+    curve = staircase(lambda w: 1 + 4 * w * (1 - w))
     found = stages(pd.concat([steps, curve.assign(alignment="weight_matching")])).set_index(["alignment", "quantity"])
     assert found.loc[("none", BREAKS[0]), "estimate"] == pytest.approx(0.3, abs=0.02)
     assert math.isnan(found.loc[("weight_matching", BREAKS[0]), "estimate"])

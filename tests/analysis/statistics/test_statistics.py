@@ -60,7 +60,9 @@ class TestEveryStatistic:
         assert ((known["low"] <= known["estimate"]) & (known["estimate"] <= known["high"])).all()
 
     def test_a_missing_column_is_named_or_not_needed(self, name: str, frames: Frames) -> None:
-        whole, refused, wrong = asked(name, frames), [], []
+        whole = asked(name, frames)
+        refused = []
+        wrong = []
         for table in needs(name):
             for column in frames[table].columns:
                 try:
@@ -97,12 +99,13 @@ class TestEveryStatistic:
         one = (rows["pool"] == 0) & ~rows["method"].eq("single")
         metrics = {metric: rows[metric].mask(one) for metric in METRICS}
         broken = rows.assign(status=rows["status"].mask(one, "non_finite"), **metrics)
-        found, without = asked(name, frames, candidates=broken), asked(name, frames, candidates=rows[rows["pool"] != 0])
-        told = found[found["warnings"].map(bool)]
-        assert not told.empty
-        assert told["warnings"].map(lambda texts: any("left out: non_finite" in text for text in texts)).all()
-        assert told["n_units"].eq(2).all()
-        np.testing.assert_allclose(told["estimate"], without.loc[told.index, "estimate"])
+        found = asked(name, frames, candidates=broken)
+        without = asked(name, frames, candidates=rows[rows["pool"] != 0])
+        warned = found[found["warnings"].map(bool)]
+        assert not warned.empty
+        assert warned["warnings"].map(lambda texts: any("left out: non_finite" in text for text in texts)).all()
+        assert warned["n_units"].eq(2).all()
+        np.testing.assert_allclose(warned["estimate"], without.loc[warned.index, "estimate"])
 
     def test_one_pool_has_an_infinite_interval_or_speaks_of_its_members(self, name: str, frames: Frames) -> None:
         one = {table: frame[frame["pool"] == 0] for table, frame in frames.items() if "pool" in frame}
@@ -131,6 +134,6 @@ def test_pools_weigh_the_same_however_many_subsets_they_have() -> None:
     assert pool_means(rows.frame(made))["estimate"].item() == pytest.approx(0.85)
 
 
-def test_a_metric_that_was_not_evaluated_is_told(plain: pd.DataFrame) -> None:
+def test_a_metric_that_was_not_evaluated_is_an_error(plain: pd.DataFrame) -> None:
     with pytest.raises(AnalysisError, match="`brier` was not evaluated"):
         pool_means(plain.assign(brier=np.nan), metric="brier")

@@ -19,12 +19,12 @@ from tests.helpers import rows
 from tests.helpers.gains import made
 
 
-def bits(told: Sequence[Mapping[str, Any]], right: np.ndarray) -> pd.DataFrame:
+def bits(candidates: Sequence[Mapping[str, Any]], right: np.ndarray) -> pd.DataFrame:
     """Predictions of some candidates, from whether each was right, shape (candidates, examples)."""
     found = [
         {"candidate_id": one["candidate_id"], "split": "test", "n_examples": right.shape[1]}
         | {"correct": np.packbits(own).tobytes(), "classes": b""}
-        for one, own in zip(told, right, strict=True)
+        for one, own in zip(candidates, right, strict=True)
     ]
     return rows.frame(found, "predictions")
 
@@ -35,40 +35,43 @@ class TestTwoWays:
     def sweep(self, n_pools: int = 4, seed: int = 0) -> tuple[list[dict[str, Any]], np.ndarray]:
         """Singles and pairs of three members per pool, with accuracies that are those of their bits."""
         random = np.random.default_rng(seed)
-        told = []
+        candidates = []
         for pool in range(n_pools):
-            told += [rows.candidate(pool, (index,), "single") for index in range(3)]
-            told += made(pool, dict.fromkeys(itertools.combinations(range(3), 2), 0.0))
+            candidates += [rows.candidate(pool, (index,), "single") for index in range(3)]
+            candidates += made(pool, dict.fromkeys(itertools.combinations(range(3), 2), 0.0))
         hard = random.uniform(0.3, 1, self.examples)
-        right = random.random((len(told), self.examples)) < hard
-        for one, own in zip(told, right, strict=True):
+        right = random.random((len(candidates), self.examples)) < hard
+        for one, own in zip(candidates, right, strict=True):
             one["accuracy"] = own.mean()
-        return told, right
+        return candidates, right
 
-    def by_hand(self, told: list[dict[str, Any]], right: np.ndarray) -> tuple[float, float, float, float]:
+    def by_hand(self, candidates: list[dict[str, Any]], right: np.ndarray) -> tuple[float, float, float, float]:
         """The estimate, both standard errors and that of the estimate, from sums of squares in loops."""
         of = {
             (one["pool"], one["method"], tuple(one["member_indices"])): own
-            for one, own in zip(told, right, strict=True)
+            for one, own in zip(candidates, right, strict=True)
         }
-        n_pools = 1 + max(one["pool"] for one in told)
+        n_pools = 1 + max(one["pool"] for one in candidates)
         d = np.zeros((n_pools, self.examples))
         for pool, subset in itertools.product(range(n_pools), itertools.combinations(range(3), 2)):
             d[pool] += (of[pool, "uniform_soup", subset].astype(int) - of[pool, "logit_average", subset]) / 3
-        pools, examples, mean = d.mean(1), d.mean(0), d.mean()
+        pools = d.mean(1)
+        examples = d.mean(0)
+        mean = d.mean()
         cells = list(itertools.product(range(n_pools), range(self.examples)))
         ms_rest = sum((d[i, j] - pools[i] - examples[j] + mean) ** 2 for i, j in cells)
         ms_rest /= (n_pools - 1) * (self.examples - 1)
-        se_pools, se_examples = stats.sem(pools), stats.sem(examples)
+        se_pools = stats.sem(pools)
+        se_examples = stats.sem(examples)
         variance = se_pools**2 + se_examples**2 - ms_rest / d.size
         return mean, se_pools, se_examples, math.sqrt(max(variance, se_pools**2))
 
     def test_both_ways_by_hand(self) -> None:
         floored = []
         for seed in range(6):
-            told, right = self.sweep(seed=seed)
-            found = two_way_difference(rows.frame(told), bits(told, right), margin=0.5).iloc[0]
-            reference = self.by_hand(told, right)
+            candidates, right = self.sweep(seed=seed)
+            found = two_way_difference(rows.frame(candidates), bits(candidates, right), margin=0.5).iloc[0]
+            reference = self.by_hand(candidates, right)
             np.testing.assert_allclose(found[["estimate", "se_pools", "se_examples", "se"]].astype(float), reference)
             assert (found["unit"], found["n_units"], found["df"], found["margin"]) == ("pool", 4, 3, 0.5)
             floored.append(found["se"] == found["se_pools"])
@@ -76,49 +79,50 @@ class TestTwoWays:
 
     @pytest.mark.parametrize("b", ["logit_average", "mean_member"])
     def test_over_pools_it_is_the_paired_difference(self, b: str) -> None:
-        told, right = self.sweep()
-        found = two_way_difference(rows.frame(told), bits(told, right), b=b).iloc[0]
-        paired = paired_difference(rows.frame(told), b=b).iloc[0]
+        candidates, right = self.sweep()
+        found = two_way_difference(rows.frame(candidates), bits(candidates, right), b=b).iloc[0]
+        paired = paired_difference(rows.frame(candidates), b=b).iloc[0]
         np.testing.assert_allclose(
             found[["estimate", "se_pools"]].astype(float), paired[["estimate", "se"]].astype(float)
         )
 
     def test_candidates_without_predictions_are_counted(self) -> None:
-        told, right = self.sweep()
-        known = bits(told, right)
-        soup = next(one["candidate_id"] for one in told if one["method"] == "uniform_soup")
-        found = two_way_difference(rows.frame(told), known[known["candidate_id"] != soup]).iloc[0]
+        candidates, right = self.sweep()
+        known = bits(candidates, right)
+        soup = next(one["candidate_id"] for one in candidates if one["method"] == "uniform_soup")
+        found = two_way_difference(rows.frame(candidates), known[known["candidate_id"] != soup]).iloc[0]
         assert found["warnings"] == ("1 pair left out: no predictions",)
         blank = known.assign(correct=known["correct"].mask(known["candidate_id"] == soup, None))
-        assert two_way_difference(rows.frame(told), blank)["estimate"].item() == found["estimate"]
+        assert two_way_difference(rows.frame(candidates), blank)["estimate"].item() == found["estimate"]
         with pytest.raises(NothingToDrawError, match="no predictions of these methods"):
-            two_way_difference(rows.frame(told), known[known["candidate_id"] == "of another run"])
+            two_way_difference(rows.frame(candidates), known[known["candidate_id"] == "of another run"])
 
     def test_rows_that_failed_leave_nothing_to_estimate(self) -> None:
-        told, right = self.sweep()
-        lost = rows.frame([one | {"status": "failed", "accuracy": 0.0} for one in told])
-        found = two_way_difference(lost, bits(told, right)).iloc[0]
+        candidates, right = self.sweep()
+        missing = rows.frame([one | {"status": "failed", "accuracy": 0.0} for one in candidates])
+        found = two_way_difference(missing, bits(candidates, right)).iloc[0]
         assert (found["n_units"], math.isnan(found["estimate"])) == (0, True)
         assert found["warnings"][0] == "12 pairs left out: failed"
 
     def test_one_pool_has_the_spread_over_examples_alone(self) -> None:
-        told, right = self.sweep(1)
-        found = two_way_difference(rows.frame(told), bits(told, right)).iloc[0]
+        candidates, right = self.sweep(1)
+        found = two_way_difference(rows.frame(candidates), bits(candidates, right)).iloc[0]
         assert (found["low"], found["high"]) == (-math.inf, math.inf)
         assert found["se_examples"] > 0
         assert math.isnan(found["se_pools"])
 
     def test_other_test_sets_in_one_group_are_refused(self) -> None:
-        told, right = self.sweep(2)
-        first, second = [one for one in told if one["pool"] == 0], [one for one in told if one["pool"] == 1]
+        candidates, right = self.sweep(2)
+        first = [one for one in candidates if one["pool"] == 0]
+        second = [one for one in candidates if one["pool"] == 1]
         half = len(first)
         short = pd.concat([bits(first, right[:half]), bits(second, right[half:, :20])])
         with pytest.raises(AnalysisError, match="a group mixes test sets of 20 and 37 examples"):
-            two_way_difference(rows.frame(told), short)
+            two_way_difference(rows.frame(candidates), short)
         other = rows.frame(first + [one | {"dataset": "svhn"} for one in second])
         with pytest.raises(AnalysisError, match="a group mixes several data sets"):
-            two_way_difference(other, bits(told, right))
+            two_way_difference(other, bits(candidates, right))
         with pytest.raises(AnalysisError, match="fewer than two examples"):
-            two_way_difference(rows.frame(told), bits(told, right[:, :1]))
+            two_way_difference(rows.frame(candidates), bits(candidates, right[:, :1]))
         with pytest.raises(AnalysisError, match="has not one bit per example"):
-            two_way_difference(rows.frame(told), bits(told, right).assign(n_examples=360))
+            two_way_difference(rows.frame(candidates), bits(candidates, right).assign(n_examples=360))

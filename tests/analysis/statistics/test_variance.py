@@ -32,9 +32,11 @@ def test_moments_are_rao_s() -> None:
     picks = [np.sort(random.choice(len(size), n, replace=False)) for n in (12, 9, 20, 7)]
     values = [random.standard_normal(len(pick)) for pick in picks]
     parts = [moments(shares[pick], size[pick], y, 3) for pick, y in zip(picks, values, strict=True)]
-    x, y = np.eye(3)[np.concatenate([size[pick] for pick in picks])], np.concatenate(values)
+    x = np.eye(3)[np.concatenate([size[pick] for pick in picks])]
+    y = np.concatenate(values)
     pool = np.repeat(np.arange(4), [len(pick) for pick in picks])
-    together, a = (pool[:, None] == pool).astype(float), np.concatenate([shares[pick] for pick in picks])
+    together = (pool[:, None] == pool).astype(float)
+    a = np.concatenate([shares[pick] for pick in picks])
     kernels = [together, together * (a @ a.T), np.eye(len(y))]
     residual = np.eye(len(y)) - x @ np.linalg.pinv(x)
     # Least squares of all products of residuals on their expectations.
@@ -107,7 +109,8 @@ def test_singles_have_the_components_of_a_balanced_one_way_layout() -> None:
 def test_intervals_of_components_are_those_of_the_jackknife_over_pools() -> None:
     frame = rows.frame(rows.candidates(pools=4))
     frame = frame[frame["method"] == "uniform_soup"]
-    found, own = variance(frame, members(pools=4)), members(pools=4)
+    found = variance(frame, members(pools=4))
+    own = members(pools=4)
     without = np.array([variance(frame[frame["pool"] != pool], own)["estimate"] for pool in range(4)])
     errors = np.sqrt(3 / 4 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     np.testing.assert_allclose(found["se"], errors)
@@ -120,23 +123,23 @@ def test_intervals_of_components_are_those_of_the_jackknife_over_pools() -> None
 
 
 @pytest.mark.parametrize("size", [3, 4])
-def test_what_subsets_of_one_size_cannot_tell_is_no_number(size: int) -> None:
+def test_components_that_one_size_cannot_separate_are_missing(size: int) -> None:
     count = math.comb(4, size)
     found = variance(
         spread({pool: [90.0 + pool + 0.1 * k**2 for k in range(count)] for pool in range(3)}, size), members()
     )
     assert found["estimate"].isna().all()
-    assert found["warnings"].map(lambda told: "cannot separate this component" in told[-1]).all()
+    assert found["warnings"].map(lambda texts: "cannot separate this component" in texts[-1]).all()
 
 
-def test_a_component_below_zero_is_told() -> None:
+def test_a_component_below_zero_gives_a_warning() -> None:
     found = variance(spread({0: [90, 94, 90, 94], 1: [94, 90, 94, 90], 2: [92, 92, 90, 94]}), members())
     below = found.set_index("quantity").loc["pool"]
     assert below["estimate"] < 0
     assert "below zero" in below["warnings"][-1]
 
 
-def test_crossed_seeds_tell_init_from_order() -> None:
+def test_crossed_seeds_separate_init_from_order() -> None:
     tables = [np.array([[90.0, 91, 95], [80, 82, 84]]), np.array([[70.0, 71, 72], [75, 79, 80]])]
     values = {pool: table.ravel().tolist() for pool, table in enumerate(tables)}
     found = variance(spread(values), members(2, 3, pools=2)).set_index("quantity")
@@ -144,7 +147,8 @@ def test_crossed_seeds_tell_init_from_order() -> None:
     for table in tables:
         rest = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
         square = (rest**2).sum() / 2
-        rows_, columns = 3 * table.mean(1).var(ddof=1), 2 * table.mean(0).var(ddof=1)
+        rows_ = 3 * table.mean(1).var(ddof=1)
+        columns = 2 * table.mean(0).var(ddof=1)
         inside.append([(rows_ - square) / 3, (columns - square) / 2, square])
     noise = np.mean([a / 2 + b / 3 + c / 6 for a, b, c in inside])
     pool = np.var([table.mean() for table in tables], ddof=1) - noise
@@ -155,11 +159,13 @@ def test_crossed_seeds_tell_init_from_order() -> None:
 
 
 def test_crossed_components_are_right_on_average() -> None:
-    random, found = np.random.default_rng(5), []
+    random = np.random.default_rng(5)
+    found = []
     for _ in range(3000):
         pools = []
         for _ in range(3):
-            init, order = random.normal(0, 2, (3, 1)), random.normal(0, 1, (1, 4))
+            init = random.normal(0, 2, (3, 1))
+            order = random.normal(0, 1, (1, 4))
             pools.append(random.normal(0, 3) + init + order + random.normal(0, 0.5, (3, 4)))
         found.append(crossed(pools))
     error = np.std(found, axis=0) / math.sqrt(len(found))
@@ -172,6 +178,6 @@ def test_pools_whose_seeds_are_not_crossed_are_left_out() -> None:
     own.loc[own["member_id"] == "people-2-3", "order_seed"] = 7
     found = variance(spread(values), own)
     assert found["n_units"].eq(2).all()
-    assert found["warnings"].map(lambda told: told[0] == "1 pool left out: seeds not fully crossed").all()
+    assert found["warnings"].map(lambda texts: texts[0] == "1 pool left out: seeds not fully crossed").all()
     nobody = variance(spread(values), own.assign(order_seed=own["member_index"]))
     assert nobody["quantity"].tolist() == ["pool", "member"]
