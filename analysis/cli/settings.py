@@ -12,8 +12,9 @@ import pandas as pd
 
 from analysis import statistic
 from analysis.core import registry as catalogue
-from analysis.core.errors import AnalysisError, suggestion
+from analysis.core.errors import AnalysisError
 from analysis.rows.run import Run
+from sweep.core.text import did_you_mean
 
 _WORDS = {"true": True, "false": False}
 _NOTHING = ("none", "null")
@@ -30,9 +31,9 @@ def parse_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
-            raise AnalysisError(word, "a setting is written `key=value`", suggestion(key, list(known)))
+            raise AnalysisError(word, "a setting is written `key=value`", did_you_mean(key, known))
         if key not in known:
-            hint = suggestion(key, list(known)) if known else f"{name} has no settings"
+            hint = did_you_mean(key, known) if known else f"{name} has no settings"
             raise AnalysisError(name, f"no setting `{key}`", hint)
         if key in found:
             raise AnalysisError(word, f"`{key}` is given twice", "give it once")

@@ -8,7 +8,8 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from analysis.core.errors import AnalysisError, suggestion
+from analysis.core.errors import AnalysisError
+from sweep.core.text import did_you_mean
 
 KINDS = ("claims", "figures", "statistics")
 
@@ -25,7 +26,7 @@ def get_plugin(kind: str, name: str) -> Callable[..., Any]:
     Raises AnalysisError for an unknown name, with the nearest ones.
     """
     if name not in list_plugins(kind):
-        raise AnalysisError(f"analysis/{kind}", f"no `{name}`", suggestion(name, list_plugins(kind)))
+        raise AnalysisError(f"analysis/{kind}", f"no `{name}`", did_you_mean(name, list_plugins(kind)))
     function: Callable[..., Any] = getattr(importlib.import_module(f"analysis.{kind}.{name}"), name)
     return function
 

@@ -14,6 +14,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
 from analysis.inference.estimate import LEVEL, Estimate
+from sweep.core.text import align_columns, null_non_finite
 
 FORMS = ("txt", "json", "csv", "tex")
 _FIELDS = tuple(field.name for field in fields(Estimate))
@@ -72,16 +73,7 @@ def csv(found: pd.DataFrame) -> str:
 
 def as_json(content: Any) -> str:
     """JSON with a line break at the end; numbers that it cannot say are null."""
-    return json.dumps(_finite(content), indent=1, default=str, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """The value with None in the place of NaN and infinite numbers."""
-    if isinstance(value, dict):
-        return {str(key): _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(null_non_finite(content), indent=1, default=str, ensure_ascii=False) + "\n"
 
 
 def table(found: pd.DataFrame) -> Table:
@@ -140,19 +132,9 @@ def interval(low: float, high: float) -> str:
 
 def text(shown: Table) -> str:
     """Aligned columns, with the notes below."""
-    lines = aligned([shown.heads, *shown.rows], shown.numeric)
+    lines = align_columns([shown.heads, *shown.rows], numeric=shown.numeric)
     notes = [f"{place}: {note}" for place, note in enumerate(shown.notes, 1)]
     return "\n".join([*([shown.title] if shown.title else []), *lines, *notes]) + "\n"
-
-
-def aligned(cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> list[str]:
-    """Rows of cells as lines with columns of one width, numbers flush right; the first row is the header."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for row in cells:
-        parts = zip(row, widths, numeric, strict=True)
-        lines.append("  ".join(cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in parts))
-    return [line.rstrip() for line in lines]
 
 
 def tex(shown: Table) -> str:

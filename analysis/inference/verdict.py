@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import AnalysisError, suggestion
+from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import LEVEL, equivalence_p, verdict_of
+from sweep.core.text import did_you_mean
 
 MOST_CLAIMS = 12
 """Largest family corrected by Holm; larger ones have little power (.22 at 40 tests)."""
@@ -24,7 +25,7 @@ def adjust_p_values(p_values: np.ndarray, correction: Correction) -> np.ndarray:
     (Benjamini and Hochberg 1995). Raises AnalysisError for another name.
     """
     if correction not in get_args(Correction):
-        raise AnalysisError("correction", f"no `{correction}`", suggestion(str(correction), get_args(Correction)))
+        raise AnalysisError("correction", f"no `{correction}`", did_you_mean(str(correction), get_args(Correction)))
     found = np.asarray(p_values, dtype=np.float64).copy()
     known = ~np.isnan(found)
     if correction == "none" or not known.any():

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError
-from analysis.display.tables import aligned, number
+from analysis.display.tables import number
 from analysis.rows.run import Run
 from analysis.rows.select import METRICS
+from sweep.core.text import align_columns
 
 KEY = ["candidate_id", "split"]
 FIRST = 10
@@ -133,7 +134,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     for name, one in found["numbers"].items():
         sizes = [number(math.nan if one[size] is None else one[size]) for size in _SIZES]
         cells.append((name, str(one["rows"]), *sizes, str(one["differ"])))
-    told += ["", *aligned(cells, (False, True, True, True, True))]
+    told += ["", *align_columns(cells, numeric=(False, True, True, True, True))]
     if found["first"]:
         told += ["", *first_lines(found)]
     versions = [f"{side}: {', '.join(found['code'][side]) or 'unknown'}" for side in ("a", "b")]
@@ -148,4 +149,4 @@ def first_lines(found: dict[str, Any]) -> list[str]:
     for one in found["first"]:
         sides = ["" if one.get(side) is None else str(one[side]) for side in ("a", "b")]
         cells.append((one["candidate_id"], one["split"], one["what"], *sides))
-    return aligned(cells, (False,) * 5)
+    return align_columns(cells)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import AnalysisError, suggestion
+from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import ROUNDING
 from analysis.rows.groups import group_ids
 from analysis.rows.select import (
@@ -24,6 +24,7 @@ from analysis.rows.select import (
     select_split,
     with_mean_member,
 )
+from sweep.core.text import did_you_mean
 
 KEY = (*UNIT, "subset", *FIXED)
 OF_METHOD = ("label", "space", *LABEL)
@@ -92,7 +93,7 @@ def _side(rows: pd.DataFrame, label: str, metric: str) -> pd.DataFrame:
     side = rows[rows["label"] == label]
     if side.empty:
         known = sorted(set(rows["label"]) | {MEAN_MEMBER})
-        raise AnalysisError("rows", f"no rows of `{label}`", suggestion(label, known))
+        raise AnalysisError("rows", f"no rows of `{label}`", did_you_mean(label, known))
     value = side[metric].to_numpy(np.float64, na_value=np.nan)
     return side.assign(value=value, reason=exclusion_reason(side, metric))
 

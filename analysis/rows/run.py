@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.core.errors import AnalysisError, suggestion
+from analysis.core.errors import AnalysisError
+from sweep.core.text import did_you_mean
 from sweep.storage.columns import KEYS
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """The rows of a table, one per key, in the order of the keys. Raises AnalysisError for an unknown table."""
         if name not in KEYS:
-            raise AnalysisError(str(self.folder), f"no table `{name}`", suggestion(name, list(KEYS)))
+            raise AnalysisError(str(self.folder), f"no table `{name}`", did_you_mean(name, KEYS))
         if name not in self.tables:
             self.tables[name] = _table(self.folder, name, self.warnings)
         return self.tables[name]
@@ -50,7 +51,7 @@ class Run:
         Raises AnalysisError for a population that the run does not have.
         """
         for unknown in sorted(set(populations) - set(self.populations)):
-            raise AnalysisError(str(self.folder), f"no population `{unknown}`", suggestion(unknown, self.populations))
+            raise AnalysisError(str(self.folder), f"no population `{unknown}`", did_you_mean(unknown, self.populations))
         return _Part(self.folder, self.info, self.config, warnings=self.warnings, whole=self, chosen=set(populations))
 
     @property

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import AnalysisError, NothingToDrawError, suggestion
+from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING
 from analysis.rows.pairing import exclusion_warnings
 from analysis.rows.scale import Side, magnified, sides
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
+from sweep.core.text import did_you_mean
 
 BY = ["population", "n_members", "space", "label", "arm"]
 POINT = [*UNIT, "subset", "arm", "scaling_factor"]
@@ -117,7 +118,7 @@ def _label_rows(rows: pd.DataFrame, label: str) -> pd.DataFrame:
     """The rows of a label."""
     found = rows[rows["label"] == label]
     if found.empty:
-        raise AnalysisError("rows", f"no scaled rows of `{label}`", suggestion(label, sorted(set(rows["label"]))))
+        raise AnalysisError("rows", f"no scaled rows of `{label}`", did_you_mean(label, sorted(set(rows["label"]))))
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import AnalysisError, NothingToDrawError, suggestion
+from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference import laws
 from analysis.inference.estimate import ROUNDING, Estimate, Question, unit_mean
 from analysis.rows.groups import group_ids
@@ -28,6 +28,7 @@ from analysis.rows.select import (
     select_split,
     with_mean_member,
 )
+from sweep.core.text import did_you_mean
 
 CITES = ("student1908mean",)
 
@@ -116,7 +117,7 @@ def curves(
 def _check_choice(what: str, name: str, known: Sequence[str]) -> None:
     """Raises AnalysisError unless `name` is one of the known values."""
     if name not in known:
-        raise AnalysisError(what, f"no `{name}`", suggestion(name, known))
+        raise AnalysisError(what, f"no `{name}`", did_you_mean(name, known))
 
 
 def _values(candidates: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:

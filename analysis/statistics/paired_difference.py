@@ -9,10 +9,11 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from analysis.core.errors import AnalysisError, suggestion
+from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Estimate, Question, stratified_mean, student, unit_mean
 from analysis.inference.resampling import leave_one_member_out, sign_flip_p
 from analysis.rows.pairing import Group, group_pairs, pair_candidates, paired_differences
+from sweep.core.text import did_you_mean
 
 CITES = ("student1908mean", "schuirmann1987comparison", "satterthwaite1946approximate")
 
@@ -48,7 +49,7 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
     has, a margin that is not above 0, or a group that mixes splits, protocols or scalings.
     """
     if over not in get_args(Over):
-        raise AnalysisError("over", f"no `{over}`", suggestion(str(over), get_args(Over)))
+        raise AnalysisError("over", f"no `{over}`", did_you_mean(str(over), get_args(Over)))
     question = Question(f"{metric}: {a} minus {b}, {SCOPE[over]}", "pool", 0.0, margin)
     by = [name for name in by if over == "pools" or name != "population"]
     pairs = paired_differences(pair_candidates(candidates, a, b, metric, by), a, b, metric, by)

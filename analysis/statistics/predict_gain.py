@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import NothingToDrawError, suggestion
+from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Estimate, Question, pool_mean, student
 from analysis.inference.pairwise import FEWEST, Pairs, has_spread, left_out_r2, partial_slopes, rank_correlation
 from analysis.inference.qap import qap, qap_p
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
+from sweep.core.text import did_you_mean
 
 CITES = ("krackhardt1988predicting", "dekker2007sensitivity", "hu2025kinship", "kornblith2019similarity")
 
@@ -73,7 +74,7 @@ def pair_gains(
     rows = select_split(candidates)
     merges = rows[(rows["label"] == label) & (rows["n_members"] == 2)]
     if merges.empty:
-        hint = suggestion(label, sorted(set(rows.loc[rows["n_members"] == 2, "label"])))
+        hint = did_you_mean(label, set(rows.loc[rows["n_members"] == 2, "label"]))
         raise NothingToDrawError("candidates", f"no pairs merged by `{label}`", hint)
     singles = rows[rows["label"] == "single"]
     for frame in (merges, singles):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.core.errors import UserError
+from sweep.core.text import null_non_finite
 
 if TYPE_CHECKING:
     from sweep.config.spec import Sweep
@@ -53,16 +53,7 @@ def echo_err(line: str) -> None:
 
 def emit(content: Any, lines: list[str], *, as_json: bool) -> None:
     """The content as JSON, or the lines."""
-    click.echo(json.dumps(_finite(content), indent=1, default=str) if as_json else "\n".join(lines))
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    click.echo(json.dumps(null_non_finite(content), indent=1, default=str) if as_json else "\n".join(lines))
 
 
 def load_run_sweep(run: Path) -> Sweep:

@@ -46,7 +46,7 @@ def fetch(
     """
     table = published_files() if table is None else table
     if name not in table:
-        raise FetchError(f"no data set to download is called `{name}`", did_you_mean(name, sorted(table)))
+        raise FetchError(f"no data set to download is called `{name}`", did_you_mean(name, table))
     places = [_fetch_part(part, root, report) for part in table[name]]
     report(f"next: sweep check FILE with `dataset: {{{name}: {{root: {shlex.quote(str(root))}}}}}`")
     return places

@@ -56,7 +56,7 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
 
     sweep = load(file, overrides)
     check_networks(sweep, datasets(sweep))
-    echo_err(f"{file} is right\nnext: sweep plan {shell_quote(file, overrides)}")
+    echo_err(f"{file}: valid\nnext: sweep plan {shell_quote(file, overrides)}")
 
 
 @main.command()

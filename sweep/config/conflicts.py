@@ -1,4 +1,4 @@
-"""What goes together of a population: starts, pretrained weights, heads, crossed seeds, members trained at once."""
+"""Conflicts between settings that are valid one by one: of a grid and its populations, and within a population."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from sweep.core.choice import PluginConfig
 
 
 def grid_conflicts(grid: Grid, populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str, str]]:
-    """Choices that are right one by one and do not go together."""
-    subsets, smallest = grid.subsets, min(populations, key=lambda p: p.members)
+    """Yield (key path, message, hint) for each conflict between a grid and the populations."""
+    subsets = grid.subsets
+    smallest = min(populations, key=lambda population: population.members)
     for key, sizes in (("sizes", subsets.sizes), ("prefixes", subsets.prefixes)):
         for index, size in enumerate(sizes):
             if size > smallest.members:
@@ -19,17 +20,18 @@ def grid_conflicts(grid: Grid, populations: Sequence[Population]) -> Iterator[tu
                 yield (*grid.path, "subsets", key, index), what, f"take smaller subsets, or members: {size}"
     offered = {*subsets.sizes, *subsets.prefixes} | ({2} if subsets.pairs else set())
     for method in grid.methods:
-        wanted = method.plugin.arity
-        if wanted > 1 and wanted not in offered:
-            hint = "add pairs: all under subsets" if wanted == 2 else f"add {wanted} to sizes under subsets"
-            yield (*grid.path, "methods"), f"`{method.name}` takes exactly {wanted} members: no such subset", hint
-        yield from (((*grid.path, "methods"), *told) for told in missing_base(method, populations))
+        arity = method.plugin.arity
+        if arity > 1 and arity not in offered:
+            hint = "add pairs: all under subsets" if arity == 2 else f"add {arity} to sizes under subsets"
+            yield (*grid.path, "methods"), f"`{method.name}` takes exactly {arity} members: no such subset", hint
+        for what, hint in missing_base(method, populations):
+            yield (*grid.path, "methods"), what, hint
     if not offered and any(method.plugin.arity != 1 for method in grid.methods):
         yield (*grid.path, "subsets"), "no subset to merge", "for example subsets: {sizes: [2, 3], per_size: 20}"
 
 
 def missing_base(method: PluginConfig, populations: Sequence[Population]) -> Iterator[tuple[str, str]]:
-    """Whether a method needs the weights at which members began where there are none."""
+    """Yield (message, hint) for each kind of start that gives no base to a method that needs one."""
     hints = {"scratch": "start: shared or pretrained", "unknown": "base: the file of their start"}
     for start in sorted({p.start for p in populations if not p.has_base and "base" in method.plugin.needs}):
         members = "members from scratch" if start == "scratch" else f"members of {start} start"
@@ -37,12 +39,13 @@ def missing_base(method: PluginConfig, populations: Sequence[Population]) -> Ite
 
 
 def population_conflicts(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
-    """What of a population does not go together, each with its place and a hint."""
+    """Yield (key path, message, hint) for each conflict between the settings of a population."""
     yield from _start_conflicts(population)
     yield from _vmap_conflicts(population)
-    start, crossing = population.start, population.seed_grid
+    start = population.start
+    crossing = population.seed_grid
     if population.new_heads and start != "pretrained":
-        what = f"heads of their own are for members of a pretrained start, and this one is {start}"
+        what = f"new_heads needs start: pretrained (start is {start})"
         yield (*population.path, "new_heads"), what, "start: pretrained"
     if crossing and crossing.init > 1 and population.has_base and not population.new_heads:
         what = f"{crossing.init} initialisations, but members of a {start} start begin at the same weights"
@@ -51,8 +54,9 @@ def population_conflicts(population: Population) -> Iterator[tuple[KeyPath, str,
 
 
 def _start_conflicts(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
-    """Whether the start and the architecture mean the same weights."""
-    name, place = population.architecture.name, (*population.path, "start")
+    """Yield conflicts between the start and the `pretrained` setting of the architecture."""
+    name = population.architecture.name
+    place = (*population.path, "start")
     pretrained = population.architecture.settings.get("pretrained")
     if population.start == "pretrained" and pretrained is None:
         yield place, f"there are no pretrained weights of `{name}`", "start: shared or scratch"
@@ -64,10 +68,14 @@ def _start_conflicts(population: Population) -> Iterator[tuple[KeyPath, str, str
 
 
 def _vmap_conflicts(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
-    """Whether groups are whole: so a pool can grow, and nobody's group changes."""
-    together, crossing = population.recipe.vmap_members, population.seed_grid
-    count, what = (crossing.order, "orders") if crossing else (population.members, "members")
-    if count % together:
-        told = f"{count} {what} make no whole groups of {together}"
-        hint = f"{count // together * together + together} {what}, or a divisor of {count}"
-        yield (*population.path, "train", "vmap_members"), told, hint
+    """Yield an issue if members do not fill whole groups of `vmap_members`.
+
+    Whole groups stay the same when the pool grows.
+    """
+    size = population.recipe.vmap_members
+    crossing = population.seed_grid
+    key, count = ("order", crossing.order) if crossing else ("members", population.members)
+    if count % size:
+        what = f"{key}: {count} is not a multiple of vmap_members: {size}"
+        hint = f"{key}: {count // size * size + size}, or a divisor of {count}"
+        yield (*population.path, "train", "vmap_members"), what, hint

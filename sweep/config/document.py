@@ -1,4 +1,4 @@
-"""A YAML file as plain values with the place of each, and mistakes that say where they are."""
+"""A YAML file as plain values with the line and column of each, and errors that name them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KeyPath = tuple[Key, ...]
 
 @dataclass(frozen=True)
 class ConfigIssue:
-    """One thing that is wrong: `place: key path: what`, then a hint on its own line."""
+    """One error of a configuration: `location: key path: message`, then a hint on a line of its own."""
 
     location: str
     path: KeyPath
@@ -34,11 +34,11 @@ class ConfigIssue:
 
 
 class ConfigError(UserError):
-    """Everything that is wrong with a configuration, told at once."""
+    """Every error of a configuration, in one exception."""
 
-    def __init__(self, mistakes: Sequence[ConfigIssue]) -> None:
-        self.issues = list(mistakes)
-        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+    def __init__(self, issues: Sequence[ConfigIssue]) -> None:
+        self.issues = list(issues)
+        super().__init__("\n".join(str(issue) for issue in issues))
 
 
 def format_path(path: KeyPath) -> str:
@@ -51,25 +51,26 @@ def format_path(path: KeyPath) -> str:
 
 @dataclass
 class Document:
-    """Plain values, and where each key path stands: `file:line:column` or the override that set it."""
+    """Plain values, and the location of each key path: `file:line:column` or the override that set it."""
 
     name: str
     values: dict[str, Any]
     locations: dict[KeyPath, str] = field(default_factory=dict)
 
     def location(self, path: KeyPath) -> str:
-        """The place of a key path, or of the nearest thing around it that stands somewhere."""
+        """The location of a key path, or of the nearest enclosing value that has one."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.locations:
                 return self.locations[path[:length]]
         return self.name
 
     def issue(self, path: KeyPath, what: str, hint: str = "") -> ConfigIssue:
-        """A mistake at a key path."""
+        """An issue at a key path."""
         return ConfigIssue(self.location(path), path, what, hint)
 
 
-_LARGEST, _DEEPEST = 100_000, 40
+_LARGEST = 100_000  # values of a document
+_DEEPEST = 40  # levels of nesting
 _TAGS: dict[type[yaml.Node], set[str]] = {
     yaml.ScalarNode: {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")},
     yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
@@ -79,7 +80,7 @@ _NUMBER = "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `1e-3` is a number, as everyone who writes it means."""
+    """YAML 1.1 as PyYAML reads it, except that `1e-3` is a number and not text."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -109,32 +110,32 @@ def read_document(file: Path) -> Document:
 
 
 def _siblings(file: Path) -> str:
-    """The configurations that are there, where the one asked for is not."""
+    """A hint that lists configurations if the requested file does not exist."""
     found = sorted(str(path) for path in Path("configs").glob("*.yaml"))[:6]
     return "there are " + ", ".join(found) if found and not os.path.lexists(file) else ""
 
 
 def parse(text: str, name: str) -> Document:
-    """The document in a text; see `read_document` for what is refused."""
+    """The document in a text. Raises ConfigError as `read_document` does."""
     document = Document(name, {})
     values = _value(text, document)
     if not isinstance(values, dict):
         raise ConfigError(
-            [ConfigIssue(f"{name}:1:1", (), "a sweep is a mapping of keys to values", "see configs/digits.yaml")]
+            [ConfigIssue(f"{name}:1:1", (), "expected a mapping of keys to values", "see configs/digits.yaml")]
         )
     document.values = json.loads(json.dumps(values))  # what aliases share would change together
     return document
 
 
 def _value(text: str, document: Document) -> Any:
-    """The value that a text holds, every place in it noted in the document. Raises ConfigError."""
+    """The value of a YAML text; records the location of every value in the document. Raises ConfigError."""
     name = document.name
     try:
         loader = _Loader(text)
         root = loader.get_single_node()
-        mistakes = list(_walk(root, (), document, loader)) if root else []
-        if mistakes:
-            raise ConfigError(mistakes)
+        issues = list(_walk(root, (), document, loader)) if root else []
+        if issues:
+            raise ConfigError(issues)
         return loader.construct_document(root) if root else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -147,8 +148,9 @@ def _value(text: str, document: Document) -> Any:
 
 
 def _walk(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) -> Iterator[ConfigIssue]:
-    """Note the place of every value, and yield values that are not plain, and keys that are repeated or no text."""
-    place = document.locations[path] = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    """Record the location of every value; yield an issue for values that are not plain and for repeated or bad keys."""
+    place = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    document.locations[path] = place
     if len(document.locations) > _LARGEST:  # aliases of aliases grow exponentially
         hint = "are there aliases of aliases?"
         raise ConfigError([ConfigIssue(document.name, (), f"more than {_LARGEST:,} values", hint)])
@@ -179,7 +181,7 @@ def _walk_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, loa
 
 
 def _not_plain(node: yaml.Node, loader: _Loader) -> str:
-    """Why a value is not text, a finite number, a truth value, nothing, a list or a mapping."""
+    """Why a value is neither text, a finite number, a boolean, null, a list nor a mapping; empty if it is one."""
     kind = node.tag.rpartition(":")[2]
     if node.tag not in _TAGS[type(node)]:
         return f"a {kind} has no meaning here"
@@ -197,28 +199,29 @@ def override(document: Document, assignments: Sequence[str], spread: frozenset[s
 
     A path that begins with a key of `spread`, such as `train.epochs`, sets it in every population. Raises ConfigError.
     """
-    mistakes = []
+    issues = []
     for assignment in assignments:
-        name, (path, equals, text) = f"override {assignment}", assignment.partition("=")
+        name = f"override {assignment}"
+        path, equals, text = assignment.partition("=")
         if not equals or not path:
-            mistakes.append(ConfigIssue(name, (), "an override is key.path=value", "for example train.epochs=2"))
+            issues.append(ConfigIssue(name, (), "an override is key.path=value", "for example train.epochs=2"))
             continue
         keys: KeyPath = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
         for full in _override_targets(document.values, keys, spread):
             try:
-                value = _value(text, Document(name, {}))  # one for each, lest what is set in one shows in another
+                value = _value(text, Document(name, {}))  # once per target: they share no mutable value
             except ConfigError as error:
-                mistakes += [ConfigIssue(name, (*full, *m.path), m.message, m.hint) for m in error.issues]
+                issues += [ConfigIssue(name, (*full, *m.path), m.message, m.hint) for m in error.issues]
                 continue
             problem = _assign(document, full, value, name)
             if problem:
-                mistakes.append(ConfigIssue(name, full, problem))
-    if mistakes:
-        raise ConfigError(list(dict.fromkeys(mistakes)))
+                issues.append(ConfigIssue(name, full, problem))
+    if issues:
+        raise ConfigError(list(dict.fromkeys(issues)))
 
 
 def _override_targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[str]) -> list[KeyPath]:
-    """The full paths that an override means."""
+    """The key paths that an override sets: one, or one per population."""
     populations = values.get("populations")
     if keys[0] in spread and isinstance(populations, list):
         return [("populations", index, *keys) for index in range(len(populations))]
@@ -226,7 +229,7 @@ def _override_targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[s
 
 
 def _assign(document: Document, path: KeyPath, value: Any, name: str) -> str:
-    """Set the value at the path, making mappings on the way; a problem in words where that cannot be."""
+    """Set the value at the path, creating mappings on the way. Returns a message if that is impossible, else empty."""
     values: Any = document.values
     for depth, key in enumerate(path[:-1], 1):
         if isinstance(values, dict) and isinstance(key, str):
@@ -240,11 +243,11 @@ def _assign(document: Document, path: KeyPath, value: Any, name: str) -> str:
         return f"there is no `{format_path(path)}` to set"
     values[path[-1]] = value
     for inner in [place for place in document.locations if place[: len(path)] == path]:
-        del document.locations[inner]  # nothing of what stood there before stands anywhere now
+        del document.locations[inner]  # the replaced value has no location any more
     document.locations[path] = name
     return ""
 
 
 def _has(values: Any, key: Key) -> bool:
-    """Whether it is a list that has a place of that number."""
+    """Whether it is a list with that index."""
     return isinstance(values, list) and isinstance(key, int) and key < len(values)

@@ -1,4 +1,4 @@
-"""Choices from the open sets, and grids: a list where one value is due means "each of these"."""
+"""Plug-in choices and settings of a configuration, expanded: a list in place of one value means "each of these"."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LARGEST = 1_000_000
 
 
 class _Point(NamedTuple):
-    """One point of a grid, and where each of its values stands."""
+    """One combination of settings, and the key path of each value."""
 
     values: dict[str, Any]
     locations: dict[str, KeyPath]
 
 
 def parse_choices(kind: str, value: Any, path: KeyPath, document: Document) -> list[PluginConfig]:
-    """Every choice that a value of the configuration means, without repetition.
+    """The plug-in configurations of a value, without repetition.
 
     A value is `name`, `{name: {setting: value}}`, or a list of those. Raises ConfigError with all mistakes.
     """
@@ -49,28 +49,29 @@ def parse_choices(kind: str, value: Any, path: KeyPath, document: Document) -> l
 
 
 def _settings_grid(kind: str, item: Any, path: KeyPath, document: Document) -> list[PluginConfig]:
-    """The choices that one item means."""
+    """The plug-in configurations of one item: the grid of its settings."""
     name, settings = _plugin_config(kind, item, path, document)
     here = (*path, name) if isinstance(item, dict) else path
     try:
-        entry = get_plugin(kind, name)
+        plugin = get_plugin(kind, name)
     except RegistryError as error:
         raise ConfigError([document.issue(here, what, hint) for _, what, hint in error.problems]) from None
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(here, f"settings of `{name}` are a mapping, not {settings!r}")])
-    checked, mistakes = [], []
-    for point in expand_grid(entry.settings, settings, here, document):
+        raise ConfigError([document.issue(here, f"expected a mapping of settings, got {settings!r}")])
+    configs: list[PluginConfig] = []
+    issues: list[ConfigIssue] = []
+    for point in expand_grid(plugin.settings, settings, here, document):
         try:
-            checked.append(PluginConfig(kind, name, entry.validate(point.values)))
+            configs.append(PluginConfig(kind, name, plugin.validate(point.values)))
         except RegistryError as error:
-            mistakes += [_located(document, here, point, problem) for problem in error.problems]
-    if mistakes:
-        raise ConfigError(list(dict.fromkeys(mistakes)))
-    return checked
+            issues += [_located(document, here, point, problem) for problem in error.problems]
+    if issues:
+        raise ConfigError(list(dict.fromkeys(issues)))
+    return configs
 
 
 def _plugin_config(kind: str, item: Any, path: KeyPath, document: Document) -> tuple[str, Any]:
-    """Name and settings of an item; YAML reads a bare `none` as text, but `null`, `no` and `off` as something else."""
+    """Name and settings of an item. Raises ConfigError for `null`, `no` and `off`, which YAML does not read as text."""
     if isinstance(item, str):
         return item, {}
     if isinstance(item, dict) and len(item) == 1:
@@ -81,7 +82,7 @@ def _plugin_config(kind: str, item: Any, path: KeyPath, document: Document) -> t
 
 
 def _located(document: Document, here: KeyPath, point: _Point, problem: tuple[KeyPath, str, str]) -> ConfigIssue:
-    """The mistake of one setting of one point of a grid, at the value that caused it."""
+    """The issue of one setting of a grid point, at the value that caused it."""
     path, what, hint = problem
     place = point.locations.get(str(path[0]), (*here, path[0])) if path else here
     return document.issue((*place, *path[1:]), what, hint)
@@ -90,7 +91,10 @@ def _located(document: Document, here: KeyPath, point: _Point, problem: tuple[Ke
 def expand_grid(
     model: type[BaseModel], settings: Mapping[str, Any], path: KeyPath, document: Document
 ) -> Iterator[_Point]:
-    """The grid that settings span, the last key fastest; a setting that is a list by type takes a list of lists."""
+    """Every combination of the listed settings, the last key fastest.
+
+    A setting whose type is a list is expanded only by a list of lists.
+    """
     axes = []
     for key, value in settings.items():
         field = model.model_fields.get(key)
@@ -103,7 +107,7 @@ def expand_grid(
 
 
 def _axis_values(value: Any, path: KeyPath, listed: bool, document: Document) -> list[tuple[Any, KeyPath]]:
-    """The values that one setting takes, each with its place."""
+    """The values of one setting, each with its key path."""
     if isinstance(value, list) and (not listed or any(isinstance(item, list) for item in value)):
         if not value:
             raise ConfigError([document.issue(path, "an empty list: there is nothing to choose from")])
@@ -114,7 +118,7 @@ def _axis_values(value: Any, path: KeyPath, listed: bool, document: Document) ->
 
 
 def _range(value: dict[str, Any], path: KeyPath, document: Document) -> Sequence[float]:
-    """{from, to, steps, log}: both ends are in."""
+    """The values of a range {from, to, steps, log}; both ends are included."""
     low, high, steps, log = (value.get(key, default) for key, default in _RANGE.items())
     if (
         set(value) - set(_RANGE)
@@ -140,7 +144,7 @@ def _number(value: Any) -> bool:
 
 
 def _is_sequence(annotation: Any) -> bool:
-    """Whether a setting takes a list as its one value."""
+    """Whether the type of a setting is a list or tuple."""
     if typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     return typing.get_origin(annotation) in (list, tuple)
@@ -149,44 +153,45 @@ def _is_sequence(annotation: Any) -> bool:
 def parse_grid(
     model: type[BaseModel], settings: Any, path: KeyPath, document: Document, completed: Callable[..., Any] = dict
 ) -> list[Any]:
-    """Every instance of a model that settings with lists and ranges mean, each `completed` before it is checked.
+    """Every instance of a model for settings with lists and ranges; `completed` fills in each before validation.
 
     Raises ConfigError with all mistakes.
     """
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(path, f"a mapping is due here, not {settings!r}")])
-    found, mistakes = [], []
+        raise ConfigError([document.issue(path, f"expected a mapping, got {settings!r}")])
+    found: list[Any] = []
+    issues: list[ConfigIssue] = []
     for point in expand_grid(model, settings, path, document):
         try:
             found.append(model(**completed(point.values)))
         except ValidationError as error:
             known = list(model.model_fields)
-            mistakes += [
+            issues += [
                 _located(document, path, point, describe_validation_error(problem, known)) for problem in error.errors()
             ]
-    if mistakes:
-        raise ConfigError(list(dict.fromkeys(mistakes)))
+    if issues:
+        raise ConfigError(list(dict.fromkeys(issues)))
     return list(dict.fromkeys(found))
 
 
 def parse_one(model: type[Model], settings: Any, path: KeyPath, document: Document) -> Model:
-    """The instance of a model whose lists are plain values. Raises ConfigError with all mistakes."""
+    """The instance of a model for settings in which lists are plain values. Raises ConfigError with all issues."""
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(path, f"a mapping is due here, not {settings!r}")])
+        raise ConfigError([document.issue(path, f"expected a mapping, got {settings!r}")])
     try:
         return model(**settings)
     except ValidationError as error:
-        told: dict[KeyPath, tuple[str, str]] = {}
+        messages: dict[KeyPath, tuple[str, str]] = {}
         for problem in error.errors():
             where, what, hint = describe_validation_error(problem, _fields(model, problem["loc"]))
             if (*path, *where) not in document.locations and (*path, *where[:-1]) in document.locations:
-                where = where[:-1]  # the last step names a member of a union, which nobody wrote
-            told[where] = (f"{told[where][0]}, or {what}" if where in told else what, hint)
-        raise ConfigError([document.issue((*path, *where), *what) for where, what in told.items()]) from None
+                where = where[:-1]  # the last step is the name of a union member, not a key of the file
+            messages[where] = (f"{messages[where][0]}, or {what}" if where in messages else what, hint)
+        raise ConfigError([document.issue((*path, *where), *what) for where, what in messages.items()]) from None
 
 
 def _fields(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """Names that are known at the last step of a key path."""
+    """Keys that are allowed at the last step of a key path."""
     for key in path[:-1]:
         inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
         if isinstance(inner, type) and issubclass(inner, BaseModel):

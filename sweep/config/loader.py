@@ -1,4 +1,4 @@
-"""YAML -> a checked Sweep; every mistake located, with a hint, all at once."""
+"""YAML -> a validated Sweep. All errors are reported at once, each with its location and a hint."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from sweep.core.text import did_you_mean
 
 
 def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
-    """The files that patterns and names mean, absolute; those of a pattern in natural order (2 before 10).
+    """The files that match patterns or names, absolute; those of a pattern in natural order (2 before 10).
 
-    Raises FileNotFoundError with the pattern that means none.
+    Raises FileNotFoundError with the first pattern that matches none.
     """
     files: list[Path] = []
     for pattern in patterns:
@@ -53,7 +53,7 @@ def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _natural_order(name: str) -> list[tuple[int, str]]:
-    """A key by which numbers in names count as numbers."""
+    """A sort key that compares numbers in names as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -78,8 +78,8 @@ _BROADCAST = _OF_POPULATION - {"dataset"}
 def load(file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: bool = False) -> Sweep:
     """The sweep in a YAML file, with `key.path=value` overrides.
 
-    Raises ConfigError with every mistake: file, line, column, key path, what, and a hint. `accept_renamed` reads keys
-    under their earlier names, too, as older run folders have them.
+    Raises ConfigError with every issue: file, line, column, key path, message and hint. `accept_renamed` also reads
+    the earlier names of keys, for the `sweep.yaml` of older run folders.
     """
     document = read_document(Path(file))
     if accept_renamed:
@@ -89,105 +89,109 @@ def load(file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: boo
 
 
 def check(document: Document) -> Sweep:
-    """The sweep in a document; raises ConfigError with every mistake."""
+    """The sweep in a document. Raises ConfigError with every issue."""
     issues = list(renamed_keys(document))
     if issues:
         raise ConfigError(issues)
-    reader, values = _Reader(document), document.values
+    reader = _Reader(document)
+    values = document.values
     reader.unknown(values, (), [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID])
     own = {key: value for key, value in values.items() if key in Settings.model_fields}
     settings = reader.one(Settings, own, ())
     metrics = reader.choices("metrics", values.get("metrics", list_plugins("metrics")), ("metrics",))
-    populations, grids = reader.populations(values), reader.grids(values)
+    populations = reader.populations(values)
+    grids = reader.grids(values)
     reader.stop()
     every = tuple(retrained_populations(populations, grids))
     sweep = Sweep(settings[0], every, tuple(grids), tuple(metric.name for metric in metrics), document)
-    misfits = [misfit for grid in grids for misfit in grid_conflicts(grid, populations)]
-    reader.mistakes += [document.issue(_without_issues(path, document), *told) for path, *told in misfits]
+    for grid in grids:
+        for path, what, hint in grid_conflicts(grid, populations):
+            reader.issues.append(document.issue(_written_path(path, document), what, hint))
     reader.stop()
     return sweep
 
 
 class _Reader:
-    """Collects mistakes while the parts of a document are read."""
+    """Reads the parts of a document and collects their issues."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.mistakes: list[ConfigIssue] = []
+        self.issues: list[ConfigIssue] = []
 
     def attempt(self, make: Callable[[], list[Item]]) -> list[Item]:
-        """What `make` returns; or nothing, and its mistakes kept."""
+        """The result of `make`; an empty list if it raises ConfigError, whose issues are collected."""
         try:
             return make()
         except ConfigError as error:
-            self.mistakes += error.issues
+            self.issues += error.issues
             return []
 
     def choices(self, kind: str, value: Any, path: KeyPath) -> list[PluginConfig]:
-        """Choices from an open set."""
+        """The plug-in configurations of a value."""
         return self.attempt(lambda: parse_choices(kind, value, path, self.document))
 
     def models(
         self, model: type[BaseModel], values: Any, path: KeyPath, completed: Callable[..., Any] = dict
     ) -> list[Any]:
-        """The grid of a model's settings."""
+        """Every instance of a model for settings with lists."""
         return self.attempt(lambda: parse_grid(model, values, path, self.document, completed))
 
     def one(self, model: type[Model], values: Any, path: KeyPath) -> list[Model]:
-        """The one instance of a model whose settings are no grid."""
+        """The instance of a model for settings without a grid, in a list; empty if they are invalid."""
         return self.attempt(lambda: [parse_one(model, values, path, self.document)])
 
     def grids(self, values: Mapping[str, Any]) -> list[Grid]:
         """The grids: those under `grids`, each with the top-level keys as defaults, else the top-level one."""
         items = values.get("grids", [{}])
         if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-            self.mistakes.append(self.document.issue(("grids",), "a list of mappings is due here", _GRID_EXAMPLE))
+            self.issues.append(self.document.issue(("grids",), "expected a list of mappings", _GRID_EXAMPLE))
             return []
         for key in _OF_GRID:
             if key in values and all(key in item for item in items):
                 what = "no grid reads this: each has its own"
-                self.mistakes.append(self.document.issue((key,), what, f"set grids.0.{key} and so on"))
+                self.issues.append(self.document.issue((key,), what, f"set grids.0.{key} and so on"))
         return [grid for index, item in enumerate(items) for grid in self.grid(item, index, values)]
 
     def grid(self, item: Mapping[str, Any], index: int, values: Mapping[str, Any]) -> list[Grid]:
-        """One grid; nothing where it has a mistake."""
+        """One grid in a list; empty if it has an issue."""
         self.unknown(item, ("grids", index), [*_OF_GRID])
         found: dict[str, tuple[Any, KeyPath]] = {}
         for key in _OF_GRID:
             own = key in item
             found[key] = (item if own else values).get(key, _DEFAULTS[key]), ("grids", index, key) if own else (key,)
-        before = len(self.mistakes)
+        before = len(self.issues)
         subsets = self.one(Subsets, *found.pop("subsets"))
         audit, here = found.pop("protocols")
-        told = self.attempt(lambda: parse_protocols(audit, here, self.document))
+        protocols = self.attempt(lambda: parse_protocols(audit, here, self.document))
         sets = {key: tuple(self.choices(key, *where)) for key, where in found.items()}
         path: KeyPath = ("grids", index) if item else ()
-        return [Grid(subsets[0], **sets, protocols=tuple(told), path=path)] if len(self.mistakes) == before else []
+        return [Grid(subsets[0], **sets, protocols=tuple(protocols), path=path)] if len(self.issues) == before else []
 
     def unknown(self, values: Mapping[str, Any], path: KeyPath, known: list[str]) -> None:
-        """Keys that mean nothing here."""
+        """Collect an issue for every key that is not known."""
         for key in values:
             if key not in known:
-                self.mistakes.append(self.document.issue((*path, key), "unknown key", did_you_mean(str(key), known)))
+                self.issues.append(self.document.issue((*path, key), "unknown key", did_you_mean(str(key), known)))
 
     def populations(self, values: Mapping[str, Any]) -> list[Population]:
-        """The populations of all items, each with a name of its own."""
+        """The populations of all items, with unique names."""
         items = values.get("populations")
         if not isinstance(items, list) or not items:
-            what = "a list of populations is due here" if "populations" in values else "`populations` is missing"
-            self.mistakes.append(self.document.issue(("populations",), what, "- {architecture: cnn, members: 8}"))
+            what = "expected a list of populations" if "populations" in values else "`populations` is missing"
+            self.issues.append(self.document.issue(("populations",), what, "- {architecture: cnn, members: 8}"))
             return []
         found = [p for index, item in enumerate(items) for p in self.population(item, index, values)]
         for path, what in duplicate_populations(found):
-            self.mistakes.append(self.document.issue(path, what))
-        self.mistakes += [self.document.issue(*told) for p in found if not p.files for told in population_conflicts(p)]
+            self.issues.append(self.document.issue(path, what))
+        conflicts = [conflict for each in found if not each.files for conflict in population_conflicts(each)]
+        self.issues += [self.document.issue(*conflict) for conflict in conflicts]
         return unique_names(found)
 
     def population(self, item: Any, index: int, values: Mapping[str, Any]) -> Iterator[Population]:
-        """Every population that one item means: architectures × data sets × sizes × trainings."""
+        """Every population of one item: architectures × data sets × sizes × recipes."""
         path: KeyPath = ("populations", index)
         if not isinstance(item, dict):
-            self.mistakes.append(self.document.issue(path, f"a population is a mapping, not {item!r}"))
+            self.issues.append(self.document.issue(path, f"expected a mapping, got {item!r}"))
             return
         keys = ExternalPopulationConfig if "checkpoints" in item else PopulationConfig
         own = ["train"] if keys is PopulationConfig else []
@@ -195,7 +199,7 @@ class _Reader:
         here: KeyPath = (*path, "dataset") if "dataset" in item else ("dataset",)
         if "architecture" not in item:
             known = ", ".join(list_plugins("architectures"))
-            self.mistakes.append(self.document.issue(path, "`architecture` is missing", f"known: {known}"))
+            self.issues.append(self.document.issue(path, "`architecture` is missing", f"known: {known}"))
         architecture = self.choices("architectures", item.get("architecture", "linear"), (*path, "architecture"))
         dataset = self.choices("datasets", item.get("dataset", values.get("dataset", "digits")), here)
         about = {key: value for key, value in item.items() if key in keys.model_fields}
@@ -203,8 +207,9 @@ class _Reader:
             for source in self.one(ExternalPopulationConfig, about, path):
                 yield from self.elsewhere(source, path, itertools.product(architecture, dataset))
             return
-        sizes, train = self.sizes(about, path), item.get("train") or {}
-        if not architecture or not dataset:  # their own number of epochs is not known
+        sizes = self.sizes(about, path)
+        train = item.get("train") or {}
+        if not architecture or not dataset:  # their default number of epochs is unknown: check `train` without it
             self.recipes(train, {"epochs": 1_000_000}, path)
         for model, data in itertools.product(architecture, dataset):
             recipes = self.recipes(train, plugin_defaults(model, data), path)
@@ -214,7 +219,7 @@ class _Reader:
                 yield replace(one, new_heads=group.new_heads, seed_grid=crossing)
 
     def sizes(self, about: Mapping[str, Any], path: KeyPath) -> list[tuple[PopulationConfig, SeedGrid | None]]:
-        """The sizes that an item means; `members` may be a mapping of seeds that are crossed."""
+        """The sizes of an item, each with its grid of seeds if `members` is a mapping of seeds."""
         members = about.get("members")
         if not isinstance(members, dict) or "from" in members:
             return [(size, None) for size in self.models(PopulationConfig, about, path)]
@@ -223,7 +228,7 @@ class _Reader:
         return list(itertools.product(self.models(PopulationConfig, rest, path), crossings))
 
     def recipes(self, train: Any, defaults: Mapping[str, Any], path: KeyPath) -> list[Recipe]:
-        """The trainings that an item means for one architecture and data set, by their defaults where it is silent."""
+        """The recipes of an item for one architecture and data set, whose defaults fill in missing settings."""
         if not self.one(Recipe, defaults, (*path, "architecture", "RECIPE")):
             return []
         return self.models(Recipe, train, (*path, "train"), lambda wanted: with_defaults(wanted, defaults))
@@ -231,26 +236,27 @@ class _Reader:
     def elsewhere(
         self, source: ExternalPopulationConfig, path: KeyPath, grid: Iterable[tuple[PluginConfig, PluginConfig]]
     ) -> Iterator[Population]:
-        """The populations of models that were trained elsewhere; the smallest pool tells how many members there are."""
+        """The populations of external models; `members` is the size of the smallest pool."""
         try:
             files = tuple(expand_patterns(patterns) for patterns in source.patterns)
         except FileNotFoundError as error:
-            self.mistakes.append(self.document.issue((*path, "checkpoints"), f"no file {error.args[0]}"))
+            self.issues.append(self.document.issue((*path, "checkpoints"), f"no file {error.args[0]}"))
             return
         base = source.base.expanduser().absolute() if source.base else None
         if base and not base.is_file():
-            self.mistakes.append(self.document.issue((*path, "base"), f"no file {base}"))
-        start, smallest = "shared" if base else "unknown", min(map(len, files))
+            self.issues.append(self.document.issue((*path, "base"), f"no file {base}"))
+        start = "shared" if base else "unknown"
+        smallest = min(map(len, files))
         for model, data in grid:
             one = Population(source.name or "", model, data, start, len(files), smallest, Recipe(), path)
             yield replace(one, files=files, base=base, on_bad_member=source.on_bad_member)
 
     def stop(self) -> None:
-        """Raise ConfigError if there was any mistake."""
-        if self.mistakes:
-            raise ConfigError(list(dict.fromkeys(self.mistakes)))
+        """Raise ConfigError if there is any issue."""
+        if self.issues:
+            raise ConfigError(list(dict.fromkeys(self.issues)))
 
 
-def _without_issues(path: KeyPath, document: Document) -> KeyPath:
-    """Where a key of a grid is written: in the grid, or at the top for all grids."""
+def _written_path(path: KeyPath, document: Document) -> KeyPath:
+    """The key path under which a key of a grid is written: in the grid, or at the top level for all grids."""
     return path[2:] if path[:1] == ("grids",) and path[:3] not in document.locations else path

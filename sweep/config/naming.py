@@ -1,4 +1,4 @@
-"""Names of populations: what they are, and what tells those of one name apart."""
+"""Unique names of populations: architecture, data set and start, then the settings in which namesakes differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweep.core.ids import canonical_json, content_id
 
 
 def duplicate_populations(populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str]]:
-    """Populations that are the same but for their size: their members would be, too."""
+    """Yield (key path, message) for populations that differ in nothing but their size: their members would be equal."""
     seen: dict[str, Population] = {}
     for population in populations:
         other = seen.setdefault(_key(population), population)
@@ -25,31 +25,33 @@ def duplicate_populations(populations: Sequence[Population]) -> Iterator[tuple[K
 
 
 def unique_names(populations: list[Population]) -> list[Population]:
-    """Populations with names of their own: what they are, and what tells those of one name apart."""
+    """The populations with unique names; settings in which namesakes differ are appended."""
     each = [p if p.name else replace(p, name=f"{p.architecture.name}-{p.dataset.name}-{p.start}") for p in populations]
     groups: dict[str, list[Population]] = {}
     for population in each:
         groups.setdefault(population.name, []).append(population)
-    told = [_disambiguate(p, groups[p.name]) for p in each]
-    counts = Counter(p.name for p in told)
-    return [_short(p) if counts[p.name] > 1 or len(p.name) > LONGEST_NAME else p for p in told]
+    renamed = [_disambiguate(p, groups[p.name]) for p in each]
+    counts = Counter(p.name for p in renamed)
+    return [_short(p) if counts[p.name] > 1 or len(p.name) > LONGEST_NAME else p for p in renamed]
 
 
 def _disambiguate(population: Population, group: Sequence[Population]) -> Population:
-    """The population, the settings in which its namesakes differ put behind its name.
+    """The population with the settings in which its namesakes differ appended to its name.
 
-    What follows from its architecture and data set is told by their names, unless a namesake with both differs.
+    A setting that the architecture or data set implies is left out, unless a namesake with both has another value.
     """
-    own, of_a_kind = _settings(population), (population.architecture.name, population.dataset.name)
-    kin = [_settings(each) for each in group if (each.architecture.name, each.dataset.name) == of_a_kind]
-    rest, following = [_settings(each) for each in group], _implied_settings(population, group)
-    differing = [key for key in own if any(e.get(key) != own[key] for e in (kin if key in following else rest))]
+    own = _settings(population)
+    plugins = (population.architecture.name, population.dataset.name)
+    everyone = [_settings(each) for each in group]
+    siblings = [_settings(each) for each in group if (each.architecture.name, each.dataset.name) == plugins]
+    implied = _implied_settings(population, group)
+    differing = [key for key in own if any(e.get(key) != own[key] for e in (siblings if key in implied else everyone))]
     suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(f"{RECORDED_NAMES.get(key, key)}={own[key]}" for key in differing))
     return replace(population, name=f"{population.name},{suffix}") if suffix else population
 
 
 def _implied_settings(population: Population, group: Sequence[Population]) -> set[str]:
-    """Settings that an architecture or data set of the group states and that are what this one means by silence."""
+    """Settings for which plug-ins of the group state a default, and that have the default of its own plug-ins here."""
     stating = {key for each in group for key in plugin_defaults(each.architecture, each.dataset)}
     usual = {**Recipe().model_dump(), **plugin_defaults(population.architecture, population.dataset)}
     found = population.recipe.model_dump()
@@ -57,20 +59,20 @@ def _implied_settings(population: Population, group: Sequence[Population]) -> se
 
 
 def _short(population: Population) -> Population:
-    """The population, a hash of what it is behind its name, where words are too many or too few."""
+    """The population with a hash appended to its name, for a name that is too long or not unique."""
     digits = content_id("population", _key(population))[:8]
     return replace(population, name=f"{population.name[: LONGEST_NAME - 9]},{digits}")
 
 
 def _key(population: Population) -> str:
-    """What makes it this population, with the folders that stay out of ids."""
+    """A text that identifies the population, including folders, which ids leave out."""
     return canonical_json(
         [population.id_content, population.architecture.settings_json, population.dataset.settings_json]
     )
 
 
 def _settings(population: Population) -> dict[str, Any]:
-    """Every setting of a population under a short name."""
+    """Every setting of a population by its key alone, as `lr` or `width`."""
     parts = {"architecture": population.architecture, "dataset": population.dataset}
     flat: dict[str, Any] = {name: choice.name for name, choice in parts.items()} | {"start": population.start}
     flat |= {"own_heads": population.new_heads, "crossed": population.seed_grid is not None}

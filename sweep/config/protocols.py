@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sweep.config.document import ConfigError, Document, KeyPath
+from sweep.config.document import ConfigError, ConfigIssue, Document, KeyPath
 from sweep.config.expansion import parse_choices
 from sweep.config.recipe import Recipe
 from sweep.config.spec import Grid, Population
@@ -19,39 +19,41 @@ from sweep.core.text import did_you_mean
 
 
 def parse_protocols(value: Any, path: KeyPath, document: Document) -> list[EvalProtocol]:
-    """Every protocol that a value means, without repetition: `correct`, switches, and `combined` with a list of them.
+    """The protocols of a value, without repetition: `correct`, switches, and `combined` with a list of switches.
 
-    Raises ConfigError with all mistakes; the correct one must be there, for the others are compared with it.
+    `correct` must be among them, since the others are compared with it. Raises ConfigError with all issues.
     """
     items = list(enumerate(value)) if isinstance(value, list) else [(None, value)]
-    found, mistakes = [], []
+    found: list[EvalProtocol] = []
+    issues: list[ConfigIssue] = []
     for index, item in items:
         here = path if index is None else (*path, index)
         try:
             found += _parse_item(item, here, document)
         except ConfigError as error:
-            mistakes += error.issues
-    if not mistakes and CORRECT_PROTOCOL not in found:
-        mistakes.append(document.issue(path, "nothing to compare with", "add `correct`"))
-    if mistakes:
-        raise ConfigError(mistakes)
+            issues += error.issues
+    if not issues and CORRECT_PROTOCOL not in found:
+        issues.append(document.issue(path, "nothing to compare with", "add `correct`"))
+    if issues:
+        raise ConfigError(issues)
     return list(dict.fromkeys(found))
 
 
 def _parse_item(item: Any, path: KeyPath, document: Document) -> list[EvalProtocol]:
-    """The protocols that one item means."""
+    """The protocols of one item."""
     if item == CORRECT:
         return [CORRECT_PROTOCOL]
     if not isinstance(item, Mapping) or list(item) != [COMBINED]:
         _refuse_unknown(item, path, document)
         return [EvalProtocol((switch,)) for switch in parse_choices("protocols", item, path, document)]
-    listed, here = item[COMBINED], (*path, COMBINED)
+    listed = item[COMBINED]
+    here = (*path, COMBINED)
     if not isinstance(listed, list):
-        raise ConfigError([document.issue(here, f"a list of protocols is due here, not {listed!r}")])
+        raise ConfigError([document.issue(here, f"expected a list of protocols, got {listed!r}")])
     each = [parse_choices("protocols", one, (*here, index), document) for index, one in enumerate(listed)]
     named = [group[0].name for group in each]
     if not named or len(set(named)) < len(named):
-        raise ConfigError([document.issue(here, "one of the protocols or more, each once")])
+        raise ConfigError([document.issue(here, "expected one or more protocols without repetition")])
     return [EvalProtocol(tuple(sorted(chosen, key=_order))) for chosen in itertools.product(*each)]
 
 
@@ -60,7 +62,7 @@ def _order(switch: PluginConfig) -> str:
 
 
 def _refuse_unknown(item: Any, path: KeyPath, document: Document) -> None:
-    """Raise ConfigError for a text that is nearly `correct` or `combined`, which are no files."""
+    """Raise ConfigError for an unknown name; hints include `correct` and `combined`, which are no plug-ins."""
     known = list_plugins("protocols")
     if isinstance(item, str) and item not in known and ":" not in item:
         hint = did_you_mean(item, [CORRECT, COMBINED, *known])
@@ -68,28 +70,29 @@ def _refuse_unknown(item: Any, path: KeyPath, document: Document) -> None:
 
 
 def retrained_populations(populations: Sequence[Population], grids: Sequence[Grid]) -> list[Population]:
-    """The populations, and behind them the ones that protocols of the grids train otherwise."""
+    """The populations, followed by those that protocols of the grids train in another way."""
     protocols = dict.fromkeys(protocol for grid in grids for protocol in grid.protocols)
     others = [_population_under(population, protocol) for protocol in protocols for population in populations]
     return list(dict.fromkeys([*populations, *(other for other in others if other.protocol.switches)]))
 
 
 def belongs_to(population: Population, protocol: EvalProtocol) -> bool:
-    """Whether a protocol's candidates are of this population, and not of one that is trained otherwise."""
+    """Whether the candidates of a protocol belong to this population, and not to one trained in another way."""
     return _population_under(population.reference or population, protocol).protocol == population.protocol
 
 
 def _population_under(population: Population, protocol: EvalProtocol) -> Population:
-    """The population as a protocol trains it: itself where that makes no difference."""
+    """The population as a protocol trains it; itself if the protocol does not change the recipe."""
     recipe = population.recipe
     acting: list[PluginConfig] = []
     for switch in () if population.files else protocol.training:
         settings = switch.call(recipe=recipe.model_dump())
         other = Recipe(**settings)
         if other != recipe:
-            recipe, acting = other, [*acting, switch]
+            recipe = other
+            acting.append(switch)
     if not acting:
         return population
-    audit = EvalProtocol(tuple(acting))
-    name = f"{population.name} ({audit.name})"
-    return replace(population, name=name, recipe=recipe, protocol=audit, reference=population)
+    protocol = EvalProtocol(tuple(acting))
+    name = f"{population.name} ({protocol.name})"
+    return replace(population, name=name, recipe=recipe, protocol=protocol, reference=population)

@@ -24,7 +24,7 @@ Number = Annotated[int, Strict()]  # `pairs: yes` is no number; where ranges are
 
 def _refuse_repetition(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values or len(set(values)) < len(values):
-        raise ValueError("one of them or more, each once")
+        raise ValueError("expected one or more values without repetition")
     return values
 
 

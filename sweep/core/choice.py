@@ -1,4 +1,4 @@
-"""A plug-in with its settings, as a configuration chooses it."""
+"""PluginConfig: a plug-in and its settings, as a configuration chooses it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweep.core.registry import Plugin, get_plugin, identity
 
 @dataclass(frozen=True, eq=False)
 class PluginConfig:
-    """One function of an open set with all its settings."""
+    """A plug-in by name, with the values of all its settings."""
 
     kind: str
     name: str
@@ -21,12 +21,12 @@ class PluginConfig:
 
     @property
     def plugin(self) -> Plugin:
-        """The function, looked up."""
+        """The plug-in of that name."""
         return get_plugin(self.kind, self.name)
 
     @property
     def space(self) -> str:
-        """Where a method averages, which a setting of that name may choose."""
+        """What a method averages: its setting `space` if it has one, else the space of the plug-in."""
         return str(self.settings.get("space", self.plugin.space))
 
     def call(self, /, **provided: Any) -> Any:
@@ -38,19 +38,19 @@ class PluginConfig:
 
     @cached_property
     def id_content(self) -> dict[str, Any]:
-        """What enters ids: settings at their defaults stay out, so that a new setting makes no new ids."""
+        """The part of ids: settings at their defaults are left out, so that adding a setting changes no id."""
         fields = self.plugin.settings.model_fields
         chosen = {key: value for key, value in self.settings.items() if value != fields[key].default}
         return {"name": self.name, "settings": identity(chosen)}
 
     @cached_property
     def settings_json(self) -> str:
-        """The settings as they stand in tables."""
+        """The settings as JSON, as tables hold them."""
         return canonical_json({key: _plain(value) for key, value in self.settings.items()})
 
     @property
     def to_config(self) -> dict[str, Any]:
-        """The choice as a configuration writes it."""
+        """The plug-in as a configuration writes it: `{name: settings}`."""
         return {self.name: {key: _plain(value) for key, value in self.settings.items()}}
 
     def __eq__(self, other: object) -> bool:
@@ -65,7 +65,7 @@ class PluginConfig:
 
 
 def _plain(value: Any) -> Any:
-    """Paths as absolute text, tuples as lists: what JSON and YAML can hold."""
+    """The value for JSON and YAML: paths as absolute text, tuples as lists."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Path):

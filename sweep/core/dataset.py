@@ -1,4 +1,4 @@
-"""What a data set is to the rest: uint8 images and labels per split, decoded when first asked for."""
+"""Data sets: uint8 images and integer labels per split; images are decoded on first use."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ class Split:
         found = self.decode()
         pieces = _check_count(iter((found,) if isinstance(found, np.ndarray) else found), len(self))
         first = next(pieces)
-        shape, pieces = (len(self), *first.shape[1:]), itertools.chain((first,), pieces)
+        shape = (len(self), *first.shape[1:])
+        pieces = itertools.chain((first,), pieces)
         if not self.key or math.prod(shape) <= self.bound:
             return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _concatenate(pieces, shape)
         self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
@@ -136,7 +137,8 @@ def _check_count(pieces: Iterator[Images], count: int) -> Iterator[Images]:
 
 
 def _concatenate(pieces: Iterator[Images], shape: tuple[int, ...]) -> Images:
-    images, filled = np.empty(shape, dtype=np.uint8), 0
+    images = np.empty(shape, dtype=np.uint8)
+    filled = 0
     for piece in pieces:
         images[filled : filled + len(piece)] = piece
         filled += len(piece)
@@ -224,7 +226,7 @@ def subset(labels: Labels, images: Images, indices: NDArray[np.int64]) -> Split:
 
 @cache
 def load_dataset(choice: PluginConfig) -> Dataset:
-    """A data set, made once per process. Raises DataError."""
+    """The data set of a configuration, built once per process. Raises DataError."""
     dataset = choice.call()
     assert isinstance(dataset, Dataset)
     return dataset

@@ -1,10 +1,10 @@
-"""Mistakes that a user can mend."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """What is wrong, with its place, and a hint; verbs show it without a traceback."""
+    """What is wrong and where, with a hint how to fix it; the command line shows both without a traceback."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
@@ -12,6 +12,6 @@ class UserError(Exception):
 
 
 def root_cause(error: Exception) -> str:
-    """What an error from another process ends with, which is its cause."""
+    """The last line of the text of an error from another process: the original error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Which defects of the published protocol a candidate is evaluated with: none under the correct one. Pure."""
+"""Evaluation protocols: the correct one, or switches that repeat defects of published protocols."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from functools import cached_property
 from typing import Any
 
 from sweep.core.choice import PluginConfig
+from sweep.core.registry import get_plugin
 
-CORRECT, COMBINED = "correct", "combined"
+CORRECT = "correct"
+COMBINED = "combined"
 
 
 @dataclass(frozen=True)
 class EvalProtocol:
-    """Switches that are on, in the order of their names."""
+    """The switches that are on, in a fixed order; none in the correct protocol."""
 
     switches: tuple[PluginConfig, ...] = ()
 
@@ -35,32 +37,32 @@ class EvalProtocol:
         return {COMBINED: [switch.to_config for switch in self.switches]} if self.switches else CORRECT
 
     def method(self, method: PluginConfig) -> PluginConfig:
-        """The method that is carried out where this one is written."""
+        """The method that the protocol runs in place of this one."""
         return _substitute(method, self._switches_with_needs({"method"}))
 
     def scaling(self, scaling: PluginConfig) -> PluginConfig:
-        """The scaling that is carried out where this one is written."""
+        """The scaling that the protocol applies in place of this one."""
         return _substitute(scaling, self._switches_with_needs({"scaling"}))
 
     def reporting(self, space: str) -> tuple[PluginConfig, ...]:
-        """Switches that act on passes whose outputs are reported, or averaged in that space."""
+        """Switches for forward passes whose outputs are reported, or averaged in that space."""
         return self._switches_with_needs(
             {"mean", "std", "model", "reported", *({"extractor"} if space == "features" else ())}
         )
 
     @cached_property
     def training(self) -> tuple[PluginConfig, ...]:
-        """Switches that act on how members are trained."""
+        """Switches that change the recipe of members."""
         return self._switches_with_needs({"recipe"})
 
     @cached_property
     def searching(self) -> tuple[PluginConfig, ...]:
-        """Switches that act on passes by which a search scores weights."""
+        """Switches for forward passes that score merged weights in a search."""
         return self._switches_with_needs({"mean", "std", "model", "train", "validation"})
 
     @cached_property
     def everywhere(self) -> tuple[PluginConfig, ...]:
-        """Switches that act around every pass."""
+        """Switches for every forward pass."""
         return self._switches_with_needs({"model"})
 
     def acts(self, method: PluginConfig, scaling: PluginConfig) -> bool:
@@ -83,10 +85,9 @@ def _switch_label(switch: PluginConfig) -> str:
     return f"{switch.name} ({', '.join(f'{key}={value}' for key, value in chosen.items())})" if chosen else switch.name
 
 
-def _substitute(choice: PluginConfig, switches: tuple[PluginConfig, ...]) -> PluginConfig:
-    """The choice that switches make of one, in their order."""
+def _substitute(config: PluginConfig, switches: tuple[PluginConfig, ...]) -> PluginConfig:
+    """The plug-in configuration after the switches, applied in order."""
     for switch in switches:
-        ((name, settings),) = switch.call(method=choice.to_config, scaling=choice.to_config).items()
-        other = PluginConfig(choice.kind, name, settings)
-        choice = PluginConfig(choice.kind, name, other.plugin.validate(settings))
-    return choice
+        ((name, settings),) = switch.call(method=config.to_config, scaling=config.to_config).items()
+        config = PluginConfig(config.kind, name, get_plugin(config.kind, name).validate(settings))
+    return config

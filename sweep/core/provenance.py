@@ -76,15 +76,15 @@ def versions() -> dict[str, str]:
 
 
 def determinism_settings() -> dict[str, str]:
-    """What can move a bit beside code, libraries and settings: variables of the environment, and the vector units."""
-    told = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
+    """Environment variables and CPU/CUDA properties that can change results in the last bits."""
+    settings = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
     torch = sys.modules.get("torch")
     if torch is None:
-        return told
-    told["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+        return settings
+    settings["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
     if torch.version.cuda:
-        told |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
-    return told
+        settings |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+    return settings
 
 
 def usable_cores() -> int:
@@ -106,7 +106,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's model name, where the system tells it."""
+    """The model name of the processor, or its architecture if the system does not name it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -115,7 +115,7 @@ def _processor() -> str:
 
 
 def _accelerators() -> list[str]:
-    """Names of the accelerators, asked only of a torch that is loaded already: loading it takes seconds."""
+    """Names of the accelerators; empty unless torch is already loaded, since loading it takes seconds."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return []
@@ -123,7 +123,7 @@ def _accelerators() -> list[str]:
 
 
 def worker_columns() -> dict[str, Any]:
-    """The columns of `tasks` that say where and by what a task was done."""
+    """The columns of `tasks` for the host, process and code version that did a task."""
     import resource
     from datetime import UTC, datetime
 

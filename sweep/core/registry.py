@@ -1,8 +1,8 @@
-"""The folder is the registry, the signature is the schema, the positional names are the needs.
+"""Plug-in registry: the folder lists the names, the signature is the schema of settings and names the needs.
 
-`sweep/methods/uniform_soup.py` defines `uniform_soup`; a configuration that says `uniform_soup` gets it. Its
-keyword-only parameters are its settings, with the bounds of their annotations; its positional parameters name what the
-engine brings.
+`sweep/plugins/methods/uniform_soup.py` defines the function `uniform_soup`, which a configuration selects by its name.
+Keyword-only parameters are settings, with the bounds of their annotations; positional parameters are needs: inputs
+that the engine provides by name.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ NEEDS: dict[str, frozenset[str]] = {
     "protocols": frozenset({"model", "reported", "extractor", "mean", "std", "train", "validation", "generator"})
     | {"method", "scaling", "recipe"},
 }
-"""Open set -> the positional names its functions may use; the engine brings exactly these."""
+"""Kind of plug-in -> the needs that its functions may name; the engine provides exactly these."""
 
 _PLAINER = {
-    "tuple_type": "a list is due here",
-    "model_type": "a mapping is due here",
-    "path_type": "a path is due here",
+    "tuple_type": "expected a list",
+    "model_type": "expected a mapping",
+    "path_type": "expected a path",
 }
 _PROVIDED = {
     "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator"),
     "logits": ("logits", "members", "unscaled", "base", "score", "generator"),
     "weights": ("members", "unscaled", "base", "score", "layout", "generator"),
 }
-"""Space -> what the engine brings to a method there."""
+"""Space -> the needs that the engine provides to a method there."""
 
 _SPACES = {"members": "weights", "features": "features", "heads": "features", "logits": "logits"}
 
 
 class RegistryError(UserError):
-    """A name that is not in the registry, settings that do not fit, or a function that breaks the rules of its folder.
+    """An unknown name, invalid settings, or a function that breaks the rules of its kind.
 
-    `problems` holds (path within the settings, what is wrong, hint); an empty path is the name itself.
+    `problems` holds (path within the settings, message, hint); an empty path means the name itself.
     """
 
     def __init__(self, problems: list[tuple[tuple[str | int, ...], str, str]]) -> None:
@@ -65,7 +65,7 @@ class RegistryError(UserError):
 
 @dataclass(frozen=True)
 class Plugin:
-    """One function of an open set."""
+    """One plug-in function."""
 
     kind: str
     name: str
@@ -83,18 +83,18 @@ class Plugin:
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
-        """Names of the positional parameters: what the engine brings."""
+        """Names of the positional parameters: the inputs that the engine provides."""
         return tuple(p.name for p in self.signature.parameters.values() if p.kind is not p.KEYWORD_ONLY)
 
     @cached_property
     def space(self) -> str:
-        """Where a method averages: weights, features or logits; what it averages counts before what it chooses by."""
+        """What a method averages: features, logits or weights; the first of these among its needs."""
         spaces = {_SPACES[need] for need in self.needs if need in _SPACES}
         return next(space for space in _PROVIDED if space in spaces)
 
     @cached_property
     def arity(self) -> int:
-        """How many members a method takes; 0 for any number."""
+        """Number of members that a method takes; 0 for any number."""
         marks = getattr(self.hints.get("members"), "__metadata__", ())
         return next((mark.count for mark in marks if hasattr(mark, "count")), 0)
 
@@ -112,11 +112,11 @@ class Plugin:
 
     @property
     def summary(self) -> str:
-        """The first paragraph of the documentation, as one line."""
+        """The first paragraph of the docstring, as one line."""
         return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
 
     def constant(self, constant: str) -> Any:
-        """What the function's file states beside it, such as the `RECIPE` of an architecture; None where nothing."""
+        """A constant of the plug-in's module, such as the `RECIPE` of an architecture; None if it has none."""
         return getattr(sys.modules.get(self.function.__module__), constant, None)
 
     def call(self, provided: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
@@ -143,8 +143,9 @@ class Plugin:
 
 
 def describe_validation_error(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | int, ...], str, str]:
-    """One error of the settings' model as (path, what, hint)."""
-    path, kind = tuple(problem["loc"]), problem["type"]
+    """A pydantic error as (path, message, hint)."""
+    path = tuple(problem["loc"])
+    kind = problem["type"]
     if kind == "extra_forbidden":
         return path, "unknown key", did_you_mean(str(path[-1]), known)
     if kind == "missing":
@@ -155,26 +156,27 @@ def describe_validation_error(problem: Mapping[str, Any], known: list[str]) -> t
 
 @cache
 def list_plugins(kind: str) -> list[str]:
-    """Names in an open set, sorted; nothing is imported but the empty package."""
-    package = importlib.import_module(f"sweep.plugins.{kind}")
+    """Sorted names of a kind of plug-ins; imports no plug-in."""
+    package = importlib.import_module(_module_name(kind))
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
 @cache
 def get_plugin(kind: str, name: str) -> Plugin:
-    """The function of that name, or of `package.module:function` for one's own.
+    """The plug-in of that name, or the function `package.module:function` outside the package.
 
-    Raises RegistryError for an unknown name, with the nearest ones, and for a function that breaks the folder's rules.
+    Raises RegistryError for an unknown name, with similar names, and for a function that breaks the rules of its kind.
     """
     if ":" in name.strip(":"):
         module, _, attribute = name.partition(":")
     elif name in list_plugins(kind):
-        module, attribute = f"sweep.plugins.{kind}.{name}", name
+        module = _module_name(kind, name)
+        attribute = name
     else:
         raise RegistryError([((), f"no `{name}` in {kind}", did_you_mean(name, list_plugins(kind)))])
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a module of one's own may raise anything
+    except Exception as error:  # importing a user's module may raise anything
         raise RegistryError([((), f"cannot load `{name}`: {error}", "is its folder on PYTHONPATH?")]) from error
     try:
         return _check_signature(Plugin(kind, name, function))
@@ -185,26 +187,31 @@ def get_plugin(kind: str, name: str) -> Plugin:
         raise RegistryError([((), what, "settings are keyword-only, each with its type")]) from error
 
 
-def _check_signature(entry: Plugin) -> Plugin:
-    """The entry, if its signature follows the rules of its folder; else RegistryError."""
-    starred = [p for p in entry.signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+def _module_name(*parts: str) -> str:
+    """The module of a kind of plug-ins, or of one plug-in."""
+    return ".".join(("sweep.plugins", *parts))
+
+
+def _check_signature(plugin: Plugin) -> Plugin:
+    """The plug-in, if its signature follows the rules of its kind. Raises RegistryError."""
+    starred = [p for p in plugin.signature.parameters.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if starred:
-        what = f"`{entry.name}` takes {starred[0]}: needs and settings are declared one by one"
+        what = f"`{plugin.name}` takes {starred[0]}: needs and settings are declared one by one"
         raise RegistryError([((), what, "")])
-    unknown = [need for need in entry.needs if need not in NEEDS[entry.kind]]
+    unknown = [need for need in plugin.needs if need not in NEEDS[plugin.kind]]
     if unknown:
-        hint = did_you_mean(unknown[0], sorted(NEEDS[entry.kind]))
-        raise RegistryError([((), f"`{entry.name}` needs `{unknown[0]}`, which nothing brings", hint)])
-    if entry.kind == "methods" and not any(need in _SPACES for need in entry.needs):
-        raise RegistryError([((), f"`{entry.name}` takes neither members, features nor logits", "")])
-    strange = [need for need in entry.needs if entry.kind == "methods" and need not in _PROVIDED[entry.space]]
+        hint = did_you_mean(unknown[0], NEEDS[plugin.kind])
+        raise RegistryError([((), f"`{plugin.name}` needs `{unknown[0]}`, which is not provided there", hint)])
+    if plugin.kind == "methods" and not any(need in _SPACES for need in plugin.needs):
+        raise RegistryError([((), f"`{plugin.name}` takes neither members, features nor logits", "")])
+    strange = [need for need in plugin.needs if plugin.kind == "methods" and need not in _PROVIDED[plugin.space]]
     if strange:
-        what = f"`{entry.name}` averages {entry.space}, where there is no `{strange[0]}`"
-        raise RegistryError([((), what, f"there: {', '.join(_PROVIDED[entry.space])}")])
-    _ = entry.settings
-    return entry
+        what = f"`{plugin.name}` averages {plugin.space}, where there is no `{strange[0]}`"
+        raise RegistryError([((), what, f"there: {', '.join(_PROVIDED[plugin.space])}")])
+    _ = plugin.settings
+    return plugin
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they enter an id: paths say where, not what, so they stay out."""
+    """The settings without paths: a path is a location, not content, so it is not part of ids."""
     return {key: value for key, value in settings.items() if not isinstance(value, PurePath)}

@@ -1,12 +1,17 @@
-"""Small pieces of text that both programs print."""
+"""Text that both programs print: durations, columns, hints for unknown names, and values that JSON can hold."""
 
 from __future__ import annotations
 
 import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_LONGEST_LIST = 30  # names that a hint lists where none is near
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 3 min 20 s, 2 h 5 min."""
+    """Seconds in the units that people use: 45 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -16,15 +21,37 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def align_columns(cells: list[list[str]]) -> list[str]:
-    """Rows of cells as lines with columns of one width; the first row is the header."""
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+def align_columns(rows: Sequence[Sequence[str]], *, numeric: Sequence[bool] = ()) -> list[str]:
+    """Rows of cells as lines, every column padded to one width; the first row is the header.
+
+    `numeric` says for each column whether it is aligned right; without it, all are aligned left.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = numeric or [False] * len(columns)
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, right, strict=True)
+        lines.append("  ".join(cell.rjust(width) if flush else cell.ljust(width) for cell, width, flush in cells))
+    return [line.rstrip() for line in lines]
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
-    """A hint for a name that is not known: the nearest ones, else all of a short list."""
-    near = difflib.get_close_matches(word, known, n=4, cutoff=0.6)
-    if near:
-        return "did you mean " + " or ".join(f"`{name}`" for name in near) + "?"
-    return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if 0 < len(known) <= 30 else ""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: up to four similar names, else all names of a short list, else an empty text.
+
+    Similar names have a ratio of 0.6 or more in `difflib`.
+    """
+    names = sorted(known)
+    similar = difflib.get_close_matches(word, names, n=4, cutoff=0.6)
+    if similar:
+        return "did you mean " + " or ".join(f"`{name}`" for name in similar) + "?"
+    return "known: " + ", ".join(f"`{name}`" for name in names) if 0 < len(names) <= _LONGEST_LIST else ""
+
+
+def null_non_finite(value: Any) -> Any:
+    """The value with None in place of NaN and infinite numbers, which JSON has not; keys become text."""
+    if isinstance(value, dict):
+        return {str(key): null_non_finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [null_non_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

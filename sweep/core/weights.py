@@ -109,7 +109,7 @@ class ParameterLayout:
 
 
 class CoefficientSegment(NamedTuple):
-    """A run of columns that take the same combination of members."""
+    """A range of columns with the same coefficients."""
 
     start: int
     stop: int
@@ -118,17 +118,18 @@ class CoefficientSegment(NamedTuple):
 
 
 MergeCoefficients: TypeAlias = tuple[CoefficientSegment, ...]
-"""A linear merge in full: equal blends of one matrix are equal weights, so it is the key under which they are kept."""
+"""A linear merge, segment by segment. Equal values on one matrix mean equal weights, so it is a cache key."""
 
 
 def merge_coefficients(
     layout: ParameterLayout, rows: Sequence[int], coefficients: Sequence[float], factors: Tensor
 ) -> MergeCoefficients:
-    """The merge Σ coefficient × factor × member per tensor; running statistics take the coefficients made convex.
+    """The merge Σ coefficient × factor × member per tensor; running statistics take convex weights.
 
     `factors` is (members, tensors of the layout).
     """
-    learnable, statistics = tuple(coefficients), to_convex_weights(coefficients)
+    learnable = tuple(coefficients)
+    statistics = to_convex_weights(coefficients)
     segments: list[CoefficientSegment] = []
     starts, columns = _runs(layout, factors)
     stops = [*starts[1:], len(layout.entries)]
@@ -147,7 +148,7 @@ def merge_coefficients(
 
 
 def _runs(layout: ParameterLayout, factors: Tensor) -> tuple[list[int], list[list[float]]]:
-    """Where runs of tensors begin that are merged alike, as positions in the layout, and the factors of each run."""
+    """First tensors of runs with equal factors and role, as positions in the layout, and the factors of each run."""
     values = factors.numpy()
     changes = (values[:, 1:] != values[:, :-1]).any(0) | layout.role_changes
     starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
@@ -155,7 +156,7 @@ def _runs(layout: ParameterLayout, factors: Tensor) -> tuple[list[int], list[lis
 
 
 def to_convex_weights(coefficients: Sequence[float]) -> tuple[float, ...]:
-    """Negative coefficients to zero, the sum to one; equal shares where nothing is left."""
+    """Coefficients with negative ones set to zero, scaled to sum 1; equal weights if all are zero."""
     positive = [max(c, 0.0) for c in coefficients]
     total = sum(positive)
     return tuple(c / total if total else 1 / len(positive) for c in positive)
@@ -165,7 +166,7 @@ _CHUNK = 1 << 16  # floats: source and target of one addition stay in the second
 
 
 def materialize(matrix: Tensor, merge: MergeCoefficients, out: Tensor) -> Tensor:
-    """Write the merge into `out`, (entries,): in the order of the rows, so that the size of the pool changes no bit."""
+    """Write the merge into `out` (entries,), adding rows in order, so that the pool size does not change the bits."""
     for start, stop, rows, coefficients in merge:
         step = _CHUNK if out.device.type == "cpu" else max(stop - start, 1)
         for left in range(start, stop, step):

@@ -87,10 +87,8 @@ class CandidateTable(Sequence[Candidate]):
         )
 
     def __iter__(self) -> Iterator[Candidate]:
-        digits, columns = (
-            self.ids.tobytes().hex(),
-            (self.group_index.tolist(), self.subset_index.tolist(), self.block.tolist()),
-        )
+        digits = self.ids.tobytes().hex()
+        columns = (self.group_index.tolist(), self.subset_index.tolist(), self.block.tolist())
         for start, each in zip(range(0, len(digits), 2 * _BYTES), zip(*columns, strict=True), strict=True):
             yield self._made(digits[start : start + 2 * _BYTES], *each)
 
@@ -100,43 +98,45 @@ class CandidateTable(Sequence[Candidate]):
         return Candidate(digits, pool_id, subsets[place], method, alignment, scaling, repair, name, protocol)
 
     def take(self, chosen: slice | NDArray[Any]) -> CandidateTable:
-        """Some of them, in the order asked for."""
+        """The candidates at these positions, in their order."""
         columns = {name: getattr(self, name)[chosen] for name in ("ids", "group_index", "subset_index", "block")}
         return replace(self, **columns)
 
     def where(self, wanted: Callable[[CandidateGroup], bool]) -> CandidateTable:
-        """Those whose factors are wanted."""
+        """The candidates of the groups for which `wanted` is true."""
         return self.take(self.by_group(wanted, np.bool_))
 
     def by_group(self, value: Callable[[CandidateGroup], Any], kind: type[np.generic]) -> NDArray[Any]:
-        """For each candidate, what its factors come to."""
+        """For each candidate, the value of its group."""
         return np.array([value(each) for each in self.groups], dtype=kind)[self.group_index]
 
     @property
     def costs(self) -> NDArray[np.float64]:
-        """For each candidate, about how many passes over a split it takes."""
+        """For each candidate, about how many forward passes over a split it takes."""
         found = [each.costs for each in self.groups]
         begins = np.cumsum([0, *map(len, found)])[:-1]
         return np.array([cost for each in found for cost in each])[begins[self.group_index] + self.subset_index]
 
     def by_block(self) -> dict[str, NDArray[np.intp]]:
-        """block_id -> the places of its candidates here, blocks in the order of their first ones."""
+        """block_id -> the positions of its candidates, blocks in the order of their first candidate."""
         order = np.argsort(self.block, kind="stable")
         begins = np.flatnonzero(np.diff(self.block[order], prepend=-2))
         groups = sorted(np.split(order, begins[1:]) if len(order) else [], key=lambda group: int(group[0]))
         return {self.blocks[self.block[group[0]]]: group for group in groups}
 
     def with_prefix(self, prefix: str) -> CandidateTable:
-        """Those whose ids begin so."""
+        """The candidates whose ids begin with the prefix."""
         return self.take(np.char.startswith(hex_ids(self.ids), prefix.encode()))
 
 
 class PendingCandidates(Sequence[tuple[Candidate, Sequence[str]]]):
-    """Candidates, each with the splits that it has no row for yet; pickled as the list that it stands for."""
+    """Pairs of a candidate and the splits for which it has no row yet; pickled as a plain list."""
 
-    def __init__(self, candidates: CandidateTable, splits: Sequence[str], lacking: NDArray[np.bool_]) -> None:
-        """`lacking` is (candidates, splits)."""
-        self.candidates, self.splits, self.missing = candidates, splits, lacking
+    def __init__(self, candidates: CandidateTable, splits: Sequence[str], missing: NDArray[np.bool_]) -> None:
+        """`missing` is a boolean mask (candidates, splits)."""
+        self.candidates = candidates
+        self.splits = splits
+        self.missing = missing
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -150,14 +150,14 @@ class PendingCandidates(Sequence[tuple[Candidate, Sequence[str]]]):
     def __getitem__(self, chosen: int | slice) -> tuple[Candidate, Sequence[str]] | PendingCandidates:
         if isinstance(chosen, slice):
             return PendingCandidates(self.candidates[chosen], self.splits, self.missing[chosen])
-        lacking = zip(self.splits, self.missing[chosen], strict=True)
-        return self.candidates[chosen], tuple(split for split, is_lacking in lacking if is_lacking)
+        splits = zip(self.splits, self.missing[chosen], strict=True)
+        return self.candidates[chosen], tuple(split for split, is_missing in splits if is_missing)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, (list(self),)
 
     def by_block(self) -> dict[str, PendingCandidates]:
-        """The same by block, in the order of their first candidates."""
+        """block_id -> its pending candidates, blocks in the order of their first candidate."""
         groups = self.candidates.by_block()
         return {
             name: PendingCandidates(self.candidates.take(own), self.splits, self.missing[own])

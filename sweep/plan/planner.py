@@ -1,4 +1,4 @@
-"""Sweep -> members and candidates with ids, counts and cost: pure, and the same in every process."""
+"""Sweep -> plan: pools, members and candidates with ids and blocks. Nothing is read; every process gets the same."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from sweep.plan.pools import Member, Pool, make_pools
 from sweep.plan.subsets import subsets
 
 EVALUATION_VERSION = 3
-"""Enters candidate ids: raise it when the same candidate would be evaluated to other numbers."""
+"""Part of candidate ids: raise it when the same candidate gives other numbers."""
 
-_UNALIGNED, _UNREPAIRED = PluginConfig("alignments", "none", {}), PluginConfig("repairs", "none", {})
+_UNALIGNED = PluginConfig("alignments", "none", {})
+_UNREPAIRED = PluginConfig("repairs", "none", {})
 _SINGLE = PluginConfig("methods", "single", {})
 
 
 class PlanError(UserError):
-    """Something that is asked of a plan and is not in it."""
+    """A candidate that is not in the plan, or a prefix that several have."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a sweep means."""
+    """The pools and candidates of a sweep."""
 
     sweep: Sweep
     pools: tuple[Pool, ...]
     candidates: CandidateTable
 
     def candidate(self, prefix: str) -> Candidate:
-        """The candidate whose id begins so. Raises PlanError where there is none, or more than one."""
+        """The candidate whose id begins with the prefix. Raises PlanError unless there is exactly one."""
         fitting = self.candidates.with_prefix(prefix)
         if len(fitting) != 1:
             what = f"{len(fitting)} candidates begin with {prefix!r}"
@@ -59,7 +60,7 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """What the plan follows from: plans with one key have the same candidates."""
+        """Content hash of everything that determines the candidates: equal keys, equal candidates."""
         return plan_key(self.sweep, self.pools)
 
     @cached_property
@@ -94,9 +95,10 @@ def make_plan(
 
 
 def _enumerate(pool: Pool, sweep: Sweep) -> CandidateTable:
-    """The candidates of all grids, each once, without blocks."""
+    """The distinct candidates of all grids, without blocks."""
     members = [canonical_json(member.id) for member in pool.members]
-    factors, ids = list[CandidateGroup](), bytearray()
+    groups: list[CandidateGroup] = []
+    ids = bytearray()
     for grid in sweep.grids:
         written = dict[int, list[bytes]]()  # by arity: the members of each subset as they stand in ids
         for each in _candidate_groups(pool, grid):
@@ -106,25 +108,27 @@ def _enumerate(pool: Pool, sweep: Sweep) -> CandidateTable:
                     json_fragment(",".join(members[index] for index in subset)) for subset in each.subsets
                 ]
             ids += _candidate_ids(each, written[arity])
-            factors.append(each)
-    counts = [len(each.subsets) for each in factors]
+            groups.append(each)
+    counts = [len(each.subsets) for each in groups]
     columns = np.frombuffer(bytes(ids), "S16"), np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     places = np.concatenate([np.zeros(0, np.int32), *(np.arange(count, dtype=np.int32) for count in counts)])
-    everything = CandidateTable(factors, [], *columns, places, np.full(len(places), -1, np.int32))
+    everything = CandidateTable(groups, [], *columns, places, np.full(len(places), -1, np.int32))
     return _group_by_alignment(everything.take(np.sort(np.unique(everything.ids, return_index=True)[1])))
 
 
 def _group_by_alignment(candidates: CandidateTable) -> CandidateTable:
-    """Aligned candidates last, subset by subset: members are aligned once for all that share them."""
-    is_aligned = candidates.by_group(lambda factors: factors.alignment != _UNALIGNED, np.bool_)
-    aligned, numbers = np.flatnonzero(is_aligned), dict[tuple[PluginConfig, tuple[int, ...]], int]()
+    """The candidates with aligned ones last, grouped by subset, so that each subset is aligned once."""
+    is_aligned = candidates.by_group(lambda group: group.alignment != _UNALIGNED, np.bool_)
+    aligned = np.flatnonzero(is_aligned)
+    numbers: dict[tuple[PluginConfig, tuple[int, ...]], int] = {}
     keys = [numbers.setdefault((each.alignment, each.subset), len(numbers)) for each in candidates.take(aligned)]
     return candidates.take(np.concatenate([np.flatnonzero(~is_aligned), aligned[np.argsort(keys, kind="stable")]]))
 
 
 def _candidate_groups(pool: Pool, grid: Grid) -> Iterator[CandidateGroup]:
-    """A grid's combinations of factors: by scaling, then method, so that kept outputs serve their neighbours."""
-    count, population = len(pool.members), pool.population
+    """The groups of a grid, methods innermost, so that consecutive candidates share cached outputs."""
+    count = len(pool.members)
+    population = pool.population
     groups = subsets(grid.subsets, pool.index, count)
     chosen: dict[int, Sequence[tuple[int, ...]]] = {0: groups, 1: [(index,) for index in range(count)]}
     protocols = [each for each in grid.protocols if belongs_to(population, each)]
@@ -139,27 +143,33 @@ def _candidate_groups(pool: Pool, grid: Grid) -> Iterator[CandidateGroup]:
 
 
 def _is_applicable(method: PluginConfig, alignment: PluginConfig, repair: PluginConfig, protocol: EvalProtocol) -> bool:
-    """Whether the factors act on the method at all: outputs cannot be aligned or repaired, nor one member aligned.
+    """Whether the combination is possible: outputs cannot be aligned or repaired, and one member cannot be aligned.
 
-    What a repair passes is in single precision and in evaluation mode, whatever a protocol says of every pass.
+    A repair runs in single precision and evaluation mode, so it excludes protocols that act on every forward pass.
     """
-    aligned, repaired = alignment != _UNALIGNED, repair != _UNREPAIRED
+    aligned = alignment != _UNALIGNED
+    repaired = repair != _UNREPAIRED
     if method.space != "weights":
         return not aligned and not repaired
     return not (aligned and method.plugin.arity == 1) and not (repaired and protocol.everywhere)
 
 
 def _has_effect(protocol: EvalProtocol, population: Population, method: PluginConfig, scaling: PluginConfig) -> bool:
-    """Whether a protocol has an outcome of its own; where no switch acts, it is that of the correct one."""
+    """Whether a protocol changes the result; without a switch that acts, it equals the correct protocol."""
     return protocol == CORRECT_PROTOCOL or population.reference is not None or protocol.acts(method, scaling)
 
 
 def _candidate_ids(factors: CandidateGroup, members: Iterable[bytes]) -> bytes:
-    """The ids over canonical JSON, 16 bytes each, whose pieces are given as text: many candidates, few pieces."""
+    """The ids of a group's candidates, 16 bytes each; `members` are the member ids of each subset as JSON fragments.
+
+    The JSON is joined by hand, since a group has many candidates and few different pieces. It must be canonical (see
+    `sweep/core/ids.py`): keys in sorted order.
+    """
     choices = (factors.alignment, factors.method, factors.repair, factors.scaling, factors.protocol)
     alignment, method, repair, scaling, protocol = (canonical_json(each.id_content) for each in choices)
     tail = f'"method":{method},"protocol":{protocol},"repair":{repair},"scaling":{scaling}'
-    before, after = f'{{"alignment":{alignment},"members":[', f'],{tail},"version":{EVALUATION_VERSION}}}'
+    before = f'{{"alignment":{alignment},"members":['
+    after = f'],{tail},"version":{EVALUATION_VERSION}}}'
     return content_ids("candidate", before, members, after)
 
 
@@ -177,8 +187,11 @@ def _concatenate(pools: Sequence[CandidateTable]) -> CandidateTable:
 def _assign_blocks(
     candidates: CandidateTable, counts: Sequence[int], limit: int, known: PlannedBlocks
 ) -> CandidateTable:
-    """The candidates with their blocks: known ones keep theirs, the others fill new ones; `counts` are by pool."""
-    block, names, costs, start = known.blocks_of(candidates.ids), list(known.blocks), candidates.costs, 0
+    """The candidates with blocks: known ones keep theirs, others fill new ones; `counts` are candidates per pool."""
+    block = known.blocks_of(candidates.ids)
+    names = list(known.blocks)
+    costs = candidates.costs
+    start = 0
     for count in counts:
         new = np.flatnonzero(block[start : start + count] < 0) + start
         start += count
@@ -190,10 +203,12 @@ def _assign_blocks(
 
 
 def _groups(costs: Sequence[float], limit: int) -> Iterator[slice]:
-    """Neighbours that together cost `limit` or a little more, the last ones less."""
-    start, cost = 0, 0.0
+    """Slices of consecutive items that cost at least `limit` together; the last may cost less."""
+    start = 0
+    cost = 0.0
     for stop, each in enumerate(costs, 1):
         cost += each
         if cost >= limit or stop == len(costs):
             yield slice(start, stop)
-            start, cost = stop, 0.0
+            start = stop
+            cost = 0.0

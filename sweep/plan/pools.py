@@ -1,4 +1,4 @@
-"""Where models come from: pools, their starts and members, with ids and seeds. Pure."""
+"""Pools, their starts and members, with ids and seeds, from a Sweep. Nothing is read or trained here."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sweep.core.choice import PluginConfig
 from sweep.core.ids import content_id, derive_seed
 
 TRAINING_VERSION = 1
-"""Enters member ids: raise it when the same settings would train to other weights."""
+"""Part of member ids: raise it when the same settings give other weights."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model: a member of a pool (index from 0), or the start that a pool shares (index -1)."""
+    """One model: a member of a pool (index 0, 1, …), or the shared start of a pool (index -1)."""
 
     id: str
     population: Population
@@ -27,7 +27,7 @@ class Member:
     init_seed: int
     order_seed: int
     start_id: str | None
-    file: Path | None = None  # where it comes from, if it was trained elsewhere
+    file: Path | None = None  # the checkpoint of an external model
 
     @property
     def role(self) -> str:
@@ -36,7 +36,7 @@ class Member:
 
     @property
     def epochs(self) -> int:
-        """How long it is trained here: not at all as a pretrained start, or where it was trained elsewhere."""
+        """Epochs of training in this sweep: 0 for a pretrained start and for an external model."""
         recipe = self.population.recipe
         if self.file or (self.role == "start" and self.population.start == "pretrained"):
             return 0
@@ -45,20 +45,20 @@ class Member:
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """Members of one pool that are trained at once, and those of them that are missing."""
+    """Members of one pool that are trained at once with vmap, and those of them that are missing."""
 
     members: tuple[Member, ...]
     missing: tuple[Member, ...]
 
     @property
     def id(self) -> str:
-        """That of the last member: rows are written in order, so there is one for it when the group is done."""
+        """The id of the last member: rows are written in order, so its row means that the group is done."""
         return self.members[-1].id
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One replicate of a population: only its members are merged with one another."""
+    """One replicate of a population; only members of the same pool are merged."""
 
     id: str
     population: Population
@@ -68,15 +68,20 @@ class Pool:
 
 
 def unique_members(pools: Iterable[Pool]) -> list[Member]:
-    """Starts, then members; a model that was trained elsewhere may be in several pools, and counts in the first."""
-    pools, found = list(pools), dict[str, Member]()
-    for member in [*(pool.start for pool in pools if pool.start), *(each for pool in pools for each in pool.members)]:
-        found.setdefault(member.id, member)
-    return list(found.values())
+    """Unique starts and members of all pools, starts first.
+
+    An external model that is in several pools is listed once, under the first.
+    """
+    pools = list(pools)
+    starts = [pool.start for pool in pools if pool.start]
+    members: dict[str, Member] = {}
+    for member in [*starts, *(each for pool in pools for each in pool.members)]:
+        members.setdefault(member.id, member)
+    return list(members.values())
 
 
 def make_pools(sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str]) -> tuple[Pool, ...]:
-    """Every pool of a sweep; `fingerprints` as in `make_plan`. Raises ConfigError where two would be the same."""
+    """Every pool of a sweep; `fingerprints` as in `make_plan`. Raises ConfigError if two pools are the same."""
     pools: list[Pool] = []
     for population in sweep.populations:
         if population.files:
@@ -88,7 +93,7 @@ def make_pools(sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str]) ->
 
 
 def _refuse_equal_populations(pools: Sequence[Pool], sweep: Sweep) -> None:
-    """Raise ConfigError where populations that are written differently train the same members."""
+    """Raise ConfigError if populations that are written differently have the same members."""
     seen: dict[str, Pool] = {}
     twins = [(pool, other) for pool in pools if (other := seen.setdefault(pool.id, pool)) is not pool]
     if twins:
@@ -98,12 +103,12 @@ def _refuse_equal_populations(pools: Sequence[Pool], sweep: Sweep) -> None:
 
 
 def _trained_pools(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
-    """The pools of a population that is trained here; number and size stay out of ids, so that either can grow."""
-    about = {"fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
+    """The pools of a trained population. Their number and size are not part of ids, so both can grow."""
+    context = {"fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
     correct = _one_by_one(population.reference or population)
     for index in range(population.pools):
-        pool_id = content_id("pool", {**population.id_content, **about, "pool": index})
-        root = content_id("pool", {**correct.id_content, **about, "pool": index})
+        pool_id = content_id("pool", {**population.id_content, **context, "pool": index})
+        root = content_id("pool", {**correct.id_content, **context, "pool": index})
         start = _member(population, (pool_id, root), index, -1, None) if population.has_base else None
         places = range(population.members)
         members = tuple(_member(population, (pool_id, root), index, place, start) for place in places)
@@ -111,24 +116,29 @@ def _trained_pools(population: Population, sweep: Sweep, fingerprint: str) -> It
 
 
 def _one_by_one(population: Population) -> Population:
-    """The population whose members are not trained together: both have the same seeds."""
+    """The population with vmap_members: 1. Its seeds are those of the population that is trained with vmap."""
     return replace(population, recipe=population.recipe.model_copy(update={"vmap_members": 1}))
 
 
 def training_groups(pools: Sequence[Pool], missing: Collection[Member]) -> list[TrainingGroup]:
-    """The groups of missing starts and members, by places alone: nobody's group depends on what is done already."""
-    wanted, found = {member.id for member in missing}, []
+    """The groups that contain missing starts or members. Groups depend on positions alone, not on what is done."""
+    missing_ids = {member.id for member in missing}
+    found: list[TrainingGroup] = []
     for pool in pools:
         size = pool.population.recipe.vmap_members
         each = [pool.members[first : first + size] for first in range(0, len(pool.members), size)]
         for members in [(pool.start,), *each] if pool.start else each:
-            if lacking := tuple(member for member in members if member.id in wanted):
-                found.append(TrainingGroup(members, lacking))
+            own = tuple(member for member in members if member.id in missing_ids)
+            if own:
+                found.append(TrainingGroup(members, own))
     return found
 
 
 def _member(population: Population, pool_ids: tuple[str, str], pool: int, index: int, start: Member | None) -> Member:
-    """One member, its seeds derived from its place and the second of two pools: the correct one, or its own."""
+    """One member of a pool; `pool_ids` are its pool and the pool from which seeds derive.
+
+    The second is the pool of the reference population if a protocol changes the training, else the same.
+    """
     pool_id, root = pool_ids
     name, init, order = _seeds(population, root, index)
     if start and not population.new_heads:
@@ -140,10 +150,11 @@ def _member(population: Population, pool_ids: tuple[str, str], pool: int, index:
 
 
 def _seeds(population: Population, pool_id: str, index: int) -> tuple[str, int, int]:
-    """Name, init seed and order seed of a place in a pool; none of them depends on how many others there are."""
+    """Name, init seed and order seed of a position in a pool; none depends on the size of the pool."""
     if index >= 0 and population.seed_grid:
         row, column = divmod(index, population.seed_grid.order)
-        init, order = f"init {row}", f"order {column}"
+        init = f"init {row}"
+        order = f"order {column}"
         return f"{init} {order}", derive_seed(pool_id, init), derive_seed(pool_id, order)
     name = f"member {index}" if index >= 0 else "start"
     return name, derive_seed(pool_id, name, "init"), derive_seed(pool_id, name, "order")
@@ -152,9 +163,9 @@ def _seeds(population: Population, pool_id: str, index: int) -> tuple[str, int, 
 def _external_pools(
     population: Population, sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str]
 ) -> Iterator[Pool]:
-    """The pools of models that were trained elsewhere, whose ids come from the content of their files.
+    """The pools of external models, whose ids come from the content of their files.
 
-    Raises ConfigError where one pool has the same model twice.
+    Raises ConfigError if a pool has the same model twice.
     """
     content = {
         **population.id_content,

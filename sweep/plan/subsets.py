@@ -11,9 +11,10 @@ from sweep.core.ids import derive_seed
 
 
 def draw_subsets(members: int, size: int, count: int, seed: int) -> list[tuple[int, ...]]:
-    """Up to `count` different random subsets, each ascending; a larger count begins with a smaller one's."""
+    """Up to `count` distinct random subsets, each ascending; the first ones are those of a smaller count."""
     total = math.comb(members, size)
-    generator, ranks = random.Random(seed), dict[int, None]()
+    generator = random.Random(seed)
+    ranks: dict[int, None] = {}
     while len(ranks) < min(count, total):
         ranks.setdefault(generator.randrange(total))
     return [_unrank(rank, members, size) for rank in ranks]
@@ -22,8 +23,9 @@ def draw_subsets(members: int, size: int, count: int, seed: int) -> list[tuple[i
 def _unrank(rank: int, members: int, size: int) -> tuple[int, ...]:
     """The subset with a rank among all of that size, in lexicographic order."""
     subset: list[int] = []
-    left, needed = members - 1, size
-    # How many subsets go on with the next member: C(left, needed - 1), kept up to date, which costs a third of anew.
+    left = members - 1
+    needed = size
+    # Number of subsets with the next member: C(left, needed - 1). Updating it takes a third of the time of `comb`.
     ways = math.comb(left, needed - 1) if needed else 0
     while needed:
         is_in = rank < ways
@@ -34,14 +36,15 @@ def _unrank(rank: int, members: int, size: int) -> tuple[int, ...]:
             rank -= ways
             share = left - needed + 1
         ways = ways * share // max(left, 1)
-        left, needed = left - 1, needed - is_in
+        left -= 1
+        needed -= is_in
     return tuple(subset)
 
 
 def subsets(settings: Subsets, pool: int, members: int) -> list[tuple[int, ...]]:
-    """All subsets of one pool: pairs, random subsets per size, prefixes; each once, by size and then lexicographic.
+    """The distinct subsets of one pool (pairs, random subsets per size, prefixes), by size, then lexicographically.
 
-    Pools of one place draw the same subsets in every population, so that populations can be compared in pairs.
+    Pools with the same index draw the same subsets in every population, so that populations can be compared in pairs.
     """
     found: set[tuple[int, ...]] = {tuple(range(size)) for size in settings.prefixes}
     if settings.pairs == "all":

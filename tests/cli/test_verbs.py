@@ -87,7 +87,7 @@ def test_a_right_file_is_told_right(small: Callable[..., Path]) -> None:
     assert result.exit_code == 2
     result = ask("check", file, "train.epochs=2", "subsets.sizes=[2, 3]")
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == f"{file} is right\nnext: sweep plan {file} train.epochs=2 'subsets.sizes=[2, 3]'\n"
+    assert result.stderr == f"{file}: valid\nnext: sweep plan {file} train.epochs=2 'subsets.sizes=[2, 3]'\n"
 
 
 def test_what_only_shows_when_networks_are_made_is_told(small: Callable[..., Path]) -> None:

@@ -63,7 +63,7 @@ BAD = {
         text(subsets="sizes: [2, 0]"),
         "f.yaml:4:22: `subsets.sizes[1]`: input should be greater than or equal to 1",
     ),
-    "one size where a list is due": (text(subsets="sizes: 2"), "f.yaml:4:11: `subsets.sizes`: a list is due here"),
+    "one size where a list is due": (text(subsets="sizes: 2"), "f.yaml:4:11: `subsets.sizes`: expected a list"),
     "empty list of methods": (text("methods: []"), "f.yaml:5:1: `methods`: an empty list of methods"),
     "empty list of values": (
         text(population="architecture: cnn, train: {epochs: []}"),
@@ -71,7 +71,7 @@ BAD = {
     ),
     "empty list of populations": (
         "name: t\npopulations: []",
-        "f.yaml:2:1: `populations`: a list of populations is due here\n  hint: - {architecture: cnn, members: 8}",
+        "f.yaml:2:1: `populations`: expected a list of populations\n  hint: - {architecture: cnn, members: 8}",
     ),
     "no populations": (
         "name: t",
@@ -79,7 +79,7 @@ BAD = {
     ),
     "a population that is no mapping": (
         "name: t\npopulations: [cnn]",
-        "f.yaml:2:15: `populations[0]`: a population is a mapping, not 'cnn'",
+        "f.yaml:2:15: `populations[0]`: expected a mapping, got 'cnn'",
     ),
     "no architecture": (
         text(population="members: 3"),
@@ -129,16 +129,16 @@ BAD = {
     ),
     "settings that are no mapping": (
         text("methods: {uniform_soup: 3}"),
-        "f.yaml:5:11: `methods.uniform_soup`: settings of `uniform_soup` are a mapping, not 3",
+        "f.yaml:5:11: `methods.uniform_soup`: expected a mapping of settings, got 3",
     ),
     "training that is no mapping": (
         text(population="architecture: cnn, train: 3"),
-        "f.yaml:3:25: `populations[0].train`: a mapping is due here, not 3",
+        "f.yaml:3:25: `populations[0].train`: expected a mapping, got 3",
     ),
-    "execution that is no mapping": (text("execution: 5"), "f.yaml:5:1: `execution`: a mapping is due here"),
+    "execution that is no mapping": (text("execution: 5"), "f.yaml:5:1: `execution`: expected a mapping"),
     "storage that is no path": (
         text("execution: {storage: 5}"),
-        "f.yaml:5:13: `execution.storage`: a path is due here",
+        "f.yaml:5:13: `execution.storage`: expected a path",
     ),
     "two names in one mapping": (
         text("methods: {a: 1, b: 2}"),
@@ -188,12 +188,15 @@ BAD = {
         text(population="architecture: cnn, train: {epochs: [9, 1], warmup: 2}"),
         "f.yaml:3:25: `populations[0].train`: `warmup` is longer than the training",
     ),
-    "no split": (text("splits: []"), "f.yaml:5:1: `splits`: one of them or more, each once"),
-    "a split twice": (text("splits: [test, test]"), "f.yaml:5:1: `splits`: one of them or more, each once"),
+    "no split": (text("splits: []"), "f.yaml:5:1: `splits`: expected one or more values without repetition"),
+    "a split twice": (
+        text("splits: [test, test]"),
+        "f.yaml:5:1: `splits`: expected one or more values without repetition",
+    ),
     "unknown split": (text("splits: [tst]"), "f.yaml:5:10: `splits[0]`: input should be 'test' or 'validation'"),
     "grids that are no list": (
         text("grids: {}"),
-        "f.yaml:5:1: `grids`: a list of mappings is due here\n  hint: - {subsets: {pairs: all}, methods: uniform_soup}",
+        "f.yaml:5:1: `grids`: expected a list of mappings\n  hint: - {subsets: {pairs: all}, methods: uniform_soup}",
     ),
     "bad syntax": (text("x: [1, 2"), "f.yaml:5:9: expected ',' or ']', but got '<stream end>'"),
     "several at once": (

@@ -50,8 +50,8 @@ MISTAKES = {
     ),
     "own heads of a shared start": (
         "architecture: cnn, new_heads: true",
-        "f.yaml:3:25: `populations[0].new_heads`: heads of their own are for members of a pretrained start, "
-        "and this one is shared\n  hint: start: pretrained",
+        "f.yaml:3:25: `populations[0].new_heads`: new_heads needs start: pretrained (start is shared)\n"
+        "  hint: start: pretrained",
     ),
     "initialisations of a shared start": (
         "architecture: cnn, members: {init: 2, order: 3}",

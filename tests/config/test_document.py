@@ -20,11 +20,11 @@ BAD = {
     "two documents": ("a: 1\n---\nb: 1", "f.yaml:2:1: but found another document"),
     "nothing": (
         "",
-        "f.yaml:1:1: a sweep is a mapping of keys to values\n  hint: see configs/digits.yaml",
+        "f.yaml:1:1: expected a mapping of keys to values\n  hint: see configs/digits.yaml",
     ),
     "a list": (
         "[1]",
-        "f.yaml:1:1: a sweep is a mapping of keys to values\n  hint: see configs/digits.yaml",
+        "f.yaml:1:1: expected a mapping of keys to values\n  hint: see configs/digits.yaml",
     ),
     "repeated key": (
         "a: 1\nb: {c: 1, c: 2}\na: 3",

@@ -18,7 +18,7 @@ from tests.helpers.texts import KNOWN, checked, text
         ("trian.epochs=2", f"`trian`: unknown key\n  hint: {KNOWN}"),
         ("dataset={digits: {size: 0}}", "`dataset.digits.size`: input should be greater than or equal to 1"),
         ("dataset.digits.sze=8", "`dataset.digits.sze`: unknown key\n  hint: did you mean `size`?"),
-        ("populations.0=3", "`populations[0]`: a population is a mapping, not 3"),
+        ("populations.0=3", "`populations[0]`: expected a mapping, got 3"),
         ("name.x=3", "`name`: input should be a valid string"),
         ("seed=1.5", "`seed`: input should be a valid integer"),
         (

@@ -104,10 +104,10 @@ def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("[]", "`inspect`: one of them or more, each once"),
-        ("[layers, layers]", "`inspect`: one of them or more, each once"),
+        ("[]", "`inspect`: expected one or more values without repetition"),
+        ("[layers, layers]", "`inspect`: expected one or more values without repetition"),
         ("[layer]", "`inspect[0]`: input should be 'layers' or 'templates'"),
-        ("true", "`inspect`: a list is due here"),
+        ("true", "`inspect`: expected a list"),
     ],
 )
 def test_a_wrong_table_is_told_where_it_stands(value: str, told: str) -> None:

@@ -52,12 +52,12 @@ def test_groups_are_made_by_place_alone() -> None:
 
 MISTAKES = {
     "architecture: cnn, members: 6, train: {vmap_members: 4}": (
-        "f.yaml:3:45: `populations[0].train.vmap_members`: 6 members make no whole groups of 4\n"
-        "  hint: 8 members, or a divisor of 6"
+        "f.yaml:3:45: `populations[0].train.vmap_members`: members: 6 is not a multiple of vmap_members: 4\n"
+        "  hint: members: 8, or a divisor of 6"
     ),
     "architecture: cnn, start: scratch, members: {init: 2, order: 3}, train: {vmap_members: 2}": (
-        "f.yaml:3:79: `populations[0].train.vmap_members`: 3 orders make no whole groups of 2\n"
-        "  hint: 4 orders, or a divisor of 3"
+        "f.yaml:3:79: `populations[0].train.vmap_members`: order: 3 is not a multiple of vmap_members: 2\n"
+        "  hint: order: 4, or a divisor of 3"
     ),
     "architecture: cnn, members: 4, train: {vmap_members: 4, compile: true}": (
         "f.yaml:3:37: `populations[0].train`: `vmap_members: 4` and `compile` do not go together"

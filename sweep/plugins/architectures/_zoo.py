@@ -34,7 +34,7 @@ def check_name(library: str, name: str, listed: Sequence[str]) -> None:
         return
     longer = sorted((other for other in listed if other.startswith(name)), key=lambda other: (len(other), other))
     near = "did you mean " + " or ".join(f"`{other}`" for other in longer[:3]) + "?"
-    hint = near if name and longer else did_you_mean(name, list(listed))
+    hint = near if name and longer else did_you_mean(name, listed)
     raise setting_error("name", f"no `{name}` in {library}", hint)
 
 
