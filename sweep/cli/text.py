@@ -48,6 +48,8 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
         f"{candidates['failed']:,} failed",
         f"  by method           {methods}",
     ]
+    if summary["failed_tasks"]:
+        lines.append(f"  failed blocks       {summary['failed_tasks']:,} of pairs or inspected models")
     if summary["unseen"]:
         lines.append(f"  inside              {summary['unseen']:,} models to look into")
     if "networks" in summary:

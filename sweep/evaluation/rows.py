@@ -67,7 +67,7 @@ def pool_columns(pool: Pool) -> Row:
 
 
 def failed_rows(work: BlockWork, pool: Pool, sweep: str, cause: str) -> BlockRows:
-    """The rows of work that could not be run: candidates have a row with the cause, pairs and models have none."""
+    """Rows of candidates that could not be evaluated; for pairs and inspected models the error of their block."""
     return work.run(_FailureRows(pool, sweep, cause))
 
 
@@ -90,10 +90,10 @@ class _FailureRows:
         )
 
     def pair_rows(self, pairs: Sequence[MemberPair]) -> BlockRows:
-        return BlockRows()
+        return BlockRows(error=self.cause)
 
     def inspection_rows(self, items: Sequence[InspectionItem]) -> BlockRows:
-        return BlockRows()
+        return BlockRows(error=self.cause)
 
 
 def make_prediction(row: Row, logits: Tensor, labels: Tensor, *, probabilities: bool) -> Row:

@@ -92,7 +92,7 @@ class RunDriver:
         self.folder.create(about)
         write_plan_files(self.folder, self.sweep, state.plan)
         with self._invocation(command, overrides), self._stoppable(), self._tracked(state):
-            if state.missing or state.n_pending or state.n_uninspected:
+            if state.missing or state.n_pending or state.n_uninspected or state.n_missing_pairs:
                 self._compute(state)
             if self.stopping:
                 raise KeyboardInterrupt
@@ -186,30 +186,28 @@ class RunDriver:
     def _evaluate(self, state: RunState) -> None:
         """Pool by pool, the pairs that have no row, candidates without one, and models that were not looked into."""
         from sweep.execution.scheduler import BlockScheduler
-        from sweep.status.pending import inspection_blocks, pair_blocks
-        from sweep.storage.compact import background_compaction
+        from sweep.status.pending import inspection_blocks, measured_pairs, pair_blocks
+        from sweep.storage.compact import compact_if_large
         from sweep.storage.run_folder import failed_members
         from sweep.storage.writer import open_writer
 
         failed, place = failed_members(self.folder), {pool.id: index for index, pool in enumerate(state.plan.pools)}
-        pairs = self.folder.read("pairs", ["member_a", "member_b"]).columns
-        present = set(zip(*(column.to_pylist() for column in pairs), strict=True))
+        present = measured_pairs(self.folder)
         blocks: dict[str, BlockWork] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
         blocks |= inspection_blocks(state.plan, self.folder, failed, state.failures)
         if blocks and not self.stopping:
+            self.folder.retire_failed_tasks()  # their pairs and models are in these blocks again
             ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1].pool_id]))
             self._measure(state.plan.pool_of[work.pool_id] for work in ordered.values())
             self.progress.begin(
                 "candidates done", state.n_pending
             )  # pairs and models that are looked into are not counted
             told, bring = self.folder.read("tasks", ["task_id"])["task_id"], partial(self.pool_payload, failed)
-            with (
-                background_compaction(self.folder),
-                open_writer(self.folder, told.to_pylist()) as writer,
-            ):
+            with open_writer(self.folder, told.to_pylist()) as writer:
                 tick = partial(self.report_progress, writer)
                 BlockScheduler(state.plan, bring, writer.put, tick).run(ordered, self.datasets)
             self.report_progress(writer)
+            compact_if_large(self.folder)
 
     def _measure(self, pools: Iterable[Pool]) -> None:
         """Where that is asked for, find how each network is fastest; once, so that equal ids have equal bits."""

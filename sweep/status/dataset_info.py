@@ -1,4 +1,4 @@
-"""What a data set is to networks and costs, also where its files are not here; the outline of a sweep with it."""
+"""Shapes and sizes of data sets, also of published ones whose files are missing, and the summary of a plan."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from sweep.status.outline import DatasetInfo, PlanSummary
 
 
 def summarize_plan(sweep: Sweep, pools: Sequence[Pool], *, estimated: bool = True) -> PlanSummary:
-    """The outline of a sweep with these pools, with facts where its time is to be estimated. Raises DataError."""
-    facts = {each.dataset: dataset_info(each.dataset) for each in sweep.populations if estimated}
-    return PlanSummary.from_plan(sweep, pools, facts)
+    """Summarize a sweep with these pools; `estimated` adds the data sets' sizes. Raises DataError."""
+    infos = {each.dataset: dataset_info(each.dataset) for each in sweep.populations if estimated}
+    return PlanSummary.from_plan(sweep, pools, infos)
 
 
 def missing_datasets(sweep: Sweep) -> dict[PluginConfig, DataError]:
-    """Published data sets that cannot be read here, and why: a plan does without them."""
+    """Published data sets that cannot be read here, with the error; a plan can be made without them."""
     found: dict[PluginConfig, DataError] = {}
-    for choice in {population.dataset: None for population in sweep.populations}:
+    for config in {population.dataset: None for population in sweep.populations}:
         try:
-            if published_info(choice):
-                load_dataset(choice)
+            if published_info(config):
+                load_dataset(config)
         except DataError as error:
-            found[choice] = error
+            found[config] = error
     return found
 
 
-def dataset_info(choice: PluginConfig) -> DatasetInfo:
-    """The facts of a data set: its own where it is here, else those of its publication. Raises DataError."""
+def dataset_info(config: PluginConfig) -> DatasetInfo:
+    """Shape and size of a data set, from its files or else from its publication. Raises DataError."""
     try:
-        made = load_dataset(choice)
+        dataset = load_dataset(config)
     except DataError:
-        found = published_info(choice)
+        found = published_info(config)
         if found is None:
             raise
         return found
-    examples = {name: len(split) for name, split in made.splits.items()}
-    return DatasetInfo(made.shape, examples)
+    examples = {name: len(split) for name, split in dataset.splits.items()}
+    return DatasetInfo(dataset.shape, examples)
 
 
-def published_info(choice: PluginConfig) -> DatasetInfo | None:
-    """What the file of a published data set states; where classes differ in size, to a few images."""
-    about = choice.plugin.constant("ON_PAPER")
-    if not isinstance(about, PublishedInfo):
+def published_info(config: PluginConfig) -> DatasetInfo | None:
+    """Shape and size as published; split sizes are off by a few images if classes differ in size."""
+    published = config.plugin.constant("ON_PAPER")
+    if not isinstance(published, PublishedInfo):
         return None
-    held = round(about.train * choice.settings["validation"])
-    examples = {"train": about.train - held, "validation": held, "test": about.test}
-    return DatasetInfo((about.classes, choice.settings.get("channels", 3), choice.settings["size"]), examples)
+    n_validation = round(published.train * config.settings["validation"])
+    examples = {"train": published.train - n_validation, "validation": n_validation, "test": published.test}
+    return DatasetInfo((published.classes, config.settings.get("channels", 3), config.settings["size"]), examples)

@@ -1,4 +1,4 @@
-"""Pairs and inspected models that have no rows yet, in blocks."""
+"""Blocks of pairs and inspected models without rows."""
 
 from __future__ import annotations
 
@@ -17,20 +17,26 @@ _BLOCK_SIZE = 8  # models: templates of 100 classes are 10,000 rows each
 def inspection_blocks(
     plan: Plan, folder: RunFolder, failed: Collection[str], failures: Collection[str]
 ) -> dict[str, InspectionWork]:
-    """Blocks of the models that lack rows.
+    """Blocks of models to inspect: those without rows, except where a member or the merge itself failed.
 
-    `failed` are members without weights, `failures` merges that could not be made.
+    `failed` are ids of members without weights, `failures` ids of failed candidates.
     """
     tables = plan.sweep.settings.inspect or ()
     present = {table: set(folder.read(table, ["model_id"])["model_id"].to_pylist()) for table in tables}
-    lost = {(pool.id, member.index) for pool in plan.pools for member in pool.members if member.id in failed}
+    unusable = {(pool.id, member.index) for pool in plan.pools for member in pool.members if member.id in failed}
     blocks: dict[str, InspectionWork] = {}
     for _, group in itertools.groupby(inspected_models(plan) if tables else (), key=lambda model: model.pool_id):
-        usable = [m for m in group if not any((m.pool_id, i) in lost for i in m.subset) and m.id not in failures]
+        usable = [m for m in group if not any((m.pool_id, i) in unusable for i in m.subset) and m.id not in failures]
         todo = [(m, tuple(table for table in tables if m.id not in present[table])) for m in usable]
         for piece in _cut([(model, missing) for model, missing in todo if missing]):
             blocks[content_id("inside", [[model.id, missing] for model, missing in piece])] = InspectionWork(piece)
     return blocks
+
+
+def measured_pairs(folder: RunFolder) -> set[tuple[str, str]]:
+    """The member ids of each pair with a row."""
+    columns = folder.read("pairs", ["member_a", "member_b"]).columns
+    return set(zip(*(column.to_pylist() for column in columns), strict=True))
 
 
 def _cut(work: Sequence[InspectionItem]) -> Iterator[Sequence[InspectionItem]]:
@@ -40,7 +46,7 @@ def _cut(work: Sequence[InspectionItem]) -> Iterator[Sequence[InspectionItem]]:
 def pair_blocks(
     pools: Iterable[Pool], failed: Collection[str], present: Collection[tuple[str, str]]
 ) -> dict[str, MemberPairWork]:
-    """A block per pool that has pairs of members with weights and without a row yet."""
+    """A block for each pool with pairs that have no row, though both members have weights."""
     blocks: dict[str, MemberPairWork] = {}
     for pool in pools:
         usable = [member for member in pool.members if member.id not in failed]

@@ -1,4 +1,4 @@
-"""What of a sweep is in its run folder, and what is to do."""
+"""Compares a sweep with its run folder: what is done, what is missing."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunState:
-    """What of a sweep is in its run folder, and what is to do.
+    """What a sweep's run folder holds and what is missing.
 
-    Where the folder holds this very plan, it is counted there, and made only when its candidates are asked for.
+    If the folder holds the current plan, candidates are counted there; the plan is made only for its candidates.
     """
 
     sweep: Sweep
     pools: tuple[Pool, ...]
     folder: RunFolder
     members: Mapping[str, str]  # id -> status, of members and starts
-    known: Mapping[PluginConfig | Path, str]  # what stands for the content of data sets and of models from elsewhere
+    known: Mapping[PluginConfig | Path, str]  # fingerprints of data sets and external checkpoints
 
     @cached_property
     def plan(self) -> Plan:
@@ -63,7 +63,7 @@ class RunState:
 
     @cached_property
     def pending(self) -> PendingCandidates:
-        """The candidates that are still to be evaluated, each with its splits."""
+        """The candidates without all rows, each with the splits that lack one."""
         splits, candidates = self.sweep.settings.splits, self.plan.candidates
         without = missing_rows(self._rows, hex_column(candidates.ids), splits)
         is_open = np.flatnonzero(without.any(axis=1))
@@ -75,22 +75,22 @@ class RunState:
 
     @property
     def blocks(self) -> dict[str, CandidateWork]:
-        """The candidates that are still to be evaluated, by block."""
+        """The pending candidates by block."""
         return {name: CandidateWork(pending) for name, pending in self.pending.by_block().items()}
 
     @cached_property
     def failures(self) -> frozenset[str]:
-        """Candidates with a row that says failed."""
+        """Ids of candidates with a failed row."""
         return frozenset(failures(self._rows).to_pylist())
 
     @cached_property
     def _rows(self) -> pa.Table:
-        """Which rows there are of candidates."""
+        """Id, split and status of each row of candidates."""
         return self.folder.read("candidates", ["candidate_id", "split", "status"])
 
     @cached_property
     def n_uninspected(self) -> int:
-        """Models that are still to be looked into."""
+        """Number of models that are not inspected yet."""
         return (
             _count_uninspected(self.plan, self.folder, self.members, self.failures)
             if self.sweep.settings.inspect
@@ -98,33 +98,41 @@ class RunState:
         )
 
     @cached_property
+    def n_missing_pairs(self) -> int:
+        """Pairs of members with weights and without a row."""
+        from sweep.status.pending import measured_pairs, pair_blocks
+
+        failed = {identity for identity, status in self.members.items() if status == "failed"}
+        return sum(map(len, pair_blocks(self.pools, failed, measured_pairs(self.folder)).values()))
+
+    @cached_property
     def planned(self) -> list[Member]:
-        """Starts, then members, each once."""
+        """Starts, then members, without repetition."""
         return unique_members(self.pools)
 
     @property
     def missing(self) -> list[Member]:
-        """Starts and members that are still to be trained."""
+        """Starts and members that are not trained or imported yet."""
         return [member for member in self.planned if member.id not in self.members]
 
     @property
     def failed_members(self) -> int:
-        """Starts and members of the plan whose training failed."""
+        """Number of starts and members of the plan without weights because they failed."""
         return sum(self.members.get(member.id) == "failed" for member in self.planned)
 
     @property
     def n_pending(self) -> int:
-        """Candidates that are still to be evaluated."""
+        """Number of candidates without all rows."""
         return self.counts.new
 
     @property
     def done(self) -> int:
-        """Candidates with all their rows."""
+        """Number of candidates with all rows."""
         return self.counts.planned - self.counts.new
 
     @property
     def failed(self) -> int:
-        """Candidates of the plan whose row says failed."""
+        """Number of candidates of the plan with a failed row."""
         return self.counts.failed
 
 
@@ -143,7 +151,7 @@ def load_state(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> RunState:
 
 
 def _count_uninspected(plan: Plan, folder: RunFolder, members: Mapping[str, str], failures: Collection[str]) -> int:
-    """How many models lack rows of what lies inside them."""
+    """Number of models without rows of their inspection."""
     from sweep.status.pending import inspection_blocks
 
     failed = {identity for identity, status in members.items() if status == "failed"}
@@ -151,9 +159,9 @@ def _count_uninspected(plan: Plan, folder: RunFolder, members: Mapping[str, str]
 
 
 def with_recorded_settings(sweep: Sweep) -> Sweep:
-    """The sweep with the batch and threads that its run folder was begun with, so that equal ids have equal bits.
+    """The sweep with the batch size and threads recorded in its run folder, so that results stay comparable.
 
-    Raises StoreError where the folder holds rows of other metrics.
+    Raises StoreError if the folder holds rows of other metrics.
     """
     folder = RunFolder(sweep.folder)
     if not folder.exists:
@@ -162,18 +170,20 @@ def with_recorded_settings(sweep: Sweep) -> Sweep:
     if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
         what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
         raise StoreError(what, "give the sweep another name to measure others")
-    told = info.get("evaluation", {})
+    evaluation = info.get("evaluation", {})
     names = {"batch": "eval_batch_size", "threads": "threads"}
-    begun = {names[key]: "auto" if value == "measured" else value for key, value in told.items() if key in names}
-    begun = {key: value for key, value in begun.items() if value != getattr(sweep.execution, key)}
-    for key, value in begun.items():
+    recorded = {
+        names[key]: "auto" if value == "measured" else value for key, value in evaluation.items() if key in names
+    }
+    recorded = {key: value for key, value in recorded.items() if value != getattr(sweep.execution, key)}
+    for key, value in recorded.items():
         _log.info(f"execution.{key}: using {value} as recorded in this run folder, so that results stay comparable")
-    execution = sweep.execution.model_copy(update=begun)
+    execution = sweep.execution.model_copy(update=recorded)
     return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
 
 
 def write_plan_files(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
-    """Write the resolved sweep and the plan before the first task; what was planned before stays in it, marked so."""
+    """Write the resolved sweep and the plan; candidates of earlier plans stay in the file with `planned` false."""
     from sweep.status.dataset_info import summarize_plan
 
     write_atomic(folder.path / "sweep.yaml", sweep.to_yaml().encode())

@@ -1,4 +1,4 @@
-"""What the reading verbs tell: content for `--json`, and lines for people."""
+"""What `sweep plan`, `sweep status` and `sweep failures` show, as data for `--json` and for the text output."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def plan_summary(state: RunState) -> dict[str, Any]:
 
 
 def run_summary(path: Path) -> dict[str, Any] | None:
-    """The same of a run folder from the folder alone; None for one that takes more to tell. Raises StoreError.
+    """As `plan_summary`, from the run folder alone; None if that is not enough. Raises StoreError.
 
-    Files of data or of models that have changed since are noticed by `sweep run` and `sweep plan`.
+    Changed files of data sets or checkpoints go unnoticed here; `sweep run` and `sweep plan` notice them.
     """
     from sweep.status.outline import read_status
 
@@ -36,18 +36,18 @@ def run_summary(path: Path) -> dict[str, Any] | None:
 
 
 def _summary(folder: Path, found: RunStatus, unseen: int) -> dict[str, Any]:
-    """What both tell."""
+    """The summary of a plan and its run folder."""
     from sweep.status.estimate import estimate
 
-    outline, members, standing = found
+    outline, members, counts = found
     missing = [member for member in outline.members if member not in members]
     failed = sum(members.get(member) == "failed" for member in outline.members)
-    left = estimate(outline, standing.left, missing, folder.parent, usable_cores()) if standing.new or missing else None
+    left = estimate(outline, counts.left, missing, folder.parent, usable_cores()) if counts.new or missing else None
     candidates = {
-        "planned": standing.planned,
-        "new": standing.new,
-        "done": standing.planned - standing.new - standing.failed,
-        "failed": standing.failed,
+        "planned": counts.planned,
+        "new": counts.new,
+        "done": counts.planned - counts.new - counts.failed,
+        "failed": counts.failed,
     }
     return {
         "sweep": folder.name,
@@ -56,19 +56,20 @@ def _summary(folder: Path, found: RunStatus, unseen: int) -> dict[str, Any]:
         "pools": len(outline.pools),
         "members": {"planned": len(outline.members), "new": len(missing), "failed": failed},
         "candidates": candidates,
-        "methods": dict(sorted(standing.methods.items(), key=lambda method: (-method[1], method[0]))),
-        "blocks": standing.blocks,
+        "methods": dict(sorted(counts.methods.items(), key=lambda method: (-method[1], method[0]))),
+        "blocks": counts.blocks,
+        "failed_tasks": len(RunFolder(folder).failed_tasks()),
         "unseen": unseen,
         "estimate": left,
     }
 
 
 def failure_causes(folder: RunFolder) -> list[dict[str, Any]]:
-    """Causes of rows that are not ok, the most frequent first, with a few ids."""
+    """Causes of rows that are not ok, the most frequent first, each with up to five ids."""
     found: dict[tuple[str, str, str], list[str]] = {}
-    for table, key in (("members", "member_id"), ("candidates", "candidate_id")):
+    for table, key in (("members", "member_id"), ("candidates", "candidate_id"), ("tasks", "task_id")):
         for row in folder.read(table, [key, "status", "error"]).to_pylist():
-            if row["status"] != "ok":
+            if row["status"] not in ("ok", None):  # tasks of members and of earlier versions have no status
                 found.setdefault((table, row["status"], row["error"] or ""), []).append(row[key])
     ranked = sorted(found.items(), key=lambda item: -len(item[1]))
     return [

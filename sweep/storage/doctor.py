@@ -1,4 +1,4 @@
-"""Is this machine ready, and is a run folder whole?"""
+"""`sweep doctor`: finds and repairs damage in a run folder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.storage.columns import COLUMNS, KEYS
-from sweep.storage.files import StoreError, file_hash, leftover_files
+from sweep.storage.files import StoreError, leftover_files, read_hash
 from sweep.storage.parts import delete_rows, find_defect, quarantine
 from sweep.storage.run_folder import RunFolder, joined_key
 from sweep.storage.tables import part_files
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     good: bool
     subject: str
@@ -28,7 +28,7 @@ class Finding(NamedTuple):
 
 
 def folder_findings(folder: RunFolder) -> Iterator[Finding]:
-    """Parts that cannot be read, repeated keys, weights that are missing or changed, and what killed writers left."""
+    """Check for unreadable parts, repeated keys, missing or changed weights, and leftovers of killed writers."""
     folder.run_info()
     left = sum(len(leftover_files(folder.path / place)) for place in ("members", "tables"))
     if left:
@@ -41,15 +41,15 @@ def folder_findings(folder: RunFolder) -> Iterator[Finding]:
     try:
         rows = folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist()
     except StoreError:
-        return  # told above
-    whole = 0
+        return  # reported above
+    intact = 0
     for row in rows:
         if row["status"] == "ok":
             problem = weights_defect(folder.weights_file(row["member_id"]), row["weights_sha256"])
-            whole += not problem
+            intact += not problem
             if problem:
                 yield Finding(False, "weights", problem)
-    yield Finding(True, "weights", f"{whole} files are as they were written")
+    yield Finding(True, "weights", f"{intact} files are as they were written")
 
 
 def _unreadable(table: str, file: Path) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def _unreadable(table: str, file: Path) -> Iterator[Finding]:
 
 
 def _find_duplicates(folder: RunFolder, table: str, files: int) -> Iterator[Finding]:
-    """Whether a table's key is unique."""
+    """Check that the primary key of a table is unique."""
     keys = KEYS[table]
     if not files:
         return
@@ -73,22 +73,22 @@ def _find_duplicates(folder: RunFolder, table: str, files: int) -> Iterator[Find
 
 
 def weights_defect(file: Path, digest: str) -> str:
-    """What is wrong with a member's weights: empty for a file that is as it was written."""
+    """Why a member's weights cannot be used; empty for a file with the hash of the table. Reads the file."""
     if not file.exists():
-        return f"{file} is missing; sweep run FILE --retry trains it anew"
-    return "" if file_hash(file) == digest else f"{file} is not what was written"
+        return f"{file} is missing; sweep run FILE --retry trains it again"
+    return "" if read_hash(file) == digest else f"{file} has changed since it was written"
 
 
 _IN_ORDER = ("predictions", "pairs", "curves", "tasks", "candidates", "members")
-"""The tables whose rows say that something is done come last: a kill on the way leaves it to be repaired again."""
+"""Tables whose rows mark work as done come last: after a kill in between, the repair can run again."""
 
-_NAMED = 10  # members in one line
+_MAX_NAMED = 10  # members in one line
 
 
 def repair_run(folder: RunFolder) -> list[str]:
-    """Move damaged parts and weights into `retired`, with all that was written beside them; what was done, in lines.
+    """Move damaged parts and weights, and the rows that belong to them, to `retired`; returns a line per action.
 
-    Nothing is deleted. Curves alone are not made anew, which is told. Raises StoreError while a sweep runs.
+    Nothing is deleted. The next `sweep run` makes the rows again, except curves. Raises StoreError while a sweep runs.
     """
     folder.run_info()
     with folder.lock("sweep doctor --repair"):
@@ -96,7 +96,7 @@ def repair_run(folder: RunFolder) -> list[str]:
 
 
 def _parts(folder: RunFolder) -> Iterator[str]:
-    """Parts that cannot be read or are of another table, and the parts of the same name in other tables."""
+    """Move unreadable parts and parts of another table aside, with the parts of the same name in other tables."""
     files = [(table, file) for table in COLUMNS for file in part_files(folder.path, table)]
     bad = [(table, file, why) for table, file in files if (why := find_defect(table, file))]
     for table, file, why in bad:
@@ -105,32 +105,32 @@ def _parts(folder: RunFolder) -> Iterator[str]:
             for each in _IN_ORDER:
                 quarantine(folder.path, each, folder.part_file(each, file.stem))
         quarantine(folder.path, table, file)
-    hurt = {table for table, _, _ in bad}
-    count = (_without_predictions(folder) if "predictions" in hurt else 0) + (_orphans(folder) if hurt else 0)
+    damaged = {table for table, _, _ in bad}
+    count = (_without_predictions(folder) if "predictions" in damaged else 0) + (_orphans(folder) if damaged else 0)
     if count:
-        yield f"moved {count:,} rows of candidates and predictions aside that had lost one another"
-    if "members" in hurt and (count := _memberless(folder)):
-        yield f"moved {count:,} rows of curves and tasks aside whose members are to be trained anew"
-    if "curves" in hurt:
+        yield f"moved {count:,} rows aside: candidates without predictions, or predictions without candidates"
+    if "members" in damaged and (count := _memberless(folder)):
+        yield f"moved {count:,} rows of curves and tasks aside: their members are trained again"
+    if "curves" in damaged:
         yield from _without_curves(folder)
 
 
 def _without_predictions(folder: RunFolder) -> int:
-    """Take out candidates that lost their predictions with a file."""
-    said = joined_key(folder.read("predictions", KEYS["predictions"]))
+    """Delete candidates whose predictions were in a damaged file."""
+    predicted = joined_key(folder.read("predictions", KEYS["predictions"]))
     rows = folder.read("candidates", [*KEYS["candidates"], "status"])
-    lost = _not_in(joined_key(rows.filter(pc.not_equal(rows["status"], "failed"))), said)
-    return delete_rows(folder.path, "candidates", lambda rows: pc.is_in(joined_key(rows), value_set=lost))
+    bare = _not_in(joined_key(rows.filter(pc.not_equal(rows["status"], "failed"))), predicted)
+    return delete_rows(folder.path, "candidates", lambda rows: pc.is_in(joined_key(rows), value_set=bare))
 
 
 def _orphans(folder: RunFolder) -> int:
-    """Take out predictions that lost their candidates."""
+    """Delete predictions without candidates."""
     known = joined_key(folder.read("candidates", KEYS["candidates"]))
     return delete_rows(folder.path, "predictions", lambda rows: pc.invert(pc.is_in(joined_key(rows), value_set=known)))
 
 
 def _memberless(folder: RunFolder) -> int:
-    """Take out what was written beside the rows of members that are lost: else it would be there twice."""
+    """Delete curves and tasks of members without a row: these members are trained and written again."""
     known = folder.read("members", ["member_id"])["member_id"].combine_chunks()
     curves = delete_rows(folder.path, "curves", lambda rows: pc.invert(pc.is_in(rows["member_id"], value_set=known)))
     return curves + delete_rows(
@@ -141,46 +141,47 @@ def _memberless(folder: RunFolder) -> int:
 
 
 def _without_curves(folder: RunFolder) -> Iterator[str]:
-    """Tell of members that lost their curve with a file.
+    """Report members whose curves were in a damaged file.
 
-    They stay: trained anew on another machine, they might not be those any more that the candidates were made of.
+    They stay: trained again on another machine, their weights could differ from those that candidates were made of.
     """
     rows = folder.read("members", ["member_id", "kept_epoch"])
     trained = rows.filter(pc.greater(rows["kept_epoch"], 0))["member_id"].combine_chunks()
-    lost = _not_in(trained, folder.read("curves", ["member_id"])["member_id"].combine_chunks()).to_pylist()
-    if lost:
-        named = ", ".join(sorted(lost)[:_NAMED]) + (f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else "")
+    bare = _not_in(trained, folder.read("curves", ["member_id"])["member_id"].combine_chunks()).to_pylist()
+    if bare:
+        more = f" and {len(bare) - _MAX_NAMED:,} more" if len(bare) > _MAX_NAMED else ""
+        named = ", ".join(sorted(bare)[:_MAX_NAMED]) + more
         yield (
-            f"the curves of {len(lost):,} members are lost, their weights and all that was measured stay: {named}; "
-            f"to have them trained anew, move their files out of {folder.path}/members and call sweep run FILE --retry"
+            f"the curves of {len(bare):,} members are lost, their weights and results stay: {named}; "
+            f"to train them again, move their files out of {folder.path}/members and run sweep run FILE --retry"
         )
 
 
 def _weights(folder: RunFolder) -> Iterator[str]:
-    """Members whose weights are missing or changed."""
-    lost: list[str] = []
+    """Delete members whose weights are missing or changed."""
+    unusable: list[str] = []
     for row in folder.read("members", ["member_id", "status", "weights_sha256"]).to_pylist():
         file = folder.weights_file(row["member_id"])
         why = weights_defect(file, row["weights_sha256"]) if row["status"] == "ok" else ""
         if why:
-            lost.append(row["member_id"])
+            unusable.append(row["member_id"])
             quarantine(folder.path, "weights", file)
-            yield f"{why}; it is to be trained anew"
-    folder.drop_members(lost)
+            yield f"{why}; the next sweep run trains it again"
+    folder.drop_members(unusable)
 
 
 def _drop_duplicates(folder: RunFolder) -> Iterator[str]:
-    """Rows with one key, none of which can be told to be the right one."""
+    """Delete all rows with repeated keys, since it is unknown which of them is right."""
     counts = folder.read("candidates", KEYS["candidates"]).group_by(KEYS["candidates"]).aggregate([([], "count_all")])
-    twice = joined_key(counts.filter(pc.greater(counts["count_all"], 1)))
-    if len(twice):
+    repeated = joined_key(counts.filter(pc.greater(counts["count_all"], 1)))
+    if len(repeated):
         for table in ("predictions", "candidates"):
-            delete_rows(folder.path, table, lambda rows: pc.is_in(joined_key(rows), value_set=twice))
-        yield f"moved the rows of {len(twice):,} repeated candidates aside"
+            delete_rows(folder.path, table, lambda rows: pc.is_in(joined_key(rows), value_set=repeated))
+        yield f"moved the rows of {len(repeated):,} repeated candidates aside"
     members = folder.read("members", ["member_id"]).group_by("member_id").aggregate([([], "count_all")])
-    again = members.filter(pc.greater(members["count_all"], 1))["member_id"].to_pylist()
-    if folder.drop_members(again):
-        yield f"moved the rows of {len(again):,} repeated members aside"
+    repeated_members = members.filter(pc.greater(members["count_all"], 1))["member_id"].to_pylist()
+    if folder.drop_members(repeated_members):
+        yield f"moved the rows of {len(repeated_members):,} repeated members aside"
 
 
 def _not_in(values: pa.Array, others: pa.Array) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The files of a table: how rows become one, how many become one, and how rows are taken out, at no moment twice."""
+"""Parquet files of a table: encoding, reading, replacing several files by one in one step, and deleting rows."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sweep.storage.files import create_atomic, fsync_dir, storage_errors, write_
 from sweep.storage.tables import JOURNAL, journal, part_files, schema
 
 Mask = Callable[[pa.Table], pa.ChunkedArray]
-"""Which rows of a table are meant."""
+"""A function from the rows of a table to a boolean column that selects some of them."""
 
 READ_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
-"""What a file that is damaged, or none of ours, is answered with."""
+"""Exceptions that pyarrow raises for damaged or foreign files."""
 
 
 def key_in(key: str, values: pa.Array) -> Mask:
-    """The rows whose key is one of the values."""
+    """A mask of the rows whose key is one of the values."""
     return lambda rows: pc.is_in(rows[key], value_set=values)
 
 
 def to_parquet(table: str, rows: pa.Table) -> bytes:
-    """Rows as a Parquet file; dictionaries for names, byte-stream split for floats: half of the default's size."""
+    """Encode rows as a Parquet file, with dictionaries for names and byte-stream split for floats: half the size."""
     columns = COLUMNS[table]
     floats = [column.name for column in columns if column.type == pa.float64()]
     unique = {"candidate_id", "member_id", "correct", "classes"}
@@ -42,18 +42,18 @@ def to_parquet(table: str, rows: pa.Table) -> bytes:
 
 
 def rows_to_parquet(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows in the schema of a table, encoded."""
+    """Encode rows in the schema of a table as a Parquet file."""
     return to_parquet(table, pa.Table.from_pylist([dict(row) for row in rows], schema=schema(table)))
 
 
 def concat_files(table: str, files: Sequence[Path]) -> pa.Table:
-    """The rows of some files with every column that any of them has."""
+    """The rows of several files, with the columns of all of them."""
     tables = [schema(table).empty_table(), *(read_file(table, file) for file in files)]
     return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(schema(table).metadata)
 
 
 def read_file(table: str, file: Path) -> pa.Table:
-    """All rows of one file. Raises one of BROKEN for a file that is damaged or of another table."""
+    """All rows of one file. Raises one of READ_ERRORS for a file that is damaged or of another table."""
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:  # twice as fast as read_table for small ones
         rows = opened.read()
     if is_other_table(table, rows.schema):
@@ -62,24 +62,25 @@ def read_file(table: str, file: Path) -> pa.Table:
 
 
 def find_defect(table: str, file: Path) -> str:
-    """What is wrong with a part: empty for one that can be read and is of this table."""
+    """Why a part cannot be used; empty for a readable part of this table."""
     try:
-        rows, whole = read_file(table, file), schema(table)
-        ours = [name for name in rows.schema.names if name in whole.names]
-        rows.select(ours).cast(pa.schema([whole.field(name) for name in ours])).validate(full=True)
+        rows = read_file(table, file)
+        expected = schema(table)
+        known = [name for name in rows.schema.names if name in expected.names]
+        rows.select(known).cast(pa.schema([expected.field(name) for name in known])).validate(full=True)
     except READ_ERRORS as error:
         return str(error)
     return ""
 
 
 def is_other_table(table: str, found: pa.Schema) -> bool:
-    """Whether a file is of another table, or not ours at all: read in this table's schema its rows would be empty."""
+    """Whether a file is of another table or program: in this table's schema its rows would be empty."""
     named = (found.metadata or {}).get(b"table")
     return named != table.encode() and (named is not None or not set(KEYS[table]) <= set(found.names))
 
 
 def replace_files(folder: Path, table: str, files: Sequence[Path], rows: pa.Table) -> None:
-    """Let one file with these rows stand for others; whoever reads meanwhile, and after a kill, sees either.
+    """Replace files by one file with these rows; readers see either side, also after a kill in between.
 
     The caller holds the lock of the run folder.
     """
@@ -89,15 +90,15 @@ def replace_files(folder: Path, table: str, files: Sequence[Path], rows: pa.Tabl
     replaced = [file.relative_to(base).as_posix() for file in files]
     if replaced == [name]:
         return
-    told = {"made": [name] if content else [], "replaced": [each for each in replaced if each != name]}
-    write_atomic(base / JOURNAL, json.dumps(told).encode())
+    entry = {"made": [name] if content else [], "replaced": [each for each in replaced if each != name]}
+    write_atomic(base / JOURNAL, json.dumps(entry).encode())
     if content:
         create_atomic(base / name, content)
     finish_replacement(folder, table)
 
 
 def finish_replacement(folder: Path, table: str) -> None:
-    """Bring an exchange that was begun to its end, or take it back. The caller holds the lock of the run folder."""
+    """Finish an interrupted replacement, or undo it. The caller holds the lock of the run folder."""
     base = folder / "tables" / table
     if not (base / JOURNAL).exists():
         return
@@ -114,24 +115,24 @@ def finish_replacement(folder: Path, table: str) -> None:
 
 
 def delete_rows(folder: Path, table: str, gone: Mask, files: Sequence[Path] | None = None) -> int:
-    """Move rows out of a table into files below `retired`, which nothing reads; how many there were.
+    """Move rows from a table to files below `retired`, which nothing reads; returns their number.
 
     The caller holds the lock of the run folder.
     """
     count = 0
     for file in part_files(folder, table) if files is None else files:
         rows = read_file(table, file)
-        out = rows.filter(gone(rows))
-        if out.num_rows:
-            count += out.num_rows
-            create_atomic(_aside(folder, table, file), to_parquet(table, out))
-            replace_files(folder, table, [file], rows.filter(_others(gone(rows))))
+        removed = rows.filter(gone(rows))
+        if removed.num_rows:
+            count += removed.num_rows
+            create_atomic(_retired_name(folder, table, file), to_parquet(table, removed))
+            replace_files(folder, table, [file], rows.filter(_invert(gone(rows))))
     return count
 
 
 def quarantine(folder: Path, table: str, file: Path) -> None:
-    """Move a file out of its table, if it is there."""
-    target = _aside(folder, table, file)
+    """Move a file from its table to `retired`, if it exists."""
+    target = _retired_name(folder, table, file)
     with storage_errors(target):
         if file.exists():
             target.parent.mkdir(exist_ok=True)
@@ -139,10 +140,10 @@ def quarantine(folder: Path, table: str, file: Path) -> None:
             fsync_dir(file.parent)
 
 
-def _aside(folder: Path, table: str, file: Path) -> Path:
-    """A name below `retired` that is not taken."""
+def _retired_name(folder: Path, table: str, file: Path) -> Path:
+    """An unused name below `retired`."""
     return folder / "retired" / f"{table}-{file.stem}-{os.urandom(4).hex()}{file.suffix}"
 
 
-def _others(mask: pa.ChunkedArray) -> pa.ChunkedArray:
+def _invert(mask: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.invert(pc.fill_null(mask, False))

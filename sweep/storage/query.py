@@ -1,4 +1,4 @@
-"""SQL over a run's tables, read-only."""
+"""Read-only SQL over the tables of a run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _HINT = 'sweep sql RUN "describe candidates" lists the columns'
 
 
 def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of a query, and as lines. Files other than the run's tables are out of reach, and those are only read.
+    """The rows of a query, and the same as lines of text. The query can read the run's tables and no other files.
 
-    Raises StoreError with the data base's own words for a query that is wrong.
+    Raises StoreError with DuckDB's message for an invalid query.
     """
     import duckdb
 
@@ -34,7 +34,7 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
         connection.execute(f"set allowed_directories = [{_text(run)}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
-        found = connection.sql(_one_question(connection.extract_statements(query))).to_arrow_table()
+        found = connection.sql(_select_statement(connection.extract_statements(query))).to_arrow_table()
     except duckdb.Error as error:
         raise StoreError(f"the query is wrong: {error}", _HINT) from None
     names = _unique_names(found.column_names)
@@ -43,27 +43,28 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     return rows, lines
 
 
-def _one_question(statements: list[Any]) -> Any:
-    """The only statement, if it asks and changes nothing. Raises StoreError."""
+def _select_statement(statements: list[Any]) -> Any:
+    """The only statement, if it is a query. Raises StoreError."""
     if len(statements) != 1 or statements[0].type.name != "SELECT":
-        raise StoreError("one query that only reads is due: select, from, with, describe, summarize or show", _HINT)
+        raise StoreError("expected one query that only reads: select, from, with, describe, summarize or show", _HINT)
     return statements[0]
 
 
 def _text(value: Path) -> str:
-    """A path as SQL writes text."""
+    """A path as an SQL string."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
 def _unique_names(names: list[str]) -> list[str]:
-    """Names of columns, those that are repeated with their number: `a`, `a_2`."""
+    """Column names with repeated names numbered: `a`, `a_2`."""
     seen: list[str] = []
     for name in names:
-        number, told = 1, name
-        while told in seen:
+        number = 1
+        unique = name
+        while unique in seen:
             number += 1
-            told = f"{name}_{number}"
-        seen.append(told)
+            unique = f"{name}_{number}"
+        seen.append(unique)
     return seen
 
 

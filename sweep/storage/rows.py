@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 @dataclass
 class BlockRows:
-    """What a block adds to the tables, and what it cost."""
+    """The rows of a block by table, its cost, and an error if pairs or inspected models got no rows."""
 
     candidates: list[Row] = field(default_factory=list)
     predictions: list[Row] = field(default_factory=list)
@@ -20,15 +20,17 @@ class BlockRows:
     layers: list[Row] = field(default_factory=list)
     templates: list[Row] = field(default_factory=list)
     cost: Row = field(default_factory=dict)
+    error: str = ""
 
     @property
     def tables(self) -> dict[str, list[Row]]:
-        """The rows by table, in the order in which they are written: candidates last, for they say what is done."""
+        """The rows by table in the order of writing: candidates last, since they mark a block as done."""
         names = ("predictions", "pairs", "layers", "templates", "candidates")
         return {name: getattr(self, name) for name in names}
 
     def extend(self, other: BlockRows) -> None:
-        """Put another's rows behind these, the costs added up; rows that were never evaluated cost nothing."""
+        """Append the rows of another part of the block and add its cost; rows without a cost were not evaluated."""
+        self.error = self.error or other.error
         for table, rows in self.tables.items():
             rows += other.tables[table]
         if not other.cost:
@@ -37,9 +39,9 @@ class BlockRows:
         self.cost = {**other.cost, **sums}
 
     def part(self, block: str) -> str:
-        """The name of the part that these rows make, from the block and what they are; sorts them on the way.
+        """Sort the rows and return the name of their Parquet part, a hash of the block's name and the rows' keys.
 
-        Pieces of a block come back in any order, and a block that was done before may lack the rows of one more split.
+        Pieces of a block arrive in any order, and a block of an earlier run may lack the rows of one more split.
         """
         for rows in (self.candidates, self.predictions):
             rows.sort(key=lambda row: (row["candidate_id"], row["split"]))

@@ -54,18 +54,18 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder holds a run."""
         return (self.path / "run.json").exists()
 
     def create(self, info: Mapping[str, Any]) -> None:
-        """Begin the run folder where there is none yet."""
+        """Create the run folder unless it exists."""
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         if not self.exists:
             self.write_run_info(info)
 
     def run_info(self) -> dict[str, Any]:
-        """run.json; raises StoreError where it is missing, unreadable or of a newer schema."""
+        """The content of run.json. Raises StoreError if it is missing, unreadable or of a newer schema."""
         file = self.path / "run.json"
         try:
             info: dict[str, Any] = json.loads(file.read_text("utf-8"))
@@ -86,31 +86,31 @@ class RunFolder:
         write_atomic(self.path / "run.json", json.dumps(info, indent=1).encode())
 
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
-        """Write rows as one immutable part; False where the part exists already, which stays as it is."""
+        """Write rows as one immutable part; False if the part exists already, and then it stays as it is."""
         return create_atomic(self.part_file(table, part), rows_to_parquet(table, rows))
 
     def part_file(self, table: str, part: str) -> Path:
-        """Where a part lies."""
+        """Path of a part."""
         return self.path / "tables" / table / "parts" / f"{part}.parquet"
 
     def read(self, table: str, columns: Sequence[str] | None = None, **equal: str) -> pa.Table:
-        """All rows of a table, or those whose columns equal what is given. Raises StoreError that names a bad part."""
+        """All rows of a table, or those with the given values. Raises StoreError with the name of a damaged part."""
         try:
             rows = read(self.path, table, columns, **equal)
         except READ_ERRORS as error:
-            raise self._bad(table, error) from None
+            raise self._read_error(table, error) from None
         if any(name in rows.schema.names and rows[name].null_count for name in KEYS[table]):
             bad = [file for file in part_files(self.path, table) if is_other_table(table, pq.read_schema(file))]
             if bad:
-                raise self._bad(table, "it is of another table")
+                raise self._read_error(table, "it is of another table")
         return rows
 
-    def _bad(self, table: str, error: object) -> StoreError:
-        """Which part cannot be read, and how it is mended."""
+    def _read_error(self, table: str, error: object) -> StoreError:
+        """An error with the name of the damaged part and the command that repairs the folder."""
         found = ((file, find_defect(table, file)) for file in part_files(self.path, table))
         bad, why = next(((file, why) for file, why in found if why), (self.path, str(error)))
         hint = (
-            f"sweep doctor {self.path} --repair moves it aside; but for curves, the next sweep run makes its rows anew"
+            f"sweep doctor {self.path} --repair moves it aside; the next sweep run makes its rows again, except curves"
         )
         return StoreError(f"cannot read {bad}: {why}", hint)
 
@@ -127,44 +127,57 @@ class RunFolder:
         return {row["member_id"]: row["status"] for row in self.members()}
 
     def retire_failures(self) -> int:
-        """Move parts with failed rows aside, and those of members whose weights are gone, so that they are made anew.
+        """Move parts with failed rows, and rows of members without their weights file, aside: they are computed again.
 
-        Returns how many parts of members and candidates.
+        Returns the number of parts of members, candidates, and blocks of pairs or inspected models.
         """
         retired = 0
         for table, beside in (("members", ("curves", "tasks")), ("candidates", ("predictions", "tasks"))):
             for file in sorted(failed_parts(self.path, table)):
                 retired += 1
-                for each in (*beside, table):  # the part that says that it is done goes last
+                for each in (*beside, table):  # the part that marks it as done goes last
                     quarantine(self.path, each, self.part_file(each, file.stem))
+        retired += self.retire_failed_tasks()
         done = [member for member, status in self.member_statuses().items() if status == "ok"]
         return retired + self.drop_members([member for member in done if not self.weights_file(member).exists()])
 
+    def retire_failed_tasks(self) -> int:
+        """Move the rows of failed blocks of pairs and inspected models aside; returns their number."""
+        failed = failed_parts(self.path, "tasks")
+        for file in failed:
+            quarantine(self.path, "tasks", file)
+        return len(failed)
+
+    def failed_tasks(self) -> dict[str, str]:
+        """Task id -> error of each block of pairs or inspected models without rows."""
+        rows = self.read("tasks", ["task_id", "status", "error"]).to_pylist()
+        return {row["task_id"]: row["error"] or "" for row in rows if row["status"] == "failed"}
+
     def drop_members(self, members: Sequence[str]) -> int:
-        """Take the rows of members out of their tables, so that they are trained anew; how many members had one."""
+        """Remove the rows of members from their tables, so that they are trained again; returns how many had a row."""
         if not members:
             return 0
         gone = pa.array(members, pa.string())
-        for table in _OF_MEMBERS:  # the row that says that it is done goes last
+        for table in _OF_MEMBERS:  # the row that marks it as done goes last
             key = "task_id" if table == "tasks" else "member_id"
             count = delete_rows(self.path, table, key_in(key, gone))
         return count
 
     def weights_file(self, member_id: str) -> Path:
-        """Where a member's weights lie."""
+        """Path of a member's weights."""
         return self.path / "members" / f"{member_id}.safetensors"
 
     def save_weights(self, member_id: str, state: Mapping[str, Tensor]) -> tuple[str, int]:
-        """Write a member's weights; their hash and size.
+        """Write a member's weights and return their sha256 and size in bytes.
 
-        What is there without a row in `members` was left by a process that was lost, and is replaced.
+        A file without a row in `members` was left by a process that died, and is replaced.
         """
         content = tensors_to_bytes(state)
         write_atomic(self.weights_file(member_id), content)
         return hashlib.sha256(content).hexdigest(), len(content)
 
     def load_weights(self, member_id: str, digest: str | None = None) -> dict[str, Tensor]:
-        """A member's weights; raises StoreError for a file that is missing, damaged, or not of that hash."""
+        """A member's weights. Raises StoreError for a file that is missing, damaged, or has another hash."""
         file = self.weights_file(member_id)
         if digest and file.exists() and file_hash(file) != digest:
             hint = f"sweep doctor {self.path} --repair moves it aside, and the next sweep run trains it anew"
@@ -177,7 +190,7 @@ class RunFolder:
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
-        """One driver at a time, as `lock.held` says; what a killed one left half done is brought to its end."""
+        """Hold the lock of the folder (see `lock.hold`) and finish what a killed process left incomplete."""
         with hold(self.path, purpose):
             for table in COLUMNS:
                 finish_replacement(self.path, table)
@@ -185,15 +198,15 @@ class RunFolder:
             yield
 
     def _drop_orphans(self) -> None:
-        """Take out predictions whose candidates were not written: their block may be done in other pieces by now."""
+        """Remove predictions without candidates, which a killed writer left: their block is evaluated again."""
         stems = {file.stem for file in part_files(self.path, "candidates")}
-        alone = [f for f in part_files(self.path, "predictions") if f.parent.name == "parts" and f.stem not in stems]
-        if not alone:
+        orphans = [f for f in part_files(self.path, "predictions") if f.parent.name == "parts" and f.stem not in stems]
+        if not orphans:
             return
-        with suppress(StoreError, *READ_ERRORS):  # damage is told by whoever reads it
+        with suppress(StoreError, *READ_ERRORS):  # the next reader reports the damage
             known = joined_key(self.read("candidates", ["candidate_id", "split"]))
             delete_rows(
-                self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined_key(rows), value_set=known)), alone
+                self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined_key(rows), value_set=known)), orphans
             )
 
 
@@ -203,6 +216,6 @@ def failed_members(folder: RunFolder) -> dict[str, str]:
 
 
 def joined_key(rows: pa.Table) -> pa.Array:
-    """Candidate and split as one text."""
+    """Candidate id and split, joined by a space."""
     joined = pc.binary_join_element_wise(rows["candidate_id"], rows["split"], " ")
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined

@@ -1,7 +1,7 @@
-"""The tables of a run folder: every column with its meaning and unit.
+"""Reading the tables of a run folder.
 
-Columns are only ever added, always nullable; a reader passes the current schema, so older parts read with nulls.
-A change of meaning needs a new major `SCHEMA_VERSION`, and folders of a newer one are refused.
+Columns are only ever added, always nullable; readers pass the current schema, so older parts read with nulls.
+A change of meaning needs a new `SCHEMA_VERSION`; folders of a newer version are refused.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def schema(table: str) -> pa.Schema:
 
 
 def part_files(folder: Path, table: str) -> list[Path]:
-    """The files of a table in a run folder, in the order of their names; temporary ones have another ending.
+    """The files of a table in a run folder, sorted by name, without temporary files.
 
-    While parts are put together, either they or what they became is listed, and never both.
+    During a compaction either the old files or the new file is listed, never both.
     """
     base = folder / "tables" / table
     while True:
         before = journal(base)
-        parts = sorted((base / "parts").glob("*.parquet"))  # before those that they become: none is missed
+        parts = sorted((base / "parts").glob("*.parquet"))  # before the files that replace them: no row is missed
         whole = sorted((base / "compact").glob("*.parquet"))
         if journal(base) == before:
             break
@@ -48,19 +48,19 @@ def part_files(folder: Path, table: str) -> list[Path]:
 
 
 def journal(base: Path) -> tuple[set[str], set[str]]:
-    """Files of a table that are made of others just now, and those others; both empty as a rule.
+    """New files of a replacement in progress, and the files that they replace; usually both empty.
 
-    From the moment that all of the first are there, they stand for the second.
+    As soon as all new files exist, they count and the others do not.
     """
     try:
-        told = json.loads((base / JOURNAL).read_text("utf-8"))
+        entry = json.loads((base / JOURNAL).read_text("utf-8"))
     except FileNotFoundError:
         return set(), set()
-    return set(told["made"]), set(told["replaced"])
+    return set(entry["made"]), set(entry["replaced"])
 
 
 def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal: str) -> pa.Table:
-    """All rows of a table, or those whose columns equal what is given; older parts are filled up with nulls."""
+    """All rows of a table, or those with the given values; columns that older parts lack are null."""
     names = None if columns is None else list(columns)
     conditions = [ds.field(name) == value for name, value in equal.items()]
     chosen = functools.reduce(operator.and_, conditions) if conditions else None
@@ -70,7 +70,7 @@ def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal
             break
         try:
             return _dataset(files, table).to_table(columns=names, filter=chosen)
-        except FileNotFoundError:  # parts were put together since they were listed
+        except FileNotFoundError:  # a compaction replaced the files after they were listed
             if attempt == _ATTEMPTS - 1:
                 raise
     empty = schema(table).empty_table()
@@ -78,7 +78,7 @@ def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal
 
 
 def failed_parts(folder: Path, table: str) -> set[Path]:
-    """The parts that hold a failed row."""
+    """The uncompacted parts with a failed row."""
     files = [str(path) for path in part_files(folder, table) if path.parent.name == "parts"]
     if not files:
         return set()
@@ -87,23 +87,24 @@ def failed_parts(folder: Path, table: str) -> set[Path]:
 
 
 def batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
-    """The rows of `read`, in its order, a batch at a time: for tables that memory should not hold whole."""
+    """The rows of `read` in the same order, batch by batch, for tables larger than memory."""
     files = [str(path) for path in part_files(folder, table)]
     if files:
         yield from _dataset(files, table).to_batches()
 
 
 def _dataset(files: list[str], table: str) -> ds.Dataset:
-    """Files in the current schema of a table; a page whose bits have changed is not read."""
+    """A dataset of files in the current schema of a table, with checksums verified."""
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     form = ds.ParquetFileFormat(default_fragment_scan_options=options)
     return ds.dataset(files, schema=schema(table), format=form)
 
 
 def planned(folder: Path, table: str) -> tuple[str, pa.Array] | None:
-    """The column by which rows of a table belong to the current plan, and its values; None where there is no plan.
+    """The column that links rows of a table to the current plan, and its values; None without a plan.
 
-    A run folder keeps what earlier plans asked for, too: candidates and predictions by candidate, all else by pool.
+    A run folder also keeps rows of earlier plans. Candidates and predictions belong to a plan by candidate, other rows
+    by pool.
     """
     file = folder / "plan.parquet"
     if not file.exists():
@@ -113,8 +114,9 @@ def planned(folder: Path, table: str) -> tuple[str, pa.Array] | None:
 
 
 def read_planned(folder: Path, table: str, columns: Iterable[str] | None = None) -> pa.Table:
-    """The rows that belong to the current plan; everything, where there is none."""
-    names, plan = None if columns is None else list(columns), planned(folder, table)
+    """The rows that belong to the current plan; all rows if there is no plan."""
+    names = None if columns is None else list(columns)
+    plan = planned(folder, table)
     if plan is None:
         return read(folder, table, names)
     key, values = plan

@@ -1,4 +1,4 @@
-"""Finished blocks into the tables, beside whoever hands them over: the slower the disc, the more of them in a part."""
+"""Writes finished blocks to Parquet in a background thread; blocks of the same two seconds go into the same part."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sweep.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from sweep.storage.rows import BlockRows
 
-_HELD = 64 << 20  # bytes that wait to be written, about, before whoever brings more waits, too
-_ROW = 4096  # bytes in memory of a row without the long values that it holds, about
-_PAUSE = 0.1  # seconds between two looks at what has come: a part costs more than the rows in it
+_MAX_WAITING = 64 << 20  # bytes, about, that may wait to be written before `put` blocks
+_ROW = 4096  # bytes of memory, about, of a row without its binary values
+FLUSH_SECONDS = 2.0  # between two writes: a kill costs the blocks of this time, and a part costs more than its rows
 
 
 @dataclass(frozen=True)
 class FinishedBlock:
-    """A finished block; `part` is the name of the part that it makes by itself."""
+    """A finished block; `part` is the name of its part if it is written alone."""
 
     part: str
     pool_id: str
@@ -33,115 +33,125 @@ class FinishedBlock:
 
     @cached_property
     def failed(self) -> int:
-        """How many of its candidates have a row that says failed."""
+        """Number of candidates with a failed row."""
         return len({row["candidate_id"] for row in self.rows.candidates if row["status"] == "failed"})
 
     @cached_property
     def done(self) -> int:
-        """How many candidates it has rows of."""
+        """Number of candidates with rows."""
         return len({row["candidate_id"] for row in self.rows.candidates})
 
     @property
     def count(self) -> int:
-        """How many rows it has, without predictions."""
+        """Number of rows without predictions."""
         return sum(len(made) for table, made in self.rows.tables.items() if table != "predictions")
 
     @cached_property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """Approximate bytes of memory."""
         rows = [row for made in self.rows.tables.values() for row in made]
         return sum(len(value) for row in rows for value in row.values() if isinstance(value, bytes)) + _ROW * len(rows)
 
     @property
     def task(self) -> dict[str, Any]:
-        """Its row of `tasks`."""
-        about = {"task_id": self.part, "kind": "block", "pool_id": self.pool_id, "rows": self.count}
-        return about | {"attempts": self.attempts} | self.rows.cost
+        """The row of the table `tasks`."""
+        row = {"task_id": self.part, "kind": "block", "pool_id": self.pool_id, "rows": self.count}
+        status = "failed" if self.rows.error else "ok"
+        return row | {"attempts": self.attempts, "status": status, "error": self.rows.error or None} | self.rows.cost
 
 
 class Writer:
-    """A thread that writes whatever blocks have come since the last time, which is a tenth of a second ago at least.
+    """A thread that writes the blocks that have arrived, at most every two seconds; `close` writes at once.
 
-    So a block is written at once where they come slowly, and together with others where they do not.
+    A block that arrives after a pause is written at once, blocks that arrive close together share a part.
     """
 
-    def __init__(self, folder: RunFolder, told: Collection[str]) -> None:
-        """`told` are the tasks that have a row already."""
-        self._folder, self._recorded_tasks = folder, frozenset(told)
+    def __init__(self, folder: RunFolder, recorded: Collection[str]) -> None:
+        """`recorded` are the ids of tasks that have a row already."""
+        self._folder = folder
+        self._recorded_tasks = frozenset(recorded)
         self._waiting: list[FinishedBlock] = []
-        self._news = [0, 0]
+        self._done = 0
+        self._failed = 0
         self._error: BaseException | None = None
-        self._is_lost = self._is_closed = self._is_full = False
-        self._last = -_PAUSE
+        self._is_stopped = False
+        self._is_closed = False
+        self._is_full = False
+        self._last = -FLUSH_SECONDS
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
     def put(self, block: str, pool_id: str, rows: BlockRows, attempts: int) -> None:
-        """Hand over a finished block. Raises what went wrong with an earlier one."""
+        """Add a finished block; waits while too much is unwritten. Raises the error of an earlier block."""
         finished = FinishedBlock(rows.part(block), pool_id, rows, attempts)
         with self._changed:
             self._is_full = not self._has_room(finished.size)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_lost or self._has_room(finished.size))
+            self._changed.wait_for(lambda: self._is_stopped or self._has_room(finished.size))
             self._raise()
             self._waiting.append(finished)
             self._changed.notify_all()
 
     def take_counts(self) -> tuple[int, int]:
-        """How many candidates were written since the last call, and how many of them failed. Raises as `put` does."""
+        """Candidates written since the last call, and how many of them failed. Raises as `put` does."""
         with self._changed:
             self._raise()
-            (done, failed), self._news = self._news, [0, 0]
-        return done, failed
+            counts = self._done, self._failed
+            self._done = 0
+            self._failed = 0
+        return counts
 
     def close(self) -> None:
-        """Write what waits, and end; once interrupted, end what is being written alone. Raises as `put` does."""
+        """Write what is left and end; once interrupted, only the current write is finished. Raises as `put` does."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
         try:
             self._thread.join()
         except BaseException:
-            self._is_lost = True
-            self._thread.join()  # nobody writes once the caller gives back the lock of the run folder
+            self._is_stopped = True
+            self._thread.join()  # no writes after the caller has released the lock of the run folder
             raise
         self._raise()
 
     def _has_room(self, size: int) -> bool:
-        return not self._waiting or sum(block.size for block in self._waiting) + size <= _HELD
+        return not self._waiting or sum(block.size for block in self._waiting) + size <= _MAX_WAITING
 
     def _raise(self) -> None:
-        """What went wrong, once."""
+        """Raise the first error, once."""
         error, self._error = self._error, None
         if error:
             raise error
 
     def _run(self) -> None:
-        """Until closed, write what there is; nothing more once something went wrong."""
+        """Write blocks until closed or until an error."""
         try:
             while blocks := self._next():
                 for group in _groups(blocks):
-                    if self._is_lost:
+                    if self._is_stopped:
                         return
                     self._write(group)
         except BaseException as error:
             with self._changed:
-                self._error, self._is_lost = error, True
+                self._error, self._is_stopped = error, True
                 self._changed.notify_all()
 
     def _next(self) -> list[FinishedBlock]:
-        """What waits, once something does and the last look is a while ago; nothing once there will be no more."""
+        """Wait for blocks and for the time of the next write; an empty list means that no more will come."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._waiting) or self._is_closed)
-            left = self._last + _PAUSE - time.monotonic()
+            left = self._last + FLUSH_SECONDS - time.monotonic()
             self._changed.wait_for(lambda: self._is_closed or self._is_full, max(0.0, left))
-            blocks, self._waiting, self._last, self._is_full = self._waiting, [], time.monotonic(), False
+            blocks = self._waiting
+            self._waiting = []
+            self._last = time.monotonic()
+            self._is_full = False
             self._changed.notify_all()
         return blocks
 
     def _write(self, group: Sequence[FinishedBlock]) -> None:
-        """Write blocks as one part of each table, the candidates last, for they say that the blocks are done."""
+        """Write blocks as one part of each table, candidates last: they mark the blocks as done."""
         names = sorted(block.part for block in group)
         part = names[0] if len(group) == 1 else content_id("part", names)
         tables = {table: [row for block in group for row in block.rows.tables[table]] for table in group[0].rows.tables}
@@ -151,28 +161,31 @@ class Writer:
                 self._folder.append(table, part, rows)
         if tables["candidates"] and not self._folder.append("candidates", part, tables["candidates"]):
             raise StoreError(
-                f"{self._folder.part_file('candidates', part)} is there already", "sweep doctor RUN tells more"
+                f"{self._folder.part_file('candidates', part)} is there already", "sweep doctor RUN looks for the cause"
             )
         with self._changed:
-            self._news[0] += sum(block.done for block in group)
-            self._news[1] += sum(block.failed for block in group)
+            self._done += sum(block.done for block in group)
+            self._failed += sum(block.failed for block in group)
 
 
 def _groups(blocks: Sequence[FinishedBlock]) -> Iterator[Sequence[FinishedBlock]]:
-    """Blocks that become a part together.
+    """Yield the blocks that share a part.
 
-    One with failures stays alone, for its part is made anew as a whole; those with candidates and those without are
-    apart, for by the parts of candidates it is known that predictions are whole.
+    A block with failures stays alone, because `--retry` replaces its whole part. Blocks with and without candidates
+    stay apart, because a part of candidates says that the predictions of the same name are complete.
     """
-    sound = [block for block in blocks if not block.failed]
-    yield from ([block] for block in blocks if block.failed)
-    yield from filter(None, ([b for b in sound if b.rows.candidates], [b for b in sound if not b.rows.candidates]))
+    failed = [block for block in blocks if block.failed or block.rows.error]
+    complete = [block for block in blocks if not (block.failed or block.rows.error)]
+    yield from ([block] for block in failed)
+    with_candidates = [block for block in complete if block.rows.candidates]
+    without = [block for block in complete if not block.rows.candidates]
+    yield from filter(None, (with_candidates, without))
 
 
 @contextmanager
-def open_writer(folder: RunFolder, told: Collection[str]) -> Iterator[Writer]:
-    """A writer, closed in the end. The caller holds the lock of the run folder."""
-    writer = Writer(folder, told)
+def open_writer(folder: RunFolder, recorded: Collection[str]) -> Iterator[Writer]:
+    """A writer that is closed at the end. The caller holds the lock of the run folder."""
+    writer = Writer(folder, recorded)
     try:
         yield writer
     finally:

@@ -147,7 +147,9 @@ def test_a_block_in_pieces_gives_the_same_bits() -> None:
         pieces.extend(evaluator.run(block[index : index + 1]))
     assert numbers(pieces.pairs) == numbers(whole.pairs)
     assert whole.candidates == whole.predictions == []
-    assert failed_rows(block, pool.pool, "test", "its worker died").candidates == []
+    failed = failed_rows(block, pool.pool, "test", "its worker died")
+    assert failed.candidates == []
+    assert failed.error == "its worker died"
 
 
 def test_a_member_without_numbers_spoils_its_own_pairs_alone() -> None:

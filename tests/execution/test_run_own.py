@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
+from sweep.cli import main
 from sweep.core.ids import derive_seed
+from sweep.status.summary import failure_causes
+from sweep.storage.doctor import folder_findings
 from sweep.storage.run_folder import RunFolder
 from tests.helpers import ROOT
 from tests.helpers.command import sweep
@@ -70,6 +74,61 @@ def test_candidates_that_kill_their_worker_are_isolated(tmp_path: Path) -> None:
     assert {row["status"] for row in found if row["method"] != "deadly:deadly"} == {"ok"}
 
 
+def test_pairs_that_kill_their_worker_leave_a_trace_until_they_are_done(tmp_path: Path) -> None:
+    (tmp_path / "fragile.py").write_text(FRAGILE)
+    (tmp_path / "pairs.yaml").write_text(PAIRS)
+    flag = tmp_path / "kill"
+    flag.touch()
+    variables = {"PYTHONPATH": str(tmp_path), "KILL": str(flag)}
+    sweep("run", "pairs.yaml", cwd=tmp_path, **variables)
+    folder = RunFolder(tmp_path / "runs/pairs")
+    assert folder.read("pairs").num_rows == 0
+    (error,) = folder.failed_tasks().values()
+    assert error.startswith("its worker died")
+    assert {row["status"] for row in folder.read("candidates").to_pylist()} == {"ok"}
+    assert all(finding.good for finding in folder_findings(folder))
+    (cause,) = failure_causes(folder)
+    assert (cause["table"], cause["status"], cause["count"]) == ("tasks", "failed", 1)
+    status = CliRunner().invoke(main, ["status", str(folder.path)])
+    assert "failed blocks       1 of pairs or inspected models" in status.stdout
+    flag.unlink()
+    sweep("run", "pairs.yaml", "--retry", cwd=tmp_path, **variables)
+    assert folder.read("pairs").num_rows == 1
+    assert failure_causes(folder) == []
+    assert all(finding.good for finding in folder_findings(folder))
+
+
+PAIRS = """
+name: pairs
+dataset: {digits: {size: 8}}
+populations: [{architecture: 'fragile:fragile', members: 2, start: scratch, train: {epochs: 1}}]
+subsets: {sizes: [2]}
+methods: [uniform_soup]
+execution: {mlflow: false, retries: 0, workers: 1}
+"""
+FRAGILE = '''"""A network that ends the process when pairs of members are compared."""
+
+import os
+import traceback
+from pathlib import Path
+
+from torch import Tensor, nn
+
+
+class Fragile(nn.Sequential):
+    """Two layers and the fault."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, unless the file exists and the caller compares pairs."""
+        if Path(os.environ["KILL"]).exists() and any(f.name == "pair_rows" for f in traceback.extract_stack()):
+            os._exit(1)
+        return super().forward(x)
+
+
+def fragile(classes: int, channels: int, size: int) -> nn.Module:
+    """A small multilayer perceptron."""
+    return Fragile(nn.Flatten(), nn.Linear(channels * size * size, 8), nn.ReLU(), nn.Linear(8, classes))
+'''
 DEADLY = '''"""A fault that takes the process with it."""
 
 import os

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from sweep.cli.main import main
-from sweep.storage.compact import background_compaction, compact
+from sweep.storage.compact import compact, compact_if_large
 from sweep.storage.doctor import folder_findings
 from sweep.storage.files import StoreError, leftover_files, write_atomic
 from sweep.storage.run_folder import RunFolder
@@ -86,36 +86,47 @@ def test_a_block_that_is_being_written_is_left_alone(folder: RunFolder) -> None:
     assert everything(folder)
 
 
-def test_parts_are_put_together_while_a_sweep_writes(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.storage.compact._LOOK", 0.01)
-    written, most = 3 * BLOCKS, 0
-    with logged() as lines, folder.lock("sweep run mine.yaml"), background_compaction(folder, many=10):
+def test_many_parts_are_merged_when_a_run_ends(folder: RunFolder) -> None:
+    with logged() as lines, folder.lock("sweep run mine.yaml"):
         for block in range(100):
             keys = [{"candidate_id": f"later-{block}-{number}", "split": "test"} for number in range(2)]
             status = "failed" if block == 50 else "ok"
             folder.append("predictions", f"later{block}", keys)
             folder.append("tasks", f"later{block}", [{"task_id": f"later{block}", "kind": "block"}])
             folder.append("candidates", f"later{block}", [key | {"status": status} for key in keys])
-            written += 2
-            assert folder.read("candidates").num_rows == written
-            most = max(most, len(part_files(folder.path, "candidates")))
+        before = everything(folder)
+        compact_if_large(folder, many=1000)
+        assert len(part_files(folder.path, "candidates")) == BLOCKS + 100
+        compact_if_large(folder, many=10)
+        assert everything(folder) == before
     assert lines == []
-    assert most < 100, "more were never there at once"
-    assert len(part_files(folder.path, "candidates")) < 25
-    assert len(everything(folder)["candidates"]) == written
-    assert len(everything(folder)["tasks"]) == BLOCKS + 6 + 100
+    assert files(folder)["candidates"] == files(folder)["predictions"] == 2
+    assert len(before["tasks"]) == BLOCKS + 6 + 100
     assert folder.retire_failures() == 1, "a failure is still a part of its own"
     assert all(finding.good for finding in folder_findings(folder))
 
 
-def test_what_cannot_be_put_together_is_told_and_stays(folder: RunFolder) -> None:
+def test_a_failed_task_is_found_and_retired_after_compaction(folder: RunFolder) -> None:
+    for number in range(3):
+        folder.append("tasks", f"pairs{number}", [{"task_id": f"pairs{number}", "kind": "block", "status": "ok"}])
+    row = {"task_id": "bad", "kind": "block", "status": "failed", "error": "its worker died"}
+    folder.append("tasks", "bad", [row])
+    compact(folder)
+    assert folder.failed_tasks() == {"bad": "its worker died"}
+    assert all(finding.good for finding in folder_findings(folder))
+    assert folder.retire_failures() == 1
+    assert folder.failed_tasks() == {}
+    assert len(everything(folder)["tasks"]) == BLOCKS + 6 + 3
+
+
+def test_parts_that_cannot_be_merged_are_reported_and_stay(folder: RunFolder) -> None:
     damaged = folder.part_file("candidates", "part07")
     damaged.write_bytes(damaged.read_bytes()[:-20])
-    with logged() as lines, background_compaction(folder, many=10):
-        pass
-    (line,) = lines
-    assert line.startswith("parts stay as they are: a part of ")
-    assert "--repair" in line
+    with logged() as lines:
+        compact_if_large(folder, many=10)
+    assert len(lines) == 1
+    assert lines[0].startswith("parts stay as they are: a part of ")
+    assert "--repair" in lines[0]
     assert len(part_files(folder.path, "candidates")) == BLOCKS
 
 

@@ -79,7 +79,9 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
     file.write_bytes(content)
     with pytest.raises(StoreError, match=f"^cannot read the weights {file}: they are not what was written$"):
         folder.load_weights("m", folder.weight_hashes()["m"])
-    assert f"{file} is not what was written" in [found.message for found in folder_findings(folder) if not found.good]
+    assert f"{file} has changed since it was written" in [
+        found.message for found in folder_findings(folder) if not found.good
+    ]
     for damage in (cut, emptied):
         damage(file)
         with pytest.raises(StoreError, match=f"^cannot read the weights {file}: ") as raised:
@@ -90,7 +92,7 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
     file.unlink()
     with pytest.raises(StoreError, match=f"^cannot read the weights {file}: "):
         folder.load_weights("m")
-    told = f"{file} is missing; sweep run FILE --retry trains it anew"
+    told = f"{file} is missing; sweep run FILE --retry trains it again"
     assert told in [found.message for found in folder_findings(folder) if not found.good]
 
 

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 
 from sweep.storage import writer
 from sweep.storage.columns import KEYS
-from sweep.storage.compact import background_compaction
+from sweep.storage.compact import compact_if_large
 from sweep.storage.files import StoreError
 from sweep.storage.rows import BlockRows
 from sweep.storage.run_folder import Row, RunFolder
 from sweep.storage.tables import part_files
 from sweep.storage.writer import Writer, open_writer
-from tests.helpers.logs import logged
 
 
 class Slow(RunFolder):
@@ -45,8 +44,8 @@ class Torn(RunFolder):
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
         """All tables but candidates."""
         if table == "candidates":
-            with logged() as lines, background_compaction(self, 1):
-                pass
+            with logged() as lines:
+                compact_if_large(self, 1)
             assert lines == []
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().append(table, part, rows)
@@ -203,7 +202,7 @@ def test_what_goes_wrong_last_is_raised_in_the_end(tmp_path: Path) -> None:
 
 
 def test_whoever_brings_more_than_memory_should_hold_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_HELD", 100_000)
+    monkeypatch.setattr(writer, "_MAX_WAITING", 100_000)
     folder, brought = Slow(tmp_path), list[str]()
 
     def bring(to: Writer) -> None:
