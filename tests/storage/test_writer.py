@@ -20,6 +20,7 @@ from sweep.storage.rows import BlockRows
 from sweep.storage.run_folder import Row, RunFolder
 from sweep.storage.tables import part_files
 from sweep.storage.writer import Writer, open_writer
+from tests.helpers.logs import logged
 
 
 class Slow(RunFolder):
