@@ -227,12 +227,12 @@ def test_one_pool_has_a_p_of_its_members_but_no_interval() -> None:
     assert found["qap_p"].notna().tolist() == [True, False, True, False, True, True, False]
 
 
-def test_predictors_that_repeat_each_other_have_no_slopes() -> None:
+def test_collinear_predictors_have_no_slopes() -> None:
     candidates, pairs, _ = drawn()
     found = asked(candidates, pairs.assign(cosine=2 * pairs["l2_distance"]))
     slopes = found.xs("partial slope", level=1)
     assert slopes[["estimate", "qap_p"]].isna().all(axis=None)
-    assert "repeat each other" in slopes["warnings"].iloc[0][-1]
+    assert "collinear predictors" in slopes["warnings"].iloc[0][-1]
 
 
 def test_a_merge_without_a_pair_gives_a_warning() -> None:
