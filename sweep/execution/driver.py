@@ -199,12 +199,7 @@ class RunDriver:
 
         failed = failed_members(self.folder)
         place = {pool.id: index for index, pool in enumerate(state.plan.pools)}
-<<<<<<< HEAD
         present = measured_pairs(self.folder)
-=======
-        pairs = self.folder.read("pairs", ["member_a", "member_b"]).columns
-        present = set(zip(*(column.to_pylist() for column in pairs), strict=True))
->>>>>>> execution
         blocks: dict[str, BlockWork] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
         blocks |= inspection_blocks(state.plan, self.folder, failed, state.failures)
         if blocks and not self.stopping:
@@ -214,18 +209,9 @@ class RunDriver:
             self.progress.begin(
                 "candidates done", state.n_pending
             )  # pairs and models that are looked into are not counted
-<<<<<<< HEAD
             recorded = self.folder.read("tasks", ["task_id"])["task_id"]
             payload = partial(self.pool_payload, failed)
             with open_writer(self.folder, recorded.to_pylist()) as writer:
-=======
-            told = self.folder.read("tasks", ["task_id"])["task_id"]
-            bring = partial(self.pool_payload, failed)
-            with (
-                background_compaction(self.folder),
-                open_writer(self.folder, told.to_pylist()) as writer,
-            ):
->>>>>>> execution
                 tick = partial(self.report_progress, writer)
                 BlockScheduler(state.plan, payload, writer.put, tick).run(ordered, self.datasets)
             self.report_progress(writer)
