@@ -1,4 +1,4 @@
-"""What the verbs share: data to stdout, talk to stderr, known mistakes as one clear message, exit codes."""
+"""Shared by the verbs: data on stdout, messages on stderr, user errors in one line with a hint, exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from sweep.core.text import null_non_finite
 if TYPE_CHECKING:
     from sweep.config.spec import Sweep
 
-EXIT_FAILED, EXIT_WRONG, EXIT_FAULT, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_FAILED = 1
+EXIT_WRONG = 2
+EXIT_FAULT = 3
+EXIT_INTERRUPTED = 130
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 FILE = click.argument("file", type=click.Path(path_type=Path))
 RUN = click.argument("run", type=click.Path(path_type=Path))
@@ -26,52 +29,52 @@ OVERRIDES = click.argument("overrides", nargs=-1)
 
 
 class ErrorHandlingGroup(click.Group):
-    """Known mistakes as one clear message, unknown ones as our fault."""
+    """Shows a user error as one message, and any other exception as a bug of merge-sweep."""
 
     def invoke(self, context: click.Context) -> Any:
-        """Run a verb; what goes wrong ends in an exit code."""
+        """Run a verb; every error becomes an exit code."""
         try:
             return super().invoke(context)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt:
-            echo_err("interrupted: everything that was done is kept; the same command continues")
+            echo_err("interrupted: all finished work is kept; the same command continues")
             sys.exit(EXIT_INTERRUPTED)
         except UserError as error:
             echo_err(f"{error}" + (f"\n  hint: {error.hint}" if error.hint else ""))
             sys.exit(EXIT_WRONG)
         except Exception:
             echo_err(traceback.format_exc().rstrip())
-            echo_err("this is a fault of merge-sweep, not yours: please report it with the lines above")
+            echo_err("this is a bug of merge-sweep: please report it with the lines above")
             sys.exit(EXIT_FAULT)
 
 
 def echo_err(line: str) -> None:
-    """A line for people."""
+    """Print a line on stderr."""
     click.echo(line, err=True)
 
 
 def emit(content: Any, lines: list[str], *, as_json: bool) -> None:
-    """The content as JSON, or the lines."""
+    """Print the content as JSON, or the lines, on stdout."""
     click.echo(json.dumps(null_non_finite(content), indent=1, default=str) if as_json else "\n".join(lines))
 
 
 def load_run_sweep(run: Path) -> Sweep:
-    """The sweep of a run folder, as it was last carried out, wherever the folder lies now."""
+    """The sweep of a run folder as of its last run, with the place where the folder is now."""
     from sweep.config.loader import load
     from sweep.storage.run_folder import RunFolder
 
-    whole = absolute(run)
-    RunFolder(whole).run_info()
-    where = [f"execution.storage={json.dumps(str(whole.parent))}", f"name={json.dumps(whole.name)}"]
-    return load(run / "sweep.yaml", where, accept_renamed=True)
+    path = absolute(run)
+    RunFolder(path).run_info()
+    overrides = [f"execution.storage={json.dumps(str(path.parent))}", f"name={json.dumps(path.name)}"]
+    return load(run / "sweep.yaml", overrides, accept_renamed=True)
 
 
 def absolute(run: Path) -> Path:
-    """Where a run folder lies, without `..`, so that its name is its last part."""
+    """The absolute path of a run folder without `..`, so that its name is the last part."""
     return Path(os.path.abspath(run))  # noqa: PTH100 - resolve() would follow links, which may have names of their own
 
 
 def shell_quote(file: Path, overrides: tuple[str, ...]) -> str:
-    """The file and overrides as a shell takes them."""
+    """The file and overrides, quoted for a shell."""
     return shlex.join([str(file), *overrides])

@@ -1,6 +1,6 @@
-"""The verbs. Data goes to stdout, talk to stderr.
+"""The verbs. Data goes to stdout, messages to stderr.
 
-Exit codes: 0 done, 1 some candidates failed, 2 wrong use or configuration, 3 our fault, 130 interrupted.
+Exit codes: 0 done, 1 some candidates failed, 2 wrong usage or configuration, 3 a bug, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from sweep.cli.tools import COMMANDS
 def main() -> None:
     """Sweeps over merges of trained models.
 
-    One YAML file says which populations are trained and how their members are merged. The same command continues an
-    interrupted run, and an edited file adds only what is new.
+    One YAML file defines which populations of models are trained and how their members are merged. The same command
+    continues an interrupted run. After an edit of the file, it computes only what is new.
 
     \b
-    sweep check configs/digits.yaml     is the file right?
-    sweep plan configs/digits.yaml      what would be done, and how long would it take?
-    sweep run configs/digits.yaml       do it
+    sweep check configs/digits.yaml     validate the file
+    sweep plan configs/digits.yaml      count what a run would do, and estimate its time
+    sweep run configs/digits.yaml       train, merge and evaluate
     """
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 @FILE
 @OVERRIDES
 def check(file: Path, overrides: tuple[str, ...]) -> None:
-    """Is the file right? Every mistake with its place, all at once.
+    """Validate a configuration. All errors are listed, each with its place in the file.
 
     \b
     sweep check configs/digits.yaml
@@ -64,7 +64,7 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
 @OVERRIDES
 @JSON
 def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """What would be done: members, candidates, and about how long.
+    """Count the members to train and the candidates to evaluate, and estimate the time.
 
     \b
     sweep plan configs/digits.yaml
@@ -78,9 +78,9 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from sweep.status.summary import plan_summary
 
     sweep = load(file, overrides)
-    without = missing_datasets(sweep)
-    state = load_state(sweep, without)
-    summary = plan_summary(state) | footprint(state, without)
+    absent = missing_datasets(sweep)
+    state = load_state(sweep, absent)
+    summary = plan_summary(state) | footprint(state, absent)
     emit(summary, plan_text(summary), as_json=as_json)
     echo_err(f"next: sweep run {shell_quote(file, overrides)}")
 
@@ -88,9 +88,9 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @FILE
 @OVERRIDES
-@click.option("--retry", is_flag=True, help="Do failed members and candidates anew.")
+@click.option("--retry", is_flag=True, help="Repeat failed members and candidates.")
 def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
-    """Do what is not done yet. The same command again continues.
+    """Train the missing members and evaluate the missing candidates. Run it again to continue.
 
     \b
     sweep run configs/digits.yaml
@@ -101,14 +101,14 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
 
     from sweep.cli.text import relative_path, run_text
     from sweep.config.loader import load
-    from sweep.execution.driver import run as carry_out
+    from sweep.execution.driver import run as run_sweep
     from sweep.execution.progress import Progress
 
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what it once had, and a run goes on for long
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool never frees memory, and runs are long
     sweep = load(file, overrides)
     command = f"sweep run {shell_quote(file, overrides)}"
     with Progress(sweep.folder / "log.txt") as progress:
-        state = carry_out(sweep, progress, command=command, overrides=overrides, retry=retry)
+        state = run_sweep(sweep, progress, command=command, overrides=overrides, retry=retry)
     echo_err("\n".join(run_text(state)))
     click.echo(relative_path(sweep.folder))
     if state.failed or state.failed_members:
@@ -119,7 +119,7 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
 @RUN
 @JSON
 def status(run: Path, as_json: bool) -> None:
-    """What is done, what failed, what is left.
+    """Count what is done, what failed, and what is left.
 
     \b
     sweep status runs/digits
@@ -140,7 +140,7 @@ def status(run: Path, as_json: bool) -> None:
 @RUN
 @JSON
 def failures(run: Path, as_json: bool) -> None:
-    """Failed members and candidates by cause.
+    """List failed members and candidates by cause.
 
     \b
     sweep failures runs/digits
@@ -163,7 +163,7 @@ def failures(run: Path, as_json: bool) -> None:
 @click.argument("id")
 @JSON
 def one(run: Path, id: str, as_json: bool) -> None:
-    """Evaluate one candidate here, without Ray, and compare it with its row. ID may be the first digits of an id.
+    """Evaluate one candidate in this process, without Ray, beside its stored row. ID may be the first digits of an id.
 
     \b
     sweep one runs/digits 3f2a
@@ -180,7 +180,7 @@ def one(run: Path, id: str, as_json: bool) -> None:
 @click.argument("what", required=False)
 @JSON
 def ls(what: str | None, as_json: bool) -> None:
-    """What can be chosen: methods, scalings, datasets, architectures, …; or the runs.
+    """List the plug-ins of a kind (methods, scalings, datasets, architectures, …), or the runs in `runs/`.
 
     \b
     sweep ls
@@ -196,7 +196,7 @@ def ls(what: str | None, as_json: bool) -> None:
 @click.argument("name")
 @JSON
 def show(name: str, as_json: bool) -> None:
-    """One of them in full: idea, needs, settings with bounds, how to write it.
+    """Describe a plug-in: its idea, inputs, settings with bounds, and how a configuration names it.
 
     \b
     sweep show interpolation

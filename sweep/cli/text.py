@@ -1,4 +1,4 @@
-"""What the verbs print about runs, plans and rows."""
+"""The text that verbs print about runs, plans and rows."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ if TYPE_CHECKING:
     from sweep.status.state import RunState
 
 
-def footprint_text(found: Mapping[str, Any]) -> list[str]:
-    """The same for people."""
-    counts = {name: each.get("error") or f"{each['parameters']:,}" for name, each in found["networks"].items()}
-    images = f"{found['training_images']:,} to train on, about {found['evaluation_images']:,} to evaluate on"
+def footprint_text(summary: Mapping[str, Any]) -> list[str]:
+    """Lines on the size of a plan: parameters, bytes of weights, images."""
+    networks = summary["networks"].items()
+    counts = {name: network.get("error") or f"{network['parameters']:,}" for name, network in networks}
+    images = f"{summary['training_images']:,} to train on, about {summary['evaluation_images']:,} to evaluate on"
     return [
         "  parameters          " + "   ".join(f"{name} {count}" for name, count in counts.items()),
-        f"  weights             {found['weights_bytes'] / 1e9:,.3f} GB",
+        f"  weights             {summary['weights_bytes'] / 1e9:,.3f} GB",
         f"  images              {images}",
         *(
-            f"  as published        {name}: what is done is not known, for {why}"
-            for name, why in found["absent"].items()
+            f"  as published        {name}: progress unknown, since {reason}"
+            for name, reason in summary["absent"].items()
         ),
     ]
 
 
 def relative_path(path: Path) -> str:
-    """A path as one would type it from here."""
+    """A path relative to the working folder, if it lies below it."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 def plan_text(summary: dict[str, Any]) -> list[str]:
-    """The counts in a few lines."""
-    members, candidates = summary["members"], summary["candidates"]
+    """The counts of a plan or run in a few lines."""
+    members = summary["members"]
+    candidates = summary["candidates"]
     methods = "   ".join(f"{name} {count:,}" for name, count in summary["methods"].items())
     lines = [
         f"{summary['sweep']}: {len(summary['populations'])} populations in {summary['pools']} pools",
@@ -51,10 +53,8 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
     if summary["failed_tasks"]:
         lines.append(f"  failed blocks       {summary['failed_tasks']:,} of pairs or inspected models")
     if summary["unseen"]:
-        lines.append(f"  inside              {summary['unseen']:,} models to look into")
+        lines.append(f"  inside              {summary['unseen']:,} models to inspect")
     if "networks" in summary:
-        from sweep.cli.text import footprint_text
-
         lines += footprint_text(summary)
     return [*lines, "  time                " + _time_text(summary)]
 
@@ -64,17 +64,18 @@ def _time_text(summary: dict[str, Any]) -> str:
 
     if not (summary["candidates"]["new"] or summary["members"]["new"] or summary["unseen"]):
         return "nothing left to do"
-    found = summary["estimate"]
-    if not found:
-        return "not known: nothing like it was run in this storage folder yet"
-    low, high = format_duration(found["low_seconds"]), format_duration(found["high_seconds"])
-    span = f"about {low} to {high} with {found['workers']} workers"
-    without = f"; without {', '.join(found['not_estimated'])}" if found["not_estimated"] else ""
-    return f"{span} (quartiles of {found['from_rows']:,} earlier rows{without})"
+    estimate = summary["estimate"]
+    if not estimate:
+        return "unknown: no earlier run in this storage folder is comparable"
+    low = format_duration(estimate["low_seconds"])
+    high = format_duration(estimate["high_seconds"])
+    span = f"about {low} to {high} with {estimate['workers']} workers"
+    without = f"; without {', '.join(estimate['not_estimated'])}" if estimate["not_estimated"] else ""
+    return f"{span} (quartiles of {estimate['from_rows']:,} earlier rows{without})"
 
 
 def failure_text(causes: list[dict[str, Any]]) -> list[str]:
-    """A line per cause."""
+    """One line per cause of failure."""
     if not causes:
         return ["no failures"]
     return [
@@ -84,7 +85,7 @@ def failure_text(causes: list[dict[str, Any]]) -> list[str]:
 
 
 def row_text(rows: list[dict[str, Any]]) -> list[str]:
-    """A line per column: here, and as stored."""
+    """One line per column: the value computed here, and the stored one."""
     lines = []
     for row in rows:
         stored = row["stored"] or {}
@@ -97,20 +98,21 @@ def _compared(row: dict[str, Any], stored: dict[str, Any]) -> list[list[str]]:
 
 
 def where_mlflow(sweep: Sweep) -> str:
-    """How to open MLflow's page."""
+    """How to open the MLflow page of a sweep."""
     from sweep.tracking.connection import tracking_uri, ui_command
 
     return f"MLflow: {ui_command(tracking_uri(sweep.folder.parent))}"
 
 
 def run_text(state: RunState) -> list[str]:
-    """What a run ends with: what is done, what failed, where to look."""
-    sweep, folder = state.sweep, relative_path(state.sweep.folder)
+    """The last lines of a run: what is done, what failed, where the results are."""
+    sweep = state.sweep
+    folder = relative_path(sweep.folder)
     members = sum(len(pool.members) for pool in state.pools)
     lines = [f"{members:,} members and {state.done:,} candidates are done in {folder}"]
     if state.failed or state.failed_members:
         failed = f"{state.failed_members} members and {state.failed:,} candidates"
-        lines.append(f"of them failed {failed}: sweep failures {folder}")
+        lines.append(f"failed among them: {failed}; causes: sweep failures {folder}")
     if sweep.execution.mlflow:
         lines.append(where_mlflow(sweep))
     return [*lines, f"next: analysis report {folder}"]

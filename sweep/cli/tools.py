@@ -1,4 +1,4 @@
-"""The verbs around a run: is it whole, what is in it, where else it is shown, what goes in and out."""
+"""The verbs around a run: check and repair it, query it, mirror it to MLflow, fetch data, export models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sweep.cli.console import EXIT_FAILED, JSON, RUN, echo_err, emit, load_run_s
 
 @click.command()
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--repair", is_flag=True, help="Move what is damaged aside, so that the next run makes it anew.")
+@click.option("--repair", is_flag=True, help="Move damaged files aside; the next run repeats their work.")
 @JSON
 def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
-    """Is this machine ready? With RUN: is that run folder whole?
+    """Check this machine, or the run folder RUN for damage.
 
     \b
     sweep doctor
@@ -23,13 +23,12 @@ def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
     sweep doctor runs/digits --repair
     """
     from sweep.execution.machine import machine_findings
-    from sweep.storage.doctor import folder_findings
-    from sweep.storage.doctor import repair_run as mend
+    from sweep.storage.doctor import folder_findings, repair_run
     from sweep.storage.run_folder import RunFolder
 
     if repair and not run:
         raise click.UsageError("--repair needs a RUN")
-    for line in mend(RunFolder(run.absolute())) if repair and run else ():
+    for line in repair_run(RunFolder(run.absolute())) if repair and run else ():
         echo_err(line)
     findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
     emit([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
@@ -41,15 +40,15 @@ def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
 @RUN
 @JSON
 def compact(run: Path, as_json: bool) -> None:
-    """Make many small files of a run's tables few, and remove what killed writers left. Nothing is lost if killed.
+    """Merge the many small files of a run's tables, and remove leftovers of killed writers. It may be killed safely.
 
     sweep compact runs/digits
     """
-    from sweep.storage.compact import compact as put_together
+    from sweep.storage.compact import compact as compact_tables
     from sweep.storage.run_folder import RunFolder
 
-    tables, left = put_together(RunFolder(run.absolute()))
-    lines = [f"{each.table:12} {each.before:,} files are {each.after:,}, {each.rows:,} rows" for each in tables]
+    tables, left = compact_tables(RunFolder(run.absolute()))
+    lines = [f"{each.table:12} {each.before:,} files merged into {each.after:,}, {each.rows:,} rows" for each in tables]
     lines += [f"{left:,} leftovers of killed writers removed"] if left else []
     emit({"tables": [each._asdict() for each in tables], "removed": left}, lines, as_json=as_json)
 
@@ -57,13 +56,13 @@ def compact(run: Path, as_json: bool) -> None:
 @click.command()
 @RUN
 def stop(run: Path) -> None:
-    """Ask whoever carries out RUN, here or on another host, to stop once running blocks are done; as Ctrl-C once.
+    """Ask the process that works on RUN, on any host, to stop after its running blocks, as Ctrl-C once does.
 
     sweep stop runs/digits
     """
-    from sweep.storage.lock import request_stop as ask
+    from sweep.storage.lock import request_stop
 
-    echo_err(f"asked {ask(run.absolute())} to stop; the same command continues")
+    echo_err(f"asked {request_stop(run.absolute())} to stop; the same command continues")
 
 
 @click.command()
@@ -71,7 +70,7 @@ def stop(run: Path) -> None:
 @click.argument("query")
 @JSON
 def sql(run: Path, query: str, as_json: bool) -> None:
-    """Ask a run's tables in SQL; every table is a view of its name, read-only.
+    """Query a run's tables in SQL. Each table is a read-only view of its name.
 
     \b
     sweep sql runs/digits "select method, n_members, avg(accuracy) from candidates group by all order by 1, 2"
@@ -85,21 +84,20 @@ def sql(run: Path, query: str, as_json: bool) -> None:
 @click.command()
 @RUN
 def sync(run: Path) -> None:
-    """Make MLflow say what the tables say, for example after its server was down.
+    """Make MLflow equal to the tables of a run, for example after its server was down.
 
     sweep sync runs/digits
     """
     from sweep.cli.text import where_mlflow
     from sweep.execution.progress import Progress
-    from sweep.execution.sync import make_tracker
-    from sweep.execution.sync import mirror_run as make_equal
+    from sweep.execution.sync import make_tracker, mirror_run
     from sweep.status.state import load_state
 
     sweep = load_run_sweep(run)
     tracker = make_tracker(sweep)
     with Progress():
         tracker.open()
-        make_equal(tracker, load_state(sweep))
+        mirror_run(tracker, load_state(sweep))
         tracker.close("FINISHED")
     if tracker.disabled:
         sys.exit(EXIT_FAILED)
@@ -125,13 +123,13 @@ def fetch(name: str, root: Path) -> None:
 @click.argument("candidate")
 @click.option("--to", "target", required=True, type=click.Path(path_type=Path), help="FILE.safetensors, .pth or .pt")
 def export(run: Path, candidate: str, target: Path) -> None:
-    """Write the merged weights of a candidate as a checkpoint, with a card of how it was made.
+    """Write the merged weights of a candidate as a checkpoint, with a card that documents them.
 
     sweep export runs/digits 3f2a --to soup.safetensors
     """
-    from sweep.execution.export import export as write
+    from sweep.execution.export import export as export_candidate
 
-    click.echo("\n".join(str(file) for file in write(load_run_sweep(run), candidate, target)))
+    click.echo("\n".join(str(file) for file in export_candidate(load_run_sweep(run), candidate, target)))
 
 
 COMMANDS = (doctor, compact, stop, sql, sync, fetch, export)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sweep.plan.pools import Pool
     from sweep.plan.work import BlockWork
     from sweep.storage.writer import Writer
+    from sweep.tracking.background import BackgroundTracker
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class RunDriver:
         self.sweep, self.folder, self.progress = state.sweep, state.folder, progress
         self.stopped = False
         self.datasets: Mapping[PluginConfig, Dataset] = {}
-        self.tracker: Any = None
+        self.tracker: BackgroundTracker | None = None
+        self.mirrored = False
         self.info: dict[str, Any] = {}
 
     @property
@@ -109,8 +111,12 @@ class RunDriver:
         _log.info(f"starting Ray: {work}")
         with cluster(self.sweep.execution):
             self._train(state)
+            if self.tracker:
+                self.tracker.mirror_members(self.folder.path, self.sweep.execution.mlflow_models)
             self._evaluate(state)
-        self.progress.end()
+            self.progress.end()
+            if not self.stopping:
+                self._mirror(state)  # while Ray shuts down
 
     @contextmanager
     def _invocation(self, command: str, overrides: Sequence[str]) -> Iterator[None]:
@@ -240,22 +246,30 @@ class RunDriver:
 
     @contextmanager
     def _tracked(self, state: RunState) -> Iterator[None]:
-        """MLflow, where it is wanted: told how far the run is, and at its end made to say what the tables say."""
+        """Report the run to MLflow if configured, in a thread, and make MLflow equal to the tables at the end."""
         if not self.sweep.execution.mlflow:
             yield
             return
-        from sweep.execution.sync import make_tracker, mirror_run
+        from sweep.execution.sync import make_tracker
+        from sweep.tracking.background import BackgroundTracker
 
-        self.tracker = make_tracker(self.sweep)
-        self.tracker.open()
+        self.tracker = BackgroundTracker(make_tracker(self.sweep))
         try:
             yield
         except BaseException as error:
             self.tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        _log.info("writing MLflow runs")
-        mirror_run(self.tracker, state)
+        self._mirror(state)
         self.tracker.close("FINISHED")
+
+    def _mirror(self, state: RunState) -> None:
+        """Begin to make MLflow equal to the tables, once and if configured."""
+        from sweep.execution.sync import mirror_run
+
+        if self.tracker and not self.mirrored:
+            self.mirrored = True
+            _log.info("writing MLflow runs")
+            self.tracker.submit(partial(mirror_run, self.tracker.tracker, state))
 
 
 def _time() -> str:

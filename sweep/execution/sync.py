@@ -1,8 +1,7 @@
-"""A sweep's tables into MLflow: what the tracker is given, and the models of the best candidates."""
+"""Mirrors the tables of a sweep to MLflow: the tracker's inputs, and the models of the best candidates."""
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sweep.config.spec import Sweep
@@ -14,11 +13,11 @@ from sweep.tracking.tracker import Tracker
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from sweep.plan.planner import Plan
+    from sweep.evaluation.engine import PoolEngine
 
 
 def make_tracker(sweep: Sweep) -> Tracker:
-    """The tracker of a sweep, on MLFLOW_TRACKING_URI or a data base in the storage folder."""
+    """The tracker of a sweep, on MLFLOW_TRACKING_URI or a database file in the storage folder."""
     storage = sweep.folder.parent
     parameters = {
         key: value if isinstance(value, str) else canonical_json(value) for key, value in _flat(sweep).items()
@@ -27,22 +26,32 @@ def make_tracker(sweep: Sweep) -> Tracker:
 
 
 def _flat(sweep: Sweep) -> dict[str, object]:
-    """The sweep's choices under dotted names, lists as they are."""
-    written = {key: value for key, value in sweep.to_config.items() if key not in ("name", "execution", "populations")}
-    return written | {f"populations.{p.name}": p.to_config for p in sweep.populations}
+    """The configuration of the sweep with one entry per population; lists stay lists."""
+    config = {key: value for key, value in sweep.to_config.items() if key not in ("name", "execution", "populations")}
+    return config | {f"populations.{p.name}": p.to_config for p in sweep.populations}
 
 
 def mirror_run(tracker: Tracker, state: RunState) -> None:
     """Make MLflow equal to the tables of a run."""
-    sweep = state.sweep
-    tracker.mirror(sweep.folder, partial(load_candidate_model, sweep, state.plan), sweep.execution.mlflow_models)
+    tracker.mirror(state.sweep.folder, CandidateLoader(state), state.sweep.execution.mlflow_models)
 
 
-def load_candidate_model(sweep: Sweep, plan: Plan, candidate_id: str) -> tuple[nn.Module, Tensor]:
-    """The merged model of a candidate in weight space, and a batch of the images that it takes."""
-    from sweep.execution.local import local_engine, merged_model
+class CandidateLoader:
+    """Loads merged models by candidate_id. It keeps the engine of one pool, for the best candidates often share it."""
 
-    candidate = plan.candidate(candidate_id)
-    bench = local_engine(sweep, plan.pool_of[candidate.pool_id])
-    test = bench.split("test")
-    return merged_model(bench, candidate), test.normalize(test.images[:2])
+    def __init__(self, state: RunState) -> None:
+        self.state = state
+        self._engine: tuple[str, PoolEngine] | None = None  # pool_id and its engine
+
+    def __call__(self, candidate_id: str) -> tuple[nn.Module, Tensor]:
+        """The merged model of a candidate in weight space, and a batch of its input images."""
+        from sweep.execution.local import local_engine, merged_model
+
+        plan = self.state.plan
+        candidate = plan.candidate(candidate_id)
+        if self._engine is None or self._engine[0] != candidate.pool_id:
+            self._engine = None  # frees one pool before the next is loaded
+            self._engine = (candidate.pool_id, local_engine(self.state.sweep, plan.pool_of[candidate.pool_id]))
+        engine = self._engine[1]
+        test = engine.split("test")
+        return merged_model(engine, candidate), test.normalize(test.images[:2])

@@ -1,4 +1,4 @@
-"""The place where MLflow's runs go, a server or a data base file: how long to wait for it, and no noise from it."""
+"""The connection to MLflow, a server or a database file: its address, time limits, errors, and no noise from it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from sweep.core.file_lock import file_lock
 
 _LOCAL = "sqlite:///"
-_WHO = "401, it does not know you: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+_UNAUTHORIZED = "401 unauthorized: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -25,17 +25,17 @@ _DEFAULTS = {
 
 
 def is_server(uri: str) -> bool:
-    """Whether runs go over the network, and not into a data base that this process opens."""
+    """Whether runs go to a server over the network, and not to a database that this process opens."""
     return uri.startswith(("http://", "https://"))
 
 
 def tracking_uri(storage: Path) -> str:
-    """Where runs go: MLFLOW_TRACKING_URI, or else a data base beside the run folders."""
+    """Where runs go: MLFLOW_TRACKING_URI, or a database file beside the run folders."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{_LOCAL}{storage.expanduser().absolute() / 'mlflow.db'}"
 
 
 def ui_command(uri: str) -> str:
-    """What opens MLflow's page: a command on this machine only, or the address of a server."""
+    """The command that opens MLflow's page for this machine only, or the address of the server."""
     if is_server(uri):
         return uri
     return (
@@ -43,29 +43,29 @@ def ui_command(uri: str) -> str:
     )
 
 
-def artifact_place(uri: str, storage: Path) -> str | None:
-    """Where files of runs go: without a server MLflow would take the working folder; a server knows its own."""
+def artifact_location(uri: str, storage: Path) -> str | None:
+    """Where the files of runs go: beside the run folders, not in the working folder; None for a server."""
     return None if is_server(uri) else (storage.expanduser().absolute() / "mlflow-artifacts").as_uri()
 
 
 def describe_error(uri: str, error: Exception) -> str:
-    """What is wrong with the place, in one line and without the password in its address."""
+    """One line on why MLflow cannot be used, without the password in its address."""
     status = getattr(error, "get_http_status_code", lambda: None)()
-    cause = _WHO if status == 401 else f"{type(error).__name__}: {error}"
+    cause = _UNAUTHORIZED if status == 401 else f"{type(error).__name__}: {error}"
     line = f"MLflow at {uri} cannot be used ({cause}"
     return " ".join(re.sub(r"//[^/@\s]*@", "//", line).split())[:300] + ")"
 
 
 def registry_name(sweep_name: str) -> str:
-    """The name of a sweep in the letters that a registry of models takes."""
+    """The name of a sweep in the characters that MLflow's model registry accepts."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", sweep_name)
 
 
 @contextmanager
 def quiet_mlflow() -> Iterator[None]:
-    """No warning, no log line and no telemetry of MLflow and what it builds on. Log lines of this package pass.
+    """Silence warnings, log lines and telemetry of MLflow and its libraries, but not the log lines of this package.
 
-    So `logging.disable` is no choice: a second thread may have something to report meanwhile.
+    `logging.disable` would silence those, too, which other threads write meanwhile.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -98,7 +98,7 @@ def _is_own(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def request_timeout(uri: str, seconds: int) -> Iterator[None]:
-    """How long one request to a server may take, tried twice, where the user has not said it."""
+    """Limit one request to a server, which is tried twice, unless the user has set limits in the environment."""
     limits = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
     unset = {name: value for name, value in limits.items() if is_server(uri) and name not in os.environ}
     os.environ.update(unset)
@@ -111,9 +111,9 @@ def request_timeout(uri: str, seconds: int) -> Iterator[None]:
 
 @contextmanager
 def exclusive(uri: str) -> Iterator[None]:
-    """One process at a time makes the tables of a data base file: MLflow itself fails when two do.
+    """Let one process at a time create the tables of a database file: MLflow fails if two do it at once.
 
-    Afterwards the file can be read while it is written (journal mode WAL); a server or another data base is left alone.
+    Afterwards the file can be read while it is written (journal mode WAL). Servers and other databases are not touched.
     """
     if not uri.startswith(_LOCAL):
         yield
@@ -122,5 +122,5 @@ def exclusive(uri: str) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(file.with_name(f"{file.name}.lock")):
         yield
-    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as connection:  # it works without, slower
-        connection.execute("pragma journal_mode = wal")
+    with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as connection:
+        connection.execute("pragma journal_mode = wal")  # it only adds speed

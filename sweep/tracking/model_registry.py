@@ -2,83 +2,110 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweep.tracking.connection import registry_name
+from sweep.tracking.connection import quiet_mlflow, registry_name
 from sweep.tracking.records import RunRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from torch import Tensor, nn
 
-    ModelOf = Callable[[str], tuple[nn.Module, Tensor]]
+    ModelLoader = Callable[[str], tuple[nn.Module, Tensor]]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class ModelRegistry:
-    """The stored models of a sweep, and which of them is the champion."""
+    """The registered model of a sweep: its versions, and the alias `champion` of the best of them."""
 
     client: MlflowClient
     experiment: str
     name: str
     remote: bool
 
-    def register_best(self, chosen: list[RunRecord], runs: Mapping[str, str], model_of: ModelOf) -> None:
-        """A version for each page that has none, and the alias on the first page's, if it could be stored."""
+    def register_best(self, chosen: Sequence[RunRecord], runs: Mapping[str, str], load_model: ModelLoader) -> None:
+        """Create a version for each record that has none, and set the alias on the first record's, if it has one."""
         query = f"name = '{self.name}'"
-        shelves = self.client.search_registered_models(query) or [self.client.create_registered_model(self.name)]
+        models = self.client.search_registered_models(query) or [self.client.create_registered_model(self.name)]
         versions = {v.tags.get("ms.key"): str(v.version) for v in self.client.search_model_versions(query)}
-        for page in [page for page in chosen if page.key not in versions]:
+        for record in _by_pool(record for record in chosen if record.key not in versions):
             with tempfile.TemporaryDirectory() as folder:
-                if self._exported(page, model_of, folder):
-                    versions[page.key] = self._version(page, runs[page.key], folder)
+                if self._try_export(record, load_model, folder):
+                    versions[record.key] = self._create_version(record, runs[record.key], folder)
         champion = versions.get(chosen[0].key)
-        if champion is not None and str(shelves[0].aliases.get("champion")) != champion:
+        if champion is not None and str(models[0].aliases.get("champion")) != champion:
             self.client.set_registered_model_alias(self.name, "champion", champion)
 
-    def _exported(self, page: RunRecord, model_of: ModelOf, folder: str) -> bool:
-        """Write the model into a folder; a model that cannot be made or traced is logged and left out."""
+    def _try_export(self, record: RunRecord, load_model: ModelLoader, folder: str) -> bool:
+        """Write the model to a folder. A model that cannot be made or traced is logged and left out."""
         try:
-            _export(*model_of(page.key), folder)
+            _export(*load_model(record.key), folder)
         except Exception as error:  # of any architecture: the rows of the candidate are good without a stored model
             cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            _log.warning(f"{page.name} is not stored in MLflow as a model: {cause}")
+            _log.warning(f"{record.name} is not stored in MLflow as a model: {cause}")
             return False
         return True
 
-    def _version(self, page: RunRecord, run: str, folder: str) -> str:
+    def _create_version(self, record: RunRecord, run: str, folder: str) -> str:
         from mlflow.entities import LoggedModelOutput
 
-        name, tags = f"merge-{registry_name(page.key[:8])}", {"ms.key": page.key}
-        model = self.client.create_logged_model(self.experiment, name, run, tags, page.params)
+        name = f"merge-{registry_name(record.key[:8])}"
+        tags = {"ms.key": record.key}
+        model = self.client.create_logged_model(self.experiment, name, run, tags, record.params)
         self.client.log_model_artifacts(model.model_id, folder)
         self.client.finalize_logged_model(model.model_id, "READY")
         self.client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
         # without a server, MLflow looks for models:/ in the store of its global address, not in the client's
-        place = f"models:/{model.model_id}" if self.remote else model.artifact_location
+        source = f"models:/{model.model_id}" if self.remote else model.artifact_location
         create = self.client.create_model_version
-        return str(create(self.name, place, run, tags, description=page.name, model_id=model.model_id).version)
+        return str(create(self.name, source, run, tags, description=record.name, model_id=model.model_id).version)
+
+
+def import_export_libraries() -> None:
+    """Import what exports need while nobody waits for it: torch.export imports 1,300 modules at its first call.
+
+    Nothing is traced here, for tracing changes the global state of torch, which other threads use. A module that
+    another version of torch lacks is left to the first export.
+    """
+    for name in ("mlflow.pytorch", "torch.export._trace", "torch._dynamo", "torch._export.serde.serialize"):
+        with suppress(ImportError), quiet_mlflow():
+            importlib.import_module(name)
+
+
+def _by_pool(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """The records ordered by pool, so that each pool is loaded once; the pool of the first record comes first."""
+    pools: dict[object, list[RunRecord]] = {}
+    for record in records:
+        pools.setdefault(record.values["pool_id"], []).append(record)
+    return [record for pool in pools.values() for record in pool]
 
 
 def _export(model: nn.Module, images: Tensor, folder: str) -> None:
-    """A traced model for batches of any size; the requirements are told, for finding them out takes a new process."""
+    """Trace a model for batches of any size, and write it. Without requirements, MLflow would start a process."""
     import numpy as np
     import torch
     from mlflow.models import ModelSignature
     from mlflow.pytorch import save_model
     from mlflow.types import Schema, TensorSpec
 
-    example = torch.cat([images[:1], images[:1]]).cpu()  # one example alone would fix the size of the batch to one
+    example = torch.cat([images[:1], images[:1]]).cpu()  # tracing one example would fix the batch size to 1
     model = model.cpu().eval()
     with torch.no_grad():
         outputs = model(example)
     inputs, logits = (Schema([TensorSpec(np.dtype("float32"), (-1, *t.shape[1:]))]) for t in (example, outputs))
-    requirements = [f"torch=={torch.__version__.split('+')[0]}"]
-    told = {"signature": ModelSignature(inputs, logits), "input_example": example, "pip_requirements": requirements}
-    save_model(model, folder, serialization_format="pt2", **told)
+    save_model(
+        model,
+        folder,
+        serialization_format="pt2",
+        signature=ModelSignature(inputs, logits),
+        input_example=example,
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
+    )

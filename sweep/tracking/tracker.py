@@ -1,7 +1,7 @@
-"""MLflow beside the tables. What its runs show is worked out in `sweep.page`, its models are in `sweep.shelf`.
+"""Mirrors a run folder to MLflow. `records` computes what the runs show, `model_registry` stores the models.
 
-Everything is written with `MlflowClient`, by the driver only, and found again by the tag `ms.key`: writing twice
-changes nothing. Whatever goes wrong here is told once and stops nothing, for the tables are the record.
+The driver writes everything with `MlflowClient` and finds it again by the tag `ms.key`, so writing twice changes
+nothing. An error is logged once and stops nothing, for the tables are the record.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sweep.tracking.connection import (
-    artifact_place,
+    artifact_location,
     describe_error,
     exclusive,
     is_server,
@@ -25,12 +25,15 @@ from sweep.tracking.connection import (
 )
 from sweep.tracking.model_registry import ModelRegistry
 from sweep.tracking.records import (
+    CELL_TABLE,
+    MAX_TABLE_ROWS,
+    CellSummary,
     MetricPoint,
     RunRecord,
     artifacts,
     best_records,
-    cell_records,
     member_records,
+    summarize_cells,
     sweep_record,
 )
 
@@ -38,21 +41,24 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-    from sweep.tracking.model_registry import ModelOf
+    from sweep.tracking.model_registry import ModelLoader
 
 _log = logging.getLogger(__name__)
 
-MOST_RUNS = 2000  # of one kind: with more, MLflow's searches take minutes, where the tables answer at once
-_QUICK, _PATIENT = 4, 20  # seconds for one request to a server: to find out if it is there, and after that
-_PAUSE = 10  # seconds between two notes of progress: each costs a write
+MAX_RUNS = 2000  # of one kind: with more, MLflow's searches take minutes, where the tables answer at once
+_PROBE_SECONDS = 4  # limit of one request to a server while it is not known whether the server answers
+_REQUEST_SECONDS = 20  # limit of the other requests
+_PROGRESS_SECONDS = 10  # between two reports of progress, each of which is a write
+
+_OPTIONAL_TAGS = {"error", "ms.non_finite_values", "mlflow.loggedArtifacts"}  # a later record may lack them
 
 
 @dataclass
 class Tracker:
-    """The runs of one sweep in MLflow. No method raises: the first failure is logged, then nothing more is tried.
+    """The MLflow runs of one sweep. No method raises: the first error is logged, and afterwards nothing is tried.
 
-    `storage` holds the run folders and takes the artifacts of a data base that is used without a server; `parameters`
-    is the flattened configuration.
+    `storage` holds the run folders, and the artifacts if the runs go to a database file. `parameters` is the flattened
+    configuration.
     """
 
     uri: str
@@ -61,41 +67,48 @@ class Tracker:
     sweep_id: str
     parameters: Mapping[str, str]
     disabled: bool = field(default=False, init=False)
+    cancelled: bool = field(default=False, init=False)  # set by another thread: the mirror stops after its current run
     _client: MlflowClient | None = field(default=None, init=False)
     _experiment: str = field(default="", init=False)
     _run: str = field(default="", init=False)
-    _begun: int = field(default=0, init=False)  # ms since 1970
-    _noted: float = field(default=-_PAUSE, init=False)
-    _told: tuple[int, int, int] | None = field(default=None, init=False)
+    _started_at: int = field(default=0, init=False)  # ms since 1970
+    _reported_at: float = field(default=-_PROGRESS_SECONDS, init=False)
+    _reported: tuple[int, int, int] | None = field(default=None, init=False)
 
     def open(self) -> None:
-        """Make the data base, the experiment `sweep/<name>` and the run of the sweep where they are missing."""
-        self._attempt(lambda client: client.update_run(self._run, status="RUNNING"), _QUICK)
+        """Create the database, the experiment `sweep/<name>` and the run of the sweep if they do not exist."""
+        self._attempt(lambda client: client.update_run(self._run, status="RUNNING"), _PROBE_SECONDS)
 
     def progress(self, done: int, failed: int, total: int, rate: float) -> None:
-        """Candidates so far, and per second, as metrics of the sweep's run at the step `done`; not at every call."""
-        told = done, failed, total
-        if told == self._told or (done < total and time.monotonic() - self._noted < _PAUSE):
+        """Log candidates so far, and per second, as metrics of the sweep's run at step `done`; at most every 10 s."""
+        counts = (done, failed, total)
+        is_early = time.monotonic() - self._reported_at < _PROGRESS_SECONDS
+        if counts == self._reported or (done < total and is_early):
             return
-        self._told, self._noted = told, time.monotonic()
-        values = ("done", done), ("failed", failed), ("total", total), ("per_second", rate)
-        points = [MetricPoint(f"progress/candidates_{name}", value, done) for name, value in values]
-        self._attempt(lambda client: client.log_batch(self._run, metrics=_metrics(points)), _QUICK)
+        self._reported = counts
+        self._reported_at = time.monotonic()
+        values = {"done": done, "failed": failed, "total": total, "per_second": rate}
+        points = [MetricPoint(f"progress/candidates_{name}", value, done) for name, value in values.items()]
+        self._attempt(lambda client: client.log_batch(self._run, metrics=_metrics(points)), _PROBE_SECONDS)
 
-    def mirror(self, folder: Path, model_of: ModelOf | None, best: int = 3) -> None:
-        """Make MLflow equal to the tables of a run folder; what is there already is not written again.
+    def mirror_members(self, folder: Path) -> None:
+        """Write the runs of the members, which have no test metrics before their candidates are evaluated."""
+        self._attempt(lambda client: self._mirror_members(client, folder), _REQUEST_SECONDS)
+
+    def mirror(self, folder: Path, load_model: ModelLoader | None, best: int = 3) -> None:
+        """Make MLflow equal to the tables of a run folder; runs that are up to date are not written again.
 
         The `best` merges in weight space become versions of the registered model of the sweep's name, the first with
-        the alias `champion`. `model_of` takes a candidate_id and gives the model and a batch of its inputs, with which
-        it is traced by `torch.export`: the file holds tensors and a graph, no pickled code; it loads without this
+        the alias `champion`. `load_model` takes a candidate_id and returns the model and a batch of its inputs, with
+        which `torch.export` traces it: the file holds tensors and a graph, no pickled code. It loads without this
         package, on the CPU, for batches of any size, and stays in evaluation mode.
         """
-        self._attempt(lambda client: self._mirror(client, folder, model_of, best), _PATIENT)
+        self._attempt(lambda client: self._mirror(client, folder, load_model, best), _REQUEST_SECONDS)
 
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """End the run of the sweep, if there is one."""
         if self._client is not None:
-            self._attempt(lambda client: _end(client, self._run, status, self._begun), _QUICK)
+            self._attempt(lambda client: _end(client, self._run, status, self._started_at), _PROBE_SECONDS)
 
     def _attempt(self, action: Callable[[MlflowClient], object], seconds: int) -> None:
         if self.disabled:
@@ -103,103 +116,143 @@ class Tracker:
         try:
             with quiet_mlflow():
                 import mlflow  # it installs log handlers, which the next block silences  # noqa: F401
-            with quiet_mlflow(), request_timeout(self.uri, _QUICK):
-                client = self._connected()
+            with quiet_mlflow(), request_timeout(self.uri, _PROBE_SECONDS):
+                client = self._connect()
             with quiet_mlflow(), request_timeout(self.uri, seconds):
                 action(client)
-        except Exception as error:  # of MLflow, its data base, the network or the disk: none may stop the sweep
+        except Exception as error:  # of MLflow, its database, the network or the disk: none may stop the sweep
             self.disabled = True
             hint = f"going on without it: `sweep sync {self.storage / self.sweep_name}` replays it"
             _log.warning(f"{describe_error(self.uri, error)}; {hint}")
 
-    def _connected(self) -> MlflowClient:
-        """The client, after the experiment and the run of the sweep were found or made."""
+    def _connect(self) -> MlflowClient:
+        """The client, once the experiment and the run of the sweep exist."""
         from mlflow import MlflowClient
 
         if self._client is None:
             with exclusive(self.uri):
                 client = MlflowClient(tracking_uri=self.uri)
-                self._experiment = self._found_experiment(client)
+                self._experiment = self._find_experiment(client)
             runs = client.search_runs([self._experiment], f"tags.`ms.key` = '{self.sweep_id}'", max_results=1)
-            own = RunRecord("sweep", self.sweep_id, self.sweep_name, {})
-            info = (runs[0] if runs else self._new_run(client, own)).info
-            self._run, self._begun = str(info.run_id), int(info.start_time)
+            record = RunRecord("sweep", self.sweep_id, self.sweep_name, {})
+            info = (runs[0] if runs else self._create_run(client, record)).info
+            self._run = str(info.run_id)
+            self._started_at = int(info.start_time)
             self._client = client
         return self._client
 
-    def _found_experiment(self, client: MlflowClient) -> str:
+    def _find_experiment(self, client: MlflowClient) -> str:
+        """The id of the sweep's experiment, which is created if it does not exist."""
         name = f"sweep/{self.sweep_name}"
         if (experiment := client.get_experiment_by_name(name)) is not None:
             return str(experiment.experiment_id)
-        place = artifact_place(self.uri, self.storage)
-        tags = {"mlflow.experiment.primaryMetric.name": "test/accuracy"}
-        return client.create_experiment(name, place, tags | {"mlflow.experiment.primaryMetric.greaterIsBetter": "True"})
+        location = artifact_location(self.uri, self.storage)
+        tags = {
+            "mlflow.experiment.primaryMetric.name": "test/accuracy",
+            "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+        }
+        return client.create_experiment(name, location, tags)
 
-    def _new_run(self, client: MlflowClient, page: RunRecord) -> Run:
-        begun = None if page.ended is None else page.ended - int(1000 * page.seconds)
-        tags = page.tags | {"mlflow.user": os.environ.get("USER", "unknown")}
-        return client.create_run(self._experiment, begun, tags, page.name)
+    def _create_run(self, client: MlflowClient, record: RunRecord, parent: Mapping[str, str] | None = None) -> Run:
+        started_at = None if record.ended is None else record.ended - int(1000 * record.seconds)
+        tags = record.tags | {"mlflow.user": os.environ.get("USER", "unknown"), **(parent or {})}
+        return client.create_run(self._experiment, started_at, tags, record.name)
 
-    def _mirror(self, client: MlflowClient, folder: Path, model_of: ModelOf | None, best: int) -> None:
-        known = self._known(client)
-        self._write_sweep(client, folder, known[self.sweep_id])
+    def _mirror_members(self, client: MlflowClient, folder: Path) -> None:
+        records = member_records(folder)
+        if len(records) <= MAX_RUNS:  # `mirror` reports a larger number
+            self._write_all(client, records, self._find_runs(client))
+
+    def _mirror(self, client: MlflowClient, folder: Path, load_model: ModelLoader | None, best: int) -> None:
+        known = self._find_runs(client)
+        cells = summarize_cells(folder)
+        self._write_sweep(client, folder, cells, known[self.sweep_id])
         chosen = best_records(folder, best)
         runs: dict[str, str] = {}
-        for pages in (member_records(folder), cell_records(folder), chosen):
-            if len(pages) > MOST_RUNS:
-                kind = pages[0].kind
-                _log.warning(f"MLflow goes without {len(pages):,} runs of kind {kind}: more than {MOST_RUNS:,}")
+        for records in (member_records(folder), cells.records, chosen):
+            if len(records) > MAX_RUNS:
+                kind = records[0].kind
+                _log.warning(f"MLflow goes without {len(records):,} runs of kind {kind}: more than {MAX_RUNS:,}")
             else:
-                runs |= {page.key: self._write(client, page, known.get(page.key)) for page in pages}
-        if chosen and model_of is not None:
-            name, remote = registry_name(self.sweep_name), is_server(self.uri)
-            ModelRegistry(client, self._experiment, name, remote).register_best(chosen, runs, model_of)
+                runs |= self._write_all(client, records, known)
+        if chosen and load_model is not None and not self.cancelled:
+            name = registry_name(self.sweep_name)
+            registry = ModelRegistry(client, self._experiment, name, is_server(self.uri))
+            registry.register_best(chosen, runs, load_model)
 
-    def _known(self, client: MlflowClient) -> dict[str, Run]:
-        """Key -> run, of every run of the experiment: one search is cheaper than one per key."""
+    def _find_runs(self, client: MlflowClient) -> dict[str, Run]:
+        """Key -> run, for every run of the experiment: one search is cheaper than one per key."""
         runs: list[Run] = []
         token: str | None = None
         while token != "":
-            found = client.search_runs([self._experiment], max_results=1000, page_token=token)
-            runs, token = [*runs, *found], found.token or ""
+            page = client.search_runs([self._experiment], max_results=1000, page_token=token)
+            runs += page
+            token = page.token or ""
         return {run.data.tags["ms.key"]: run for run in runs if "ms.key" in run.data.tags}
 
-    def _write_sweep(self, client: MlflowClient, folder: Path, run: Run) -> None:
-        page = sweep_record(folder, self.sweep_name, self.sweep_id, self.parameters)
-        if run.data.tags.get("ms.content") != page.content:
+    def _write_sweep(self, client: MlflowClient, folder: Path, cells: CellSummary, run: Run) -> None:
+        """The sweep's own run with its files, unless it is up to date."""
+        if cells.n_single > MAX_TABLE_ROWS:
+            count = f"{cells.n_single:,} cells of one candidate"
+            _log.warning(f"MLflow goes without the table of {count}: more than {MAX_TABLE_ROWS:,}")
+        record = sweep_record(folder, self.sweep_name, self.sweep_id, self.parameters, cells)
+        if run.data.tags.get("ms.content") == record.content:
+            return
+        if run.data.tags.get("ms.artifacts") != record.tags["ms.artifacts"]:
             for file in artifacts(folder):
                 client.log_artifact(self._run, str(file))
-            _log_record(client, self._run, page, run, {})
+            if cells.table:
+                client.log_text(self._run, cells.table, CELL_TABLE)
+        _log_record(client, self._run, record, run, {})
 
-    def _write(self, client: MlflowClient, page: RunRecord, run: Run | None) -> str:
-        """One run below that of the sweep, unless it is there with the same content, parent and status; its id."""
+    def _write_all(
+        self, client: MlflowClient, records: Iterable[RunRecord], known: Mapping[str, Run]
+    ) -> dict[str, str]:
+        """Write runs until the mirror is cancelled; key -> run id."""
+        runs: dict[str, str] = {}
+        for record in records:
+            if self.cancelled:
+                break
+            runs[record.key] = self._write(client, record, known.get(record.key))
+        return runs
+
+    def _write(self, client: MlflowClient, record: RunRecord, run: Run | None) -> str:
+        """Write a child of the sweep's run, unless content, parent and status are up to date; its id."""
         parent = {"mlflow.parentRunId": self._run}
-        same = (parent | {"ms.content": page.content}).items()
-        if run is not None and run.info.status == page.status and same <= run.data.tags.items():
+        current = (parent | {"ms.content": record.content}).items()
+        if run is not None and run.info.status == record.status and current <= run.data.tags.items():
             return str(run.info.run_id)
-        info = (run or self._new_run(client, page)).info
-        _log_record(client, str(info.run_id), page, run, parent)
-        _end(client, str(info.run_id), page.status, int(info.start_time), page.ended)
-        return str(info.run_id)
+        info = (run or self._create_run(client, record, parent)).info
+        identity = str(info.run_id)
+        _log_record(client, identity, record, run, parent)
+        started_at = int(info.start_time)
+        ended_at = max(started_at, _now() if record.ended is None else record.ended)
+        if (info.status, info.end_time) != (record.status, ended_at):
+            client.set_terminated(identity, record.status, ended_at)
+        return identity
 
 
-def _log_record(client: MlflowClient, identity: str, page: RunRecord, run: Run | None, tags: Mapping[str, str]) -> None:
-    """What a run lacks of a page, in one batch; the tag that says it is complete is written last of all."""
+def _log_record(
+    client: MlflowClient, identity: str, record: RunRecord, run: Run | None, parent: Mapping[str, str]
+) -> None:
+    """Write in one batch what a run lacks of a record. The tag that marks it as complete is the last of the batch."""
     from mlflow.entities import Param, RunTag
 
-    params, latest = (run.data.params, run.data.metrics) if run else ({}, {})
-    told = {**page.tags, **tags, "ms.content": page.content}
-    for name in {"error", "ms.non_finite_values"} & run.data.tags.keys() - told.keys() if run else ():
+    params: Mapping[str, str] = run.data.params if run else {}
+    latest: Mapping[str, float] = run.data.metrics if run else {}
+    present = dict(run.data.tags) if run else {**record.tags, **parent}  # a new run was created with its tags
+    tags = {**record.tags, **parent, "ms.content": record.content}
+    for name in _OPTIONAL_TAGS & present.keys() - tags.keys():
         client.delete_tag(identity, name)
     client.log_batch(
         identity,
-        metrics=_metrics(_new(client, identity, page.points, latest)),
-        params=[Param(name, value) for name, value in page.params.items() if name not in params],
-        tags=[RunTag(*tag) for tag in told.items()],
+        metrics=_metrics(_new_points(client, identity, record.points, latest)),
+        params=[Param(name, value) for name, value in record.params.items() if name not in params],
+        tags=[RunTag(name, value) for name, value in tags.items() if present.get(name) != value],
     )
 
 
-def _new(
+def _new_points(
     client: MlflowClient, run: str, points: Iterable[MetricPoint], latest: Mapping[str, float]
 ) -> Iterator[MetricPoint]:
     """The points that a run lacks, by the newest value of each of its metrics."""
@@ -207,20 +260,20 @@ def _new(
         if point.time is not None or point.name not in latest:
             yield point
         elif latest[point.name] != point.value:
-            yield point._replace(time=_next(client, run, point.name))
+            yield point._replace(time=_next_time(client, run, point.name))
 
 
-def _next(client: MlflowClient, run: str, name: str) -> int:
-    """The time of a metric's new value: MLflow shows the latest one, also where the clock was set back since."""
+def _next_time(client: MlflowClient, run: str, name: str) -> int:
+    """The time of a metric's new value: MLflow shows the latest, even if the system clock was set back since."""
     return max(_now(), *(known.timestamp + 1 for known in client.get_metric_history(run, name)))
 
 
-def _end(client: MlflowClient, run: str, status: str, begun: int, at: int | None = None) -> None:
-    """End a run, now where no time is given, and not before it began: the clock may have been set back since."""
-    client.set_terminated(run, status, max(begun, _now() if at is None else at))
+def _end(client: MlflowClient, run: str, status: str, started_at: int) -> None:
+    """End a run now, and not before its start: the system clock may have been set back since."""
+    client.set_terminated(run, status, max(started_at, _now()))
 
 
-def _metrics(points: Iterable[MetricPoint]) -> list[Metric]:
+def _metrics(points: Iterable[MetricPoint]) -> Sequence[Metric]:
     from mlflow.entities import Metric
 
     now = _now()

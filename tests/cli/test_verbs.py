@@ -81,7 +81,7 @@ def test_the_module_is_the_command() -> None:
     assert found.stdout.startswith("Usage: sweep ")
 
 
-def test_a_right_file_is_told_right(small: Callable[..., Path]) -> None:
+def test_a_valid_file_is_reported_as_valid(small: Callable[..., Path]) -> None:
     file = small()
     result = ask("check", file, "train.epochs=2", "name=it's")
     assert result.exit_code == 2
@@ -90,18 +90,18 @@ def test_a_right_file_is_told_right(small: Callable[..., Path]) -> None:
     assert result.stderr == f"{file}: valid\nnext: sweep plan {file} train.epochs=2 'subsets.sizes=[2, 3]'\n"
 
 
-def test_what_only_shows_when_networks_are_made_is_told(small: Callable[..., Path]) -> None:
+def test_check_reports_errors_of_building_networks(small: Callable[..., Path]) -> None:
     file = small()
-    told = wrong("check", file, "architecture=cnn", "dataset.digits.size=4")
-    assert "`populations[0].architecture`: cannot build cnn: cnn halves images three times: size 4 is below 8" in told
-    told = wrong("check", file, "scalings={magnify: {tensors: nowhere}}")
-    assert "`scalings`: magnify: no tensor matches `nowhere` in mlp" in told
-    told = wrong("check", file, "dataset={imagefolder: {root: /nowhere}}")
-    assert "imagefolder: no folder /nowhere/train\n  hint: images belong in root/" in told
+    error = wrong("check", file, "architecture=cnn", "dataset.digits.size=4")
+    assert "`populations[0].architecture`: cannot build cnn: cnn halves images three times: size 4 is below 8" in error
+    error = wrong("check", file, "scalings={magnify: {tensors: nowhere}}")
+    assert "`scalings`: magnify: no tensor matches `nowhere` in mlp" in error
+    error = wrong("check", file, "dataset={imagefolder: {root: /nowhere}}")
+    assert "imagefolder: no folder /nowhere/train\n  hint: images belong in root/" in error
 
 
 @pytest.mark.parametrize("verb", ["check", "plan", "run"])
-def test_wrong_files_and_overrides_are_told(verb: str, small: Callable[..., Path]) -> None:
+def test_invalid_files_and_overrides_are_reported(verb: str, small: Callable[..., Path]) -> None:
     assert wrong(verb, "nope.yaml").startswith("nope.yaml: cannot read it: No such file or directory")
     file = small()
     assert wrong(verb, file, "train.epochs=x").startswith(
@@ -116,15 +116,15 @@ def test_wrong_files_and_overrides_are_told(verb: str, small: Callable[..., Path
     [("nope",), ("check",), ("plan", "--nope", "x"), ("show",), ("sql", "x"), ("status",), ("ls", "a", "b")],
     ids=str,
 )
-def test_wrong_use_is_told(arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_is_reported(arguments: tuple[str, ...]) -> None:
     assert wrong(*arguments).startswith("Usage: ")
 
 
 @pytest.mark.parametrize("verb", ["status", "failures", "doctor", "sync", "sql", "one"])
-def test_a_run_that_is_not_there_is_told(verb: str, tmp_path: Path) -> None:
+def test_a_missing_run_is_reported(verb: str, tmp_path: Path) -> None:
     more = {"sql": ["select 1"], "one": ["a"]}.get(verb, [])
-    told = wrong(verb, tmp_path / "nowhere", *more)
-    assert told == f"no run folder at {tmp_path}/nowhere\n  hint: sweep run FILE makes one; see sweep ls runs\n"
+    error = wrong(verb, tmp_path / "nowhere", *more)
+    assert error == f"no run folder at {tmp_path}/nowhere\n  hint: sweep run FILE makes one; see sweep ls runs\n"
 
 
 def test_plan_counts_what_the_plan_holds(small: Callable[..., Path]) -> None:
@@ -138,7 +138,7 @@ def test_plan_counts_what_the_plan_holds(small: Callable[..., Path]) -> None:
     assert (
         f"candidates          {len(plan.candidates)} = {len(plan.candidates)} new + 0 done + 0 failed" in result.stdout
     )
-    assert "not known: nothing like it was run in this storage folder yet" in result.stdout
+    assert "unknown: no earlier run in this storage folder is comparable" in result.stdout
     assert result.stderr == f"next: sweep run {small()}\n"
 
 
@@ -160,8 +160,8 @@ def test_show_tells_everything_of_a_name() -> None:
     everywhere = [kind for kind in NEEDS if "none" in list_plugins(kind)]
     assert [entry["kind"] for entry in right("show", "none")] == everywhere
     assert [entry["kind"] for entry in right("show", "scalings/none")] == ["scalings"]
-    told = wrong("show", "unifrom_soup")
-    assert told.startswith("no plug-in is called `unifrom_soup` (did you mean `uniform_soup`")
+    error = wrong("show", "unifrom_soup")
+    assert error.startswith("no plug-in is called `unifrom_soup` (did you mean `uniform_soup`")
     assert "no `magnfy` in scalings (did you mean `magnify`?)" in wrong("show", "scalings/magnfy")
 
 

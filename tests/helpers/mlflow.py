@@ -1,10 +1,12 @@
-"""A run folder to mirror, models for it, and the place where MLflow keeps what it is told."""
+"""A run folder to mirror, models for it, and an MLflow database."""
 
 from __future__ import annotations
 
 import json
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sweep.tracking.records import CELL_TABLE
 from sweep.tracking.tracker import Tracker
 from tests.helpers.rows import candidate, curves, members, write
 
@@ -28,7 +31,9 @@ class Model(nn.Module):
 
     def __init__(self, key: str) -> None:
         super().__init__()
-        self.hidden, self.drop, self.head = nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3)
+        self.hidden = nn.Linear(16, 8)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 3)
         generator = torch.Generator().manual_seed(sum(key.encode()))
         for parameter in self.parameters():
             parameter.data = torch.randn(parameter.shape, generator=generator)
@@ -38,7 +43,7 @@ class Model(nn.Module):
         return logits
 
 
-def model_of(key: str) -> tuple[nn.Module, Tensor]:
+def load_model(key: str) -> tuple[nn.Module, Tensor]:
     return Model(key), torch.zeros(1, 1, 4, 4)
 
 
@@ -49,8 +54,8 @@ def run_folder(folder: Path, *, accuracies: tuple[float, ...] = (0.9, 0.95, 0.91
     merges = [candidate(0, (i,), "single", accuracy=0.8 + 0.01 * i, candidate_id=f"single-{i}") for i in range(2)]
     for i, accuracy in enumerate(accuracies):
         settings = json.dumps({"weight": i})
-        told = {"candidate_id": f"soup-{i}", "accuracy": accuracy, "settings": settings}
-        merges.append(candidate(0, (0, 1), "interpolation", **told))
+        values = {"candidate_id": f"soup-{i}", "accuracy": accuracy, "settings": settings}
+        merges.append(candidate(0, (0, 1), "interpolation", **values))
     merges += tables.pop("more", [])
     given = {"members": people, "curves": epochs, "candidates": merges} | tables
     for row in (row for rows in given.values() for row in rows):
@@ -60,7 +65,7 @@ def run_folder(folder: Path, *, accuracies: tuple[float, ...] = (0.9, 0.95, 0.91
 
 
 class Place:
-    """A storage with its data base, and what is in it; `lines` are the log lines of the test."""
+    """A storage folder with its MLflow database; `lines` are the log lines of the test."""
 
     def __init__(self, storage: Path, lines: list[str]) -> None:
         self.storage = storage
@@ -71,7 +76,7 @@ class Place:
         return Tracker(self.uri, self.storage, sweep, key, parameters or {"name": sweep})
 
     def mirror(self, folder: Path, *, models: bool = False, best: int = 3) -> None:
-        self.tracker().mirror(folder, model_of if models else None, best)
+        self.tracker().mirror(folder, load_model if models else None, best)
         assert self.lines == []
 
     @property
@@ -89,9 +94,17 @@ class Place:
     def values(self) -> dict[str, Any]:
         """Every run with its tags, parameters and whole metric histories, and every version."""
         runs = [run for kind in ("sweep", "member", "cell", "candidate") for run in self.runs(kind)]
-        told: dict[str, Any] = {run.info.run_id: (run.data.tags, run.data.params, self.history(run)) for run in runs}
-        told |= {v.version: v.source for v in self.client.search_model_versions(f"name = '{NAME}'")}
-        return told
+        values: dict[str, Any] = {r.info.run_id: (r.data.tags, r.data.params, self.history(r)) for r in runs}
+        values |= {v.version: v.source for v in self.client.search_model_versions(f"name = '{NAME}'")}
+        return values
+
+    def cell_table(self) -> list[dict[str, Any]]:
+        """The rows of the table of cells of one candidate, as MLflow loads it."""
+        (run,) = self.runs("sweep")
+        with self._as_default():
+            table = self.client.load_table(run.info.experiment_id, CELL_TABLE, [run.info.run_id])
+        rows: list[dict[str, Any]] = table.to_dict("records")
+        return rows
 
     def history(self, run: Run) -> dict[str, list[tuple[int, float, int]]]:
         def steps(name: str) -> list[tuple[int, float, int]]:
@@ -100,15 +113,22 @@ class Place:
         return {name: sorted(steps(name)) for name in run.data.metrics}
 
     def champion(self, name: str = NAME) -> nn.Module:
-        import mlflow
         import mlflow.pytorch
+
+        with self._as_default():
+            model: nn.Module = mlflow.pytorch.load_model(f"models:/{name}@champion")
+        return model
+
+    @contextmanager
+    def _as_default(self) -> Iterator[None]:
+        """Make this database MLflow's default one, and silence warnings."""
+        import mlflow
 
         mlflow.set_tracking_uri(self.uri)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model: nn.Module = mlflow.pytorch.load_model(f"models:/{name}@champion")
+                yield
         finally:
             mlflow.set_tracking_uri("")
             os.environ.pop("MLFLOW_TRACKING_URI", None)  # set_tracking_uri leaves it behind
-        return model

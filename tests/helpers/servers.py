@@ -1,4 +1,4 @@
-"""A server on this machine that breaks off or sends something else, and archives for it to serve."""
+"""A local server that can break off or send wrong bytes, and archives for it to serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Server(ThreadingHTTPServer):
-    """Serves bytes by path; `cut` bytes at most per answer, `resumes` by range requests or not."""
+    """Serves bytes by path: at most `cut` of them per answer, and ranges if `resumes`."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-"""Verbs asked as a user asks them: what they print, and what they tell of wrong use."""
+"""Calls verbs as a user does, and returns their output or error message."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def ask(*arguments: object) -> Result:
 
 
 def right(*arguments: object) -> Any:
-    """The JSON that a verb prints."""
+    """The JSON output of a verb that must succeed."""
     result = ask(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout, parse_constant=pytest.fail)
 
 
 def wrong(*arguments: object) -> str:
-    """What a verb tells of wrong use, having printed no data."""
+    """The error message of a verb for wrong usage. It must print no data."""
     result = ask(*arguments)
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert "Traceback" not in result.stderr

@@ -110,7 +110,7 @@ def test_what_the_files_hold_counts_more_than_what_was_published(elsewhere: Path
     (elsewhere / "f.yaml").write_text(WANTED)
     told_before = told("f.yaml")
     assert told_before["training_images"] == (3 * 2 + 1) * 45_000
-    assert "as published        cifar10: what is done is not known, for no file" in text("f.yaml")
+    assert "as published        cifar10: progress unknown, since no file" in text("f.yaml")
     write_cifar10(elsewhere / "data")
     found = told("f.yaml")
     assert found["absent"] == {}

@@ -1,12 +1,15 @@
-"""Models in MLflow: the best of a sweep, its champion, and one that cannot be traced."""
+"""The registered models in MLflow: the best of a sweep, its champion, and a model that cannot be traced."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers.mlflow import NAME, Model, Place, model_of, run_folder
+from tests.helpers.mlflow import NAME, Model, Place, load_model, run_folder
 from tests.helpers.rows import candidate
 
 
@@ -23,7 +26,7 @@ def test_champion_loads_with_its_weights_and_moves(place: Place, monkeypatch: py
     assert {v.tags["ms.key"] for v in versions} == {"soup-0", "soup-1", "soup-2"}
 
 
-def test_best_are_weight_space_merges_that_went_well(place: Place) -> None:
+def test_best_are_valid_merges_in_weight_space(place: Place) -> None:
     more = [
         candidate(0, (0, 1), "logit_average", space="logits", accuracy=0.99, candidate_id="logits"),
         candidate(0, (0,), "single", accuracy=0.99, candidate_id="alone"),
@@ -36,11 +39,11 @@ def test_best_are_weight_space_merges_that_went_well(place: Place) -> None:
     assert [run.data.tags["ms.key"] for run in place.runs("candidate")] == ["soup-1", "sure"]
 
 
-def test_model_that_cannot_be_traced_is_told_and_stops_nothing(place: Place) -> None:
+def test_a_model_that_cannot_be_traced_is_logged_and_stops_nothing(place: Place) -> None:
     def broken(key: str) -> tuple[nn.Module, Tensor]:
         if key == "soup-1":
             raise OSError("no weights")
-        return model_of(key)
+        return load_model(key)
 
     place.tracker().mirror(run_folder(place.storage / NAME), broken, 2)
     (line,) = place.lines
@@ -49,3 +52,30 @@ def test_model_that_cannot_be_traced_is_told_and_stops_nothing(place: Place) -> 
     (version,) = place.client.search_model_versions(f"name = '{NAME}'")
     assert version.tags["ms.key"] == "soup-2"
     assert place.client.get_registered_model(NAME).aliases == {}
+
+
+def test_models_are_loaded_pool_by_pool_from_the_champion_s_on(place: Place) -> None:
+    loaded: list[str] = []
+
+    def load(key: str) -> tuple[nn.Module, Tensor]:
+        loaded.append(key)
+        return load_model(key)
+
+    more = [
+        candidate(1, (0, 1), "uniform_soup", accuracy=0.99, candidate_id="b-best"),
+        candidate(1, (0, 1), "uniform_soup", accuracy=0.94, candidate_id="b-third"),
+    ]
+    place.tracker().mirror(run_folder(place.storage / NAME, more=more), load, 4)
+    assert place.lines == []
+    assert loaded == ["b-best", "b-third", "soup-1", "soup-2"]
+    assert torch.equal(place.champion().state_dict()["head.weight"], Model("b-best").head.weight)
+
+
+def test_export_libraries_are_imported_before_the_first_export() -> None:
+    code = (
+        "import sys; from sweep.tracking.model_registry import import_export_libraries as prepare\n"
+        "prepare(); before = len(sys.modules)\n"
+        "import torch; torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(2, 2),))\n"
+        "sys.exit(len(sys.modules) - before > 300)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=300).returncode == 0

@@ -21,10 +21,10 @@ import torch
 from sweep.tracking.connection import quiet_mlflow
 from sweep.tracking.tracker import Tracker
 from tests.helpers.logs import logged
-from tests.helpers.mlflow import NAME, Model, Place, model_of, run_folder
+from tests.helpers.mlflow import NAME, Model, Place, load_model, run_folder
 
 
-def test_fresh_store_is_made_without_a_word(tmp_path: Path) -> None:
+def test_a_new_store_is_made_without_output(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from sweep.tracking.connection import tracking_uri; from sweep.tracking.tracker import Tracker\n"
@@ -46,14 +46,14 @@ def _journal(file: Path) -> str:
         return str(connection.execute("pragma journal_mode").fetchone()[0])
 
 
-def test_server_that_is_down_is_told_once_and_stops_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_dead_server_is_reported_once_and_stops_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = dict(os.environ)
     tracker = Tracker("http://me:secret@127.0.0.1:9", tmp_path, NAME, "key", {})
     began = time.monotonic()
     with logged() as lines:
         tracker.open()
         tracker.progress(1, 0, 2, 1.0)
-        tracker.mirror(run_folder(tmp_path / NAME), model_of)
+        tracker.mirror(run_folder(tmp_path / NAME), load_model)
         tracker.close("FINISHED")
     assert time.monotonic() - began < 10
     (line,) = lines
@@ -79,8 +79,8 @@ def test_only_lines_of_this_package_are_logged_while_mlflow_works(capfd: pytest.
 def server(place: Place) -> Iterator[str]:
     """MLflow's own server over the place's data base; another port where one was taken in the meantime."""
     for _ in range(3):
-        process, uri = _started(place)
-        _wait(partial(_settled, process, uri), 60)
+        process, uri = _start(place)
+        _wait(partial(_has_started_or_ended, process, uri), 60)
         if _healthy(uri):
             break
         _stop(process)
@@ -92,7 +92,7 @@ def server(place: Place) -> Iterator[str]:
         _stop(process)
 
 
-def _started(place: Place) -> tuple[subprocess.Popen[bytes], str]:
+def _start(place: Place) -> tuple[subprocess.Popen[bytes], str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -120,7 +120,7 @@ def _healthy(uri: str) -> bool:
         return False
 
 
-def _settled(process: subprocess.Popen[bytes], uri: str) -> bool:
+def _has_started_or_ended(process: subprocess.Popen[bytes], uri: str) -> bool:
     return _healthy(uri) or process.poll() is not None
 
 
@@ -136,11 +136,11 @@ def test_real_server_takes_everything(place: Place, server: str, capfd: pytest.C
     tracker = place.tracker()
     tracker.open()
     tracker.progress(5, 0, 5, 1.0)
-    tracker.mirror(run_folder(place.storage / NAME), model_of, 1)
+    tracker.mirror(run_folder(place.storage / NAME), load_model, 1)
     tracker.close("FINISHED")
     assert place.lines == []
     assert capfd.readouterr() == ("", "")
-    assert [len(place.runs(kind)) for kind in ("sweep", "member", "cell", "candidate")] == [1, 2, 4, 1]
+    assert [len(place.runs(kind)) for kind in ("sweep", "member", "cell", "candidate")] == [1, 2, 1, 1]
     assert place.runs("sweep")[0].info.status == "FINISHED"
     images = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(place.champion()(images), Model("soup-1").eval()(images))
