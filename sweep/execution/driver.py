@@ -286,16 +286,5 @@ def _pending_work(state: RunState) -> str:
     return ", ".join(parts)
 
 
-def _pending_work(state: RunState) -> str:
-    """What a run has to do, in words: checkpoints to import, members to train, candidates and models to evaluate."""
-    n_imports = sum(1 for member in state.missing if member.file)
-    n_trainings = len(state.missing) - n_imports
-    parts = [f"importing {n_imports} checkpoints"] if n_imports else []
-    parts += [f"{n_trainings} members to train"] if n_trainings or not n_imports else []
-    parts += [f"{state.n_pending:,} candidates to evaluate"]
-    parts += [f"{state.n_uninspected:,} models to inspect"] if state.n_uninspected else []
-    return ", ".join(parts)
-
-
 def _time() -> str:
     return now().isoformat(timespec="seconds") + "Z"
