@@ -1,4 +1,4 @@
-"""The files around the code: the cluster, the commands that documents name, the schema that they show."""
+"""The files around the code: cluster, commands and examples of the documents, links."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_cluster_is_one_that_ray_takes() -> None:
+def test_ray_accepts_the_cluster_file() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     config = prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
@@ -34,13 +34,14 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.name))
-def test_shipped_sweeps_are_right_and_begin_with_their_command(file: Path) -> None:
+def test_shipped_sweeps_are_valid_and_begin_with_their_command(file: Path) -> None:
     assert file.read_text().splitlines()[0] == f"# sweep run {file.relative_to(ROOT)}"
     assert make_plan(load(file)).candidates
 
 
-def test_links_of_the_readme_lead_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)|src=\"([^\"]+)\"", README)
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_documents_exist(document: str) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)|src=\"([^\"]+)\"", (ROOT / document).read_text())
     assert links
     for link in links:
         assert (ROOT / (link[0] or link[1])).exists(), link
@@ -59,7 +60,7 @@ def test_targets_of_the_readme_are_in_the_makefile() -> None:
     assert set(re.findall(r"\bmake ([a-z]+)", README)) <= targets
 
 
-def test_the_sweep_that_the_readme_shows_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sweep_of_the_readme_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shown = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.S) if "populations:" in block]
     assert shown
@@ -69,18 +70,18 @@ def test_the_sweep_that_the_readme_shows_is_right(tmp_path: Path, monkeypatch: p
         assert outcome.exit_code == 0, outcome.stderr
 
 
-def test_the_method_that_the_readme_shows_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_method_of_the_readme_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.core.registry import get_plugin
 
     (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "def trimmed_mean" in block)
     (tmp_path / "shown_in_readme.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
-    entry = get_plugin("methods", "shown_in_readme:trimmed_mean")
-    assert entry.space == "weights"
-    assert list(entry.settings.model_fields) == ["trim"]
+    plugin = get_plugin("methods", "shown_in_readme:trimmed_mean")
+    assert plugin.space == "weights"
+    assert list(plugin.settings.model_fields) == ["trim"]
 
 
-def test_the_walk_that_the_readme_shows_works(
+def test_the_python_example_of_the_readme_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "import analysis" in block)

@@ -1,4 +1,4 @@
-"""How the verbs tell what they are at."""
+"""Progress lines of the verbs."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Callable
 
 import click
 
-PATIENCE = 2.0
-"""Seconds without a word to a file or pipe; a terminal sees each step."""
+INTERVAL = 2.0
+"""Least seconds between progress lines in a file or pipe; a terminal shows each step."""
 
 
-def teller() -> Callable[[str], None]:
-    """A progress line on stderr: rewritten on a terminal, else a plain line every two seconds."""
+def progress_line() -> Callable[[str], None]:
+    """A function that shows a step on stderr: one rewritten line on a terminal, else a line every two seconds."""
     last = [time.monotonic()]
 
-    def tell(step: str) -> None:
+    def show(step: str) -> None:
         if sys.stderr.isatty():
             click.echo(f"\r\x1b[K{step} …", nl=False, err=True)
-        elif time.monotonic() - last[0] >= PATIENCE:
+        elif time.monotonic() - last[0] >= INTERVAL:
             click.echo(f"{step} …", err=True)
             last[0] = time.monotonic()
 
-    return tell
+    return show
 
 
 def clear() -> None:
-    """Wipes the progress line off a terminal."""
+    """Clear the progress line of a terminal."""
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", nl=False, err=True)

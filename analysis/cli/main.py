@@ -1,4 +1,4 @@
-"""The verbs of `analysis`: rows in, numbers and pictures out."""
+"""The verbs of `analysis`: statistics, figures and reports from the rows of a run folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from analysis.cli.console import clear, teller
+from analysis.cli.console import clear, progress_line
 from analysis.core.errors import AnalysisError
 
 
-class _Verbs(click.Group):
-    """Mistakes that a user can mend end in one clear message and exit code 2, without a traceback."""
+class _ErrorHandlingGroup(click.Group):
+    """Report errors that a user can correct in one message with exit code 2, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the verb."""
+        """Run the verb."""
         try:
             return super().invoke(ctx)
         except AnalysisError as error:
@@ -25,20 +25,24 @@ class _Verbs(click.Group):
         except OSError as error:
             clear()
             place = error.filename or "file"
-            click.echo(f"error: {place}: {error.strerror or error}\nhint: is the folder there and writable?", err=True)
+            click.echo(
+                f"error: {place}: {error.strerror or error}\nhint: does the folder exist, and is it writable?", err=True
+            )
         sys.exit(2)
 
 
-def _most(populations: str) -> int | None:
-    """How many populations are drawn; None is all."""
+def _parse_populations(populations: str) -> int | None:
+    """The number of populations to draw; None for `all`."""
     if populations == "all":
         return None
     if not populations.isdecimal() or populations == "0":
-        raise AnalysisError("--populations", f"`{populations}` is no number of populations", "1 or more, or `all`")
+        raise AnalysisError(
+            "--populations", f"expected a number of populations, got `{populations}`", "1 or more, or `all`"
+        )
     return int(populations)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Statistics, figures and one report from the rows of a run folder.
 
@@ -50,22 +54,25 @@ def main() -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path), help="Where to write; RUN/report.html by default.")
 @click.option(
-    "--format", "form", type=click.Choice(["html", "md", "pdf"]), help="By default as the file ends, or html."
+    "--format",
+    "form",
+    type=click.Choice(["html", "md", "pdf"]),
+    help="By default from the ending of the file, else html.",
 )
-@click.option("--populations", default="6", show_default=True, help="How many the figures show: a number, or `all`.")
+@click.option("--populations", default="6", show_default=True, help="Populations in the figures: a number, or `all`.")
 def report(run: Path, output: Path | None, form: str | None, populations: str) -> None:
-    """Write a report about RUN, a run folder; its path is printed.
+    """Write a report about RUN, a run folder, and print its path.
 
-    html is one page that opens offline: figures, tables and data are inside. md has its figures and their rows as files
-    beside it. pdf is the page as a Chromium or Chrome on PATH prints it. Claims and tables are about every population.
+    html is one page that works offline: it contains figures, tables and data. md has its figures and their rows as
+    files beside it. pdf is the page, printed by a Chromium or Chrome on PATH. Claims and tables cover all populations.
 
     \b
     Example: analysis report runs/digits
     Example: analysis report runs/digits --format md -o paper/digits.md
     """
-    most = _most(populations)
-    tell = teller()
-    tell(f"reading {run}")
+    most = _parse_populations(populations)
+    progress = progress_line()
+    progress(f"reading {run}")
     from analysis.rows.run import load
 
     loaded = load(run)
@@ -74,7 +81,7 @@ def report(run: Path, output: Path | None, form: str | None, populations: str) -
     ending = output.suffix[1:].lower() if output else ""
     form = form or (ending if ending in FORMS else FORMS[0])
     path = output or run / f"report.{form}"
-    write(loaded, path, tell, form, most)
+    write(loaded, path, progress, form, most)
     clear()
     click.echo(path)
     click.echo(f"open it in a browser: {path.resolve().as_uri()}", err=True)
@@ -84,7 +91,9 @@ def report(run: Path, output: Path | None, form: str | None, populations: str) -
 @click.argument("name")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("-o", "output", type=click.Path(path_type=Path), help="A .svg, .pdf, .png or .csv; NAME.svg by default.")
-@click.option("--population", "populations", multiple=True, help="Only this one; may be given again. All by default.")
+@click.option(
+    "--population", "populations", multiple=True, help="Draw only this population; repeatable. All by default."
+)
 def figure(name: str, run: Path, output: Path | None, populations: tuple[str, ...]) -> None:
     """Draw the figure NAME of RUN, or write its data; `analysis ls` lists figures.
 
@@ -92,11 +101,11 @@ def figure(name: str, run: Path, output: Path | None, populations: tuple[str, ..
     Example: analysis figure spaces runs/digits -o spaces.pdf
     Example: analysis figure kinship runs/digits --population cnn -o kinship.svg
     """
-    tell = teller()
-    tell(f"drawing {name}")
-    from analysis.core import registry as catalogue
+    progress = progress_line()
+    progress(f"drawing {name}")
+    from analysis.core import registry
 
-    catalogue.get_plugin("figures", name)
+    registry.get_plugin("figures", name)
     from analysis.display.draw import draw, save
     from analysis.rows.run import load
 
@@ -113,15 +122,15 @@ def figure(name: str, run: Path, output: Path | None, populations: tuple[str, ..
 @click.argument("name")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--json", "form", flag_value="json", help="Records; a number without a value (NaN, infinite) is null.")
+@click.option("--json", "form", flag_value="json", help="Records as JSON; NaN and infinite numbers are null.")
 @click.option("--csv", "form", flag_value="csv", help="Every column as comma-separated values.")
 @click.option("--tex", "form", flag_value="tex", help="A booktabs table.")
-@click.option("-o", "output", type=click.Path(path_type=Path), help="A .txt, .json, .csv or .tex to write it into.")
+@click.option("-o", "output", type=click.Path(path_type=Path), help="Write into this .txt, .json, .csv or .tex file.")
 def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | None, output: Path | None) -> None:
-    """Ask the statistic NAME of RUN; `analysis ls` lists them. Without RUN: what it takes and what it gives.
+    """Compute the statistic NAME on RUN; `analysis ls` lists statistics. Without RUN, describe it and its settings.
 
-    Settings are written KEY=VALUE, lists with commas. Each p stands beside its 95% interval; n counts the units of
-    replication; notes tell what was left out.
+    Settings are written KEY=VALUE, lists with commas. Each p-value is beside its 95% interval; n counts the units of
+    replication; notes list the rows that were left out.
 
     \b
     Example: analysis stats paired_difference runs/digits b=mean_member margin=0.005
@@ -133,8 +142,8 @@ def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | No
         click.echo("\n".join(describe_statistic(name)))
         return
     chosen = parse_settings(name, settings)
-    tell = teller()
-    tell(f"asking {name}")
+    progress = progress_line()
+    progress(f"computing {name}")
     from analysis.display.tables import form_of, render
     from analysis.rows.run import load
 
@@ -151,26 +160,27 @@ def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | No
 @main.command()
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-@click.option("--assert-equal", "strict", is_flag=True, help="End with 1 where rows, statuses or numbers differ.")
-@click.option("--tolerance", default=0.0, show_default=True, help="Largest difference of a number that counts as none.")
+@click.option("--assert-equal", "strict", is_flag=True, help="Exit with 1 if rows, statuses or numbers differ.")
+@click.option(
+    "--tolerance", default=0.0, show_default=True, help="Largest difference of two numbers that counts as equal."
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def compare(a: Path, b: Path, strict: bool, tolerance: float, as_json: bool) -> None:
-    """Hold the rows of the run folders A and B side by side, by candidate and split.
+    """Compare the rows of the run folders A and B, by candidate and split.
 
     \b
     Example: analysis compare runs/digits runs/again
     Example: analysis compare runs/digits runs/again --assert-equal --tolerance 1e-6
     """
-    tell = teller()
-    tell("comparing")
-    from analysis.display.tables import as_json as told
-    from analysis.report.compare import compare as held
-    from analysis.report.compare import lines
+    progress = progress_line()
+    progress("comparing")
+    from analysis.display import tables
+    from analysis.report import compare as comparison
     from analysis.rows.run import load
 
-    found = held(load(a), load(b), tolerance)
+    found = comparison.compare(load(a), load(b), tolerance)
     clear()
-    click.echo(told(found) if as_json else "\n".join([*lines(found), ""]), nl=False)
+    click.echo(tables.as_json(found) if as_json else "\n".join([*comparison.lines(found), ""]), nl=False)
     if strict and not found["equal"]:
         click.echo("error: the runs differ", err=True)
         sys.exit(1)
@@ -179,12 +189,12 @@ def compare(a: Path, b: Path, strict: bool, tolerance: float, as_json: bool) -> 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def cite(run: Path) -> None:
-    """Print BibTeX of what the rows of RUN rest on: methods, metrics, networks, data, statistics and this system.
+    """Print BibTeX for what RUN used: methods, metrics, networks, data, statistics and this system.
 
     Example: analysis cite runs/digits > digits.bib
     """
-    tell = teller()
-    tell(f"reading {run}")
+    progress = progress_line()
+    progress(f"reading {run}")
     from analysis.report.citations import cite as gather
     from analysis.rows.run import load
 
@@ -192,38 +202,38 @@ def cite(run: Path) -> None:
     clear()
     click.echo(found, nl=False)
     if unknown:
-        click.echo(f"no work is known for {', '.join(unknown)}: cite it yourself", err=True)
+        click.echo(f"no reference is known for {', '.join(unknown)}: cite it yourself", err=True)
 
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def claims(run: Path, as_json: bool) -> None:
-    """Hold every claim of the folder `analysis/claims` against RUN: its verdict, and what would decide it.
+    """Evaluate every claim of `analysis/claims` on RUN: its verdict, and the number of pools that would decide it.
 
     Example: analysis claims runs/digits
     """
-    tell = teller()
-    tell(f"reading {run}")
-    from analysis.display.tables import as_json as told
+    progress = progress_line()
+    progress(f"reading {run}")
+    from analysis.display import tables
     from analysis.report.claims import answers, lines, table
     from analysis.rows.run import load
 
     found = answers(load(run))
     clear()
-    click.echo(told(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
+    click.echo(tables.as_json(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
 
 
 @main.command("ls")
 def list_names() -> None:
-    """List the figures and statistics, each with its first sentence.
+    """List claims, figures and statistics, each with its first sentence.
 
     Example: analysis ls
     """
-    from analysis.core import registry as catalogue
+    from analysis.core import registry
 
-    for kind in catalogue.KINDS:
+    for kind in registry.KINDS:
         click.echo(kind)
-        for name in catalogue.list_plugins(kind):
-            click.echo(f"  {name:<30}{catalogue.caption(catalogue.get_plugin(kind, name))[0]}")
+        for name in registry.list_plugins(kind):
+            click.echo(f"  {name:<30}{registry.caption(registry.get_plugin(kind, name))[0]}")
     click.echo("draw one: analysis figure NAME runs/NAME -o NAME.pdf", err=True)

@@ -1,4 +1,8 @@
-"""Settings of a statistic as a command line writes them, typed as its signature says."""
+"""Parse the settings of a statistic from the command line, with the types of its signature.
+
+This is neither YAML nor pydantic: YAML reads `no` as a boolean, `1e-3` as text and `010` as 8, and both accept `yes`
+for a boolean and `nan` for a number.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pandas as pd
 
 from analysis import statistic
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.core.errors import AnalysisError
 from analysis.rows.run import Run
 from sweep.core.text import did_you_mean
 
-_WORDS = {"true": True, "false": False}
-_NOTHING = ("none", "null")
+_BOOLEANS = {"true": True, "false": False}
+_NONE = ("none", "null")
 
 
 def parse_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -25,8 +29,9 @@ def parse_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
 
     Raises AnalysisError for an unknown statistic or setting, and for a value of another type.
     """
-    function = catalogue.get_plugin("statistics", name)
-    known, hints = catalogue.settings(function), get_type_hints(function)
+    function = registry.get_plugin("statistics", name)
+    known = registry.settings(function)
+    hints = get_type_hints(function)
     found: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -45,10 +50,9 @@ def parse_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def run_statistic(run: Run, name: str, chosen: dict[str, Any]) -> pd.DataFrame:
-    """The estimates of a statistic with settings.
+    """Compute a statistic with the given settings.
 
-    Raises AnalysisError where the rows do not serve it, also for a setting that only fails on them, as a metric does
-    that is no number.
+    Raises AnalysisError if the rows are unsuitable, or if a setting fails on the rows (a metric that is not numeric).
     """
     try:
         return statistic(run, name, **chosen)
@@ -59,12 +63,12 @@ def run_statistic(run: Run, name: str, chosen: dict[str, Any]) -> pd.DataFrame:
 
 
 def _example(key: str, default: Any) -> str:
-    """How the default would be written."""
+    """A hint with the default."""
     return f"the default is `{key}={written(default)}`"
 
 
 def written(default: Any) -> str:
-    """A value as a command line takes it."""
+    """A value as it is written on the command line."""
     if isinstance(default, str):
         return default
     if isinstance(default, Sequence):
@@ -73,31 +77,31 @@ def written(default: Any) -> str:
 
 
 def value(text: str, hint: Any) -> Any:
-    """A text as a value of an annotated type. Raises ValueError."""
-    origin, parts = get_origin(hint), get_args(hint)
+    """Convert a text to an annotated type. Raises ValueError."""
+    origin = get_origin(hint)
+    parts = get_args(hint)
     if origin in (Union, types.UnionType):
         return _first(text, parts)
     if origin is Literal:
         return {str(one): one for one in parts}[text] if text in map(str, parts) else _refuse(text)
     if origin is not None:
         inside = text.strip().removeprefix("[").removesuffix("]")
-        found = [value(one.strip(), parts[0]) for one in inside.split(",") if one.strip()]
-        return tuple(found)
+        return tuple(value(one.strip(), parts[0]) for one in inside.split(",") if one.strip())
     if hint is types.NoneType:
-        return None if text.lower() in _NOTHING else _refuse(text)
+        return None if text.lower() in _NONE else _refuse(text)
     if hint is bool:
-        return _WORDS[text.lower()] if text.lower() in _WORDS else _refuse(text)
+        return _BOOLEANS[text.lower()] if text.lower() in _BOOLEANS else _refuse(text)
     found = hint(text)
     return _refuse(text) if isinstance(found, float) and not math.isfinite(found) else found
 
 
 def _refuse(text: str) -> Any:
-    """Raises ValueError."""
+    """Raise ValueError."""
     raise ValueError(text)
 
 
 def _first(text: str, hints: Sequence[Any]) -> Any:
-    """The value in the first of several types that takes it; None is tried first."""
+    """The value in the first type that accepts the text; None is tried first."""
     for hint in sorted(hints, key=lambda one: one is not types.NoneType):
         try:
             return value(text, hint)
@@ -108,7 +112,8 @@ def _first(text: str, hints: Sequence[Any]) -> Any:
 
 def kind(hint: Any) -> str:
     """A type in words."""
-    origin, parts = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    parts = get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(kind(part) for part in parts)
     if origin is Literal:
@@ -120,11 +125,11 @@ def kind(hint: Any) -> str:
 
 
 def describe_statistic(name: str) -> list[str]:
-    """What a statistic is, the tables that it reads, and its settings with their defaults."""
-    function = catalogue.get_plugin("statistics", name)
+    """The description of a statistic, the tables that it reads, and its settings with their defaults."""
+    function = registry.get_plugin("statistics", name)
     hints = get_type_hints(function)
     lines = [name, "", *(inspect.getdoc(function) or "").splitlines(), ""]
-    lines.append("tables    " + ", ".join(catalogue.tables(function)))
-    pairs = catalogue.settings(function).items()
+    lines.append("tables    " + ", ".join(registry.tables(function)))
+    pairs = registry.settings(function).items()
     lines += [f"settings  {key}={written(default)}  ({kind(hints[key])})" for key, default in pairs]
     return lines

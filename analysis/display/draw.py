@@ -1,4 +1,4 @@
-"""Figures by name: drawn from a run, as text for a page or as a file."""
+"""Draw figures by name, as SVG text for a page or as files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.core.errors import AnalysisError
-from analysis.display import style
-from analysis.display import tables as tabular
+from analysis.display import style, tables
 from analysis.display.svg import simplify
 from analysis.rows.run import Run
 
@@ -19,18 +18,18 @@ _NO_DATE: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"Creatio
 
 
 def draw(name: str, run: Run) -> style.Plot:
-    """The figure of that name, given the tables that its parameters name.
+    """Draw the figure of that name from the tables that its parameters name.
 
-    Raises AnalysisError for an unknown name, and NothingToDrawError where the run has no rows for it.
+    Raises AnalysisError for an unknown name, and NothingToDrawError if the run has no rows for it.
     """
-    function = catalogue.get_plugin("figures", name)
+    function = registry.get_plugin("figures", name)
     with style.context(name):
-        plot: style.Plot = function(**{table: run.table(table) for table in catalogue.tables(function)})
+        plot: style.Plot = function(**{table: run.table(table) for table in registry.tables(function)})
     return plot
 
 
 def save(plot: style.Plot, name: str, path: Path) -> None:
-    """Writes the figure (svg, pdf, png) or its table (csv), the same bytes for the same rows.
+    """Write the figure (svg, pdf, png) or its table (csv); equal rows give equal bytes.
 
     Raises AnalysisError for another suffix.
     """
@@ -45,12 +44,12 @@ def save(plot: style.Plot, name: str, path: Path) -> None:
 
 
 def csv(plot: style.Plot) -> str:
-    """The rows that the figure shows."""
-    return tabular.csv(plot.data)
+    """The rows of the figure as CSV."""
+    return tables.csv(plot.data)
 
 
 def inline(plot: style.Plot, name: str, description: str) -> str:
-    """The figure as SVG for the inside of a page: ids of its own, the page's inks, no address of any kind."""
+    """The figure as SVG for embedding in a page: unique ids, colors from the page's theme, no URLs."""
     with style.context(name), io.StringIO() as buffer:
         plot.figure.savefig(buffer, format="svg", metadata={"Date": None})
         text = buffer.getvalue()

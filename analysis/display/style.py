@@ -1,4 +1,4 @@
-"""How figures look: colours by space, marks by method, one frame of panels, inks that a page can theme."""
+"""The style of figures: colors by space, marks by method, grids of panels, legends."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
-INK, MUTED, GRID = "#1b1f27", "#667085", "#d9dde4"
-"""Text, secondary text and rules: the report swaps them for its theme's."""
+# Text, secondary text and rules; the report replaces them by the colors of its theme.
+INK = "#1b1f27"
+MUTED = "#667085"
+GRID = "#d9dde4"
 
 SPACES = {"weights": "#2878b5", "features": "#159a78", "logits": "#d2601a", "members": "#7d8590"}
 POOLS = ("#2878b5", "#d2601a", "#159a78", "#b0529c", "#a88a1f", "#7d8590", "#5b5fc7", "#c44a4a")
@@ -38,7 +40,7 @@ _LINES = dict(zip(SPACES, _DASHES, strict=True))
 _FILLS = ("full", "none", "left", "bottom", "right", "top")
 WIDTH = 9.6
 CROWDED = 25.0
-"""Points of gain beyond which its axis turns logarithmic: one collapse must not flatten the rest."""
+"""Points of gain beyond which the axis is logarithmic: one collapse must not flatten the rest."""
 
 _SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -69,14 +71,14 @@ _SETTINGS: Any = {
     "legend.fontsize": 8.5,
     "svg.fonttype": "none",
     "axes.unicode_minus": True,
-    # Names come from configurations: a dollar sign in one is no formula.
+    # Names come from configurations: a dollar sign in a name does not start a formula.
     "text.parse_math": False,
 }
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, the rows that it shows, and its unit of replication with n, as one sentence."""
+    """A figure, the rows that it shows, and a sentence with the unit of replication and n."""
 
     figure: Figure
     data: pd.DataFrame
@@ -85,13 +87,13 @@ class Plot:
 
 @contextmanager
 def context(name: str) -> Iterator[None]:
-    """The settings of every figure; `name` salts the ids inside the SVG, so that equal figures have equal bytes."""
+    """Apply the settings of every figure; `name` salts the ids in the SVG, so that equal figures have equal bytes."""
     with mpl.rc_context({**_SETTINGS, "svg.hashsalt": name}):
         yield
 
 
 def looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Line properties of each label, weights first: colour and dash by space, mark by method, filling by variant."""
+    """Line properties of each label, weights first: color and dash by space, mark by method, fill by variant."""
     pairs = rows[["label", "space"]].drop_duplicates()
     order = {space: place for place, space in enumerate(SPACES)}
     pairs = pairs.assign(order=pairs["space"].astype(object).map(order).fillna(len(order))).sort_values(
@@ -103,7 +105,7 @@ def looks(rows: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _variant(label: str) -> str:
-    """What follows the method in a label: alignment and repair."""
+    """The part of a label after the method: alignment and repair."""
     return label.partition(" + ")[2]
 
 
@@ -119,7 +121,7 @@ def _look(label: str, space: str, variant: int) -> dict[str, Any]:
 
 
 def series(index: int) -> dict[str, Any]:
-    """Colour and dash of the pools or variants of a figure, by position."""
+    """Color and dash of the pools or variants of a figure, by position."""
     return {"color": POOLS[index % len(POOLS)], "linestyle": _DASHES[index % len(_DASHES)]}
 
 
@@ -132,7 +134,7 @@ def grid(rows: int, columns: int, *, height: float = 2.5, share: Literal["none",
 
 
 def key(figure: Figure, handles: Sequence[Line2D], columns: int = 4) -> None:
-    """One legend above all panels, in as many columns as there is room for."""
+    """Draw one legend above all panels, in as many columns as fit."""
     if handles:
         labels = short([str(handle.get_label()) for handle in handles])
         font = FontProperties(size=mpl.rcParams["legend.fontsize"])
@@ -143,9 +145,9 @@ def key(figure: Figure, handles: Sequence[Line2D], columns: int = 4) -> None:
 
 
 def short(labels: Sequence[str], *, methods: int = 1) -> list[str]:
-    """Labels without the settings of alignments and repairs, which are long, where that leaves them distinct.
+    """Labels without the long settings of alignments and repairs, if the labels stay distinct.
 
-    The first parts of a label, so many, are methods, which keep theirs.
+    The first `methods` parts of a label are methods and keep their settings.
     """
     parted = [label.split(" + ") for label in labels]
     bare = [[*parts[:methods], *(step.partition(" (")[0] for step in parts[methods:])] for parts in parted]
@@ -154,31 +156,31 @@ def short(labels: Sequence[str], *, methods: int = 1) -> list[str]:
 
 
 def title(axes: Axes, text: str, muted: str = "") -> None:
-    """A heading at the left of a panel, with a second, quieter line."""
-    axes.set_title(text, loc="left", pad=16 if muted else 6)
+    """Write a heading at the left of a panel, with secondary lines below it."""
+    lines = len(muted.splitlines())
+    axes.set_title(text, loc="left", pad=6 + 10 * lines)
     if muted:
-        axes.annotate(
-            muted, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=8
-        )
+        where: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "verticalalignment": "bottom"}
+        axes.annotate(muted, (0, 1), (0, 2), color=MUTED, fontsize=8, **where)
 
 
 def band(axes: Axes, x: Any, low: Any, high: Any, colour: str) -> None:
-    """An interval as a band; infinite ends (one pool) are not drawn."""
+    """Draw intervals as a band; infinite ends (one pool) are left out."""
     low, high = (np.where(np.isfinite(end), end, np.nan) for end in (np.asarray(low, float), np.asarray(high, float)))
     axes.fill_between(np.asarray(x, float), low, high, color=colour, alpha=0.16, linewidth=0)
 
 
 def whiskers(axes: Axes, x: Any, rows: pd.DataFrame, scale: float, look: dict[str, Any]) -> None:
-    """Estimates with their intervals as bars; where the interval is infinite (one pool), the point alone."""
+    """Draw estimates with their intervals as bars; if the interval is infinite (one pool), the point alone."""
     middle = rows["estimate"].to_numpy(float) * scale
     half = np.where(np.isfinite(rows["high"]), (rows["high"] - rows["estimate"]) * scale, np.nan)
     axes.errorbar(x, middle, yerr=half, capsize=2, elinewidth=1, **look)
 
 
 def gain_axis(axes: Axes, gains: pd.Series) -> None:
-    """Points of gain, told as fractions, with a line at zero; logarithmic beyond 5 points where a method collapses."""
+    """Label the axis of gains (fractions) in points, with a line at zero; logarithmic if a method collapses."""
     axes.axhline(0, color=MUTED, linewidth=1)
-    axes.set_ylabel("gain over mean member (points)")
+    axes.set_ylabel("gain over mean\nmember (points)")
     if gains.abs().max() * 100 > CROWDED:
         axes.set_yscale("symlog", linthresh=5)
         axes.set_ylim(*(end * 1.3 for end in axes.get_ylim()))
@@ -190,18 +192,19 @@ def gain_axis(axes: Axes, gains: pd.Series) -> None:
 
 
 def recipe(rows: pd.DataFrame) -> str:
-    """What a population is, in a few words: architecture, data set, start and its number of pools."""
-    first, pools = rows.iloc[0], rows["pool_id"].nunique()
+    """A population in a few words: architecture, data set, start and number of pools."""
+    first = rows.iloc[0]
+    pools = rows["pool_id"].nunique()
     return f"{first['architecture']} · {first['dataset']} · {first['start']} start · {count(pools, 'pool')}"
 
 
 def count(n: int, noun: str) -> str:
-    """A number with its noun in the right number."""
+    """A number with its noun in singular or plural."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def pools(rows: pd.DataFrame) -> str:
-    """The unit of replication with its n, population by population where they differ."""
+    """The unit of replication with n, by population if n differs."""
     counts = rows.groupby("population")["pool_id"].nunique()
     several = counts.nunique() > 1
     n = ", ".join(f"{n} ({name})" for name, n in counts.items()) if several else f"{counts.iloc[0]} per population"

@@ -1,4 +1,4 @@
-"""The SVG that matplotlib writes, without what no reader sees: a page of many figures is sent and opened faster."""
+"""Make matplotlib's SVG smaller without changing the picture, so that a page of many figures loads faster."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LONG = re.compile(r"-?\d+\.\d{3,}")
 
 
 def simplify(svg: str, name: str) -> str:
-    """The same picture: coordinates to a hundredth of a point, repeated styles once, ids that nothing uses gone.
+    """Round coordinates to a hundredth of a point, write repeated styles once, and drop unused ids.
 
-    Ids and classes that stay begin with the name, for those of one picture hold for a whole page.
+    Remaining ids and classes begin with the name, because they are shared by the whole page.
     """
     used = {found[1] or found[2] for found in _USE.finditer(svg)}
     short = {one: f"{name}-{k}" for k, one in enumerate(sorted(used))}
@@ -29,18 +29,18 @@ def simplify(svg: str, name: str) -> str:
 
 
 def _rounded(number: re.Match[str]) -> str:
-    """A coordinate to a hundredth, which stays a number: `0.` and `-0` do not appear."""
+    """A coordinate rounded to a hundredth; never `0.` or `-0`."""
     text = f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
 def _joined(path: re.Match[str]) -> str:
-    """The steps of a path without blanks around their letters."""
+    """The commands of a path without blanks around their letters."""
     return re.sub(r"\s*([A-Za-z]|\s)\s*", r"\1", path[0].strip())
 
 
 def _classes(svg: str, name: str) -> str:
-    """Styles that are written more than once as classes of a style sheet in the picture."""
+    """Move repeated styles to classes of a style sheet in the picture."""
     counts = Counter(_STYLE.findall(svg))
     names = {style: f"{name}-{k}" for k, (style, count) in enumerate(counts.items()) if count > 1}
     sheet = "".join(f".{short}{{{style}}}" for style, short in names.items())

@@ -1,4 +1,4 @@
-"""Estimates as a table for the eye, for LaTeX, as CSV and as JSON; every p stands beside its interval."""
+"""Estimates as a text table, LaTeX, CSV and JSON; every p-value is beside its interval."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _TEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """What is read of estimates: what they are of, `heads`, `rows` of as many texts, and the notes under the table.
+    """Estimates as texts: the estimand as title, `heads`, `rows` with one text per head, and notes below the table.
 
-    `numeric` tells the columns that are set flush right.
+    `numeric` marks the right-aligned columns.
     """
 
     title: str
@@ -44,8 +44,8 @@ class Table:
 def render(found: pd.DataFrame, form: str) -> str:
     """The estimates in a form of `FORMS`, with a line break at the end.
 
-    `json` is a list of records in which NaN and infinite values (no interval, no bound) are null, as JSON has neither;
-    `csv` has every column, too; `txt` and `tex` leave out the standard error and its degrees of freedom.
+    `json` is a list of records; NaN and infinite values (no interval, no bound) are null, because JSON has neither.
+    `csv` has every column, too. `txt` and `tex` leave out the standard error and its degrees of freedom.
     """
     if form == "csv":
         return csv(found)
@@ -55,7 +55,7 @@ def render(found: pd.DataFrame, form: str) -> str:
 
 
 def form_of(path: Path | None) -> str:
-    """The form that the ending of a file asks for; `txt` where there is no file. Raises AnalysisError for others."""
+    """The form that the ending of a file names; `txt` without a file. Raises AnalysisError for other endings."""
     if path is None:
         return FORMS[0]
     ending = path.suffix[1:].lower()
@@ -77,7 +77,7 @@ def as_json(content: Any) -> str:
 
 
 def table(found: pd.DataFrame) -> Table:
-    """Groups, estimate, interval, n with its unit, then p, margin and verdict where something was asked."""
+    """Groups, estimate, interval, n with its unit, then p-value, margin and verdict if there are any."""
     marks, notes = _marks(found)
     estimands = list(dict.fromkeys(found["estimand"]))
     columns = {name: _column(found[name]) for name in found.columns if name not in _FIELDS}
@@ -100,7 +100,7 @@ def table(found: pd.DataFrame) -> Table:
 
 
 def _marks(found: pd.DataFrame) -> tuple[list[str], tuple[str, ...]]:
-    """The numbers of the notes of each row, and the notes: what estimates warn of, each text once."""
+    """The note numbers of each row, and the notes: the warnings of the estimates, each text once."""
     place: dict[str, int] = {}
     for texts in found["warnings"]:
         for one in texts:
@@ -109,12 +109,12 @@ def _marks(found: pd.DataFrame) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _column(values: pd.Series) -> list[str]:
-    """The texts of a column of groups or further numbers."""
+    """A column of groups or further numbers, as texts."""
     return [number(value) if isinstance(value, float) else str(value) for value in values]
 
 
 def number(value: float) -> str:
-    """A number with four decimals, or three digits where that would tell nothing; a dash where there is none."""
+    """A number with four decimals, or three significant digits if very small or large; a dash for NaN."""
     if math.isnan(value):
         return numbers.NONE
     if math.isinf(value):
@@ -125,20 +125,20 @@ def number(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """An interval, with infinite ends where it has none on that side; `none` where it has none at all."""
+    """An interval, possibly with one infinite end; `none` if both ends are infinite or NaN."""
     known = math.isfinite(low) or math.isfinite(high)
     return f"[{number(low)}, {number(high)}]" if known else "none"
 
 
 def text(shown: Table) -> str:
-    """Aligned columns, with the notes below."""
+    """The table as aligned columns, with the notes below."""
     lines = align_columns([shown.heads, *shown.rows], numeric=shown.numeric)
     notes = [f"{place}: {note}" for place, note in enumerate(shown.notes, 1)]
     return "\n".join([*([shown.title] if shown.title else []), *lines, *notes]) + "\n"
 
 
 def tex(shown: Table) -> str:
-    """A tabular in the style of booktabs, every text escaped."""
+    """The table as a LaTeX tabular with booktabs rules; every text is escaped."""
     spec = "".join("r" if flush else "l" for flush in shown.numeric)
     lines = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
     if shown.title:
@@ -155,5 +155,5 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 
 def escaped(value: str) -> str:
-    """A text as LaTeX writes it."""
+    """A text escaped for LaTeX."""
     return "".join(_TEX.get(sign, sign) for sign in value)

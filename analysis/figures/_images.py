@@ -1,4 +1,4 @@
-"""Weights as pictures: rows of small images that share one scale, sign by colour, zero without any."""
+"""Weights as images: rows of small images on one color scale, red above zero, blue below, white at zero."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from matplotlib.axes import Axes
 from analysis.display import style
 
 COLOURS = mpl.colormaps["RdBu_r"]
-"""Red above zero, blue below, the lighter the nearer."""
+"""Red above zero, blue below; lighter is closer to zero."""
 
 
 def pictures(values: bytes, channels: int) -> np.ndarray:
-    """One picture (height, width) of float32 little-endian (channels, side, side); of several channels their mean."""
+    """One image (height, width) from little-endian float32 bytes (channels, side, side); the mean over channels."""
     flat = np.frombuffer(values, "<f4").astype(float)
     side = math.isqrt(flat.size // channels)
     return np.asarray(flat.reshape(channels, side, -1).mean(0))
 
 
 def scale_of(images: Sequence[np.ndarray]) -> float:
-    """The largest absolute value, which all of them are drawn to."""
+    """The largest absolute value: the end of the color scale that all images share."""
     return max((float(np.abs(image).max()) for image in images), default=0.0) or 1.0
 
 
 def strip(axes: Axes, images: Sequence[np.ndarray], scale: float, names: Sequence[str] = ()) -> None:
-    """Pictures of one size side by side, all from -scale to +scale; `names` stand under them."""
+    """Draw images of one size side by side, with colors from -scale to +scale and `names` below them."""
     height, width = images[0].shape
     gap = max(1, width // 8)
     canvas = np.full((height, len(images) * (width + gap) - gap), np.nan)
@@ -45,12 +45,11 @@ def strip(axes: Axes, images: Sequence[np.ndarray], scale: float, names: Sequenc
 
 
 def label(axes: Axes, text: str, scale: float | None = None) -> None:
-    """What a strip shows, at its left, and the value of its strongest colour at its right."""
+    """Write what a strip shows at its left, and the value of its strongest color at its right."""
     axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
     if scale is not None:
-        told = f"±{scale:.2g}"
         axes.annotate(
-            told,
+            f"±{scale:.2g}",
             (1, 0.5),
             (5, 0),
             xycoords="axes fraction",

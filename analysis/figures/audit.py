@@ -1,4 +1,4 @@
-"""What each defect of the published protocol does to the comparison of spaces."""
+"""How each defect of the published protocol changes the comparison of spaces."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscale
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
 
-TITLE = "Under the published protocol's defects"
+TITLE = "Defects of the published protocol"
 
 
 def audit(candidates: pd.DataFrame) -> style.Plot:
-    """Do findings survive the defects of the published protocol: single models, and what merging gains, under each.
+    """Do findings survive the defects of the published protocol: accuracy of single models and gains of merges.
 
     Left: test accuracy of single members, averaged over a pool and then over pools. Middle and right: gains of merges
     in weight space, and of ensembles, over the mean member, in percentage points, on the largest subsets. The first
-    line is the correct protocol, below it each defect alone and several together; where a defect does not act, the
-    correct rows are taken. Members are trained anew for defects of the training, from the same seeds. Bars are 95%
+    line is the correct protocol; below it are each defect alone and several together. Where a defect changes nothing,
+    the correct rows are used. For defects of the training, members are trained again from the same seeds. Bars are 95%
     Student-t intervals over pools, the unit of replication.
     """
     rows = unscaled(select_comparison(candidates, by=("protocol",)))
@@ -71,7 +71,7 @@ def _estimates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, data: pd.DataFrame, order: list[str], looks: dict[str, dict[str, Any]]) -> None:
-    """One line per protocol from the top, labels of one protocol set side by side."""
+    """Draw one line per protocol from the top; the labels of one protocol are shifted against each other."""
     labels = [label for label in looks if label in set(data["label"])]
     for index, label in enumerate(labels):
         own = data[data["label"] == label]

@@ -1,4 +1,4 @@
-"""What probabilities are worth, before and after a temperature."""
+"""Calibration of probabilities, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ WIDE = 10.0
 """Ratio of the largest to the smallest cross-entropy beyond which its axis is logarithmic."""
 STEPS = {"as it is": "", "after temperature": AFTER}
 ASIDE = 0.16
-"""How far above and below the line of a label its two estimates lie."""
+"""Vertical offset of the two estimates of a label."""
 
 
 def calibration(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Plot:
-    """Calibration of each merge as it is and after a temperature that was fitted to it on the validation split.
+    """Calibration of each merge as it is, and after temperature scaling fitted to it on the validation split.
 
     Left: cross-entropy on the test split. Averaging logits or weights changes how sharp the probabilities are; only the
-    part of a gain that remains after the temperature (filled marks) is information. Right: squared calibration error of
-    the predicted class in 15 bins of equal mass, less what chance adds, so that calibrated probabilities lie around
-    the line at zero, and may lie below it.
+    part of a gain that remains after temperature scaling (filled marks) is information. Right: squared calibration
+    error of the predicted class in 15 bins of equal mass, minus the amount expected by chance, so that calibrated
+    probabilities scatter around zero and may lie below it.
 
     Rows are populations with their smallest and largest subset (the table has all sizes, the plain ECE and its test);
-    `single` are the members, unmerged. Bars are 95% Student-t intervals over pools, which are the unit of replication;
+    `single` are the unmerged members. Bars are 95% Student-t intervals over pools, which are the unit of replication;
     the subsets of one pool are averaged first.
     """
     rows = unscaled(select_comparison(candidates))
@@ -70,12 +70,12 @@ def _sizes(data: pd.DataFrame, population: str) -> list[tuple[str, int]]:
 
 
 def _mark(step: str) -> dict[str, Any]:
-    """Hollow before the temperature, filled after it."""
+    """Line properties: hollow before temperature scaling, filled after it."""
     return {"marker": "o", "linestyle": "none", "fillstyle": "full" if STEPS[step] else "none"}
 
 
 def _panel(axes: Axes, data: pd.DataFrame, quantity: str, looks: dict[str, dict[str, Any]]) -> None:
-    """One line of the panel per label, its two estimates one above the other."""
+    """Draw one line per label, its two estimates one above the other."""
     labels = [label for label in looks if label in set(data["label"])]
     for (step, suffix), shift in zip(STEPS.items(), (-ASIDE, ASIDE), strict=True):
         for place, label in enumerate(labels):

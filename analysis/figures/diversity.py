@@ -1,4 +1,4 @@
-"""How differently members err, and what averaging makes of it."""
+"""Diversity of the errors of members, and the gain from averaging."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ TITLE = "Inside: diversity"
 GAIN = "gain in Brier score"
 BY = ["population", "n_members", "space"]
 CROWDED = 5.0
-"""How many times the largest gain a loss may be before the axis turns logarithmic."""
+"""Ratio of the largest loss to the largest gain beyond which the axis is logarithmic."""
 TICKS = (-1.0, -0.5, -0.2, -0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1, 0.2)
 
 
 def diversity(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Plot:
-    """How differently the members of a pool err, and what averaging them makes of it, by Brier score.
+    """Diversity of the errors of the members of a pool, and what averaging the members gains in Brier score.
 
-    Left: over pairs of single members, the share of test examples with different classes, the correlation of their
-    errors, and Yule's Q, without the pairs that have an empty cell in their table of right and wrong. Members that err
-    on the same examples lie high in the last two.
+    Left: over pairs of single members, the share of test examples with different predictions, the correlation of their
+    errors, and Yule's Q, without pairs that have an empty cell in their table of right and wrong. Members that err on
+    the same examples have high values of the last two.
 
-    Right: Brier score of the mean member minus that of the merge on the same subsets; above the line, merging pays. For
-    averaged probabilities that gain is exactly the spread of the members around their average, the ambiguity; a soup
-    has what weights keep of it, at the cost of one model. Bars are 95% Student-t intervals over pools, which are the
+    Right: Brier score of the mean member minus that of the merge on the same subsets; above the line, merging helps.
+    For averaged probabilities this gain is exactly the spread of the members around their average, the ambiguity; a
+    soup keeps a part of it, at the cost of one model. Bars are 95% Student-t intervals over pools, which are the
     unit of replication: pairs and subsets of one pool share members and are averaged first.
     """
     rows = unscaled(select_comparison(candidates))
@@ -60,12 +60,13 @@ def _differences(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """The measures of diversity; the ambiguity is the gain of averaged probabilities."""
     found = measured(rows, predictions)
     merged = found["quantity"] == AMBIGUITY
-    label, space = pd.Series("single", found.index).mask(merged, AVERAGE), pd.Series("members", found.index)
+    label = pd.Series("single", found.index).mask(merged, AVERAGE)
+    space = pd.Series("members", found.index)
     return found.assign(label=label, space=space.mask(merged, "logits"))
 
 
 def _gains(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Gain in Brier score of every uniform soup over the mean member; none without rows of both."""
+    """Gain in Brier score of every uniform soup over the mean member; empty without rows of both."""
     soups = sorted(set(rows.loc[(rows["method"] == "uniform_soup") & (rows["n_members"] > 1), "label"]))
     found = []
     for label in soups:
@@ -79,7 +80,7 @@ def _gains(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _pairs(axes: Axes, data: pd.DataFrame) -> None:
-    """The three measures of pairs, each with its value written beside it."""
+    """Draw the three measures of pairs, each with its value beside it."""
     place = data["quantity"].map({name: index for index, name in enumerate(OF_PAIRS)}).astype(int)
     look = {"color": style.SPACES["members"], "marker": "o", "linestyle": "none"}
     style.whiskers(axes, place, data, 1, look)
@@ -93,7 +94,7 @@ def _pairs(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """One line of gains per label; sizes are evenly spaced, labels of one size set side by side."""
+    """Draw one line of gains per label; sizes are evenly spaced, and labels of one size are shifted sideways."""
     axes.axhline(0, color=style.MUTED, linewidth=1)
     axes.set_ylabel("gain in Brier score")
     sizes = sorted(set(data["n_members"]))
@@ -113,7 +114,7 @@ def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
 
 
 def _uncrowd(axes: Axes, most: float, least: float) -> None:
-    """A logarithmic axis where one method loses far more than any gains."""
+    """Make the axis logarithmic if one method loses far more than any gains."""
     if not (most > 0 and -least > CROWDED * most):
         return
     axes.set_yscale("symlog", linthresh=2 * most)

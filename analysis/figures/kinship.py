@@ -1,4 +1,4 @@
-"""Does the distance of two members tell the gain of merging them."""
+"""Does the distance of two members predict the gain of merging them."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ WORDS = {
     "cka": "CKA of features",
 }
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "p")
-MERGE, METRIC = "uniform_soup", "accuracy"
+MERGE = "uniform_soup"
+METRIC = "accuracy"
 
 
 def kinship(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
-    """What tells the gain of merging two members: their distance, cosines, or the likeness of their features.
+    """What predicts the gain of merging two members: their distance, cosines, or the similarity of their features.
 
-    Above, each mark is a pair of members of one pool: the gain of its uniform soup, in points of accuracy over the mean
-    of the two (never over the better one, for then chance alone lets distance predict). Colours, marks and lines, which
-    are least squares, tell pools apart: only what holds within pools counts, for pools differ in both for many reasons.
-    Written in is Spearman's rank correlation within pools, averaged over pools, the unit of replication, with its 95%
-    Student-t interval. Below, grey, is how large it comes out by chance: members relabelled inside their pools 2,000
-    times, with the middle 95% between the dotted lines; the mark with its interval is what was found. The p beside it
-    is of the same relabelling, studentised: it speaks of these pools, the interval of new ones. Pairs that share a
-    member are not independent, so no count of pairs enters.
+    Top: each mark is a pair of members of one pool, with the gain of its uniform soup over the mean of the two, in
+    points of accuracy (over the better one, distance would predict the gain by chance alone). Pools differ in color and
+    mark; lines are least squares within a pool. Only correlations within pools count, because pools differ in distance
+    and gain for many reasons. Above each panel: Spearman's rank correlation within pools, averaged over pools, the unit
+    of replication, with its 95% Student-t interval.
+
+    Bottom: the grey histogram shows correlations that arise by chance, from 2,000 relabellings of the members within
+    their pools, with the middle 95% between the dotted lines; the black mark with its interval is the correlation
+    found. The p-value is from the same relabellings, studentized: it is about these pools, the interval about new ones.
+    Pairs that share a member are not independent, so the number of pairs does not enter.
     """
     rows = pair_gains(candidates, pairs, label=MERGE, predictors=PREDICTORS, metric=METRIC)
     names = [name for name in PREDICTORS if rows.loc[rows["gain"].notna(), name].notna().any()]
@@ -52,20 +55,21 @@ def kinship(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
     axes[0, 0].get_gridspec().set_height_ratios([2.2, 1] * len(populations))
     shown = []
     for k, population in enumerate(populations):
-        own, one = rows[rows["population"] == population], found[found["population"] == population]
+        own = rows[rows["population"] == population]
+        one = found[found["population"] == population]
         for column, name in enumerate(names):
             head = f"{population if column == 0 else ''}\n{WORDS[name]}"
             shown += _panels(axes[2 * k : 2 * k + 2, column], own, name, one[one["predictor"] == name], head)
         recipe = style.recipe(about[about["population"] == population])
         axes[2 * k, 0].set_ylabel("gain over the mean\nmember (points)")
         axes[2 * k + 1, 0].set_ylabel("by chance")
-        axes[2 * k, -1].annotate(recipe, (1, 1), (0, 29), **_ABOVE)
+        axes[2 * k, -1].annotate(recipe, (1, 1), (0, 39), **_ABOVE).set_in_layout(False)
     _key(figure, rows)
     return style.Plot(figure, pd.concat(shown, ignore_index=True), style.pools(rows[rows["gain"].notna()]))
 
 
 def _panels(axes: Any, own: pd.DataFrame, name: str, known: pd.DataFrame, head: str) -> list[pd.DataFrame]:
-    """A predictor of one population, with its chance below; empty panels where only other populations have it."""
+    """Draw a predictor of one population, with chance below; empty panels if only other populations have it."""
     above, below = axes
     if known.empty:
         above.axis("off")
@@ -76,7 +80,7 @@ def _panels(axes: Any, own: pd.DataFrame, name: str, known: pd.DataFrame, head: 
     points = own[own["gain"].notna() & own[name].notna()]
     _scatter(above, points, name)
     null = _null(below, own, name, one)
-    style.title(above, head, _told(one))
+    style.title(above, head, _correlation_text(one))
     return [_data(points, name, one, null)]
 
 
@@ -90,10 +94,11 @@ _ABOVE: Any = {
 
 
 def _scatter(axes: Axes, points: pd.DataFrame, name: str) -> None:
-    """The pairs of each pool, and the line of least squares through them."""
+    """Draw the pairs of each pool, and the least-squares line through them."""
     for k, (_, pool) in enumerate(points.groupby("pool_id", sort=True)):
         look = style.series(k)
-        x, y = pool[name].to_numpy(np.float64), pool["gain"].to_numpy(np.float64) * 100
+        x = pool[name].to_numpy(np.float64)
+        y = pool["gain"].to_numpy(np.float64) * 100
         axes.plot(x, y, MARKS[k % len(MARKS)], color=look["color"], markersize=4, alpha=0.8)
         if len(x) > 2 and np.ptp(x) > 0:
             slope, height = np.polyfit(x - x.mean(), y, 1)
@@ -104,7 +109,7 @@ def _scatter(axes: Axes, points: pd.DataFrame, name: str) -> None:
 
 
 def _null(axes: Axes, rows: pd.DataFrame, name: str, one: pd.Series) -> tuple[float, float]:
-    """The correlations under relabelled members as a histogram, and the one found; gives the middle 95%."""
+    """Draw the correlations of relabelled members and the one found; return the ends of the middle 95%."""
     axes.set_xlabel("rank correlation")
     axes.set_xlim(-1.04, 1.04)
     axes.set_yticks([])
@@ -125,23 +130,23 @@ def _null(axes: Axes, rows: pd.DataFrame, name: str, one: pd.Series) -> tuple[fl
     return float(low), float(high)
 
 
-def _told(one: pd.Series) -> str:
-    """The correlation with its interval, the p of relabelled members and the number of pools."""
+def _correlation_text(one: pd.Series) -> str:
+    """The correlation with its interval, its permutation p-value and the number of pools, on two lines."""
     if not one["n_units"]:
         return "too few pairs for a correlation"
     text = f"ρ {numbers.signed(one['estimate'], 2)} {numbers.interval(one['low'], one['high'], 2)}"
-    return f"{text}, p {one['qap_p']:.2g}, n = {one['n_units']}"
+    return f"{text}\np {one['qap_p']:.2g}, n = {one['n_units']}"
 
 
 def _data(points: pd.DataFrame, name: str, one: pd.Series, null: tuple[float, float]) -> pd.DataFrame:
-    """The pairs with a predictor, and what was found over all pairs of their population."""
+    """The pairs with a predictor, and the correlation over all pairs of their population."""
     kept = points[["population", "pool_id", "member_a", "member_b", "gain"]].assign(predictor=name, value=points[name])
     found = one[["estimate", "low", "high", "n_units", "qap_p"]].to_dict()
     return kept.assign(**found, null_low=null[0], null_high=null[1])
 
 
 def _key(figure: Any, rows: pd.DataFrame) -> None:
-    """Pools by position, and what is drawn below."""
+    """Draw the legend: pools by index, and the histogram by chance."""
     most = int(rows[rows["gain"].notna()].groupby("population")["pool_id"].nunique().max())
     handles: list[Any] = [
         Line2D([], [], label=f"pool {k}", marker=MARKS[k % len(MARKS)], linewidth=1, **style.series(k))

@@ -1,4 +1,4 @@
-"""The weights inside, from the input to the head."""
+"""Distributions of weights by depth, from the input to the head."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def layers(layers: pd.DataFrame) -> style.Plot:
     """Weights by depth: how large and how spread the entries of each tensor are, in members and in merges of them.
 
     Four measures of every weight tensor, from the input (left) to the head: standard deviation, norm, excess kurtosis
-    (0 for a Gaussian) and scope mismatch, how far the Gaussians of two members of a pool lie apart. Grey crosses are
-    single members; the others are merges of the largest number of members. A mean of members that are not alike
-    shrinks: that is arithmetic and by itself no finding. Lines are means over pools, the unit of replication, with 95%
+    (0 for a Gaussian) and scope mismatch, the distance between the Gaussians of two members of a pool. Grey crosses are
+    single members; the other marks are merges of the largest number of members. A mean of dissimilar members shrinks:
+    that is arithmetic and not a finding by itself. Lines are means over pools, the unit of replication, with 95%
     Student-t bands. The table also has biases and norms, other sizes, skewness, QQ correlation, variance ratios, and
     how far merges lie from their members.
     """
@@ -44,7 +44,8 @@ def layers(layers: pd.DataFrame) -> style.Plot:
     populations = sorted(set(shown["population"]))
     figure, axes = style.grid(2 * len(populations), 2, height=2.0)
     for index, name in enumerate(populations):
-        own, panels = shown[shown["population"] == name], axes[2 * index : 2 * index + 2]
+        own = shown[shown["population"] == name]
+        panels = axes[2 * index : 2 * index + 2]
         for quantities, row in zip(PANELS, panels, strict=True):
             for quantity, panel in zip(quantities, row, strict=True):
                 _panel(panel, own[own["quantity"] == quantity], quantity, looks)
@@ -72,7 +73,7 @@ def _label(method: str, settings: str, *steps: str | None) -> str:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, quantity: str, looks: dict[str, dict[str, Any]]) -> None:
-    """One line per label over the depth, with its band."""
+    """Draw one line per label over the depth, with its band."""
     for label, look in looks.items():
         own = rows[(rows["label"] == label) & (rows["n_units"] > 0)].sort_values("depth")
         if len(own):

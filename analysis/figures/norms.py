@@ -20,16 +20,17 @@ SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "grown": ("the soup at its members' norm", {"color": style.SPACES["weights"], "marker": "o", "fillstyle": "none"}),
     "shrunk": ("the member at the soup's norm", {"color": style.SPACES["members"], "marker": "x"}),
 }
-"""Arm -> how it is told, and how it looks."""
+"""Arm -> text of the legend, and line properties."""
 
 
 def norms(candidates: pd.DataFrame) -> style.Plot:
     """Is a soup better for being averaged, or for being smaller: each at the other's norm, by subset size.
 
     Accuracy minus that of the first member of the subset, in percentage points. A soup has a smaller norm than its
-    members, tensor by tensor; were that what helps, the soup at its members' norm would gain nothing, and the member at
-    the soup's norm as much as the soup. Bars are 95% Student-t intervals over pools, the unit of replication, of the
-    mean over a pool's subsets; the arms share subsets, so they differ by less than their bars say.
+    members, tensor by tensor. If the smaller norm were what helps, the soup at its members' norm would gain nothing,
+    and the member at the soup's norm would gain as much as the soup. Bars are 95% Student-t intervals over pools, the
+    unit of replication, of the mean over a pool's subsets. The arms share subsets, so their differences are less
+    uncertain than their bars suggest.
     """
     arms, _ = norm_arms(candidates)
     data = _estimates(arms)
@@ -54,7 +55,7 @@ def _estimates(arms: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, data: pd.DataFrame) -> None:
-    """Sizes evenly spaced, the arms of one size side by side."""
+    """Draw the gains; sizes are evenly spaced, and the arms of one size are shifted sideways."""
     sizes = sorted(set(data["n_members"]))
     place = {size: position for position, size in enumerate(sizes)}
     for index, (arm, (_, look)) in enumerate(SHOWN.items()):

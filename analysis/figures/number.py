@@ -1,4 +1,4 @@
-"""Gain against the number of members, with the law that it follows."""
+"""Gain against the number of members, with the fitted law."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from analysis.statistics.curve import Curve, curves, enough
 TITLE = "How many models"
 
 STEPS = 41
-"""Points of a fitted line."""
+"""Number of points of a fitted line."""
 
 
 def number(candidates: pd.DataFrame) -> style.Plot:
@@ -29,17 +29,19 @@ def number(candidates: pd.DataFrame) -> style.Plot:
 
     Left: marks are gains averaged over the subsets of a pool and then over pools, with 95% Student-t bars. Lines are
     the mean over pools of the curves fitted to each pool, with 95% Student-t bands at each N; pools are the unit of
-    replication. One member gains nothing by definition; a line begins there only where the law of the merges fits it.
+    replication. One member has no gain by definition; a line begins at N = 1 only if the law of the merges fits there.
 
     Right: N*, the smallest number of members from which one more adds less than 0.1 points, with its 95% interval; an
-    arrow goes on beyond the axis. Beside it the law, the one that best predicts a size left out of its fit: with few
-    pools or sizes the laws are hardly told apart, and N* beyond the sizes measured is an extrapolation.
+    arrow marks an interval that goes beyond the axis. The law shown is the one that best predicts a size left out of
+    its fit. With few pools or sizes the laws can hardly be distinguished, and an N* beyond the measured sizes is an
+    extrapolation.
     """
     found = curves(candidates)
     data = pd.DataFrame([row for one in found for row in _estimates(one) if row["n_units"] > 0])
     if data.empty:
         raise NothingToDrawError("candidates", "no merges whose single members were evaluated")
-    looks, rows = style.looks(data), select_split(candidates)
+    looks = style.looks(data)
+    rows = select_split(candidates)
     populations = sorted(set(data["population"]))
     figure, axes = style.grid(len(populations), 2, height=3.0)
     for name, (left, right) in zip(populations, axes, strict=True):
@@ -55,7 +57,7 @@ def number(candidates: pd.DataFrame) -> style.Plot:
 
 
 def _estimates(one: Curve) -> list[dict[str, Any]]:
-    """Means over pools as measured and, where there is a law, on the fitted line, and N*."""
+    """Means over pools as measured and, if a law was fitted, on the fitted line, and N*."""
     merged = zip(one.sizes[one.sizes > 1], one.values.T[one.sizes > 1], strict=True)
     found = [_mean(one, "measured", n, values) for n, values in merged]
     if not np.isfinite(one.fit.a).any():
@@ -69,17 +71,19 @@ def _estimates(one: Curve) -> list[dict[str, Any]]:
 
 def _mean(one: Curve, quantity: str, n: float, values: np.ndarray) -> dict[str, Any]:
     """The mean over pools at one N."""
-    told = pool_mean(values[np.isfinite(values)].tolist(), estimand="gain", warnings=one.warnings)
+    estimate = pool_mean(values[np.isfinite(values)].tolist(), estimand="gain", warnings=one.warnings)
     law = "" if quantity == "measured" else one.fit.law.formula
-    return {**one.key, "quantity": quantity, "law": law, "n_members": float(n), **asdict(told)}
+    return {**one.key, "quantity": quantity, "law": law, "n_members": float(n), **asdict(estimate)}
 
 
 def _gains(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """Marks with bars as measured, side by side, and fitted lines with bands."""
+    """Draw measured means with bars, shifted sideways, and fitted lines with bands."""
     labels = [label for label in looks if label in set(data["label"])]
     for index, label in enumerate(labels):
-        own, look = data[data["label"] == label].sort_values("n_members"), looks[label]
-        points, line = own[own["quantity"] == "measured"], own[own["quantity"] == "fitted"]
+        own = data[data["label"] == label].sort_values("n_members")
+        look = looks[label]
+        points = own[own["quantity"] == "measured"]
+        line = own[own["quantity"] == "fitted"]
         apart = 1 + min(0.025, 0.15 / len(labels)) * (index - (len(labels) - 1) / 2)
         style.whiskers(axes, points["n_members"] * apart, points, 100, {**look, "linestyle": "none"})
         axes.plot(line["n_members"], line["estimate"] * 100, **{**look, "marker": "none"})
@@ -92,7 +96,7 @@ def _gains(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
 
 
 def _log_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic axis of whole numbers."""
+    """Make the x axis logarithmic, with ticks at whole numbers."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
@@ -101,13 +105,15 @@ def _log_axis(axes: Axes, low: float, high: float) -> None:
 
 
 def _enough(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """N* of each method with its bar, the law written above it."""
-    lines, data = data[data["quantity"] == "fitted"], data[data["quantity"] == "N*"]
+    """Draw N* of each method with its interval, and write its law above it."""
+    lines = data[data["quantity"] == "fitted"]
+    data = data[data["quantity"] == "N*"]
     labels = [label for label in looks if label in set(data["label"])]
     ends = data[["estimate", "low", "high"]].to_numpy(float)
     most = max(float(ends[np.isfinite(ends)].max(initial=4)) * 1.5, 6.0)
     for place, label in enumerate(labels):
-        row, look = data[data["label"] == label].iloc[0], looks[label]
+        row = data[data["label"] == label].iloc[0]
+        look = looks[label]
         low, high = (min(max(end, 1), most) if row["n_units"] > 1 else np.nan for end in (row["low"], row["high"]))
         axes.plot([low, high], [place, place], color=look["color"], linewidth=1, marker="|", markersize=5)
         if row["high"] > most and row["n_units"] > 1:
@@ -118,7 +124,7 @@ def _enough(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) ->
         text = f"{row['law']}   N* = {_whole(row['estimate'])}{_interval(row)}{falls}"
         axes.annotate(text, (1, place), (2, 6), textcoords="offset points", fontsize=8, color=style.INK)
     if not labels:
-        axes.annotate("no law: it takes two sizes", (0.5, 0.5), xycoords="axes fraction", ha="center")
+        axes.annotate("no law: needs two sizes", (0.5, 0.5), xycoords="axes fraction", ha="center")
     axes.set_ylim(len(labels) - 0.4, -0.9)
     axes.set_yticks([])
     _log_axis(axes, 0.9, most)

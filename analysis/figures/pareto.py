@@ -1,4 +1,4 @@
-"""What accuracy costs."""
+"""Accuracy against cost."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from analysis.statistics.pareto import pareto as costs
 TITLE = "What it costs"
 
 SPREAD = 0.32
-"""Doublings over which the merges of one cost are set side by side, where the next cost leaves room."""
+"""Width, in doublings of cost, over which merges of one cost are shifted sideways, if the next cost leaves room."""
 
 
 def pareto(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
-    """What accuracy costs: test accuracy of each merge against the networks that one example must pass through.
+    """Accuracy against cost: test accuracy of each merge, by the number of networks that evaluate one example.
 
-    Merged weights are one network whatever the number of members; averaged features or logits are one network for each
-    of them, in forward FLOPs and in storage. Numbers beside the marks count the members; merges of one cost are set
-    side by side. The line is the front: nothing as cheap is better, nothing as good is cheaper, in means over pools.
-    Bars are 95% Student-t intervals over pools, the unit of replication. Rings are on the front, and the table
-    tells the share of resamples of the pools in which each merge is: a description of how firmly, not a test. Time for
-    training, merging and searching is in the table, not on the axis.
+    Merged weights are one network for any number of members; averaged features or logits need one network per member,
+    in forward FLOPs and in storage. Numbers beside the marks count the members; merges of equal cost are shifted
+    sideways. The line is the Pareto front of the means over pools: no merge is better at the same cost, and none is as
+    good at a lower cost. Bars are 95% Student-t intervals over pools, the unit of replication. Rings mark merges on the
+    front; the table gives the share of resamples of the pools in which each merge is on the front, as a description
+    and not a test. Time for training, merging and searching is in the table, not on the axis.
     """
     rows = unscaled(select_comparison(candidates))
     rows = rows[~rows["method"].isin(POINTS)]
@@ -51,7 +51,7 @@ def pareto(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
 
 
 def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """One mark with its bar per merge, and the front behind them."""
+    """Draw one mark with its bar per merge, and the front behind them."""
     known = data[data["estimate"].notna()].sort_values(["networks", "space", "label", "n_members"])
     place = _places(known)
     labels = [label for label in looks if label in set(known["label"])]
@@ -72,23 +72,25 @@ def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
 
 
 def _places(data: pd.DataFrame) -> pd.Series:
-    """Where each row stands: merges of one cost side by side, closer than the next cost."""
-    rank, count = data.groupby("networks").cumcount(), data.groupby("networks")["networks"].transform("size")
+    """x position of each row: merges of equal cost are shifted sideways, by less than the gap to the next cost."""
+    rank = data.groupby("networks").cumcount()
+    count = data.groupby("networks")["networks"].transform("size")
     shift = np.where(count > 1, rank / np.maximum(count - 1, 1) - 0.5, 0.0)
     gaps = np.diff(np.log2(sorted(set(data["networks"]))))
     return data["networks"] * 2.0 ** (shift * min(SPREAD, 0.6 * gaps.min(initial=np.inf)))
 
 
 def _front(axes: Axes, front: pd.DataFrame, place: pd.Series) -> None:
-    """A line of steps through the front, and rings around what lies on it."""
+    """Draw a step line through the front, and rings around the merges on it."""
     front = front.sort_values("networks")
-    x, y = place[front.index], front["estimate"] * 100
+    x = place[front.index]
+    y = front["estimate"] * 100
     axes.plot(x, y, color=style.INK, linewidth=1, drawstyle="steps-post", zorder=1)
     axes.plot(x, y, "o", color=style.INK, fillstyle="none", markersize=11, markeredgewidth=0.9)
 
 
 def _one_network(data: pd.DataFrame) -> str:
-    """The size and cost of one network, where they are known."""
+    """The size and cost of one network, if known."""
     networks = data["networks"]
     size, flops = ((data[name] / networks).dropna() for name in ("stored_parameters", "forward_flops"))
     texts = [f"{numbers.whole(size.iloc[0])} parameters"] if len(size) else []

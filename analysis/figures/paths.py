@@ -22,15 +22,15 @@ def paths(candidates: pd.DataFrame) -> style.Plot:
     """The straight line between two members: cross-entropy and accuracy of (1 - w) θ_a + w θ_b against the weight w.
 
     Thin lines are pools (the mean over a pool's pairs), the thick line is their mean with a 95% Student-t band over
-    pools, which are the unit of replication. The barrier, written in or at the right, is the largest height of a pair's
-    path above the chord between its two members, averaged over the pairs of a pool and then over pools, with its 95%
-    interval; a path that never rises above its chord has the barrier 0.
+    pools, which are the unit of replication. The barrier, written in the panel or drawn at the right, is the largest
+    height of a pair's path above the chord between its two members, averaged over the pairs of a pool and then over
+    pools, with its 95% interval; a path that never rises above its chord has the barrier 0.
     """
     rows = unscaled(select_comparison(candidates))
     points = with_weight(rows)
     metrics = [name for name in QUANTITY if points[name].notna().any()]
     if not metrics:
-        raise NothingToDrawError("candidates", "no `interpolation` that ended well")
+        raise NothingToDrawError("candidates", "no `interpolation` without failures")
     data = pd.concat([_curve(points, metric) for metric in metrics], ignore_index=True)
     populations = sorted(set(points["population"]))
     variants = sorted(set(points["variant"]), key=lambda text: (text != "plain", text))
@@ -61,7 +61,7 @@ def _curve(points: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, variants: list[str]) -> None:
-    """Pools thin, their mean thick, for each variant."""
+    """Draw each pool as a thin line and the mean over pools as a thick line, for each variant."""
     label, scale = QUANTITY[metric]
     for index, variant in enumerate(variants):
         look = style.series(index)
@@ -77,7 +77,7 @@ def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, va
 
 
 def _barriers(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The chord barrier of each variant with its interval, in the unit in which it is drawn."""
+    """The chord barrier of each variant with its interval, in nats or in points of error."""
     found = path(rows, metric=metric, by=("population", *STEPS))
     found = found[found["quantity"] == QUANTITIES[0]]
     names = [variant_of(*steps) for steps in found[list(STEPS)].itertuples(index=False)]
@@ -90,7 +90,7 @@ def _unit(metric: str) -> str:
 
 
 def _write_barrier(axes: Axes, barriers: pd.DataFrame, metric: str) -> None:
-    """The barrier of the only variant above the curves."""
+    """Write the barrier of the only variant above the curves."""
     for row in barriers.itertuples():
         interval = f" [{row.low:.3f}, {row.high:.3f}]" if row.n_units > 1 else ""
         text = f"barrier {row.estimate:.3f}{interval} {_unit(metric)}"
@@ -99,7 +99,7 @@ def _write_barrier(axes: Axes, barriers: pd.DataFrame, metric: str) -> None:
 
 
 def _draw_barriers(axes: Axes, barriers: pd.DataFrame, metric: str, variants: list[str]) -> None:
-    """The barrier of each variant as a mark with its interval, in the order of the key."""
+    """Draw the barrier of each variant as a mark with its interval, in the order of the legend."""
     for row in barriers.itertuples():
         index = variants.index(str(row.variant))
         if row.n_units > 1:

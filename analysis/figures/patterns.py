@@ -1,4 +1,4 @@
-"""Templates of a classifier against the means of its classes, and what weight decay makes of the likeness."""
+"""Templates of a classifier against the means of its classes, by weight decay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAMILY = ["architecture", "dataset", "start", "input"]
 LINE = ["method", "settings", "alignment", "repair", "n_members", "mixup", "labels"]
 PAIR = ["template_class", "mean_class"]
 VECTORS = 32
-"""Classes up to which each square is a shape of its own; beyond, they are one image."""
+"""Largest number of classes for which each square is a vector shape; with more, they are one image."""
 STEPS = 40
 """Shades from -1 to 1."""
 
@@ -30,13 +30,13 @@ STEPS = 40
 def patterns(templates: pd.DataFrame) -> style.Plot:
     """Do weights look like their classes: templates of a classifier against the mean images of the classes.
 
-    Left, the correlation of each template (a row of the head) with each class's mean of what the head reads, both
-    centred over classes, averaged over single members and then over pools: a bright diagonal means that each template
+    Left, the correlation of each template (a row of the head) with each class's mean input of the head, both
+    centered over classes, averaged over single members and then over pools: a bright diagonal means that each template
     resembles its own class. Right, T, the mean of the diagonal minus the mean of the rest, with 95% Student-t intervals
-    over pools, the unit of replication; against weight decay where there are several, else with the p of permuted
-    classes. The resemblance by itself is arithmetic: weight decay makes any classifier at rest a weighted sum of
-    images, and models trained on shuffled labels (open marks) resemble the means of those labels as well. What tells
-    more is whether T differs between trainings at one weight decay.
+    over pools, the unit of replication; against weight decay if there are several values, else with the p-value of
+    permuted classes. The resemblance by itself is arithmetic: with weight decay, any converged classifier is a weighted
+    sum of images, and models trained on shuffled labels (open marks) resemble the means of those labels as well. A
+    difference of T between trainings at one weight decay is informative.
     """
     if templates.empty:
         raise NothingToDrawError("templates", "no rows of templates")
@@ -47,7 +47,8 @@ def patterns(templates: pd.DataFrame) -> style.Plot:
     figure, axes = style.grid(len(families), 2, height=3.4)
     axes[0, 0].get_gridspec().set_width_ratios([1, 1.5])
     for family, (left, right) in zip(families, axes, strict=True):
-        own, found = _of(templates, family), _of(data, family)
+        own = _rows_of_family(templates, family)
+        found = _rows_of_family(data, family)
         words = _heat(figure, left, own)
         (_doses if found["weight_decay"].nunique() > 1 else _scores)(right, found)
         names = sorted(set(own["population"]))
@@ -57,31 +58,33 @@ def patterns(templates: pd.DataFrame) -> style.Plot:
     return style.Plot(figure, data, style.pools(templates))
 
 
-def _of(rows: pd.DataFrame, family: tuple[Any, ...]) -> pd.DataFrame:
+def _rows_of_family(rows: pd.DataFrame, family: tuple[Any, ...]) -> pd.DataFrame:
     """The rows of one kind of network."""
     return rows[np.logical_and.reduce([rows[name] == value for name, value in zip(FAMILY, family, strict=True)])]
 
 
 def _pools(rows: pd.DataFrame) -> str:
-    """How many pools a population has."""
+    """The number of pools per population, as text."""
     counts = sorted(set(rows.groupby("population", observed=True)["pool_id"].nunique()))
     return f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} pools per population"
 
 
 def _heat(figure: Figure, axes: Axes, rows: pd.DataFrame) -> str:
-    """Mean correlations of single members of the middle weight decay, with true labels where there are any, as squares.
+    """Draw mean correlations of single members of the middle weight decay, with true labels if there are any.
 
-    Returns which these are.
+    Returns a text that describes these members.
     """
     for column, wanted in (("labels", "true"), ("method", "single"), ("mixup", 0)):
         rows = rows[rows[column] == wanted] if (rows[column] == wanted).any() else rows
-    doses, words = sorted(set(rows["weight_decay"].dropna())), "single members"
+    doses = sorted(set(rows["weight_decay"].dropna()))
+    words = "single members"
     if doses:
         rows = rows[rows["weight_decay"] == doses[len(doses) // 2]]
         words += f", weight decay {doses[len(doses) // 2]:g}"
     mean = rows.groupby(["pool_id", *PAIR])["correlation"].mean().groupby(PAIR).mean().unstack()
-    # Cividis grows lighter throughout and looks alike to the colour-blind; in few steps its key needs no image.
-    colours, image = mpl.colormaps["cividis"].resampled(STEPS), len(mean) > VECTORS
+    # Cividis grows monotonically lighter and suits color-blind readers; with few steps its key needs no image.
+    colours = mpl.colormaps["cividis"].resampled(STEPS)
+    image = len(mean) > VECTORS
     squares = axes.pcolormesh(mean.to_numpy(float), cmap=colours, vmin=-1, vmax=1, rasterized=image)
     axes.set_aspect("equal")
     axes.invert_yaxis()
@@ -98,7 +101,7 @@ def _heat(figure: Figure, axes: Axes, rows: pd.DataFrame) -> str:
 
 
 def _doses(axes: Axes, rows: pd.DataFrame) -> None:
-    """T against weight decay: members of every training, and the largest merges of the plain one."""
+    """Draw T against weight decay: members of every training, and the largest merges of the plain training."""
     doses = sorted(set(rows["weight_decay"].dropna()))
     at = {dose: _place(dose, doses) for dose in doses}
     largest = rows.groupby("method", observed=True)["n_members"].transform("max")
@@ -106,7 +109,8 @@ def _doses(axes: Axes, rows: pd.DataFrame) -> None:
     shown = rows[(rows["method"] == "single") | plain]
     lines = sorted((line for _, line in shown.groupby(LINE, observed=True)), key=lambda line: _order(line.iloc[0]))
     for number, line in enumerate(lines):
-        line, first = line.sort_values("weight_decay"), line.iloc[0]
+        first = line.iloc[0]
+        line = line.sort_values("weight_decay")
         look = _look(first) | {"markersize": 4.5, "label": _text(first)}
         x = line["weight_decay"].map(at).to_numpy(float) + 0.06 * (number - len(lines) / 2)
         style.whiskers(axes, x, line, 1.0, look)
@@ -118,13 +122,13 @@ def _doses(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _place(dose: float, doses: list[float]) -> float:
-    """Where a weight decay stands: its logarithm, and none a decade before the least."""
+    """Position of a weight decay on the axis: its logarithm; zero stands one decade below the smallest."""
     least = min((one for one in doses if one > 0), default=1.0)
     return float(np.log10(dose)) if dose > 0 else float(np.log10(least)) - 1
 
 
 def _look(row: Any) -> dict[str, Any]:
-    """Members grey, merges blue, mixup orange; open for shuffled labels."""
+    """Line properties: members grey, merges blue, mixup orange; open marks for shuffled labels."""
     colour = style.SPACES["members" if row["method"] == "single" else "weights"]
     colour = style.POOLS[1] if row["mixup"] > 0 else colour
     mark = {"single": "s", "uniform_soup": "o"}.get(row["method"], "^")
@@ -134,14 +138,14 @@ def _look(row: Any) -> dict[str, Any]:
 
 
 def _scores(axes: Axes, rows: pd.DataFrame) -> None:
-    """T of each group with its interval, one below the other, and what it comes to."""
+    """Draw T of each group with its interval, one below the other, with its value as text."""
     texts = []
     for place, (_, row) in enumerate(sorted(rows.iterrows(), key=lambda pair: _order(pair[1]))):
         half = row["high"] - row["estimate"] if np.isfinite(row["high"]) else np.nan
         axes.errorbar(row["estimate"], place, xerr=half, capsize=2, elinewidth=1, **(_look(row) | {"linestyle": ""}))
         ends = numbers.interval(row["low"], row["high"], 2)
-        told = f"{numbers.signed(row['estimate'], 2)} {ends}, permutation p {row['permutation_p']:.2g}"
-        axes.annotate(told, (0, place), (5, 6), textcoords="offset points", va="bottom", fontsize=8)
+        text = f"{numbers.signed(row['estimate'], 2)} {ends}, permutation p {row['permutation_p']:.2g}"
+        axes.annotate(text, (0, place), (5, 6), textcoords="offset points", va="bottom", fontsize=8)
         texts.append(_text(row))
     axes.set_yticks(range(len(texts)), texts)
     axes.set_ylim(len(texts) - 0.5, -0.7)
@@ -152,7 +156,7 @@ def _scores(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _order(row: Any) -> tuple[Any, ...]:
-    """Single members first, then merges; plain trainings before mixup and before the control."""
+    """Sort key: single members before merges, plain trainings before mixup and the control."""
     return (
         row["n_members"],
         row["method"] != "single",
@@ -164,7 +168,7 @@ def _order(row: Any) -> tuple[Any, ...]:
 
 
 def _text(row: Any) -> str:
-    """What a line or mark stands for."""
+    """The label of a line or mark."""
     texts = ["members" if row["method"] == "single" else named(row["method"], row["settings"]).replace(" (", "\n(")]
     texts += [f"of {row['n_members']}"] if row["n_members"] > 1 else []
     texts += [str(row[step]) for step in ("alignment", "repair") if row[step] not in ("none", None)]

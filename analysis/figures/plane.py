@@ -27,13 +27,13 @@ def plane(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
 
     Contours of the mean over the triples of a pool and then over pools, the unit of replication; the rows below have
     95% Student-t intervals. Distances and angles are those between weights, from the mean distances of the members.
-    White marks are the three members, the black one is their uniform soup; darker is better in both. Contours and
-    colours of cross-entropy are equal steps of its logarithm, so that what is near the members can be told apart.
+    White marks are the three members, the black one is their uniform soup; darker is better in both panels. Contours
+    and colors of cross-entropy are equal steps of its logarithm, so that differences near the members are visible.
     """
     rows = points(candidates)
     metrics = [name for name in QUANTITY if rows[name].notna().any()]
     if not metrics:
-        raise NothingToDrawError("candidates", "no `plane` that ended well")
+        raise NothingToDrawError("candidates", "no `plane` without failures")
     data = pd.concat([_means(rows, metric) for metric in metrics], ignore_index=True)
     populations = sorted(set(rows["population"]))
     figure, axes = style.grid(len(populations), len(metrics), height=3.2)
@@ -57,10 +57,11 @@ def _means(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _panel(figure: Figure, axes: Axes, rows: pd.DataFrame, place: np.ndarray, metric: str) -> None:
-    """Filled contours of one metric, with the members and their soup."""
+    """Draw filled contours of one metric, with the members and their soup."""
     xy = rows[["a", "b"]].to_numpy(float) @ place
     values = rows["estimate"].to_numpy(float) * (100 if metric == "accuracy" else 1)
-    least, most = max(values.min(), 1e-6), max(values.max(), values.min() * 1.01, 2e-6)
+    least = max(values.min(), 1e-6)
+    most = max(values.max(), values.min() * 1.01, 2e-6)
     loss = metric == "cross_entropy"
     levels = np.geomspace(least, most, LEVELS) if loss else np.linspace(least, most, LEVELS)
     norm = LogNorm(least, most) if loss else Normalize(least, most)
@@ -85,19 +86,19 @@ METHOD = "plane"
 
 
 def points(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The unscaled points of all planes, with `a` and `b`. Raises NothingToDrawError where there are none."""
+    """The unscaled points of all planes, with `a` and `b`. Raises NothingToDrawError if there are none."""
     rows = candidates[candidates["method"] == METHOD]
     if rows.empty:
         raise NothingToDrawError("candidates", "no rows of `plane`", "add it to `methods`, over subsets of three")
     rows = select_split(rows)
-    told = [json.loads(text) for text in rows["settings"]]
-    return rows.assign(a=[float(one["a"]) for one in told], b=[float(one["b"]) for one in told])
+    settings = [json.loads(text) for text in rows["settings"]]
+    return rows.assign(a=[float(one["a"]) for one in settings], b=[float(one["b"]) for one in settings])
 
 
 def corners(rows: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
-    """Where the second and the third member lie from the first, (2, 2), from the mean distances of all triples.
+    """Positions of the second and third member relative to the first, (2, 2), from the mean distances of all triples.
 
-    The second lies to the right; angles are those in the space of weights, which the plane keeps.
+    The second lies to the right; angles are those between the weights.
     """
     require(pairs, [*UNIT, "member_a", "member_b", "l2_distance"])
     known = pairs.set_index([pairs["member_a"].astype(object), pairs["member_b"].astype(object)])["l2_distance"]
@@ -109,5 +110,5 @@ def corners(rows: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
 
 
 def _distance(known: pd.Series, first: str, second: str) -> float:
-    """The distance of two members, whichever is named first; NaN where it is not known."""
+    """The distance of two members in either order; NaN if it is not known."""
     return float(known.get((first, second), known.get((second, first), np.nan)))

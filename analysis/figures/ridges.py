@@ -15,20 +15,20 @@ from analysis.display import style
 TITLE = "Inside: the distribution of weights"
 
 REACH = 4.0
-"""Standard deviations that a histogram goes to each side of the mean."""
+"""Standard deviations that a histogram covers on each side of the mean."""
 FINE = {20_000: 1, 5_000: 2, 0: 4}
-"""Entries of a tensor from which so many bins are drawn as one: few entries make ragged ridges."""
+"""Smallest number of entries -> bins drawn as one: few entries make ragged ridges."""
 HEIGHT = 1.5
-"""How far the tallest ridge reaches, in places of depth."""
+"""Height of the tallest ridge, in units of depth."""
 
 
 def ridges(layers: pd.DataFrame) -> style.Plot:
     """How weights are distributed by depth: histograms of each weight tensor, from the input (top) to the head.
 
-    Of the first member of the first pool (grey) and of the largest uniform soup that begins with it: an example from
-    one pool, where the figure of layers has them all with intervals. All entries are in units of that member's standard
-    deviation in the same tensor, so a narrower ridge is a soup that has shrunk. Dotted is the Gaussian of the member's
-    mean and standard deviation; areas are equal.
+    The first member of the first pool (grey) and the largest uniform soup whose first member it is: an example from
+    one pool; the figure `layers` shows all pools with intervals. All entries are in units of that member's standard
+    deviation in the same tensor, so a narrower ridge means that the soup has shrunk. The dotted line is the Gaussian
+    with the member's mean and standard deviation; areas are equal.
     """
     rows = layers[layers["histogram"].notna() & (layers["role"] == "weight")] if len(layers) else layers
     members = rows[rows["kind"] == "member"]
@@ -49,7 +49,7 @@ def ridges(layers: pd.DataFrame) -> style.Plot:
         shown += _panel(panel, own)
         style.title(panel, populations[place], style.recipe(layers[layers["population"] == populations[place]]))
     figure.legend(handles=_key(), loc="outside upper left", ncols=3)
-    return style.Plot(figure, pd.DataFrame(shown), f"{style.pools(layers)} Histograms are of one pool.")
+    return style.Plot(figure, pd.DataFrame(shown), f"{style.pools(layers)} Histograms are from one pool.")
 
 
 def _key() -> list[Line2D]:
@@ -59,7 +59,7 @@ def _key() -> list[Line2D]:
 
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The ridges of one population, one per tensor; what is shown of each."""
+    """Draw the ridges of one population, one per tensor; return the rows of the data table."""
     members = rows[rows["kind"] == "member"].sort_values("depth")
     soups = rows[(rows["method"] == "uniform_soup") & (rows["n_members"] == rows["n_members"].max())]
     soups = soups.drop_duplicates("tensor").set_index(soups.drop_duplicates("tensor")["tensor"].astype(object))
@@ -85,7 +85,7 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _density(one: Any, member: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Middles and heights of a model's bins, in units of the member's standard deviation, its mean at 0."""
+    """Centers and heights of a model's bins, in standard deviations of the member from its mean."""
     shares = np.frombuffer(one["histogram"], "<f4").astype(float)
     shares = shares.reshape(-1, next(bins for least, bins in FINE.items() if one["n_elements"] >= least)).sum(1)
     edges = np.linspace(-REACH, REACH, len(shares) + 1)
@@ -95,7 +95,7 @@ def _density(one: Any, member: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _frame(axes: Axes, names: list[str]) -> None:
-    """The tensors from the top, and the unit below."""
+    """Set ticks and limits: tensors from the top, standard deviations below."""
     axes.set_yticks(range(len(names)), [name.removesuffix(".weight") for name in names], fontsize=7)
     axes.set_ylim(len(names) - 0.7, -HEIGHT - 0.2)
     axes.set_xlim(-REACH, REACH)

@@ -26,22 +26,22 @@ WORDS = {
 }
 
 FEW = 9
-"""Ticks that an axis has room for."""
+"""Largest number of ticks of an axis."""
 
 
 def scale(candidates: pd.DataFrame) -> style.Plot:
     """Sensitivity to magnitude: accuracy when members' weights are multiplied by a factor before they are merged.
 
-    Factors lie on a logarithmic axis, both sides of 1 (unscaled, dashed). Columns tell which members are multiplied:
-    all, or only the first, the last, and so on. Rows are populations, with the smallest and the largest subset that
-    was scaled (the table has all sizes). Lines are means over pools, the unit of replication, with 95% Student-t bands.
-    A cross at the foot marks a factor at which outputs overflowed in some rows: those are no accuracies, and the line
-    there, if any, is the mean of the finite rows alone. Grey: single members, unmerged.
+    Factors are on a logarithmic axis; the dashed line is 1 (unscaled). Columns are the members that are multiplied:
+    all, or only the first, the last, and so on. Rows are populations, with the smallest and the largest scaled subset
+    (the table has all sizes). Lines are means over pools, the unit of replication, with 95% Student-t bands. A
+    cross at the bottom marks a factor at which outputs of some rows overflowed: these rows have no accuracy, and the
+    line at that factor, if any, is the mean of the finite rows only. Grey: single members, unmerged.
     """
     rows = magnified(select_comparison(candidates))
     data = pool_means(rows, by=["population", "n_members", "arm", "scaling_factor", "space", "label"])
-    lost = rows[rows["status"] == "non_finite"].groupby(list(data.columns[:6])).size().rename("non_finite")
-    data = data.merge(lost.reset_index(), "left").fillna({"non_finite": 0}).astype({"non_finite": int})
+    overflows = rows[rows["status"] == "non_finite"].groupby(list(data.columns[:6])).size().rename("non_finite")
+    data = data.merge(overflows.reset_index(), "left").fillna({"non_finite": 0}).astype({"non_finite": int})
     looks = style.looks(data)
     cells = [cell for name in sorted(set(data["population"])) for cell in _sizes(data, name)]
     arms = [*(arm for arm in WORDS if arm in set(data["arm"])), *sorted(set(data["arm"]) - set(WORDS))]
@@ -68,23 +68,23 @@ def _sizes(data: pd.DataFrame, population: str) -> list[tuple[str, int]]:
 
 
 def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """One line per label with its band; crosses at the foot where rows are not finite."""
+    """Draw one line per label with its band, and crosses at the bottom where rows are not finite."""
     axes.axvline(1, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-    foot = axes.get_xaxis_transform()
+    bottom = axes.get_xaxis_transform()
     for index, (label, look) in enumerate(looks.items()):
         own = data[data["label"] == label].sort_values("scaling_factor")
         line = own[own["n_units"] > 0]
         if len(line):
             axes.plot(line["scaling_factor"], line["estimate"] * 100, **look)
             style.band(axes, line["scaling_factor"], line["low"] * 100, line["high"] * 100, str(look["color"]))
-        lost = own.loc[own["non_finite"] > 0, "scaling_factor"]
-        if len(lost):
-            height = np.full(len(lost), 0.03 + 0.05 * (index % 4))
-            axes.plot(lost, height, "x", color=look["color"], transform=foot, markersize=5, clip_on=False)
+        overflows = own.loc[own["non_finite"] > 0, "scaling_factor"]
+        if len(overflows):
+            height = np.full(len(overflows), 0.03 + 0.05 * (index % 4))
+            axes.plot(overflows, height, "x", color=look["color"], transform=bottom, markersize=5, clip_on=False)
 
 
 def _factor_axis(axes: Axes, factors: list[float]) -> None:
-    """A logarithmic axis over all factors of the figure, with ticks at the factors themselves where they are few."""
+    """Make the x axis logarithmic over all factors of the figure, with a tick at each factor if they are few."""
     axes.set_xscale("log")
     axes.set_xlim(min(factors) / 1.3, max(factors) * 1.3)
     base = 10 if factors[-1] / factors[0] > 100 else 2

@@ -1,4 +1,4 @@
-"""How much smaller weights become as more models are averaged."""
+"""Shrinkage of weights with the number of averaged models."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ WORDS = {VARIANCE: "soup", ARITHMETIC: "(1 + (N - 1) ρ) / N"}
 def shrinkage(layers: pd.DataFrame) -> style.Plot:
     """How averaging shrinks weights: the variance of a uniform soup's entries over that of its members', against N.
 
-    Left, thin lines are weight tensors, means over pools, the unit of replication; the thick line is their mean. The
-    dashed one is what arithmetic makes of N members of equal variance whose entries correlate by ρ: it is no finding
-    that soups are smaller, nor that they are so most from scratch, where ρ is near 0. Right, each tensor at each size
-    with its 95% Student-t interval over pools: what lies on the diagonal is arithmetic.
+    Left, thin lines are weight tensors, as means over pools, the unit of replication; the thick line is their mean. The
+    dashed line is the arithmetic of averaging N members of equal variance whose entries have correlation ρ. It is not
+    a finding that soups are smaller, nor that they shrink most for members from scratch, where ρ is near 0. Right, each
+    tensor at each size with its 95% Student-t interval over pools: points on the diagonal are explained by arithmetic.
     """
     rows = layers[(layers["role"] == "weight") & (layers["method"].isin([MERGE, "single"])) & _plain(layers)]
     if not (rows["kind"] == "merge").any():
@@ -52,12 +52,12 @@ def shrinkage(layers: pd.DataFrame) -> style.Plot:
 
 
 def _plain(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are of models that are neither aligned nor repaired."""
+    """Boolean mask: models that are neither aligned nor repaired."""
     return rows["alignment"].isin(["none"]) & rows["repair"].isin(["none"])
 
 
 def _by_size(axes: Axes, rows: pd.DataFrame) -> None:
-    """The ratio of each tensor, and of their mean, against the number of models."""
+    """Draw the ratio of each tensor, and the mean over tensors, against the number of models."""
     for _, one in rows[rows["quantity"] == VARIANCE].groupby("depth"):
         axes.plot(one["n_members"], one["estimate"], color=style.SPACES["weights"], linewidth=0.7, alpha=0.4)
     for quantity, look in LOOKS.items():
@@ -69,7 +69,7 @@ def _by_size(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _by_tensor(axes: Axes, rows: pd.DataFrame) -> None:
-    """Observed against arithmetic, a mark per tensor and size."""
+    """Draw the observed ratio against the arithmetic one, one mark per tensor and size."""
     wide = rows.pivot(index=["depth", "n_members"], columns="quantity", values=["estimate", "low", "high"])
     if {VARIANCE, ARITHMETIC} <= set(wide.columns.get_level_values("quantity")):
         style.whiskers(axes, wide["estimate"][ARITHMETIC], wide.xs(VARIANCE, axis=1, level="quantity"), 1.0, _MARK)

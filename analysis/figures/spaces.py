@@ -21,10 +21,10 @@ def spaces(candidates: pd.DataFrame) -> style.Plot:
     """Averaging weights, features or logits: accuracy of each merge, and its gain over the mean member, by subset size.
 
     Left: test accuracy, averaged over the subsets of a pool and then over pools; the grey line is the mean of the
-    subsets' single members. Right: the paired difference to that mean on the same subsets, in percentage points; above
-    the line, merging pays. Bars are 95% Student-t intervals over pools, which are the unit of replication; subsets of
-    one pool share members and are not counted as independent. The gain in a single pool is held against its members
-    instead, each left out in turn. Marks of one size are set side by side to be told apart.
+    single members of the subsets. Right: the paired difference to that mean on the same subsets, in percentage points;
+    above zero, merging helps. Bars are 95% Student-t intervals over pools, which are the unit of replication; subsets
+    of one pool share members and are not counted as independent. With a single pool, the interval of the gain comes
+    from leaving out each member in turn. Marks of one size are shifted sideways so that they do not overlap.
     """
     rows = with_mean_member(unscaled(select_comparison(candidates)))
     rows = rows[(rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
@@ -61,7 +61,7 @@ def _estimates(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """One line per label; sizes are evenly spaced, labels of one size set side by side."""
+    """Draw one line per label; sizes are evenly spaced, and labels of one size are shifted sideways."""
     sizes = sorted(set(data["n_members"]))
     place = {size: position for position, size in enumerate(sizes)}
     labels = [label for label in looks if label in set(data["label"])]

@@ -1,4 +1,4 @@
-"""Templates of linear classifiers as pictures, beside the means of their classes."""
+"""Templates of linear classifiers as images, beside the means of their classes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FAMILY = ["architecture", "dataset", "start"]
 
 
 def templates(templates: pd.DataFrame) -> style.Plot:
-    """Templates of linear classifiers beside the mean images of their classes, each less the mean over all classes.
+    """Templates of linear classifiers beside the mean images of their classes, each minus the mean over all classes.
 
-    One picture per class, the weights of the first member of the first pool and of merges that begin with it: an
-    example from one pool, where statistics have them all; of the least and of the most weight decay. Red is above zero
-    and blue below. Means share one scale, and so do all templates of true labels at one weight decay: the value of the
-    strongest colour stands at the right, so that members and soups are seen at their true size and sign. Templates of
-    shuffled labels have their own scale and stand below the means of those labels. What is called published mixup mixes
-    the templates of a trained model; mixup in the training stands by itself.
+    One image per class: the weights of the first member of the first pool and of merges whose first member it is, for
+    the smallest and the largest weight decay. This is an example from one pool; the statistics use all pools. Red is
+    above zero, blue below. Means share one scale, and so do all templates of true labels at one weight decay, so that
+    members and soups appear at their true size and sign; the value of the strongest color is written at the right.
+    Templates of shuffled labels have their own scale and are shown below the means of those labels. Published mixup
+    mixes the templates of a trained model; mixup in training is shown separately.
     """
     rows = templates[templates["template"].notna()] if len(templates) else templates
     if rows.empty:
-        raise NothingToDrawError("templates", "no pictures of templates")
+        raise NothingToDrawError("templates", "no images of templates")
     strips = [strip for _, family in rows.groupby(FAMILY, observed=True) for strip in _strips(family)]
     figure, axes = style.grid(len(strips), 1, height=0.62)
     for one, panel in zip(strips, axes[:, 0], strict=True):
@@ -38,11 +38,11 @@ def templates(templates: pd.DataFrame) -> style.Plot:
             style.title(panel, one["head"])
     axes[-1, 0].set_xlabel("class")
     columns = ["population", "text", "scale", "weight_decay", "mixup", "labels", "method", "n_members"]
-    return style.Plot(figure, pd.DataFrame(strips)[columns], f"{style.pools(templates)} Pictures are of one pool.")
+    return style.Plot(figure, pd.DataFrame(strips)[columns], f"{style.pools(templates)} Images are from one pool.")
 
 
 def _strips(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The strips of one kind of network: means of true labels, then the least and the most weight decay."""
+    """The strips of one kind of network: means of true labels, then the smallest and the largest weight decay."""
     doses = sorted(set(rows["weight_decay"].dropna()))
     shown = list(dict.fromkeys([doses[0], doses[-1]])) if doses else []
     true = rows[rows["labels"] == "true"]
@@ -55,21 +55,22 @@ def _strips(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _means(rows: pd.DataFrame, text: str) -> dict[str, Any]:
-    """The class means, which all models of the same labels share."""
+    """The class means; all models trained on the same labels share them."""
     first = rows[rows["model_id"] == rows["model_id"].iloc[0]].sort_values("template_class")
     images = [pictures(row.mean_image, int(row.channels)) for row in first.itertuples()]
     return _strip(first, images, text, scale_of(images))
 
 
 def _block(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The models of one weight decay at one scale: members, merges, mixup, and shuffled labels with their means."""
+    """The models of one weight decay on one scale: members, merges, mixup, and shuffled labels with their means."""
     models = [own.sort_values("template_class") for _, own in rows.groupby("model_id", observed=True)]
     models = sorted((own for own in models if _is_shown(own.iloc[0])), key=lambda own: _order(own.iloc[0]))
     largest = max((own["n_members"].iloc[0] for own in models), default=1)
     models = [own for own in models if own["n_members"].iloc[0] in (1, largest)]
     images = [[pictures(row.template, int(row.channels)) for row in own.itertuples()] for own in models]
     true = [drawn for own, drawn in zip(models, images, strict=True) if own["labels"].iloc[0] == "true"]
-    scale, found = scale_of([image for drawn in true for image in drawn]), []
+    scale = scale_of([image for drawn in true for image in drawn])
+    found = []
     for own, drawn in zip(models, images, strict=True):
         control = own["labels"].iloc[0] != "true"
         found += [_means(own, "means of shuffled labels")] if control else []
@@ -78,18 +79,18 @@ def _block(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _is_shown(row: Any) -> bool:
-    """Merges stand for themselves once: those of models trained on true labels without mixup."""
+    """Whether a model is shown: of merges, only those of models trained on true labels without mixup."""
     plain = row["labels"] == "true" and not row["mixup"] > 0
     return row["alignment"] == row["repair"] == "none" and (plain or row["method"] == "single")
 
 
 def _order(row: Any) -> tuple[Any, ...]:
-    """Members, soups, other methods, mixup, and last the control."""
+    """Sort key: members, soups, other methods, mixup, then the control."""
     return (row["labels"] != "true", row["mixup"], row["method"] != "single", row["n_members"] == 1, row["method"])
 
 
 def _text(row: Any) -> str:
-    """What a strip of templates shows."""
+    """The label of a strip of templates."""
     parts = ["member" if row["method"] == "single" else named(row["method"], row["settings"]).replace(" (", "\n(")]
     parts += [f"of {row['n_members']}"] if row["n_members"] > 1 else []
     parts += [f"mixup {row['mixup']:g}"] if row["mixup"] > 0 else []
@@ -99,7 +100,7 @@ def _text(row: Any) -> str:
 
 
 def _strip(rows: pd.DataFrame, images: list[Any], text: str, scale: float) -> dict[str, Any]:
-    """One strip: its pictures, its words, and what its rows are of."""
+    """One strip: its images, its label, and the columns of the data table."""
     about = rows.iloc[0][["population", "weight_decay", "mixup", "labels", "method", "n_members"]].to_dict()
     names = [str(each) for each in rows["template_class"]]
     return {**about, "images": images, "text": text, "scale": scale, "names": names, "head": ""}

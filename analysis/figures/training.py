@@ -1,4 +1,4 @@
-"""How the members were trained."""
+"""Training curves of the members."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ TITLE = "Training of the members"
 def training(curves: pd.DataFrame) -> style.Plot:
     """Training of the members: validation accuracy and training loss after each epoch, one line per member.
 
-    Colours and dashes tell pools apart; only members of one pool are merged. Lines that agree within a pool but not
-    between pools show why the pool, and not the member, is the unit of replication. The shared start's own training is
-    left out. The training loss is the one that was optimised, smoothing and mixing included.
+    Pools differ in color and dash; only members of one pool are merged. Lines that agree within a pool but not between
+    pools show why the pool, and not the member, is the unit of replication. The training of the shared start is not
+    shown. The training loss is the optimized one, including label smoothing and mixup.
     """
     rows = curves[curves["role"] == "member"]
     if rows.empty:
@@ -44,7 +44,7 @@ def training(curves: pd.DataFrame) -> style.Plot:
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, column: str, scale: float) -> None:
-    """One line per member; a single epoch is a dot."""
+    """Draw one line per member; a single epoch is a dot."""
     for _, member in rows.sort_values("epoch").groupby("member_id"):
         look = style.series(int(member["pool"].iloc[0]))
         mark = "." if len(member) == 1 else ""

@@ -1,4 +1,4 @@
-"""Where the differences between results come from."""
+"""Sources of the variance between results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "order": {"facecolor": style.POOLS[4], "hatch": "xxx"},
     "residual": {"facecolor": style.POOLS[5], "hatch": "|||"},
 }
-"""Colour for most readers, hatching for print in grey and for the colour-blind."""
+"""Color, and hatching for grey print and color-blind readers."""
 MARKS = {"pool": "o", "member": "s", "subset": "^", "init": "D", "order": "v", "residual": "P"}
 BAR = 0.3
 """Height of one method in inches."""
@@ -34,12 +34,12 @@ BAR = 0.3
 def variance(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
     """Where accuracies differ: between pools, between members of a pool, or between subsets beyond their members.
 
-    Left, the shares of the variance of accuracy: of pools (start and seeds in common), of members (their own seeds; as
-    init, order and residual where those are crossed) and of the subset by itself. A component below zero, as moments
-    may come out, is drawn as none. Right, the same components in squared points with 95% intervals (Student's t on the
-    jackknife that leaves a pool out; arrows where they go on). Pools are the unit of replication, so a method whose
-    variance lies between pools needs more pools, not more subsets; few pools tell the variance between them only
-    roughly, as the intervals say.
+    Left, the shares of the variance of accuracy: of pools (their start and common seeds), of members (their own seeds;
+    split into init, order and residual if those are crossed) and of the subset itself. Estimates by moments may be
+    negative; these are drawn as zero. Right, the same components in squared points with 95% intervals (Student's t on
+    the jackknife that leaves out one pool; arrows mark intervals that go beyond the axis). Pools are the unit of
+    replication, so a method whose variance lies between pools needs more pools, not more subsets; with few pools the
+    variance between pools is known only roughly, as the intervals show.
     """
     rows = unscaled(select_comparison(candidates))
     rows = rows[~rows["method"].isin(POINTS)]
@@ -63,12 +63,12 @@ def variance(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
 
 
 def _bars(axes: Axes, data: pd.DataFrame, labels: list[str]) -> None:
-    """One bar per label, its components stacked to 100%."""
+    """Draw one bar per label, its components stacked to 100%."""
     for place, label in enumerate(labels):
         own = data[data["label"] == label]
         drawn = own["share"].clip(lower=0)
         if drawn.isna().any():
-            axes.text(1, place, "cannot be told apart", va="center", color=style.MUTED, fontsize=8)
+            axes.text(1, place, "cannot be separated", va="center", color=style.MUTED, fontsize=8)
             continue
         widths = (100 * drawn / drawn.sum()).to_numpy(np.float64)
         starts = np.concatenate([[0.0], np.cumsum(widths)[:-1]])
@@ -81,7 +81,7 @@ def _bars(axes: Axes, data: pd.DataFrame, labels: list[str]) -> None:
 
 
 def _components(axes: Axes, data: pd.DataFrame, labels: list[str]) -> None:
-    """Each component with its interval, those of a label one below the other."""
+    """Draw each component with its interval, those of one label below each other."""
     known = data[data["estimate"].notna()]
     top = 2.5 * float(known["estimate"].max()) if len(known) and known["estimate"].max() > 0 else 1.0
     low = min(-0.08 * top, 1.2 * float(known["estimate"].min())) if len(known) else -0.08
@@ -97,25 +97,25 @@ def _components(axes: Axes, data: pd.DataFrame, labels: list[str]) -> None:
 
 
 def _whisker(axes: Axes, row: Any, place: float, limits: tuple[float, float]) -> None:
-    """One estimate with its interval; an arrowhead where the interval leaves the panel."""
-    colour, mark = LOOKS[row.quantity]["facecolor"], MARKS[row.quantity]
+    """Draw one estimate with its interval, and an arrowhead where the interval leaves the panel."""
+    colour = LOOKS[row.quantity]["facecolor"]
     if np.isfinite(row.high):
         ends = np.clip([row.low, row.high], *limits)
         axes.plot(ends, [place, place], color=colour, linewidth=1.2)
         for end, reached, head in ((row.low, ends[0], "<"), (row.high, ends[1], ">")):
             if end != reached:
                 axes.plot([reached], [place], head, color=colour, markersize=4, clip_on=False)
-    axes.plot([row.estimate], [place], mark, color=colour, markersize=4.5)
+    axes.plot([row.estimate], [place], MARKS[row.quantity], color=colour, markersize=4.5)
 
 
 def _rows(axes: Axes, labels: list[str]) -> None:
-    """One line per label, the first above."""
+    """Set the y limits to one line per label, the first at the top."""
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(False, axis="y")
 
 
 def _key(figure: Figure, data: pd.DataFrame) -> None:
-    """The components that are drawn, with the marks of the right panel."""
+    """Draw the legend of the components."""
     shown = [name for name in LOOKS if name in set(data["quantity"])]
     handles: list[Any] = [Patch(edgecolor="white", label=name, **LOOKS[name]) for name in shown]
     style.key(figure, handles, columns=6)

@@ -1,4 +1,4 @@
-"""Every claim under the correct protocol and under each defect, as plain rows of texts."""
+"""The audit as rows of texts: every claim under the correct protocol and under each defect."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from analysis.report.tables import cell
 from analysis.rows.protocols import CORRECT, short
 
 
-def defects(asked: Sequence[Answer]) -> list[dict[str, Any]]:
-    """The audited claims, each with `rows`: the correct protocol, then those that change its estimate.
+def defects(found: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The audited claims, each with `rows`: the correct protocol, then the protocols that change its estimate.
 
-    A row has `protocol`, a Cell, `verdict`, and `changed`: whether it is another one.
-    `same` names the protocols that leave every number as it is, `silent` those without rows for this claim.
+    A row has `protocol`, `cell`, `verdict` and `changed` (whether the verdict differs from that under the correct
+    protocol). `same` names the protocols that change no number, `silent` those without rows for this claim.
     """
-    known = dict.fromkeys(name for one in asked for name in one.audited)
-    return [_claim(one, list(known)) for one in asked if one.finding and one.audited]
+    known = dict.fromkeys(name for one in found for name in one.audited)
+    return [_claim(one, list(known)) for one in found if one.finding and one.audited]
 
 
 def _claim(answer: Answer, known: Sequence[str]) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _numbers(answer: Answer) -> tuple[float, float, float]:
 
 
 def _finding(answer: Answer) -> Finding:
-    """What a claim found: under every protocol that is kept there is an estimate."""
+    """The finding of a claim; answers without one are not in the audit."""
     assert answer.finding is not None
     return answer.finding
 

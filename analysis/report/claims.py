@@ -1,4 +1,4 @@
-"""A claim: a question in words, the one estimate that decides it, and what may be said of it."""
+"""Evaluate claims on a run: each has a question, one estimate that decides it, and a verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
 from analysis.inference.estimate import DIFFERENT, EQUIVALENT, Estimate
@@ -19,7 +19,9 @@ from analysis.inference.verdict import adjust_and_judge
 from analysis.rows.protocols import CORRECT, protocols, rows_under, short
 from analysis.rows.run import Run
 
-SUPPORTED, REFUTED, INCONCLUSIVE = "supported", "refuted", "inconclusive"
+SUPPORTED = "supported"
+REFUTED = "refuted"
+INCONCLUSIVE = "inconclusive"
 VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
 
 
@@ -27,8 +29,9 @@ VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
 class Answer:
     """A claim with its verdict.
 
-    `needs` is how many pools more would decide it, None where it is decided or cannot be told; `missing` says why
-    there is no verdict; `audited` has the same claim under every other protocol whose rows speak to it.
+    `needs` is the number of additional pools that would decide it; None if it is decided or the number is unknown.
+    `missing` is the reason if there is no verdict. `audited` has the same claim under every other protocol that has
+    rows for it.
     """
 
     name: str
@@ -47,7 +50,7 @@ class Answer:
 
     @property
     def survives(self) -> str:
-        """Whether every audited defect leaves the verdict as it is."""
+        """Whether the verdict is the same under every audited defect."""
         if not self.audit:
             return "not audited"
         changed = [short(name) for name, verdict in self.audit.items() if verdict != self.verdict]
@@ -55,13 +58,13 @@ class Answer:
 
 
 def answers(run: Run) -> list[Answer]:
-    """Every claim of the folder held against the rows of a run, corrected by Holm for the number on the same tables.
+    """Every claim of the folder evaluated on a run; Holm's correction is over the claims on the same tables.
 
-    The margin is that of the run's configuration. Claims that the rows cannot speak to say what is missing.
+    The margin is that of the run's configuration. An answer without a finding has the reason in `missing`.
     """
-    found = _asked(run, rows_under(run.candidates, CORRECT))
+    found = _evaluate_all(run, rows_under(run.candidates, CORRECT))
     others = [name for name in protocols(run.candidates) if name != CORRECT]
-    audited = {name: _asked(run, rows_under(run.candidates, name)) for name in others}
+    audited = {name: _evaluate_all(run, rows_under(run.candidates, name)) for name in others}
     return [
         replace(one, audited={name: rows[place] for name, rows in audited.items() if rows[place].verdict})
         if "candidates" in _tables(one.name)
@@ -71,44 +74,46 @@ def answers(run: Run) -> list[Answer]:
 
 
 def _tables(name: str) -> tuple[str, ...]:
-    """The tables that a claim takes."""
-    return tuple(catalogue.tables(catalogue.get_plugin("claims", name)))
+    """The tables that a claim reads."""
+    return tuple(registry.tables(registry.get_plugin("claims", name)))
 
 
-def _asked(run: Run, candidates: pd.DataFrame) -> list[Answer]:
-    """Every claim on some rows; those on the same tables are one family."""
+def _evaluate_all(run: Run, candidates: pd.DataFrame) -> list[Answer]:
+    """Every claim on the given rows; claims on the same tables are one family for Holm's correction."""
     tables = {"candidates": candidates}
-    raw = [_ask(name, run, tables) for name in catalogue.list_plugins("claims")]
+    raw = [_evaluate(name, run, tables) for name in registry.list_plugins("claims")]
     for family in sorted({_tables(one.name) for one in raw}):
-        raw = _judged(raw, family)
+        raw = _judge_family(raw, family)
     return raw
 
 
-def _judged(raw: list[Answer], tables: tuple[str, ...]) -> list[Answer]:
-    """The claims, those on these tables with the verdicts of their family."""
-    asked = [one for one in raw if one.finding and _tables(one.name) == tables]
-    if not asked:
+def _judge_family(raw: list[Answer], tables: tuple[str, ...]) -> list[Answer]:
+    """The claims; those on these tables get the verdicts of their family."""
+    family = [one for one in raw if one.finding and _tables(one.name) == tables]
+    if not family:
         return raw
-    family = pd.DataFrame([asdict(one.finding.estimate) for one in asked if one.finding])
-    rows = adjust_and_judge(family, "holm").itertuples()
-    known = {one.name: _answered(one, row) for one, row in zip(asked, rows, strict=True)}
+    estimates = pd.DataFrame([asdict(one.finding.estimate) for one in family if one.finding])
+    rows = adjust_and_judge(estimates, "holm").itertuples()
+    known = {one.name: _with_verdict(one, row) for one, row in zip(family, rows, strict=True)}
     return [known.get(one.name, one) for one in raw]
 
 
-def _ask(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
-    """One claim, without a verdict yet."""
-    function = catalogue.get_plugin("claims", name)
-    question, quantity, *_ = [*catalogue.caption(function), ""]
+def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
+    """One claim, still without a verdict."""
+    function = registry.get_plugin("claims", name)
+    paragraphs = [*registry.caption(function), ""]
+    question = paragraphs[0]
+    quantity = paragraphs[1]
     try:
-        needed = {table: tables[table] if table in tables else run.table(table) for table in catalogue.tables(function)}
+        needed = {table: tables[table] if table in tables else run.table(table) for table in registry.tables(function)}
         finding: Finding = function(**needed, margin=run.margin)
     except AnalysisError as error:
         return Answer(name, question, quantity, None, "", missing=error.what)
     return Answer(name, question, quantity, finding, "")
 
 
-def _answered(answer: Answer, row: Any) -> Answer:
-    """The claim with the verdict of its family."""
+def _with_verdict(answer: Answer, row: Any) -> Answer:
+    """The claim with the verdict from its corrected row."""
     finding = answer.finding
     assert finding is not None
     adjusted = None if math.isnan(row.p_adjusted) else float(row.p_adjusted)
@@ -119,7 +124,7 @@ def _answered(answer: Answer, row: Any) -> Answer:
 
 
 def claim_verdict(estimate: Estimate, expected: Expected) -> str:
-    """supported, refuted, equivalent (no effect that matters, where one is claimed) or inconclusive."""
+    """`supported`, `refuted`, `equivalent` (the claimed effect is smaller than the margin) or `inconclusive`."""
     if estimate.verdict == EQUIVALENT:
         return SUPPORTED if expected == "zero" else EQUIVALENT
     if estimate.verdict != DIFFERENT:
@@ -129,7 +134,7 @@ def claim_verdict(estimate: Estimate, expected: Expected) -> str:
 
 
 def _more_pools(estimate: Estimate) -> int | None:
-    """Pools beyond those at hand that would tell `different` from `equivalent` at the margin; None where unknown."""
+    """Additional pools needed to decide between `different` and `equivalent` at the margin; None if unknown."""
     if estimate.margin is None or estimate.n_units < 2 or not estimate.se > 0:
         return None
     deviation = estimate.se * math.sqrt(estimate.n_units)
@@ -153,28 +158,29 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
 
 
 def _under(protocol: str, answer: Answer) -> dict[str, Any]:
-    """What a claim comes to under a protocol, as a record."""
+    """The verdict and estimate of a claim under a protocol, as a record."""
     assert answer.finding is not None
-    told = ("estimate", "low", "high", "n_units", "p_adjusted")
+    names = ("estimate", "low", "high", "n_units", "p_adjusted")
     return {"protocol": protocol, "verdict_of_claim": answer.verdict} | {
-        name: getattr(answer.finding.estimate, name) for name in told
+        name: getattr(answer.finding.estimate, name) for name in names
     }
 
 
 def lines(found: Sequence[Answer]) -> list[str]:
     """The answers as text: verdict and question, then the effect with its interval, unit and count."""
-    told = []
+    texts = []
     for one in found:
-        told += [f"{one.verdict or 'not asked':<13} {one.question}"]
+        texts += [f"{one.verdict or 'not asked':<13} {one.question}"]
         if one.finding is None:
-            told += [f"{'':<13} {one.missing}"]
+            texts += [f"{'':<13} {one.missing}"]
             continue
-        estimate, scale = one.finding.estimate, one.finding.scale
+        estimate = one.finding.estimate
+        scale = one.finding.scale
         value = numbers.signed(scale * estimate.estimate, 2)
         interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
         parts = [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"survives the audit: {one.survives}"] if one.audit else []
-        told += [f"{'':<13} {'; '.join(parts)}"]
-    return told
+        texts += [f"{'':<13} {'; '.join(parts)}"]
+    return texts

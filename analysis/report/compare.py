@@ -1,4 +1,4 @@
-"""Two run folders side by side: the rows that both have, the numbers that changed, and what was asked of each."""
+"""Compare two run folders: common rows, changed numbers, and the difference of their configurations."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from sweep.core.text import align_columns
 
 KEY = ["candidate_id", "split"]
 FIRST = 10
-"""Differences that are listed; all are counted."""
+"""Number of differences that are listed; all are counted."""
 _SIZES = ("largest", "mean")
 SIDES = {"both": "both", "left_only": "a", "right_only": "b"}
 
 
 def compare(a: Run, b: Run, tolerance: float = 0.0) -> dict[str, Any]:
-    """What differs between the rows of two runs, by candidate and split.
+    """Compare the rows of two runs by candidate and split.
 
-    `numbers` has, per metric, the rows in which both have it, the largest and mean absolute difference, and how many
-    differ: by more than `tolerance`, or as only one of them has it. `equal` is True where both have the same rows with
-    the same statuses and no number differs. `config` is a diff of what was asked. Raises AnalysisError for a tolerance
-    below 0.
+    `numbers` has, per metric, the number of rows in which both runs have it, the largest and mean absolute difference,
+    and the number of rows that differ: by more than `tolerance`, or because only one run has a value. `equal` is True
+    if both have the same rows with the same statuses and no number differs. `config` is a diff of the configurations.
+    Raises AnalysisError for a tolerance below 0.
     """
     if not tolerance >= 0:
-        raise AnalysisError("tolerance", f"{tolerance} is below 0", "it is the largest difference that counts as none")
+        raise AnalysisError("tolerance", f"{tolerance} is below 0", "it is the largest difference that counts as equal")
     rows = _numbers(a, "a").merge(_numbers(b, "b"), "outer", on=KEY, indicator="side")
     side = rows["side"].map(SIDES).astype(str)
     both = rows[side == "both"]
     changed = both[both["status_a"] != both["status_b"]]
     metrics = sorted({name[:-2] for name in rows if name.endswith(("_a", "_b"))} - {"status"}, key=_place)
-    apart = {name: _apart(both, name) for name in metrics}
+    apart = {name: _absolute_difference(both, name) for name in metrics}
     alone = {where: rows.loc[side == where, KEY] for where in ("a", "b")}
     first = _first(both, changed, {name: gap[gap > tolerance] for name, gap in apart.items()}, alone)
     return {
@@ -47,7 +47,7 @@ def compare(a: Run, b: Run, tolerance: float = 0.0) -> dict[str, Any]:
         "b": str(b.folder),
         "tolerance": tolerance,
         "rows": {"both": len(both), **{f"only {where}": len(keys) for where, keys in alone.items()}},
-        "numbers": {name: _told(gap, tolerance) for name, gap in apart.items()},
+        "numbers": {name: _summarize(gap, tolerance) for name, gap in apart.items()},
         "statuses": _statuses(changed),
         "first": first[:FIRST],
         "config": _config(a, b),
@@ -56,12 +56,12 @@ def compare(a: Run, b: Run, tolerance: float = 0.0) -> dict[str, Any]:
 
 
 def _place(metric: str) -> tuple[int, str]:
-    """The metrics with columns of their own first."""
+    """Sort key: metrics with a column first."""
     return (METRICS.index(metric) if metric in METRICS else len(METRICS), metric)
 
 
 def _numbers(run: Run, side: str) -> pd.DataFrame:
-    """The keys, and status and metrics with the side in their names; also metrics without a column in the tables."""
+    """The keys, status and metrics (also those without a column), with the side as suffix of their names."""
     rows = run.candidates
     found = rows[["status", *METRICS]].astype({"status": object})
     others = rows["other_metrics"].dropna()
@@ -71,16 +71,16 @@ def _numbers(run: Run, side: str) -> pd.DataFrame:
     return rows[KEY].astype(object).join(found.add_suffix(f"_{side}"))
 
 
-def _apart(both: pd.DataFrame, metric: str) -> pd.Series:
-    """How far the numbers of each row are apart: infinite where only one side has one, NaN where none has."""
+def _absolute_difference(both: pd.DataFrame, metric: str) -> pd.Series:
+    """Absolute difference per row: infinite if only one side has a value, NaN if none has."""
     sides = both.reindex(columns=[f"{metric}_a", f"{metric}_b"])
     first, second = (sides[name].to_numpy(np.float64, na_value=np.nan) for name in sides)
     gap = np.abs(first - second)
     return pd.Series(np.where(np.isnan(first) != np.isnan(second), np.inf, gap), both.index)
 
 
-def _told(gap: pd.Series, tolerance: float) -> dict[str, Any]:
-    """How many rows have a metric on both sides, the size of their differences, and how many rows differ."""
+def _summarize(gap: pd.Series, tolerance: float) -> dict[str, Any]:
+    """Rows with values on both sides, the size of their differences, and the number of rows that differ."""
     known = gap[np.isfinite(gap)]
     sizes = {"largest": float(known.max()), "mean": float(known.mean())} if len(known) else dict.fromkeys(_SIZES)
     return {"rows": len(known), **sizes, "differ": int((gap > tolerance).sum())}
@@ -107,44 +107,43 @@ def _difference(row: dict[str, Any], what: str, first: Any, second: Any) -> dict
 
 
 def _statuses(changed: pd.DataFrame) -> list[dict[str, Any]]:
-    """How often a status became another."""
+    """Number of rows for each change of status."""
     counts = changed.groupby(["status_a", "status_b"], sort=True).size()
     return [{"a": first, "b": second, "rows": int(n)} for (first, second), n in counts.items()]
 
 
 def _config(a: Run, b: Run) -> list[str]:
-    """The lines in which what was asked differs, with the line before and after."""
-    texts = a.config.splitlines(), b.config.splitlines()
-    names = f"{a.folder}/sweep.yaml", f"{b.folder}/sweep.yaml"
-    return list(difflib.unified_diff(*texts, *names, n=1, lineterm=""))
+    """Unified diff of the two configurations, with one line of context."""
+    names = (f"{a.folder}/sweep.yaml", f"{b.folder}/sweep.yaml")
+    return list(difflib.unified_diff(a.config.splitlines(), b.config.splitlines(), *names, n=1, lineterm=""))
 
 
 def _versions(run: Run) -> list[str]:
-    """The versions of the code that made the rows."""
+    """Versions of the code that wrote the rows."""
     return sorted(set(run.candidates["code_version"].dropna().unique()))
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The comparison for the eye."""
+    """The comparison as lines of text."""
     rows = found["rows"]
-    told = [f"a  {found['a']}", f"b  {found['b']}", ""]
-    told += [f"rows: {rows['both']} in both, {rows['only a']} only in a, {rows['only b']} only in b"]
-    told += [f"status: {one['rows']} rows {one['a']} in a, {one['b']} in b" for one in found["statuses"]]
+    texts = [f"a  {found['a']}", f"b  {found['b']}", ""]
+    texts += [f"rows: {rows['both']} in both, {rows['only a']} only in a, {rows['only b']} only in b"]
+    texts += [f"status: {one['rows']} rows {one['a']} in a, {one['b']} in b" for one in found["statuses"]]
     cells = [("metric", "rows", "largest", "mean", "differ")]
     for name, one in found["numbers"].items():
         sizes = [number(math.nan if one[size] is None else one[size]) for size in _SIZES]
         cells.append((name, str(one["rows"]), *sizes, str(one["differ"])))
-    told += ["", *align_columns(cells, numeric=(False, True, True, True, True))]
+    texts += ["", *align_columns(cells, numeric=(False, True, True, True, True))]
     if found["first"]:
-        told += ["", *first_lines(found)]
+        texts += ["", *first_lines(found)]
     versions = [f"{side}: {', '.join(found['code'][side]) or 'unknown'}" for side in ("a", "b")]
     same = found["code"]["a"] == found["code"]["b"]
-    told += ["", f"code: {versions[0][3:]}, the same in both" if same else "code: " + "; ".join(versions)]
-    return told + (["", *found["config"]] if found["config"] else ["config: the same in both"])
+    texts += ["", f"code: {versions[0][3:]}, the same in both" if same else "code: " + "; ".join(versions)]
+    return texts + (["", *found["config"]] if found["config"] else ["config: the same in both"])
 
 
 def first_lines(found: dict[str, Any]) -> list[str]:
-    """The differences that are listed."""
+    """The listed differences as lines of text."""
     cells = [("candidate", "split", "what", "a", "b")]
     for one in found["first"]:
         sides = ["" if one.get(side) is None else str(one[side]) for side in ("a", "b")]

@@ -1,4 +1,4 @@
-"""A run as one report: an HTML page that stands alone, Markdown with files beside it, or a PDF of the page."""
+"""The report of a run: a self-contained HTML page, Markdown with files beside it, or a PDF of the page."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.core.constants import read_constant
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.display import draw, numbers, style
-from analysis.report import pdf as printing
-from analysis.report import tables as summary
+from analysis.report import pdf, tables
 from analysis.report.audit_table import defects
 from analysis.report.claims import answers
 from analysis.rows.protocols import protocols, short
@@ -28,7 +27,7 @@ FORMS = ("html", "md", "pdf")
 SHOWN_ROWS = 80
 EMBEDDED_BYTES = 60_000
 MOST_POPULATIONS = 6
-"""Populations in the figures of a report, by default: a page of many more is neither read nor sent."""
+"""Default number of populations in the figures of a report: more make the page long and large."""
 ORDER = (
     *("spaces", "number", "scale", "norms", "paths", "plane", "kinship"),
     *("layers", "ridges", "shrinkage", "filters", "patterns", "templates", "diversity"),
@@ -36,90 +35,96 @@ ORDER = (
 )
 """Figures in the order of the report's sections; others follow by name."""
 ACROSS = ("patterns", "templates")
-"""Figures that put populations into one panel, where a part of them would say something else: they show all."""
+"""Figures with all populations in one panel; these always show all populations, because a part would mislead."""
 HIDDEN = ("estimand", "unit", "p")
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
+"""Called with a text before each step."""
 Place = Callable[[str, style.Plot], dict[str, str]]
-"""Puts a figure where a reader of the report finds it: its picture (`svg`) and its rows (`csv`, empty where too large),
-inside the report or as links to files."""
+"""Stores a figure for the report: returns its picture (`svg`) and its rows (`csv`, empty if too large), as contents to
+embed or as links to files."""
 
 
 def write(
-    run: Run, path: Path, tell: Tell = lambda _: None, form: str = "html", populations: int | None = MOST_POPULATIONS
+    run: Run,
+    path: Path,
+    progress: Progress = lambda _: None,
+    form: str = "html",
+    populations: int | None = MOST_POPULATIONS,
 ) -> None:
-    """Writes the report of a run in one of `FORMS`; the same rows give the same bytes. `tell` hears each step.
+    """Write the report of a run in one of `FORMS`; equal rows give equal bytes. `progress` is called before each step.
 
-    Figures and the table of every merge show the first so many `populations`, by name, or all for None; claims and
-    other tables are about all of them.
-    Markdown has its figures and their rows as files in a folder `<stem>_files` beside it. Raises AnalysisError for
-    another form, and for a PDF where no browser is found.
+    Figures and the table of every merge show the first `populations` by name, or all if it is None; claims and other
+    tables cover all populations. Markdown has its figures and their rows as files in a folder `<stem>_files` beside
+    it. Raises AnalysisError for an unknown form, and for a PDF without a browser.
     """
     if form not in FORMS:
         raise AnalysisError(str(path), f"no report in `{form}`", f"one of {', '.join(FORMS)}")
     if form == "pdf":
-        _write_pdf(run, path, tell, populations)
+        _write_pdf(run, path, progress, populations)
         return
-    found = context(run, _beside(path) if form == "md" else _inside, tell, populations)
-    tell("writing")
+    found = context(run, _beside(path) if form == "md" else _inside, progress, populations)
+    progress("writing")
     path.write_text(_template(form).render(found), encoding="utf-8")
 
 
-def _write_pdf(run: Run, path: Path, tell: Tell, populations: int | None) -> None:
-    """The page as a browser prints it; the browser is looked for before anything is drawn."""
-    browser = printing.browser()
+def _write_pdf(run: Run, path: Path, progress: Progress, populations: int | None) -> None:
+    """Print the HTML page with a browser; a missing browser is reported before anything is drawn."""
+    browser = pdf.browser()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
-        write(run, page, tell, populations=populations)
-        tell("printing")
-        printing.print_pdf(browser, page, path)
+        write(run, page, progress, populations=populations)
+        progress("printing")
+        pdf.print_pdf(browser, page, path)
 
 
 def context(
-    run: Run, place: Place, tell: Tell = lambda _: None, populations: int | None = MOST_POPULATIONS
+    run: Run, place: Place, progress: Progress = lambda _: None, populations: int | None = MOST_POPULATIONS
 ) -> dict[str, Any]:
-    """Everything that a report shows, by the names that the templates use."""
+    """The variables of the templates: everything that a report shows."""
     shown = run.populations[:populations]
-    figures, missing = _figures(run, shown, place, tell)
-    tell("making tables")
+    figures, missing, broken = _figures(run, shown, place, progress)
+    progress("making tables")
     rows = run.candidates
-    pairs, asked = summary.differences(rows), answers(run)
+    pairs = tables.differences(rows)
+    claims = answers(run)
     return {
         "name": str(run.info.get("sweep") or run.folder.resolve().name),
         "run": run,
         "invocations": [_invocation(one) for one in run.info.get("invocations", []) if isinstance(one, dict)],
-        "counts": summary.counts(rows),
+        "counts": tables.counts(rows),
         "trained": int(((run.members["role"] == "member") & (run.members["status"] == "ok")).sum()),
         "pools": int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
-        "claims": summary.claims(asked),
-        "defects": defects(asked),
+        "claims": tables.claims(claims),
+        "defects": defects(claims),
         "together": {short(one): one.replace("+", ", ") for one in protocols(rows) if short(one) != one},
-        "populations": summary.populations(run.members, rows),
-        "versus": summary.versus(pairs, only="uniform_soup"),
-        "everything": summary.versus(pairs, populations=shown),
-        "barriers": summary.barriers(rows),
-        "best": summary.best(rows),
-        "failures": summary.failures(rows, run.members),
+        "populations": tables.populations(run.members, rows),
+        "versus": tables.versus(pairs, only="uniform_soup"),
+        "everything": tables.versus(pairs, populations=shown),
+        "barriers": tables.barriers(rows),
+        "best": tables.best(rows),
+        "failures": tables.failures(rows, run.members),
         "margin": numbers.fixed(100 * run.margin, 2),
         "fixed_at": next((numbers.when(str(one["started_at"])) for one in _margins(run)), ""),
         "drawn": [figure["name"] for figure in figures],
         "methods": [
-            {"name": one, "caption": catalogue.caption(catalogue.get_plugin("statistics", one))}
-            for one in catalogue.list_plugins("statistics")
+            {"name": one, "caption": registry.caption(registry.get_plugin("statistics", one))}
+            for one in registry.list_plugins("statistics")
         ],
         "figures": figures,
         "undrawn": run.populations[len(shown) :],
         "missing": missing,
+        "broken": broken,
     }
 
 
 def _margins(run: Run) -> list[dict[str, Any]]:
-    """The invocations that stated a margin, in order."""
+    """The invocations that recorded a margin, in order."""
     return [one for one in run.info.get("invocations", []) if isinstance(one, dict) and "margin" in one]
 
 
 def _template(form: str) -> jinja2.Template:
-    """The page or the Markdown, with every name from a configuration escaped."""
+    """The template of a form; names from configurations are escaped."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
     environment = jinja2.Environment(loader=loader, autoescape=form == "html", **options)  # type: ignore[arg-type]
@@ -129,12 +134,12 @@ def _template(form: str) -> jinja2.Template:
 
 
 def prose(text: str) -> markupsafe.Markup:
-    """A text of the documentation for the page: what stands in backticks as code."""
+    """A docstring for the page: escaped, with backticks as code."""
     return markupsafe.Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
 
 
 def markdown(value: Any) -> str:
-    """A text that Markdown shows as it is, also inside a table."""
+    """A text escaped for Markdown, also inside a table."""
     text = " ".join(str(value).split())
     for sign in "\\`*_[]<>|~$":
         text = text.replace(sign, f"\\{sign}")
@@ -142,15 +147,15 @@ def markdown(value: Any) -> str:
 
 
 def _inside(name: str, plot: style.Plot) -> dict[str, str]:
-    """A figure and its rows inside the page; rows that are too many stay out."""
-    caption = catalogue.caption(catalogue.get_plugin("figures", name))
+    """A figure and its rows to embed in the page; the rows are left out if they are too large."""
+    caption = registry.caption(registry.get_plugin("figures", name))
     csv = draw.csv(plot)
     embedded = base64.b64encode(csv.encode()).decode() if len(csv) <= EMBEDDED_BYTES else ""
     return {"svg": draw.inline(plot, name, str(jinja2.filters.do_forceescape(caption[0]))), "csv": embedded}
 
 
 def _beside(path: Path) -> Place:
-    """Figures and their rows as files in a folder beside the report; gives links to them."""
+    """A `Place` that saves figures and their rows in a folder beside the report and returns links to them."""
     folder = path.with_name(f"{path.stem}_files")
 
     def save(name: str, plot: style.Plot) -> dict[str, str]:
@@ -162,33 +167,38 @@ def _beside(path: Path) -> Place:
     return save
 
 
-def _figures(run: Run, shown: list[str], place: Place, tell: Tell) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every figure of the folder that has rows, known sections first, and why the others are missing."""
+def _figures(
+    run: Run, shown: list[str], place: Place, progress: Progress
+) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+    """The figures that could be drawn, known sections first; why others have no rows; why others failed."""
     part = run.only(shown) if len(shown) < len(run.populations) else run
-    known = [name for name in ORDER if name in catalogue.list_plugins("figures")]
-    names = known + [name for name in catalogue.list_plugins("figures") if name not in ORDER]
-    answers = [_drawn(run if name in ACROSS else part, name, place, tell) for name in names]
-    return [one for one in answers if isinstance(one, dict)], [one for one in answers if isinstance(one, str)]
-
-
-def _drawn(run: Run, name: str, place: Place, tell: Tell) -> dict[str, Any] | str:
-    """One figure, or why it is missing."""
-    tell(f"drawing {name}")
-    try:
-        plot = draw.draw(name, run)
-    except NothingToDrawError as error:
-        return f"{name}: {error.what}"
-    return _figure(name, plot) | place(name, plot)
+    known = [name for name in ORDER if name in registry.list_plugins("figures")]
+    names = known + [name for name in registry.list_plugins("figures") if name not in ORDER]
+    figures: list[dict[str, Any]] = []
+    missing: list[str] = []
+    broken: list[str] = []
+    for name in names:
+        progress(f"drawing {name}")
+        try:
+            plot = draw.draw(name, run if name in ACROSS else part)
+            figures.append(_figure(name, plot) | place(name, plot))
+        except NothingToDrawError as error:
+            missing.append(f"{name}: {error.what}")
+        except OSError:
+            raise
+        except Exception as error:  # a figure that fails must not cost the reader the report
+            broken.append(f"{name}: {type(error).__name__}: {error}")
+    return figures, missing, broken
 
 
 def _figure(name: str, plot: style.Plot) -> dict[str, Any]:
-    """What a report says of one figure, and its first rows."""
+    """The variables of one figure: title, caption, and its first rows."""
     columns = [column for column in plot.data.columns if column not in HIDDEN]
     table = [[_text(value) for value in row] for row in plot.data[columns].head(SHOWN_ROWS).itertuples(index=False)]
     return {
         "name": name,
         "title": read_constant("figures", name, "TITLE") or name.replace("_", " ").capitalize(),
-        "caption": catalogue.caption(catalogue.get_plugin("figures", name)),
+        "caption": registry.caption(registry.get_plugin("figures", name)),
         "replication": plot.replication,
         "columns": columns,
         "table": table,
@@ -198,7 +208,7 @@ def _figure(name: str, plot: style.Plot) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A value of a data table."""
+    """A value of a data table as text."""
     if isinstance(value, tuple):
         return "; ".join(value)
     if not isinstance(value, float):
@@ -207,7 +217,7 @@ def _text(value: Any) -> str:
 
 
 def _invocation(one: dict[str, Any]) -> dict[str, Any]:
-    """One start of the command, with the keys that it lacks as dashes."""
+    """One invocation of `sweep run`; missing keys are dashes."""
     machine = one.get("machine") or {}
     memory = machine.get("memory_bytes")
     parts = [machine.get("host"), machine.get("cpu"), f"{machine['cores']} cores" if machine.get("cores") else None]
@@ -223,8 +233,9 @@ def _invocation(one: dict[str, Any]) -> dict[str, Any]:
 
 
 def _code(one: dict[str, Any]) -> str:
-    """Version, commit where the version does not name it, and whether there were changes on top."""
-    version, commit = str(one.get("code_version") or ""), str(one.get("commit") or "")[:10]
+    """Version, commit if the version does not contain it, and whether there were uncommitted changes."""
+    version = str(one.get("code_version") or "")
+    commit = str(one.get("commit") or "")[:10]
     named = commit and commit[:7] in version
     texts = [version, "" if named else commit, "with uncommitted changes" if one.get("dirty") else ""]
     return " ".join(text for text in texts if text).replace(".dirty with", " with")

@@ -1,4 +1,4 @@
-"""The tables of the report: frames to plain rows of texts and numbers, without a word of HTML."""
+"""The tables of the report: data frames to rows of texts and numbers, without HTML."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ NOT_ASKED = "not asked"
 
 @dataclass(frozen=True)
 class Cell:
-    """One estimate of a table: its texts, and where its whisker lies (0 to 100 along the cell; None without one).
+    """One estimate of a table: its texts, and its whisker (low, value, high, zero; 0 to 100 along the cell) or None.
 
-    `n` counts pools, or says what else it counts.
+    `n` counts pools, or names the unit that it counts. `pairs` has the warnings of the estimate.
     """
 
     value: float
@@ -43,9 +43,9 @@ def counts(candidates: pd.DataFrame) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Differences:
-    """Merges in weight space against others: `found` has, by both labels, the rows of estimates by group.
+    """Merges in weight space minus other merges: `found` maps both labels to the estimates by (population, size).
 
-    `merges` are the population, n_members and label of each merge, `columns` the labels that they are held against.
+    `merges` has the population, n_members and label of each merge; `columns` has the labels to compare with.
     """
 
     merges: pd.DataFrame
@@ -54,7 +54,7 @@ class Differences:
 
 
 def differences(candidates: pd.DataFrame) -> Differences:
-    """Each merge in weight space against the averages in the other spaces and the mean member, by subset size."""
+    """Each merge in weight space minus the averages in other spaces and the mean member, by subset size."""
     rows = unscaled(select_comparison(candidates))
     merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     others = rows.loc[rows["space"].isin(["logits", "features"]), "label"].unique()
@@ -70,7 +70,7 @@ def versus(pairs: Differences, *, only: str = "", populations: Collection[str] |
     """The differences as a table: `columns` are the labels compared with, `rows` have `population`, `n_members`,
     `label` and one Cell (or None) per column, in points of accuracy.
 
-    `only` keeps the merges whose label begins so, `populations` those of some.
+    `only` keeps the merges whose label begins with it, `populations` those of the named populations.
     """
     merges = pairs.merges[pairs.merges["label"].astype(str).str.startswith(only)]
     if populations is not None:
@@ -91,7 +91,7 @@ def versus(pairs: Differences, *, only: str = "", populations: Collection[str] |
 
 
 def _by_size(rows: pd.DataFrame, a: str, b: str) -> dict[tuple[str, int], Any]:
-    """The paired difference of two labels by (population, size); empty where they share no rows."""
+    """The paired difference of two labels by (population, size); empty if they share no rows."""
     shared = rows[rows["label"].isin([a, b, "single"])]
     try:
         found = paired_difference(shared, a, b)
@@ -101,30 +101,30 @@ def _by_size(rows: pd.DataFrame, a: str, b: str) -> dict[tuple[str, int], Any]:
 
 
 def _span(found: list[dict[tuple[str, int], Any]], population: str) -> float:
-    """The largest distance from zero, in points, that the whiskers of a population must show."""
+    """The largest distance from zero, in points, of the intervals of a population."""
     rows = [row for one in found for (name, _), row in one.items() if name == population]
     ends = [abs(end) for row in rows for end in (row.low, row.high, row.estimate) if abs(end) < float("inf")]
     return 100 * max(ends, default=0.0) or 1.0
 
 
 def cell(row: Any, span: float, scale: float = 100.0) -> Cell | None:
-    """One estimate times `scale` as texts and a whisker, of which `span` is half; None where there is none."""
+    """One estimate times `scale` as texts and a whisker on an axis from -span to span; None if `row` is None."""
     if row is None:
         return None
-    value, low, high = scale * row.estimate, scale * row.low, scale * row.high
+    value, low, high = (scale * end for end in (row.estimate, row.low, row.high))
     finite = abs(low) < float("inf") and abs(high) < float("inf")
     clear = finite and (low > 0 or high < 0)
     ends = (low, value, high) if finite else (value, value, value)
     places = [round(50 + 48 * end / span, 2) for end in ends]
     whisker = (places[0], places[1], places[2], 50.0) if value == value else None
-    told = "; ".join(row.warnings)
+    warnings = "; ".join(row.warnings)
     n = f"{row.n_units}" if row.unit == "pool" else f"{row.n_units} {row.unit}s"
-    return Cell(value, numbers.signed(value, 2), numbers.interval(low, high, 2), n, told, clear, whisker)
+    return Cell(value, numbers.signed(value, 2), numbers.interval(low, high, 2), n, warnings, clear, whisker)
 
 
-def claims(asked: Sequence[Answer]) -> list[dict[str, Any]]:
-    """Every claim with its verdict, effect and what would decide it; those without rows last."""
-    found = [_claim(one) for one in asked]
+def claims(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """Every claim with its verdict, effect and the pools that would decide it; claims without rows last."""
+    found = [_claim(one) for one in answers]
     return sorted(found, key=lambda row: row["verdict"] == NOT_ASKED)
 
 
@@ -139,11 +139,12 @@ def _claim(answer: Answer) -> dict[str, Any]:
     about |= {"survives": answer.survives, "missing": answer.missing, "verdict": answer.verdict or NOT_ASKED}
     if answer.finding is None:
         return about
-    finding, estimate = answer.finding, answer.finding.estimate
+    finding = answer.finding
+    estimate = finding.estimate
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
     about |= {"effect": numbers.signed(value, 2), "interval": numbers.interval(low, high, 2), "unit": finding.unit}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
-    about |= {"p": numbers.p_value(estimate.p_adjusted), "told": "; ".join(estimate.warnings)}
+    about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
     return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}
 
 
@@ -161,12 +162,12 @@ def barriers(candidates: pd.DataFrame) -> list[dict[str, Any]]:
             texts = {"estimate": numbers.signed(scale * row.estimate, digits), "n": row.n_units, "unit": unit}
             texts |= {"interval": numbers.interval(scale * row.low, scale * row.high, digits)}
             texts |= {"variant": " + ".join(steps) or "plain", "quantity": row.quantity}
-            table.append(texts | {"population": row.population, "told": "; ".join(row.warnings)})
+            table.append(texts | {"population": row.population, "warnings": "; ".join(row.warnings)})
     return sorted(table, key=lambda row: (row["population"], row["variant"], QUANTITIES.index(row["quantity"])))
 
 
 def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """The candidates of the highest accuracy, ties in the order of their ids."""
+    """The candidates with the highest accuracy; ties are in the order of their ids."""
     rows = select_comparison(candidates)
     rows = rows[(rows["status"] == "ok") & rows["accuracy"].notna()]
     rows = rows[rows["accuracy"] >= rows["accuracy"].nlargest(BEST).min()]
@@ -188,13 +189,15 @@ def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def failures(candidates: pd.DataFrame, members: pd.DataFrame) -> list[dict[str, Any]]:
-    """What did not end well, by kind, status and cause: the most frequent first."""
-    lost = add_labels(candidates[candidates["status"] != "ok"]).assign(kind="candidate")
+    """Failed and non-finite candidates and members by kind, status and cause; the most frequent first."""
+    failed = add_labels(candidates[candidates["status"] != "ok"]).assign(kind="candidate")
     broken = members[(members["status"] != "ok") & (members["role"] == "member")].assign(kind="member", label="")
-    rows = pd.concat([frame[["kind", "status", "error", "label"]] for frame in (lost, broken) if len(frame)] or [lost])
+    rows = pd.concat(
+        [frame[["kind", "status", "error", "label"]] for frame in (failed, broken) if len(frame)] or [failed]
+    )
     if rows.empty:
         return []
-    cause = rows["error"].fillna("no cause was recorded").astype(str)
+    cause = rows["error"].fillna("no cause recorded").astype(str)
     rows = rows.assign(cause=cause.str.strip().str.split("\n").str[-1].str.slice(0, 300))
     groups = rows.groupby(["kind", "status", "cause"], sort=True)
     table = [
@@ -205,12 +208,13 @@ def failures(candidates: pd.DataFrame, members: pd.DataFrame) -> list[dict[str, 
 
 
 def populations(run_members: pd.DataFrame, candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row per population: what it is, how many pools and members, how good the members are."""
+    """One row per population: architecture, data set, start, counts, and accuracy of its members."""
     frame = run_members[run_members["role"] == "member"]
     single = candidates[(candidates["method"] == "single")]
     table = []
     for name in sorted({*frame["population"], *candidates["population"]}):
-        own, rows = frame[frame["population"] == name], candidates[candidates["population"] == name]
+        own = frame[frame["population"] == name]
+        rows = candidates[candidates["population"] == name]
         first = (own if len(own) else rows).iloc[0]
         accuracy = unscaled(single[single["population"] == name])["accuracy"].astype(float)
         parameters = own["n_parameters"].dropna()

@@ -1,13 +1,13 @@
-"""The verbs of `analysis`, asked as a user asks them."""
+"""Run the verbs of `analysis` as a user does."""
 
 from __future__ import annotations
 
 from click.testing import CliRunner, Result
 
 from analysis.cli.main import main
-from analysis.core import registry as catalogue
+from analysis.core import registry
 
-STATISTICS = catalogue.list_plugins("statistics")
+STATISTICS = registry.list_plugins("statistics")
 
 
 def ask(*words: object) -> Result:
@@ -21,7 +21,7 @@ def right(*words: object) -> str:
 
 
 def wrong(*words: object) -> str:
-    """What a verb tells of wrong use, having printed no data."""
+    """The message of a verb about wrong use; it prints no data."""
     result = ask(*words)
     assert (result.exit_code, result.stdout) == (2, ""), result.output
     assert "Traceback" not in result.stderr
@@ -29,7 +29,7 @@ def wrong(*words: object) -> str:
 
 
 def refused(*words: object) -> str:
-    """What a verb tells of wrong use, with a hint."""
-    said = wrong(*words)
-    assert "hint: " in said
-    return said
+    """The message of a verb about wrong use, with a hint."""
+    message = wrong(*words)
+    assert "hint: " in message
+    return message

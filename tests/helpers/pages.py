@@ -1,4 +1,4 @@
-"""What a browser would see of a page."""
+"""Parse a page as a browser does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ VOID = {"meta", "line", "circle", "br", "path", "use", "rect"}
 
 
 class Page(HTMLParser):
-    """Tags that are open, ids and attributes that could load something."""
+    """Open tags, ids, and attributes that could load something."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Figures: laws over every file of the folder, and what each must not get wrong."""
+"""Figures: general tests of every file of the folder, and special cases of single figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.display import style
 from analysis.display.draw import draw, inline, save
@@ -21,7 +21,7 @@ from analysis.rows.run import Run, load
 from sweep.storage.columns import KEYS
 from tests.helpers import rows
 
-FIGURES = catalogue.list_plugins("figures")
+FIGURES = registry.list_plugins("figures")
 
 
 def run_of(candidates: list[dict[str, Any]], curves: list[dict[str, Any]], **others: list[dict[str, Any]]) -> Run:
@@ -39,8 +39,8 @@ def ten() -> Run:
     scaled = {"scaling": "magnify", "scaling_members": "all"}
     for factor in (0.5, 2.0):
         settings = f'{{"factor": {factor}, "members": "all"}}'
-        told = {**scaled, "scaling_factor": factor, "scaling_settings": settings, "accuracy": 0.5}
-        made += [rows.candidate(0, (0, 1), "uniform_soup", **told)]
+        columns = {**scaled, "scaling_factor": factor, "scaling_settings": settings, "accuracy": 0.5}
+        made += [rows.candidate(0, (0, 1), "uniform_soup", **columns)]
     made += [rows.candidate(0, (0, 1), "interpolation", settings=f'{{"weight": {w}}}') for w in (0, 0.5, 1)]
     assert len(made) == 10
     made += rows.planes(pools=1, members=3)[:9]
@@ -70,19 +70,20 @@ class TestEveryFigure:
             assert path.stat().st_size > 100
 
     def test_its_docstring_is_a_caption(self, name: str) -> None:
-        caption = catalogue.caption(catalogue.get_plugin("figures", name))
+        caption = registry.caption(registry.get_plugin("figures", name))
         assert len(caption) >= 2
         assert 40 <= len(caption[0]) <= 200
         assert all(text.endswith(".") for text in caption)
         assert "pool" in " ".join(caption)
 
     def test_it_asks_for_tables_only(self, name: str) -> None:
-        function = catalogue.get_plugin("figures", name)
+        function = registry.get_plugin("figures", name)
         assert set(inspect.signature(function).parameters) <= set(KEYS)
 
     def test_equal_rows_give_equal_bytes(self, name: str, run: Run, tmp_path: Path) -> None:
         for suffix in ("svg", "pdf"):
-            first, second = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+            first = tmp_path / f"a.{suffix}"
+            second = tmp_path / f"b.{suffix}"
             save(draw(name, run), name, first)
             save(draw(name, run), name, second)
             assert first.read_bytes() == second.read_bytes()
@@ -92,7 +93,7 @@ class TestEveryFigure:
         figure.draw_without_rendering()
         box = figure.bbox.padded(1)
         for axes in figure.axes:
-            for text in (axes.yaxis.label, axes.xaxis.label, axes.title, axes._left_title):
+            for text in (axes.yaxis.label, axes.xaxis.label, axes.title, axes._left_title, *_headings(axes)):
                 extent = text.get_window_extent()
                 assert not text.get_text() or (box.contains(*extent.p0) and box.contains(*extent.p1)), text.get_text()
         assert all(axes.get_xlabel() for axes in figure.axes if axes.get_subplotspec().is_last_row())
@@ -121,6 +122,11 @@ class TestEveryFigure:
         assert all(part.startswith(f"{name}-") for part in text.split('id="')[1:])
 
 
+def _headings(axes: Any) -> list[Any]:
+    """The secondary lines above a panel."""
+    return [text for text in axes.texts if text.get_color() == style.MUTED and text.xy[1] == 1 and text.xy[0] == 0]
+
+
 def test_a_predictor_that_one_population_lacks_leaves_its_panels_empty() -> None:
     made = rows.candidates(population="people") + rows.candidates(population="others")
     pairs = rows.pairs(population="people") + [row | {"cka": None} for row in rows.pairs(population="others")]
@@ -142,9 +148,9 @@ def test_every_label_looks_different() -> None:
 
 def test_rows_that_are_not_finite_are_never_drawn_as_accuracy(run: Run) -> None:
     plot = draw("scale", run)
-    lost = plot.data[plot.data["non_finite"] > 0]
-    assert set(lost["scaling_factor"]) == {1000.0}
-    assert lost["estimate"].isna().all()
+    overflows = plot.data[plot.data["non_finite"] > 0]
+    assert set(overflows["scaling_factor"]) == {1000.0}
+    assert overflows["estimate"].isna().all()
     for axes in plot.figure.axes:
         lines = [line for line in axes.lines if line.get_transform() == axes.transData]
         assert all(1000.0 not in np.asarray(line.get_xdata(), float) for line in lines)
@@ -215,5 +221,5 @@ def test_barriers_of_several_variants_stand_in_a_panel_of_their_own() -> None:
     marks = [line.get_xydata()[0] for line in panel.lines if line.get_marker() == "o"]
     assert [place for _, place in sorted(marks, key=lambda mark: float(mark[1]))] == [0, 1]
     assert not any("barrier" in text.get_text() for axes in both.figure.axes for text in axes.texts)
-    (told,) = [text.get_text() for text in lone.figure.axes[0].texts if "barrier" in text.get_text()]
-    assert float(told.split()[1]) == pytest.approx(marks[0][0], abs=1e-3)
+    (barrier,) = [text.get_text() for text in lone.figure.axes[0].texts if "barrier" in text.get_text()]
+    assert float(barrier.split()[1]) == pytest.approx(marks[0][0], abs=1e-3)

@@ -1,4 +1,4 @@
-"""A figure inside a page: smaller, and the same picture."""
+"""SVG for a page is smaller and shows the same picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.display import draw
 from analysis.display.svg import simplify
 from analysis.rows.run import Run, load
@@ -27,7 +27,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def drawn(svg: str) -> tuple[list[object], list[float]]:
-    """The elements with their styles, attributes and texts, ids by what they stand for; and all numbers in them."""
+    """The elements with styles, attributes and texts, with ids replaced by their targets; and all numbers in them."""
     root = Xml.fromstring(svg)
     elements = [one for one in root.iter() if one.tag != "style"]
     places = {one.get("id", ""): k for k, one in enumerate(elements)}
@@ -36,8 +36,8 @@ def drawn(svg: str) -> tuple[list[object], list[float]]:
     measures: list[float] = []
     for one in elements:
         looks = one.get("style") or sheet.get(one.get("class", ""), "")
-        told = {key: value for key, value in one.attrib.items() if key not in ("id", "style", "class")}
-        for key, value in sorted({**told, "looks": looks, "text": (one.text or "").strip()}.items()):
+        attributes = {key: value for key, value in one.attrib.items() if key not in ("id", "style", "class")}
+        for key, value in sorted({**attributes, "looks": looks, "text": (one.text or "").strip()}.items()):
             value = re.sub(r"#([\w-]+)", lambda name: f"[{places.get(name[1], name[1])}]", value)
             found.append((one.tag, key, re.sub(r"\s", "", NUMBER.sub("0", value))))
             measures += map(float, NUMBER.findall(value))
@@ -60,10 +60,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load(rows.run_folder(tmp_path_factory.mktemp("runs") / "made"))
 
 
-@pytest.mark.parametrize("name", catalogue.list_plugins("figures"))
+@pytest.mark.parametrize("name", registry.list_plugins("figures"))
 def test_every_figure_is_the_same_picture_and_smaller(name: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole: list[str] = []
-    monkeypatch.setattr(draw, "slim", lambda text, own: whole.append(text) or simplify(text, own))
+    monkeypatch.setattr(draw, "simplify", lambda text, own: whole.append(text) or simplify(text, own))
     thin = draw.inline(draw.draw(name, run), name, "a picture")
     assert drawn(thin)[0] == drawn(whole[0])[0]
     assert drawn(thin)[1] == pytest.approx(drawn(whole[0])[1], abs=0.00501)

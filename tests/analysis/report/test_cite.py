@@ -29,17 +29,17 @@ def folder(run: Run) -> Path:
 
 
 class TestCite:
-    def test_the_rows_say_what_is_cited(self, folder: Path) -> None:
+    def test_the_rows_determine_the_citations(self, folder: Path) -> None:
         found = right("cite", folder)
         for key in ("wang2024rethinking", "wortsman2022soups", "frankle2020linear", "brier1950verification"):
             assert found.count(f"{{{key},") == 1
         assert "lecun1998gradient" not in found
         assert re.search(r"^% .*methods/uniform_soup.*\n@inproceedings\{wortsman2022soups,", found, re.MULTILINE)
 
-    def test_a_name_without_a_work_is_told(self, tmp_path: Path) -> None:
+    def test_a_name_without_a_reference_is_reported(self, tmp_path: Path) -> None:
         own = rows.candidate(0, (0, 1), "my.module:mine", other_metrics='{"f1": 0.5}')
         result = ask("cite", rows.write(tmp_path / "run", {"candidates": [own]}, {}))
-        assert "no work is known for methods/my.module:mine, metrics/f1" in result.stderr
+        assert "no reference is known for methods/my.module:mine, metrics/f1" in result.stderr
 
     @pytest.mark.parametrize("kind", SWEEP_KINDS)
     def test_every_name_of_the_folders_has_a_work_or_needs_none(self, kind: str) -> None:

@@ -84,8 +84,10 @@ class TestCompare:
             one = rows.candidate(0, (0,), "single", other_metrics=text)
             return rows.write(tmp_path / name, {"candidates": [one]}, {})
 
-        a, b, c = made("a", '{"f1": 0.5}'), made("b", '{"f1": 0.75}'), made("c", None)
+        a = made("a", '{"f1": 0.5}')
+        b = made("b", '{"f1": 0.75}')
+        c = made("c", None)
         assert json.loads(right("compare", a, b, "--json"))["numbers"]["f1"]["largest"] == 0.25
-        told = json.loads(right("compare", a, c, "--json"))["numbers"]["f1"]
-        assert told == {"rows": 0, "largest": None, "mean": None, "differ": 1}
+        metric = json.loads(right("compare", a, c, "--json"))["numbers"]["f1"]
+        assert metric == {"rows": 0, "largest": None, "mean": None, "differ": 1}
         assert ask("compare", a, b, "--assert-equal").exit_code == 1

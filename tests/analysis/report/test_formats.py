@@ -1,4 +1,4 @@
-"""`analysis report`: formats follow endings, Markdown is text, and a browser that fails is told."""
+"""`analysis report`: formats follow endings, Markdown is escaped, and a failing browser is reported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.core.errors import AnalysisError
 from analysis.report import page as report
 from analysis.rows.run import Run
@@ -45,7 +45,7 @@ class TestReport:
 
     def test_markdown_links_to_files_that_are_there(self, written_down: Path) -> None:
         links = re.findall(r"\]\(<([^>]+)>\)", written_down.read_text(encoding="utf-8"))
-        assert {Path(link).stem for link in links} == set(catalogue.list_plugins("figures"))
+        assert {Path(link).stem for link in links} == set(registry.list_plugins("figures"))
         assert {Path(link).suffix for link in links} == {".svg", ".csv"}
         assert all((written_down.parent / link).stat().st_size for link in links)
 
@@ -78,16 +78,16 @@ class TestReport:
         self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        told = wrong("report", small, "--format", "pdf")
-        assert "no browser that prints" in told
-        assert "print it from there" in told
+        message = wrong("report", small, "--format", "pdf")
+        assert "no browser for PDF output found" in message
+        assert "print it there" in message
 
-    def test_a_browser_that_fails_is_told(self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failing_browser_is_reported(self, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         program = tmp_path / "chromium"
         program.write_text("#!/bin/sh\necho 'no display' >&2\nexit 1\n", encoding="utf-8")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-        assert "printed nothing: no display" in wrong("report", small, "-o", tmp_path / "x.pdf")
+        assert "the browser wrote no PDF: no display" in wrong("report", small, "-o", tmp_path / "x.pdf")
         assert not (tmp_path / "x.pdf").exists()
 
 

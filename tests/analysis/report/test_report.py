@@ -1,4 +1,4 @@
-"""The page, the folder behind it and the verbs: what a reader and a user meet."""
+"""The page of a report, in text and in a browser, and the verbs that write reports and figures."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from analysis.cli.main import main
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.display import numbers
 from analysis.report import page as report
-from analysis.report import pdf as printing
+from analysis.report import pdf
 from analysis.rows.run import load
 from tests.helpers import rows
 from tests.helpers.analysis_verbs import ask, refused
@@ -34,7 +34,7 @@ INVOCATION = {
     "versions": {"python": "3.11.9", "torch": "2.9.0"},
     "machine": MACHINE,
 }
-BROWSER = next((path for path in map(shutil.which, printing.BROWSERS) if path), None)
+BROWSER = next((path for path in map(shutil.which, pdf.BROWSERS) if path), None)
 in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on PATH to open the page in")
 FACTS = """<script>addEventListener("load", () => {
   const wide = [...document.body.querySelectorAll("*")].filter(one => one.getBoundingClientRect().right > innerWidth);
@@ -80,7 +80,7 @@ def test_the_page_loads_nothing_from_outside(page: str) -> None:
 
 
 def test_the_page_shows_every_figure_with_caption_unit_and_data(page: str) -> None:
-    for name in catalogue.list_plugins("figures"):
+    for name in registry.list_plugins("figures"):
         section = page[page.index(f'<section id="{name}">') :]
         section = section[: section.index("</section>")]
         assert "<svg" in section
@@ -107,9 +107,9 @@ def test_a_normal_page_is_small(page: str) -> None:
 
 
 def opened(page: str, width: int, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """What a browser finds in the page at some width, and what it wrote to its console.
+    """Facts about the page in a browser at a given width, and the lines on its console.
 
-    The page is a frame of that width in another: a window is never narrower than 500 pixels.
+    The page is shown in a frame of that width, because a window is never narrower than 500 pixels.
     """
     assert BROWSER is not None
     (folder / "page.html").write_text(page.replace("</body>", f"{FACTS}</body>"), encoding="utf-8")
@@ -130,7 +130,7 @@ def test_a_browser_shows_the_page_without_errors_or_overflow(page: str, width: i
     assert console == []
     assert facts["width"] == width
     assert facts["scroll"] <= width, facts["wide"]
-    assert facts["figures"] == len(catalogue.list_plugins("figures"))
+    assert facts["figures"] == len(registry.list_plugins("figures"))
     assert any("people" in text and "uniform_soup" in page for text in facts["tables"])
 
 
@@ -167,18 +167,18 @@ def test_figure_writes_the_file_and_names_its_data(folder: Path, tmp_path: Path)
 def test_ls_names_every_function() -> None:
     result = ask("ls")
     assert result.exit_code == 0
-    for kind in catalogue.KINDS:
-        for name in catalogue.list_plugins(kind):
+    for kind in registry.KINDS:
+        for name in registry.list_plugins(kind):
             assert f"\n  {name} " in result.stdout
 
 
-def test_mistakes_are_told_in_one_message(folder: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_message(folder: Path, tmp_path: Path) -> None:
     missing = tmp_path / "nothing"
     assert f"{missing}: no such run folder" in refused("report", missing)
     assert "no rows yet" in refused("report", tmp_path)
     assert "did you mean `spaces`" in refused("figure", "spacs", folder)
     assert "end in one of" in refused("figure", "spaces", folder, "-o", tmp_path / "x.gif")
-    assert "writable?" in refused("report", folder, "-o", tmp_path / "no" / "x.html")
+    assert "is it writable?" in refused("report", folder, "-o", tmp_path / "no" / "x.html")
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
     assert "run.json: not JSON" in refused("report", tmp_path)
 

@@ -1,9 +1,10 @@
-"""Pages of runs that are odd: many populations, wild names, tables that lack, rows that failed, newer versions."""
+"""Reports of unusual runs: many populations, odd names, missing tables, failed rows, newer versions."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +13,9 @@ import pytest
 
 import analysis
 from analysis.core.errors import AnalysisError
+from analysis.display import style
 from analysis.report import page as report
-from analysis.rows.run import load
+from analysis.rows.run import Run, load
 from sweep.storage import tables as table
 from tests.helpers import rows
 from tests.helpers.analysis_verbs import ask, refused
@@ -28,14 +30,15 @@ class TestManyPopulations:
 
     @pytest.mark.parametrize("form", ["html", "md"])
     def test_a_report_draws_the_first_and_says_how_to_see_all(self, many: Path, tmp_path: Path, form: str) -> None:
-        told, page = {}, tmp_path / f"report.{form}"
+        texts = {}
+        page = tmp_path / f"report.{form}"
         for most in ("2", "all"):
             assert ask("report", many, "-o", page, "--populations", most).exit_code == 0
-            told[most] = page.read_text(encoding="utf-8")
-        assert "1 more population." in told["2"]
-        assert "analysis figure spaces" in told["2"]
-        assert "more population" not in told["all"]
-        assert all("vit" in text for text in told.values())
+            texts[most] = page.read_text(encoding="utf-8")
+        assert "1 more population." in texts["2"]
+        assert "analysis figure spaces" in texts["2"]
+        assert "more population" not in texts["all"]
+        assert all("vit" in text for text in texts.values())
 
     def test_a_run_may_be_seen_as_some_of_its_populations(self, many: Path) -> None:
         whole = load(many)
@@ -55,7 +58,7 @@ class TestManyPopulations:
     def test_unknown_populations_and_counts_are_refused(self, many: Path) -> None:
         assert "did you mean `vit`" in refused("figure", "spaces", many, "--population", "vitt")
         for count in ("0", "few", "-1"):
-            assert "is no number of populations" in refused("report", many, "--populations", count)
+            assert "expected a number of populations" in refused("report", many, "--populations", count)
 
 
 def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
@@ -91,8 +94,8 @@ def test_a_run_with_one_table_has_a_page(tmp_path: Path, name: str) -> None:
 
 
 def test_a_run_whose_candidates_all_failed_has_a_page(tmp_path: Path) -> None:
-    lost = {"status": "failed", "error": "ValueError: boom", "accuracy": None, "cross_entropy": None}
-    made = [row | lost for row in rows.candidates(pools=2)]
+    failure = {"status": "failed", "error": "ValueError: boom", "accuracy": None, "cross_entropy": None}
+    made = [row | failure for row in rows.candidates(pools=2)]
     result = ask("report", rows.write(tmp_path / "run", {"candidates": made}))
     assert result.exit_code == 0, result.output
     assert "ValueError: boom" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
@@ -130,6 +133,26 @@ def test_a_newer_folder_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows.candidates(pools=1), newer), path)
     with pytest.raises(AnalysisError, match="version 99"):
         load(folder)
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_a_figure_that_fails_does_not_end_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    def draw(name: str, run: Run) -> style.Plot:
+        if name == "paths":
+            raise ZeroDivisionError("no <width>")
+        return drawing.draw(name, run)
+
+    drawing = SimpleNamespace(draw=report.draw.draw)
+    monkeypatch.setattr(report.draw, "draw", draw)
+    folder = rows.run_folder(tmp_path / "run", pools=2)
+    path = tmp_path / f"report.{form}"
+    report.write(load(folder), path, form=form)
+    text = path.read_text(encoding="utf-8")
+    assert "These figures failed: paths: ZeroDivisionError: no" in text
+    assert "no <width>" not in text
+    assert "Weights, features or logits" in text
 
 
 def test_figures_that_put_populations_into_one_panel_show_all_of_them(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The verbs of `analysis` on real run folders: data on stdout, talk on stderr, numbers that are those of the rows."""
+"""The verbs of `analysis` on real run folders: data on stdout, messages on stderr, the numbers of the rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 from analysis.cli.main import main
 from analysis.cli.settings import kind, parse_settings, value, written
-from analysis.core import registry as catalogue
+from analysis.core import registry
 from analysis.display import tables as tabular
 from analysis.rows.run import Run
 from analysis.statistics.paired_difference import paired_difference
@@ -59,14 +59,14 @@ class TestHelp:
             if verb == "stats":
                 assert parse_settings(given["name"], given["settings"])
             if verb == "figure":
-                assert catalogue.get_plugin("figures", given["name"])
+                assert registry.get_plugin("figures", given["name"])
 
 
 class TestStats:
     @pytest.mark.parametrize("name", STATISTICS)
     def test_every_statistic_answers_in_every_form(self, name: str, folder: Path, run: Run) -> None:
-        function = catalogue.get_plugin("statistics", name)
-        found = function(*(run.table(table) for table in catalogue.tables(function)))
+        function = registry.get_plugin("statistics", name)
+        found = function(*(run.table(table) for table in registry.tables(function)))
         records = json.loads(right("stats", name, folder, "--json"), parse_constant=pytest.fail)
         assert len(records) == len(found)
         assert [record["n_units"] for record in records] == found["n_units"].tolist()
@@ -80,12 +80,12 @@ class TestStats:
         assert right("stats", name, folder, "--tex").count(r" \\") >= len(found) + 1
 
     @pytest.mark.parametrize("name", STATISTICS)
-    def test_it_tells_what_it_takes_without_a_run(self, name: str) -> None:
-        told = right("stats", name)
-        function = catalogue.get_plugin("statistics", name)
-        assert f"tables    {', '.join(catalogue.tables(function))}" in told
-        for key, default in catalogue.settings(function).items():
-            assert f"settings  {key}={written(default)}" in told
+    def test_it_describes_its_settings_without_a_run(self, name: str) -> None:
+        description = right("stats", name)
+        function = registry.get_plugin("statistics", name)
+        assert f"tables    {', '.join(registry.tables(function))}" in description
+        for key, default in registry.settings(function).items():
+            assert f"settings  {key}={written(default)}" in description
             assert parse_settings(name, [f"{key}={written(default)}"])[key] == (
                 tuple(default) if isinstance(default, list | tuple) else default
             )
@@ -113,7 +113,7 @@ class TestStats:
 
     def test_a_single_pool_has_no_interval_in_any_form(self) -> None:
         made = [rows.candidate(0, (0, 1), "uniform_soup")]
-        found = catalogue.get_plugin("statistics", "pool_means")(rows.frame(made), by=["population"])
+        found = registry.get_plugin("statistics", "pool_means")(rows.frame(made), by=["population"])
         assert "none" in tabular.render(found, "txt")
         assert json.loads(tabular.render(found, "json"))[0]["high"] is None
         assert "one pool" in tabular.render(found, "csv")
@@ -121,7 +121,7 @@ class TestStats:
     def test_names_are_escaped_in_latex(self) -> None:
         odd = r"50% & $x_1$ {a} #2 ~ ^ \ <|>"
         made = [rows.candidate(pool, (0, 1), "uniform_soup", population=odd) for pool in range(2)]
-        found = catalogue.get_plugin("statistics", "pool_means")(rows.frame(made), by=["population"])
+        found = registry.get_plugin("statistics", "pool_means")(rows.frame(made), by=["population"])
         shown = tabular.render(found, "tex")
         assert odd not in shown
         assert r"50\% \& \$x\_1\$ \{a\} \#2 \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}" in shown
@@ -129,7 +129,7 @@ class TestStats:
         assert not set("%$#_{}~^") & set(inside)
         assert shown.count(" & ") % 2 == 0
 
-    def test_a_file_says_its_form_by_its_ending(self, folder: Path, tmp_path: Path) -> None:
+    def test_the_ending_of_a_file_gives_its_form(self, folder: Path, tmp_path: Path) -> None:
         for ending in tabular.FORMS:
             path = tmp_path / f"x.{ending}"
             assert right("stats", "pool_means", folder, "-o", path) == f"{path}\n"
@@ -137,7 +137,7 @@ class TestStats:
             assert path.read_text(encoding="utf-8") == right("stats", "pool_means", folder, *flags)
         assert "end in one of" in wrong("stats", "pool_means", folder, "-o", tmp_path / "x.xls")
 
-    def test_mistakes_are_told_with_what_to_do(self, folder: Path, tmp_path: Path) -> None:
+    def test_mistakes_are_reported_with_a_hint(self, folder: Path, tmp_path: Path) -> None:
         assert "did you mean `pool_means`" in wrong("stats", "pool_mean", folder)
         assert "did you mean `metric`" in wrong("stats", "pool_means", folder, "metrc=brier")
         assert "`x` is not a number or none" in wrong("stats", "paired_difference", folder, "margin=x")
