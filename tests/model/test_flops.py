@@ -90,7 +90,8 @@ def test_operations_without_a_formula_of_ours_are_counted_by_torch() -> None:
 def test_counting_operations_does_without_the_compiler() -> None:
     code = (
         "import sys, torch; from sweep.model.flops import forward_flops; from sweep.model.build import build;"
-        "from sweep.core.registry import find; cnn = build(find('architectures', 'cnn').function, (10, 3, 32), 0);"
+        "from sweep.core.registry import get_plugin; cnn = get_plugin('architectures', 'cnn').function;"
+        "cnn = build(cnn, (10, 3, 32), 0);"
         "print(forward_flops(cnn, torch.zeros(1, 3, 32, 32)) > 0, {'torch._dynamo', 'triton'} & sys.modules.keys())"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
