@@ -94,7 +94,8 @@ def n_workers(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
 
 def _free_places(execution: Execution, cpus: float, gpus: float) -> int:
     """Workers that one node has room for: a share of a GPU lies on one GPU, so shares do not add up across them."""
-    by_cpu, share = int(cpus // execution.threads), execution.gpus_per_worker
+    by_cpu = int(cpus // execution.threads)
+    share = execution.gpus_per_worker
     if not share:
         return by_cpu
     per_gpu = int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)

@@ -67,7 +67,9 @@ class RunDriver:
 
     def __init__(self, state: RunState, progress: Progress) -> None:
         self.state = state
-        self.sweep, self.folder, self.progress = state.sweep, state.folder, progress
+        self.sweep = state.sweep
+        self.folder = state.folder
+        self.progress = progress
         self.stopped = False
         self.datasets: Mapping[PluginConfig, Dataset] = {}
         self.tracker: BackgroundTracker | None = None
@@ -106,9 +108,7 @@ class RunDriver:
 
         for dataset in self.datasets.values():
             dataset.decode()  # here, once: all workers share what it gives
-        inside = f", {state.n_uninspected:,} models to look into" if state.n_uninspected else ""
-        work = f"{len(state.missing)} members to train, {state.n_pending:,} candidates to evaluate{inside}"
-        _log.info(f"starting Ray: {work}")
+        _log.info(f"starting Ray: {_pending_work(state)}")
         with cluster(self.sweep.execution):
             self._train(state)
             if self.tracker:
@@ -197,7 +197,8 @@ class RunDriver:
         from sweep.storage.run_folder import failed_members
         from sweep.storage.writer import open_writer
 
-        failed, place = failed_members(self.folder), {pool.id: index for index, pool in enumerate(state.plan.pools)}
+        failed = failed_members(self.folder)
+        place = {pool.id: index for index, pool in enumerate(state.plan.pools)}
         present = measured_pairs(self.folder)
         blocks: dict[str, BlockWork] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
         blocks |= inspection_blocks(state.plan, self.folder, failed, state.failures)
@@ -208,8 +209,9 @@ class RunDriver:
             self.progress.begin(
                 "candidates done", state.n_pending
             )  # pairs and models that are looked into are not counted
-            told, bring = self.folder.read("tasks", ["task_id"])["task_id"], partial(self.pool_payload, failed)
-            with open_writer(self.folder, told.to_pylist()) as writer:
+            done = self.folder.read("tasks", ["task_id"])["task_id"].to_pylist()
+            bring = partial(self.pool_payload, failed)
+            with open_writer(self.folder, done) as writer:
                 tick = partial(self.report_progress, writer)
                 BlockScheduler(state.plan, bring, writer.put, tick).run(ordered, self.datasets)
             self.report_progress(writer)
@@ -230,7 +232,8 @@ class RunDriver:
         from sweep.evaluation.pool_weights import load_pool_weights
         from sweep.model.batching import choose_batching, network_key
 
-        execution, dataset = self.sweep.execution, self.datasets[pool.population.dataset]
+        execution = self.sweep.execution
+        dataset = self.datasets[pool.population.dataset]
         weights = load_pool_weights(self.folder, pool, dataset, failed, execution.mmap_bytes)
         return weights, choose_batching(
             execution.eval_batch_size, self.info, network_key(pool.population.architecture, dataset)
@@ -270,6 +273,17 @@ class RunDriver:
             self.mirrored = True
             _log.info("writing MLflow runs")
             self.tracker.submit(partial(mirror_run, self.tracker.tracker, state))
+
+
+def _pending_work(state: RunState) -> str:
+    """What a run has to do, in words: checkpoints to import, members to train, candidates and models to evaluate."""
+    n_imports = sum(1 for member in state.missing if member.file)
+    n_trainings = len(state.missing) - n_imports
+    parts = [f"importing {n_imports} checkpoints"] if n_imports else []
+    parts += [f"{n_trainings} members to train"] if n_trainings or not n_imports else []
+    parts += [f"{state.n_pending:,} candidates to evaluate"]
+    parts += [f"{state.n_uninspected:,} models to inspect"] if state.n_uninspected else []
+    return ", ".join(parts)
 
 
 def _time() -> str:

@@ -27,7 +27,8 @@ def export(sweep: Sweep, prefix: str, target: Path) -> tuple[Path, Path]:
     Raises PlanError for a candidate that is none, averages outputs, or lost a member, and for a file that is there.
     """
     plan = load_state(sweep).plan
-    candidate, card = plan.candidate(prefix), target.with_suffix(".md")
+    candidate = plan.candidate(prefix)
+    card = target.with_suffix(".md")
     _check(candidate, target, card)
     bench = local_engine(sweep, plan.pool_of[candidate.pool_id])
     lost = [f"member {place}: {bench.pool.failed[place]}" for place in candidate.subset if place in bench.pool.failed]

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 _QUIET_SECONDS = 30.0
 _LEAP = 60.0  # seconds: less is an adjustment
-_STANDSTILL = "Ray goes by it and may stand still; if so, press Ctrl-C twice, and the same command goes on"
+_CLOCK_HINT = "Ray may stall. If it does, press Ctrl-C twice and run the same command again"
 
 
 @dataclass
@@ -58,12 +58,14 @@ class ClockGuard:
     """The clock on the wall, which people may set: our own work goes by another one, that of Ray does not."""
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
-        self.wall, self.steady = wall, steady
+        self.wall = wall
+        self.steady = steady
         self.ahead = wall() - steady()
 
     def set_back(self) -> float:
         """Seconds by which it was set back since the last look."""
-        before, self.ahead = self.ahead, self.wall() - self.steady()
+        before = self.ahead
+        self.ahead = self.wall() - self.steady()
         return before - self.ahead
 
 
@@ -149,7 +151,8 @@ class Progress:
     def begin(self, name: str, total: int) -> None:
         """Begin a stage; the one before ends."""
         self.end()
-        self.stage, self.last_printed = Stage(name, total), time.monotonic()
+        self.stage = Stage(name, total)
+        self.last_printed = time.monotonic()
         if self.console.is_terminal:
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
@@ -161,7 +164,7 @@ class Progress:
     def advance(self, done: int = 1, failed: int = 0) -> None:
         """Count what was done. Called at least every second while something runs, it also tells of a clock set back."""
         if (back := self.clock_guard.set_back()) > _LEAP:
-            _log.warning(f"the clock was set back by {format_duration(back)}: {_STANDSTILL}")
+            _log.warning(f"system clock jumped back by {format_duration(back)}; {_CLOCK_HINT}")
         if self.stage is None:
             return
         self.stage.done += done

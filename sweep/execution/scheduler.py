@@ -43,7 +43,10 @@ class BlockScheduler:
         sink: Callable[[str, str, BlockRows, int], None],
         stopping: Callable[[], bool],
     ) -> None:
-        self.plan, self.pool_payload, self.sink, self.stopping = plan, bring, sink, stopping
+        self.plan = plan
+        self.pool_payload = bring
+        self.sink = sink
+        self.stopping = stopping
         self.execution = plan.sweep.execution
         self.watch = StragglerDetector(self.execution.straggler_seconds)
         self.queue: deque[WorkUnit] = deque()
@@ -152,8 +155,8 @@ class BlockScheduler:
     def _look_for_stragglers(self) -> None:
         """Tell of workers that may hang; what they are at is for the others, too, once these have nothing to do."""
         for actor, while_ in self.watch.new_stragglers():
-            then = "its blocks run on idle workers, too, and begin anew if it is killed"
-            _log.warning(f"{self.actor_labels[actor]} has been at one block for {while_} and may hang: {then}")
+            then = "idle workers run its blocks as well; if you kill it, they start again elsewhere"
+            _log.warning(f"{self.actor_labels[actor]} has worked on one block for {while_} and may hang: {then}")
         if self.queue or all(self.actors.values()):
             return
         for actor, piece in self.in_flight.values():

@@ -19,7 +19,8 @@ class StragglerDetector:
     """
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self.patience, self.clock = patience, clock
+        self.patience = patience
+        self.clock = clock
         self.durations: list[float] = []  # seconds of what has ended, in order
         self.started_at: dict[Any, float] = {}
         self.reported: set[Any] = set()

@@ -33,7 +33,7 @@ _QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
-_REMEDY = "one of the processes called ray::ImplicitFunc; its training goes on in another one if it is killed"
+_REMEDY = "its process is one of those named ray::ImplicitFunc; if you kill it, the training continues in another one"
 _LITTLE = 1 << 20  # bytes: less than the state of an experiment takes
 
 
@@ -134,10 +134,11 @@ def _progress_callback(job: TrialContext, told: Callable[[int], None], watch: St
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             self.told(0)
             for member, while_ in self.watch.new_stragglers():
-                _log.warning(f"the training of {member} has run for {while_} and may hang, in {_REMEDY}")
+                _log.warning(f"the training of {member} has run for {while_} and may hang: {_REMEDY}")
 
     counter = Counter()
-    counter.told, counter.watch = told, watch
+    counter.told = told
+    counter.watch = watch
     counter.sizes = {name: len(group.missing) for name, group in job.groups.items()}
     return counter
 
@@ -197,9 +198,11 @@ def _trial(config: dict[str, Any], *, job: TrialContext) -> dict[str, Any]:
     from sweep.model.runtime import setup_worker
     from sweep.training.members import train_group
 
-    execution, group = job.execution, job.groups[config["member"]]
+    execution = job.execution
+    group = job.groups[config["member"]]
     device = setup_worker(execution.threads, execution.gpus_per_member)
-    dataset, every = job.datasets[group.members[0].population.dataset], execution.checkpoint_seconds
+    dataset = job.datasets[group.members[0].population.dataset]
+    every = execution.checkpoint_seconds
     train_group(group, job.sweep, dataset, RunFolder(job.folder), str(device), checkpoint_seconds=every)
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -29,7 +29,9 @@ class TrainingCheckpoint:
     """A training that is not done yet, as a file beside the weights, written anew every so many seconds."""
 
     def __init__(self, file: Path, device: torch.device, every: float) -> None:
-        self.file, self.device, self.every = file, device, every
+        self.file = file
+        self.device = device
+        self.every = every
         self.kept = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:

@@ -48,7 +48,8 @@ class TrainingHistory:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.curve: list[Epoch] = []
-        self.best, self.weights = 0, dict[str, Tensor]()
+        self.best = 0
+        self.weights = dict[str, Tensor]()
 
     @property
     def seconds(self) -> float:
@@ -74,11 +75,13 @@ class TrainingHistory:
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.curve = [Epoch(*point) for point in state["curve"]]
-        self.best, self.weights = state["kept"], state["weights"]
+        self.best = state["kept"]
+        self.weights = state["weights"]
 
     def result(self, model: nn.Module, split: DeviceSplit) -> TrainResult:
         """What came of it; the model tells its size, on an image of the split."""
-        count, flops = sum(p.numel() for p in model.parameters()), forward_flops(model, next(split.batches(1)))
+        count = sum(p.numel() for p in model.parameters())
+        flops = forward_flops(model, next(split.batches(1)))
         return TrainResult(self.weights, self.curve[self.best], tuple(self.curve), count, flops)
 
 

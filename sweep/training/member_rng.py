@@ -74,7 +74,8 @@ class _PerMemberRandom(nn.Module):
 
     def __init__(self, module: nn.Module, streams: MemberRngs) -> None:
         super().__init__()
-        self.module, self.streams = module, streams
+        self.module = module
+        self.streams = streams
 
     def forward(self, values: Tensor) -> Tensor:
         """As the module."""

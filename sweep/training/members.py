@@ -45,7 +45,8 @@ def train_group(
 
     Any fault of a training is its row's outcome; a lack of memory or storage is raised, for it may pass.
     """
-    begun, cpu = time.perf_counter(), time.process_time()
+    begun = time.perf_counter()
+    cpu = time.process_time()
     partial = TrainingCheckpoint(
         folder.weights_file(group.id).with_suffix(".partial"), torch.device(device), checkpoint_seconds
     )
@@ -78,7 +79,8 @@ class TimeShare(NamedTuple):
 
 def _write(member: Member, trained: TrainResult, sweep: str, folder: RunFolder, device: str, share: TimeShare) -> None:
     """Write a member down."""
-    described, (digest, size) = member_columns(member, sweep), folder.save_weights(member.id, trained.state)
+    described = member_columns(member, sweep)
+    (digest, size) = folder.save_weights(member.id, trained.state)
     row = {
         "n_parameters": trained.n_parameters,
         "forward_flops": trained.forward_flops,
@@ -129,7 +131,8 @@ def _train_all(
     members: Sequence[Member], dataset: Dataset, folder: RunFolder, device: torch.device, partial: TrainingCheckpoint
 ) -> Sequence[TrainResult | Exception]:
     """The weights of members that are trained at once, or why one has none; `partial` is where they go on from."""
-    recipe, epochs = members[0].population.recipe, members[0].epochs
+    recipe = members[0].population.recipe
+    epochs = members[0].epochs
     models = [_initial_model(member, dataset, folder).to(device) for member in members]
     names = ("train", "validation") if epochs else ("validation",)
     splits = {name: to_device(dataset, name, device) for name in names}
@@ -162,7 +165,8 @@ def _evaluate_pretrained(model: nn.Module, validation: DeviceSplit) -> TrainResu
     )
     seconds = time.perf_counter() - begun
     found = Epoch(0, 0.0, math.nan, scores["accuracy"], scores["cross_entropy"], seconds)
-    count, flops = sum(p.numel() for p in model.parameters()), forward_flops(model, next(validation.batches(1)))
+    count = sum(p.numel() for p in model.parameters())
+    flops = forward_flops(model, next(validation.batches(1)))
     return TrainResult(model.state_dict(), found, (), count, flops)
 
 

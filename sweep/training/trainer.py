@@ -38,7 +38,8 @@ def make_optimizer(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.
     """The optimiser of a recipe for some parameters; each entry is updated by its own gradients alone."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    decay, momentum = recipe.weight_decay, recipe.momentum
+    decay = recipe.weight_decay
+    momentum = recipe.momentum
     return torch.optim.SGD(parameters, lr=recipe.lr, momentum=momentum, weight_decay=decay)
 
 
@@ -50,7 +51,8 @@ def compute_loss(
     forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, recipe: Recipe, mixing: Mixup
 ) -> Tensor:
     """Cross-entropy, of the mixed images with both their labels where they are mixed."""
-    mixed, low = images, recipe.precision == "bfloat16"
+    mixed = images
+    low = recipe.precision == "bfloat16"
     if mixing:
         others, share, rest = mixing
         mixed = share * images + rest * images[others]
@@ -70,7 +72,9 @@ class Trainer:
         format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=format_)
         self.forward = torch.compile(model) if recipe.compile else model
-        self.data, self.recipe, self.seed = train, recipe, seed
+        self.data = train
+        self.recipe = recipe
+        self.seed = seed
         self.optimizer = make_optimizer(model.parameters(), recipe)
         self.ema_model = copy.deepcopy(model) if recipe.ema else model
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
@@ -82,7 +86,8 @@ class Trainer:
         """
         self.model.train()
         examples = len(self.data.labels)
-        total, rate = torch.zeros((), device=self.data.labels.device), 0.0
+        total = torch.zeros((), device=self.data.labels.device)
+        rate = 0.0
         with fork_rng(derive_seed(self.seed, "dropout", number)):
             for step, draw in enumerate(draw_batches(self.recipe, examples, self.seed, number)):
                 rate = learning_rate(self.recipe, number + (step + 0.5) / self.steps, epochs)
@@ -95,7 +100,8 @@ class Trainer:
             group["lr"] = rate
         chosen = to_device(draw.indices, self.data.labels.device)
         images = augment(self.data.images[chosen], self.recipe.crop, draw.crop_offsets, draw.flip_mask)
-        images, labels = self.data.normalize(images), self.data.labels[chosen]
+        images = self.data.normalize(images)
+        labels = self.data.labels[chosen]
         mixing = (
             ()
             if draw.mixup_partners is None
@@ -150,7 +156,8 @@ def train(
     Same seed, same bits on a CPU with the same number of threads, also when it goes on from what `memory` recalls.
     Raises NonFiniteError.
     """
-    begun, course = time.perf_counter(), TrainingHistory(recipe)
+    begun = time.perf_counter()
+    course = TrainingHistory(recipe)
     trainer = Trainer(model, splits["train"], recipe, seed)
     if past := memory.load() if memory else None:
         trainer.restore(past)
@@ -159,7 +166,8 @@ def train(
     for number in range(len(course.curve), epochs):
         loss, rate = trainer.epoch(number, epochs)
         said = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
-        scores, seconds = validation_scores(said, splits["validation"]), before + time.perf_counter() - begun
+        scores = validation_scores(said, splits["validation"])
+        seconds = before + time.perf_counter() - begun
         course.add(Epoch(number + 1, rate, loss, *scores, seconds), trainer.ema_model.state_dict)
         if memory and number + 1 < epochs:
             memory.save(lambda: {**trainer.state(), **course.state()})

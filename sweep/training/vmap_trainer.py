@@ -35,7 +35,10 @@ class VmapTrainer:
     """Trains several models on one training split; each has its seed, as a `Trainer` has."""
 
     def __init__(self, models: Sequence[nn.Module], train: DeviceSplit, recipe: Recipe, seeds: Sequence[int]) -> None:
-        self.model, self.data, self.recipe, self.seeds = models[0], train, recipe, tuple(seeds)
+        self.model = models[0]
+        self.data = train
+        self.recipe = recipe
+        self.seeds = tuple(seeds)
         self.rngs = MemberRngs(train.labels.device)
         use_member_rngs(self.model, self.rngs)
         names = {id(tensor): name for name, tensor in _tensors(self.model).items()}
@@ -51,7 +54,8 @@ class VmapTrainer:
     def epoch(self, number: int, epochs: int) -> tuple[list[float], float]:
         """Train the epoch with this number, from 0; each member's mean loss and the last learning rate."""
         self.model.train()
-        examples, rate = len(self.data.labels), 0.0
+        examples = len(self.data.labels)
+        rate = 0.0
         total = torch.zeros(len(self.seeds), device=self.data.labels.device)
         each = [draw_batches(self.recipe, examples, seed, number) for seed in self.seeds]
         with self.rngs.of(derive_seed(seed, "dropout", number) for seed in self.seeds):
@@ -64,7 +68,8 @@ class VmapTrainer:
         """One step of every member; the losses, (members,)."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        every, shape = concat_draws(drawn), (len(drawn), -1)
+        every = concat_draws(drawn)
+        shape = (len(drawn), -1)
         chosen = to_device(every.indices, self.data.labels.device)
         images = self.data.normalize(augment(self.data.images[chosen], self.recipe.crop, *every[1:3]))
         self.optimizer.zero_grad()
@@ -163,16 +168,18 @@ def train_vmapped(
 
     Seconds of a member are its equal share.
     """
-    begun, group, held_out = (
-        time.perf_counter(),
-        VmapTrainer(models, splits["train"], recipe, seeds),
-        splits["validation"],
-    )
-    courses, lost = [TrainingHistory(recipe) for _ in seeds], [""] * len(seeds)
-    done, before = 0, 0.0
+    begun = time.perf_counter()
+    group = VmapTrainer(models, splits["train"], recipe, seeds)
+    held_out = splits["validation"]
+    courses = [TrainingHistory(recipe) for _ in seeds]
+    lost = [""] * len(seeds)
+    done = 0
+    before = 0.0
     if past := memory.load() if memory else None:
         group.restore(past)
-        done, before, lost = past["epochs"], past["seconds"], list(past["lost"])
+        done = past["epochs"]
+        before = past["seconds"]
+        lost = list(past["lost"])
         for course, state in zip(courses, past["courses"], strict=True):
             course.restore(state)
     for number in range(done, epochs):
@@ -205,8 +212,10 @@ def check_vmappable(build: Callable[[], nn.Module], recipe: Recipe, shape: tuple
 
     Raises what an architecture raises that cannot be trained so.
     """
-    meta, (_, channels, size) = torch.device("meta"), shape
-    scale, labels = torch.ones(channels, 1, 1, device=meta), torch.zeros(4, dtype=torch.int64, device=meta)
+    meta = torch.device("meta")
+    (_, channels, size) = shape
+    scale = torch.ones(channels, 1, 1, device=meta)
+    labels = torch.zeros(4, dtype=torch.int64, device=meta)
     split = DeviceSplit(torch.zeros(4, channels, size, size, dtype=torch.uint8, device=meta), labels, scale, scale)
     with meta:
         models = [build(), build()]

@@ -132,7 +132,7 @@ def test_a_run_looks_into_models_and_its_resume_into_what_lacks_rows(tmp_path: P
     file.write_text(TEXT)
     assert load_state(load(file, [f"execution.storage={tmp_path / 'runs'}"])).n_uninspected == MODELS
     told = sweep("run", "inside.yaml", cwd=tmp_path).stderr
-    assert f"0 members to train, 0 candidates to evaluate, {MODELS} models to look into" in told
+    assert f"0 members to train, 0 candidates to evaluate, {MODELS} models to inspect" in told
     assert before == {path: path.stat().st_mtime_ns for path in before}
     again = run.read("layers", ["model_id", "tensor"]).to_pylist()
     assert {tuple(row.values()) for row in again} == {tuple(row.values()) for row in rows}

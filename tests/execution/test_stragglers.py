@@ -82,4 +82,4 @@ def test_a_wall_clock_that_is_set_back_is_told_once_and_one_that_is_set_forward_
             steady.at += seconds
             progress.advance(0)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("the clock was set back by 1 h 0 min: Ray goes by it")
+    assert line.startswith("system clock jumped back by 1 h 0 min; Ray may stall")

@@ -35,7 +35,8 @@ def test_sweep_stop_asks_a_run_to_end_and_the_same_command_goes_on(place: Callab
 
 def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_said(place: Callable[[], Path]) -> None:
     base = place()
-    lock, log = base / "runs/hurt/lock", base / "log"
+    lock = base / "runs/hurt/lock"
+    log = base / "log"
     with started(base, "execution.mlflow=false") as driver:
         wait_for(lambda: lock.exists() and f"process {driver.pid} on " in lock.read_text(), "lock", driver)
         os.kill(driver.pid, signal.SIGSTOP)

@@ -46,7 +46,8 @@ def is_there(pid: int) -> bool:
 def test_the_blocks_of_an_evaluator_that_hangs_run_elsewhere_and_count_once(
     trained: Callable[[], Path], reference: Path
 ) -> None:
-    base, chance = trained(), random.Random(SEED)
+    base = trained()
+    chance = random.Random(SEED)
     with started(base, "execution.mlflow=false", "execution.straggler_seconds=2") as driver:
         count = chance.randrange(2, 10)
         wait_for(lambda: recorded(base, "candidates") >= count, "blocks", driver)
@@ -82,13 +83,15 @@ def test_a_training_that_hangs_is_told_and_goes_on_elsewhere_once_it_is_killed(
         wait_for(lambda: recorded(base, "members") >= 13, "members", driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
-    found, expected = weights(base), weights(reference)
+    found = weights(base)
+    expected = weights(reference)
     assert {member: found[member] for member in expected} == expected
     assert len(found) == 13
 
 
 def test_a_run_that_is_to_stop_does_not_wait_for_what_hangs(trained: Callable[[], Path]) -> None:
-    base, chance = trained(), random.Random(SEED)
+    base = trained()
+    chance = random.Random(SEED)
     with started(base, "execution.mlflow=false", "execution.straggler_seconds=2", "execution.workers=1") as driver:
         wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
         stopped(worker(driver, "Worker", chance))

@@ -82,7 +82,8 @@ def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
             assert driver.returncode == 0, (base / "log").read_text()[-3000:]
     assert all(task["process"] != first for task in again)
     assert min(task["created_at"] for task in again) - killed < timedelta(seconds=30)
-    found, expected = rows(base), rows(reference)
+    found = rows(base)
+    expected = rows(reference)
     assert {key: found[key] for key in expected} == expected
     assert {row["status"] for row in found.values()} == {"ok"}
 

@@ -76,7 +76,8 @@ def _asked(address: str) -> int:
 
 
 def test_a_server_that_is_killed_is_told_and_sync_makes_it_good(trained: Callable[[], Path], reference: Path) -> None:
-    base, chance = trained(), random.Random(SEED)
+    base = trained()
+    chance = random.Random(SEED)
     with server(base) as (uri, process), started(base, MLFLOW_TRACKING_URI=uri) as driver:
         count = chance.randrange(1, 15)
         wait_for(lambda: recorded(base, "candidates") >= count, "blocks", driver)
@@ -103,7 +104,8 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 def test_a_server_with_basic_auth_lets_nobody_in_without_the_password_and_says_what_to_set(
     trained: Callable[[], Path],
 ) -> None:
-    base, password = trained(), secrets.token_hex(16)
+    base = trained()
+    password = secrets.token_hex(16)
     (base / "access.ini").write_text(ACCESS.format(base=base, password=password))
     more = {
         "MLFLOW_AUTH_CONFIG_PATH": str(base / "access.ini"),

@@ -83,7 +83,8 @@ mount -o remount,size=200m '{disc}'
 cp -r '{disc}' kept
 """
     subprocess.run([*apart(), "sh", "-c", script], cwd=base, env=environment(), timeout=LIMIT, check=True)
-    first, second = (base / "first").read_text(), (base / "second").read_text()
+    first = (base / "first").read_text()
+    second = (base / "second").read_text()
     assert (base / "code").read_text().split() == ["2", "0"], first + second
     assert "No space left on device" in first
     assert "free some space and run the same command again" in first

@@ -27,7 +27,8 @@ def test_members_that_are_trained_otherwise_keep_their_seeds() -> None:
     alone = make_plan(swept(AUGMENTED, "correct"))
     plan = make_plan(swept(AUGMENTED, ["correct", "shared_transform", "published_warmup"]))
     assert [pool.id for pool in plan.pools][:2] == [pool.id for pool in alone.pools]
-    correct, other = plan.pools[:2], plan.pools[2:4]
+    correct = plan.pools[:2]
+    other = plan.pools[2:4]
     assert {pool.population.name for pool in other} == {RETRAINED}
     for mine, its in zip(correct, other, strict=True):
         trained_so = [[*([pool.start] if pool.start else []), *pool.members] for pool in (mine, its)]
@@ -41,7 +42,8 @@ def test_members_that_are_trained_otherwise_keep_their_seeds() -> None:
 
 def test_what_is_trained_otherwise_has_every_candidate_under_its_protocol_alone() -> None:
     written = ["correct", "train_mode", "shared_transform", {"combined": ["shared_transform", "greedy_variant"]}]
-    plan, alone = make_plan(swept(AUGMENTED, written)), make_plan(swept(AUGMENTED, ["correct", "train_mode"]))
+    plan = make_plan(swept(AUGMENTED, written))
+    alone = make_plan(swept(AUGMENTED, ["correct", "train_mode"]))
     assert {c.id for c in alone.candidates} == {
         c.id for c in plan.candidates if plan.pool_of[c.pool_id].population.name != RETRAINED
     }

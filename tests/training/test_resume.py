@@ -76,7 +76,8 @@ def kept(folder: Path) -> dict[str, Any] | None:
 
 def killed_after(epochs: int, file: Path, folder: Path) -> list[tuple[Any, ...]]:
     """Begin, kill once so many epochs are kept; the curve up to there."""
-    training, deadline = begun(file, folder), time.monotonic() + 60
+    training = begun(file, folder)
+    deadline = time.monotonic() + 60
     while (state := kept(folder)) is None or len(state["curve"]) < epochs:
         assert training.poll() is None, training.communicate()
         assert time.monotonic() < deadline
@@ -102,7 +103,8 @@ def weights(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_bits(file: Path, tmp_path: Path) -> None:
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    whole = tmp_path / "whole"
+    torn = tmp_path / "torn"
     undisturbed = begun(file, whole)
     first = killed_after(1, file, torn)
     second = killed_after(len(first) + 2, file, torn)
@@ -116,7 +118,8 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_bits(file
     assert [row["seconds"] for row in curves[1]][: len(second)] == [point[-1] for point in second]
     for name in ("train_loss", "learning_rate", "validation_accuracy", "validation_cross_entropy"):
         assert [row[name] for row in curves[0]] == [row[name] for row in curves[1]]
-    (one, one_hash), (other, other_hash) = weights(whole), weights(torn)
+    (one, one_hash) = weights(whole)
+    (other, other_hash) = weights(torn)
     assert one_hash == one["weights_sha256"] == other["weights_sha256"] == other_hash
     assert one["forward_flops"] == 2 * 9 * (3 * 4 * 256 + 4 * 8 * 64 + 8 * 16 * 16) + 2 * (16 * 4 * 32 + 32 * 4)
     assert kept(torn) is None

@@ -55,7 +55,8 @@ def test_the_seed_decides_every_bit(settings: dict[str, Any]) -> None:
     torch.manual_seed(1)
     first = run(**settings)
     torch.manual_seed(2)
-    second, other = run(**settings), run(seed=2, **settings)
+    second = run(**settings)
+    other = run(seed=2, **settings)
     assert states_equal(first.state, second.state)
     assert [e.train_loss for e in first.curve] == [e.train_loss for e in second.curve]
     assert not states_equal(first.state, other.state)
@@ -86,7 +87,8 @@ class Kept:
     """A memory that keeps every epoch as bytes, as a file would."""
 
     def __init__(self, stop_after: int) -> None:
-        self.content, self.stop_after = b"", stop_after
+        self.content = b""
+        self.stop_after = stop_after
 
     def recall(self) -> dict[str, Any] | None:
         return torch.load(io.BytesIO(self.content), weights_only=True) if self.content else None
@@ -132,7 +134,8 @@ def test_clipping_bounds_a_step() -> None:
 
 
 def test_the_average_follows_the_weights() -> None:
-    model, recipe = network(), Recipe(epochs=1, batch_size=32, lr=0.1, ema=0.75, schedule="constant", momentum=0)
+    model = network()
+    recipe = Recipe(epochs=1, batch_size=32, lr=0.1, ema=0.75, schedule="constant", momentum=0)
     trainer = Trainer(model, splits(examples=32)["train"], recipe, 0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trainer.epoch(0, 1)
@@ -143,7 +146,9 @@ def test_the_average_follows_the_weights() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_no_step_waits_for_the_device(optimizer: Literal["sgd", "adamw"]) -> None:
     """On the meta device whoever asks what a number is gets an error: only the end of the epoch may."""
-    model, device, steps = network().to("meta"), torch.device("meta"), []
+    model = network().to("meta")
+    device = torch.device("meta")
+    steps = []
     data = DeviceSplit(*(getattr(splits()["train"], name).to(device) for name in ("images", "labels", "mean", "std")))
     settings: dict[str, Any] = {"crop": 1, "flip": True, "mixup": 0.3, "ema": 0.9, "clip_grad_norm": 1.0}
     trainer = Trainer(model, data, Recipe(batch_size=32, optimizer=optimizer, **settings), 0)
@@ -155,13 +160,15 @@ def test_no_step_waits_for_the_device(optimizer: Literal["sgd", "adamw"]) -> Non
 
 @pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"channels_last": True}])
 def test_faster_arithmetic_learns_the_same(settings: dict[str, Any]) -> None:
-    plain, fast = run(lr=0.01, epochs=3), run(lr=0.01, epochs=3, **settings)
+    plain = run(lr=0.01, epochs=3)
+    fast = run(lr=0.01, epochs=3, **settings)
     assert fast.curve[-1].train_loss == pytest.approx(plain.curve[-1].train_loss, rel=0.1)
     assert {tensor.dtype for tensor in fast.state.values()} == {torch.float32}
 
 
 def test_best_keeps_the_first_of_the_best_epochs() -> None:
-    best, last = run(checkpoint="best", lr=0.3, epochs=6), run(keep="last", lr=0.3, epochs=6)
+    best = run(checkpoint="best", lr=0.3, epochs=6)
+    last = run(keep="last", lr=0.3, epochs=6)
     accuracies = [epoch.validation_accuracy for epoch in best.curve]
     assert best.kept.epoch == accuracies.index(max(accuracies)) + 1
     assert last.kept.epoch == 6
@@ -182,10 +189,8 @@ def test_a_loss_beyond_numbers_is_told() -> None:
 def test_a_step_is_plain_sgd() -> None:
     """One batch of everything, against the update written out."""
     data = splits(examples=32)["train"]
-    model, recipe = (
-        network(),
-        Recipe(epochs=1, batch_size=32, lr=0.1, momentum=0.0, weight_decay=0.01, schedule="constant"),
-    )
+    model = network()
+    recipe = Recipe(epochs=1, batch_size=32, lr=0.1, momentum=0.0, weight_decay=0.01, schedule="constant")
     before = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
     logits = torch.func.functional_call(model, before, (data.normalize(data.images),))
     loss = torch.nn.functional.cross_entropy(logits, data.labels)

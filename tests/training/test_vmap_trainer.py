@@ -19,7 +19,9 @@ from sweep.training.trainer import train
 from sweep.training.vmap_trainer import VmapTrainer, train_vmapped
 from tests.training.test_trainer import Kept, splits, states_equal
 
-SIZE, CLASSES, MEMBERS = 16, 4, 3
+SIZE = 16
+CLASSES = 4
+MEMBERS = 3
 EVERYTHING = {
     "crop": 2,
     "flip": True,
@@ -47,7 +49,8 @@ def both(
 ) -> tuple[list[TrainResult], list[TrainResult]]:
     """Trained one by one, and together."""
     alone = [train(make(seed), data, recipe, 50 + seed, epochs=recipe.epochs) for seed in range(count)]
-    models, seeds = [make(seed) for seed in range(count)], range(50, 50 + count)
+    models = [make(seed) for seed in range(count)]
+    seeds = range(50, 50 + count)
     found = train_vmapped(models, data, recipe, seeds, epochs=recipe.epochs)
     assert all(isinstance(each, TrainResult) for each in found)
     return alone, [each for each in found if isinstance(each, TrainResult)]
@@ -122,8 +125,11 @@ class Tied(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.depth = nn.Linear(64, 64), StochasticDepth(0.5, "row")
-        self.second, self.spots, self.head = nn.Linear(64, 64), nn.Dropout1d(0.4), nn.Linear(64, 3)
+        self.first = nn.Linear(64, 64)
+        self.depth = StochasticDepth(0.5, "row")
+        self.second = nn.Linear(64, 64)
+        self.spots = nn.Dropout1d(0.4)
+        self.head = nn.Linear(64, 3)
         self.second.weight = self.first.weight
 
     def forward(self, images: Tensor) -> Tensor:
@@ -153,10 +159,8 @@ def test_training_together_leaves_the_global_generator_alone() -> None:
 
 
 def test_clipping_bounds_each_members_step() -> None:
-    data, recipe = (
-        splits(examples=32)["train"],
-        Recipe(batch_size=32, momentum=0, weight_decay=0, schedule="constant", lr=1.0, clip_grad_norm=0.01),
-    )
+    data = splits(examples=32)["train"]
+    recipe = Recipe(batch_size=32, momentum=0, weight_decay=0, schedule="constant", lr=1.0, clip_grad_norm=0.01)
     models = [tied(0), tied(1)]
     with torch.no_grad():
         for parameter in models[1].parameters():
@@ -171,9 +175,11 @@ def test_clipping_bounds_each_members_step() -> None:
 
 def test_no_step_waits_for_the_device() -> None:
     """As for one member: on the meta device whoever asks what a number is gets an error."""
-    device, settings = torch.device("meta"), EVERYTHING | {"checkpoint": "last", "batch_size": 32}
+    device = torch.device("meta")
+    settings = EVERYTHING | {"checkpoint": "last", "batch_size": 32}
     data = DeviceSplit(*(getattr(splits()["train"], name).to(device) for name in ("images", "labels", "mean", "std")))
-    stack, steps = VmapTrainer([tied(0).to(device), tied(1).to(device)], data, Recipe(**settings), (1, 2)), []
+    stack = VmapTrainer([tied(0).to(device), tied(1).to(device)], data, Recipe(**settings), (1, 2))
+    steps = []
     stack.optimizer.register_step_post_hook(lambda *_: steps.append(1))
     with pytest.raises(RuntimeError, match="Cannot copy out of meta tensor"):
         stack.epoch(0, 1)
@@ -181,7 +187,8 @@ def test_no_step_waits_for_the_device() -> None:
 
 
 def test_a_member_that_leaves_the_numbers_is_lost_alone() -> None:
-    recipe, data = Recipe(epochs=2, batch_size=32), splits()
+    recipe = Recipe(epochs=2, batch_size=32)
+    data = splits()
     models = [tied(seed) for seed in range(3)]
     with torch.no_grad():
         models[1].get_submodule("head").weight.fill_(1e30)  # type: ignore[union-attr,operator]
@@ -196,7 +203,9 @@ def test_a_member_that_leaves_the_numbers_is_lost_alone() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.003}, {"ema": 0.9, "checkpoint": "best"}])
 def test_a_group_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
-    recipe, data, kept = Recipe(epochs=4, batch_size=32, **settings), splits(), KeptGroup(0)
+    recipe = Recipe(epochs=4, batch_size=32, **settings)
+    data = splits()
+    kept = KeptGroup(0)
 
     def together(memory: KeptGroup | None) -> list[TrainResult | NonFiniteError]:
         return train_vmapped([tied(0), tied(1)], data, recipe, [1, 2], epochs=4, memory=memory)
