@@ -90,10 +90,10 @@ class Kept:
         self.content = b""
         self.stop_after = stop_after
 
-    def recall(self) -> dict[str, Any] | None:
+    def load(self) -> dict[str, Any] | None:
         return torch.load(io.BytesIO(self.content), weights_only=True) if self.content else None
 
-    def keep(self, state: Callable[[], dict[str, Any]]) -> None:
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
         buffer = io.BytesIO()
         torch.save(now := state(), buffer)
         self.content = buffer.getvalue()
@@ -168,7 +168,7 @@ def test_faster_arithmetic_learns_the_same(settings: dict[str, Any]) -> None:
 
 def test_best_keeps_the_first_of_the_best_epochs() -> None:
     best = run(checkpoint="best", lr=0.3, epochs=6)
-    last = run(keep="last", lr=0.3, epochs=6)
+    last = run(checkpoint="last", lr=0.3, epochs=6)
     accuracies = [epoch.validation_accuracy for epoch in best.curve]
     assert best.kept.epoch == accuracies.index(max(accuracies)) + 1
     assert last.kept.epoch == 6

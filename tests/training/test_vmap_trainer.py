@@ -225,5 +225,5 @@ def test_a_group_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, An
 class KeptGroup(Kept):
     """A memory of a group, which is interrupted after so many epochs."""
 
-    def keep(self, state: Callable[[], dict[str, Any]]) -> None:
-        super().keep(lambda: {**state(), "curve": state()["courses"][0]["curve"]})
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        super().save(lambda: {**state(), "curve": state()["courses"][0]["curve"]})
