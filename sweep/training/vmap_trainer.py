@@ -168,33 +168,30 @@ def train_vmapped(
 
     Seconds of a member are its equal share.
     """
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     group = VmapTrainer(models, splits["train"], recipe, seeds)
-    held_out = splits["validation"]
-    courses = [TrainingHistory(recipe) for _ in seeds]
-    lost = [""] * len(seeds)
-    done = 0
-    before = 0.0
-    if past := memory.load() if memory else None:
+    validation = splits["validation"]
+    histories = [TrainingHistory(recipe) for _ in seeds]
+    past = memory.load() if memory else None
+    if past:
         group.restore(past)
-        done = past["epochs"]
-        before = past["seconds"]
-        lost = list(past["lost"])
-        for course, state in zip(courses, past["courses"], strict=True):
-            course.restore(state)
-    for number in range(done, epochs):
-        losses, rate = group.epoch(number, epochs)
-        scores = [validation_scores(logits, held_out) for logits in group.logits(held_out)]
-        seconds = before + time.perf_counter() - begun
-        for place, course in enumerate(courses):
-            epoch = Epoch(number + 1, rate, losses[place], *scores[place], seconds / len(seeds))
-            lost[place] = lost[place] or _add_losses(course, epoch, partial(group.weights, place))
+        for history, state in zip(histories, past["courses"], strict=True):
+            history.restore(state)
+    start = past or {"epochs": 0, "seconds": 0.0, "lost": [""] * len(seeds)}
+    failures = list(start["lost"])
+    for number in range(start["epochs"], epochs):
+        losses, lr = group.epoch(number, epochs)
+        scores = [validation_scores(logits, validation) for logits in group.logits(validation)]
+        seconds = start["seconds"] + time.perf_counter() - start_time
+        for place, history in enumerate(histories):
+            epoch = Epoch(number + 1, lr, losses[place], *scores[place], seconds / len(seeds))
+            failures[place] = failures[place] or _add_losses(history, epoch, partial(group.weights, place))
         if memory and number + 1 < epochs:
-            told = {"epochs": number + 1, "seconds": seconds, "lost": lost}
-            memory.save(lambda: {**group.state(), **told, "courses": [course.state() for course in courses]})  # noqa: B023 - called at once
+            counts = {"epochs": number + 1, "seconds": seconds, "lost": failures}
+            memory.save(lambda: {**group.state(), **counts, "courses": [each.state() for each in histories]})  # noqa: B023 - called at once
     return [
-        NonFiniteError(why) if why else course.result(group.model, held_out)
-        for course, why in zip(courses, lost, strict=True)
+        NonFiniteError(cause) if cause else history.result(group.model, validation)
+        for history, cause in zip(histories, failures, strict=True)
     ]
 
 
