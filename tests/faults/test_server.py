@@ -122,7 +122,7 @@ def test_a_server_with_basic_auth_lets_nobody_in_without_the_password_and_says_w
             assert (done.exit_code, done.stdout) == (1, "")
             (line,) = done.stderr.splitlines()
             assert line.startswith(
-                f"MLflow at {uri} cannot be used (401, it does not know you: set MLFLOW_TRACKING_USERNAME"
+                f"MLflow at {uri} cannot be used (401 unauthorized: set MLFLOW_TRACKING_USERNAME"
             )
         done = sync(base, MLFLOW_TRACKING_URI=uri, **user, MLFLOW_TRACKING_PASSWORD=password)
     assert done.exit_code == 0, done.output
