@@ -62,19 +62,19 @@ def bench(plan: Plan, weights: PoolWeights, device: str = "cpu") -> PoolEngine:
 
 def timed(work: Callable[[], Found]) -> tuple[float, Found]:
     """Wall seconds, and what came out."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     found = work()
-    return time.perf_counter() - begun, found
+    return time.perf_counter() - started, found
 
 
-def told(values: Sequence[float], digits: int = 2) -> str:
+def with_range(values: Sequence[float], digits: int = 2) -> str:
     """Median and range."""
     return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
 def ratios(numerators: Iterable[float], denominators: Iterable[float]) -> str:
     """Median and range of paired ratios."""
-    return told([a / b for a, b in zip(numerators, denominators, strict=True)])
+    return with_range([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def anonymous() -> int:
@@ -155,13 +155,13 @@ def memory_of_tree(root: int) -> int:
 
 def command(arguments: Sequence[str], folder: Path) -> tuple[float, int]:
     """Wall seconds of a command and the largest memory of it and all its processes, in bytes."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with (
-        open(folder / "said.txt", "wb") as said,
-        subprocess.Popen(arguments, cwd=folder, stdout=said, stderr=said, env=os.environ) as process,
+        open(folder / "said.txt", "wb") as output,
+        subprocess.Popen(arguments, cwd=folder, stdout=output, stderr=output, env=os.environ) as process,
         Peak(lambda: memory_of_tree(process.pid), every=1.0) as peak,
     ):
         process.wait()
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'said.txt').read_text()}")
-    return time.perf_counter() - begun, peak.bytes
+    return time.perf_counter() - started, peak.bytes

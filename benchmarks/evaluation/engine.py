@@ -57,9 +57,9 @@ def engine_accuracies(pool: Trained, candidates: list[Candidate]) -> list[float]
 
 def seconds(work: Callable[[], list[float]]) -> tuple[float, list[float]]:
     """Wall seconds, and what came out."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     found = work()
-    return time.perf_counter() - begun, found
+    return time.perf_counter() - started, found
 
 
 def main(repetitions: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.common import command, told
+from benchmarks.common import command, with_range
 from sweep.core.registry import get_plugin
 from sweep.model.build import build
 
@@ -84,9 +84,10 @@ def measure(examples: int, candidates: int, repetitions: int) -> None:
             peaks.append(peak / 2**30)
             inside.append(task["busy"] / 2)
     print(f"\n{count:,} candidates of {MEMBERS} members, {examples:,} x {CLASSES} logits, four metrics")
-    print(f"whole command              {told(walls, 1)} s = {told([count / wall for wall in walls], 0)} candidates/s")
-    print(f"blocks, by two workers     {told(inside, 1)} s = {told([count / each for each in inside], 0)} candidates/s")
-    print(f"memory of all processes    {told(peaks)} GiB at most", flush=True)
+    for name, seconds in (("whole command", walls), ("blocks, by two workers", inside)):
+        rates = [count / each for each in seconds]
+        print(f"{name:<26} {with_range(seconds, 1)} s = {with_range(rates, 0)} candidates/s")
+    print(f"memory of all processes    {with_range(peaks)} GiB at most", flush=True)
 
 
 def main(repetitions: int, small: int, large: int) -> None:

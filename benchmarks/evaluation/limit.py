@@ -19,7 +19,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import METRICS, bench, drawn, planned, ratios, timed, told
+from benchmarks.common import METRICS, bench, drawn, planned, ratios, timed, with_range
 from sweep.evaluation.block import BlockRunner
 from sweep.evaluation.engine import PoolEngine
 from sweep.model.batching import tune_batch
@@ -100,7 +100,7 @@ def compare(network: str, repetitions: int, threads: int, device: str) -> None:
     print(f"measured for the engine: {found}")
     for way, each in rates.items():
         name = "engine" if isinstance(way, str) else "bare, {}, batch {}".format(*way)
-        print(f"{name:32} {told(each, 0)} images/s")
+        print(f"{name:32} {with_range(each, 0)} images/s")
     top = max(best, key=lambda way: median(rates[way]))
     print(f"{'engine beside the best bare way':32} {ratios(rates['engine'], rates[top])}", flush=True)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import Peak, anonymous, bandwidth, bench, drawn, planned, ratios, timed, told
+from benchmarks.common import Peak, anonymous, bandwidth, bench, drawn, planned, ratios, timed, with_range
 from sweep.core.weights import MergeCoefficients, merge_coefficients
 from sweep.evaluation.engine import PoolEngine, SubsetWeights
 from sweep.evaluation.merge import load_merge
@@ -113,9 +113,9 @@ def small(file: Path, repetitions: int, threads: int) -> None:
             seconds, count = timed(run)
             rates[name].append(3 * count * model / seconds / 1e9)
     print(f"4,950 means of pairs of 100 members, {ours.layout.n_parameters:,} parameters, {threads} threads")
-    print(f"{'torch adds large arrays':24} {told(limits, 1)} GB/s")
+    print(f"{'torch adds large arrays':24} {with_range(limits, 1)} GB/s")
     for name, each in rates.items():
-        print(f"{name:24} {told(each, 1)} GB/s   of that {ratios(each, limits)}")
+        print(f"{name:24} {with_range(each, 1)} GB/s   of that {ratios(each, limits)}")
     print(f"private memory           {(peak.bytes - before) / model:.1f} models of {model / 2**20:.1f} MiB at most")
 
 
@@ -133,7 +133,7 @@ def large(file: Path, repetitions: int, threads: int) -> None:
     limit = bandwidth(threads) / 1e9
     size = 10 * model / 1e9
     print(f"\n{count} means of pairs of 10 members, {ours.layout.n_parameters:,} parameters, mapped: {size:.1f} GB")
-    print(f"as candidates            {told(rates, 1)} GB/s of {limit:.1f}")
+    print(f"as candidates            {with_range(rates, 1)} GB/s of {limit:.1f}")
     built, merged = ((peak.bytes - before) / model for peak in (building, merging))
     print(f"private memory           {built:.2f} models while the bench is made, {merged:.2f} while it merges, at most")
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.common import METRICS, command, ratios, timed, told
+from benchmarks.common import METRICS, command, ratios, timed, with_range
 from sweep.config.document import parse
 from sweep.config.loader import check
 from sweep.config.recipe import Recipe
@@ -39,7 +39,10 @@ from sweep.plan.work import CandidateWork
 from sweep.status.state import load_state
 from sweep.training.trainer import train
 
-MEMBERS, CLASSES, THREADS, NOISE = 10, 10, 2, 0.5
+MEMBERS = 10
+CLASSES = 10
+THREADS = 2
+NOISE = 0.5
 SWEEP = """
 name: paper
 dataset: {arrays: {file: FOLDER/images.npz, mean: [0.3053], std: [0.3762]}}
@@ -67,9 +70,13 @@ class SimpleCNN(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 64, 3, padding=1)
-        self.conv3, self.fc1 = nn.Conv2d(64, 128, 3, padding=1), nn.Linear(128 * 4 * 4, 256)
-        self.fc2, self.pool, self.dropout = nn.Linear(256, CLASSES), nn.MaxPool2d(2, 2), nn.Dropout(0.5)
+        self.conv1 = nn.Conv2d(3, 32, 3, padding=1)
+        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.conv3 = nn.Conv2d(64, 128, 3, padding=1)
+        self.fc1 = nn.Linear(128 * 4 * 4, 256)
+        self.fc2 = nn.Linear(256, CLASSES)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.dropout = nn.Dropout(0.5)
 
     def features(self, x: Tensor) -> Tensor:
         """What reaches the head."""
@@ -88,8 +95,11 @@ class Loop:
     """The script's functions, which keep nothing; `images` counts what is pushed, `distinct` what had to be."""
 
     def __init__(self, states: Sequence[State], splits: dict[str, tuple[Tensor, Tensor]], *, counting: bool) -> None:
-        self.states, self.splits, self.counting = states, splits, counting
-        self.template, self.images = SimpleCNN(), 0
+        self.states = states
+        self.splits = splits
+        self.counting = counting
+        self.template = SimpleCNN()
+        self.images = 0
         self.distinct: dict[tuple[str, str], int] = {}
 
     @torch.no_grad()
@@ -155,17 +165,22 @@ class Loop:
             trial = joined([soup, state], [0.5, 0.5])
             score = self.score(trial)
             if score > best:
-                soup, best = trial, score
+                soup = trial
+                best = score
         return soup
 
     def indexed(self, states: list[State]) -> tuple[State, list[State]]:
         """The script's `greedy_soup_devideLen`, and the members that it accepts."""
-        soup, accepted, best = states[0], states[:1], self.score(states[0])
+        soup = states[0]
+        accepted = states[:1]
+        best = self.score(states[0])
         for index, state in enumerate(states[1:], 1):
             trial = joined([soup, state], [index / (index + 1), 1 / (index + 1)])
             score = self.score(trial)
             if score > best:
-                soup, accepted, best = trial, [*accepted, state], score
+                soup = trial
+                accepted = [*accepted, state]
+                best = score
         return soup, accepted
 
 
@@ -205,7 +220,8 @@ def compare(folder: Path, prefixes: list[int], repetitions: int) -> None:
     (folder / "paper.yaml").write_text(text)
     plan = load_state(check(parse(text, "paper.yaml"))).plan
     items = [c for c in plan.candidates if c.method.name != "single" or c.scaling.name == "none"]
-    pool, states = plan.pools[0], [torch.load(folder / f"member{index}.pt") for index in range(MEMBERS)]
+    pool = plan.pools[0]
+    states = [torch.load(folder / f"member{index}.pt") for index in range(MEMBERS)]
     dataset = load_dataset(pool.population.dataset)
     weights = PoolWeights.from_states(states, None, new_model(), CLASSES)
     whole = {name: to_device(dataset, name, torch.device("cpu")) for name in ("test", "validation")}
@@ -233,19 +249,20 @@ def compare(folder: Path, prefixes: list[int], repetitions: int) -> None:
     rounds = [(timed(lambda: plainly(counting=False))[0], timed(ours)[0]) for _ in range(repetitions)]
     plain, engine = zip(*rounds, strict=True)
     print(f"\n{len(items)} items, prefixes {prefixes}, {THREADS} threads, the same accuracies")
-    print(f"published way  {told(plain)} s   {loop.images:,} images pushed, {necessary:,} of them necessary")
-    print(f"engine         {told(engine)} s   {pool_engine.forward_passes:,} images pushed")
+    print(f"published way  {with_range(plain)} s   {loop.images:,} images pushed, {necessary:,} of them necessary")
+    print(f"engine         {with_range(engine)} s   {pool_engine.forward_passes:,} images pushed")
     print(f"ratio          {ratios(plain, engine)}", flush=True)
     whole_commands(folder, plain)
 
 
 def whole_commands(folder: Path, plain: Sequence[float]) -> None:
     """The same with all that each way needs to begin."""
-    python, calls = sys.executable, range(len(plain))
+    python = sys.executable
+    calls = range(len(plain))
     imports = [command([python, "-c", "import torch, torchvision"], folder)[0] for _ in calls]
     runs = [command([python, "-m", "sweep", "run", "paper.yaml", f"name=run{i}"], folder)[0] for i in calls]
-    print(f"imports of the published way   {told(imports)} s")
-    print(f"the whole command `sweep run`  {told(runs)} s, with imports, Ray, 2 workers and all tables")
+    print(f"imports of the published way   {with_range(imports)} s")
+    print(f"the whole command `sweep run`  {with_range(runs)} s, with imports, Ray, 2 workers and all tables")
     print(f"ratio with start-up            {ratios([sum(pair) for pair in zip(plain, imports, strict=True)], runs)}")
 
 

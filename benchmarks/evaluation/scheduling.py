@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.common import planned, told
+from benchmarks.common import planned, with_range
 from sweep.evaluation.rows import candidate_columns
 from sweep.execution import scheduler as launch
 from sweep.execution.cluster import auth_environment, cluster
@@ -58,11 +58,11 @@ class Sleeper:
         """No rows, and when the worker slept."""
         import ray
 
-        begun = time.time()
+        started = time.time()
         longer = ray.get(shared[1])
         time.sleep(longer.get(work.items[0][0].id, SLEEP))
-        cost = {"seconds": time.time() - begun, "cpu_seconds": 0.0, "forward_passes": 0, "created_at": None}
-        cost |= {"begun": begun, "process": os.getpid(), "host": None, "threads": 1, "peak_memory": 0}
+        cost = {"seconds": time.time() - started, "cpu_seconds": 0.0, "forward_passes": 0, "created_at": None}
+        cost |= {"begun": started, "process": os.getpid(), "host": None, "threads": 1, "peak_memory": 0}
         tables: dict[str, Any] = dict.fromkeys(TABLES, ())
         return SimpleNamespace(**tables, tables=tables, cost=cost | {"code_version": None})
 
@@ -97,10 +97,10 @@ def utilisation(costs: Sequence[dict[str, Any]], workers: int) -> tuple[float, f
     for cost in costs:
         first[cost["process"]] = min(cost["begun"], first.get(cost["process"], cost["begun"]))
     assert len(first) == workers, f"{len(first)} of {workers} workers had blocks: ask for more"
-    begun = max(first.values())
+    started = max(first.values())
     ended = max(cost["begun"] + cost["seconds"] for cost in costs)
-    within = sum(max(0.0, cost["begun"] + cost["seconds"] - max(begun, cost["begun"])) for cost in costs)
-    return within / (workers * (ended - begun)), ended - begun
+    within = sum(max(0.0, cost["begun"] + cost["seconds"] - max(started, cost["begun"])) for cost in costs)
+    return within / (workers * (ended - started)), ended - started
 
 
 def rowed(plan: Plan, writer: Writer) -> Sink:
@@ -137,10 +137,10 @@ def joined(blocks: int, room: int = 8) -> tuple[float, float]:
             BlockScheduler(plan, lambda pool: ({},), sink, lambda: False).run(work, {})
     finally:
         nodes.shutdown()
-    begun: dict[int, float] = {}
+    started: dict[int, float] = {}
     for cost in costs:
-        begun[cost["process"]] = min(cost["begun"], begun.get(cost["process"], cost["begun"]))
-    later = sorted(at - came[0] for at in begun.values() if at > came[0])
+        started[cost["process"]] = min(cost["begun"], started.get(cost["process"], cost["begun"]))
+    later = sorted(at - came[0] for at in started.values() if at > came[0])
     assert len(later) == room, f"{len(later)} of {room} workers of the node had blocks: ask for more"
     return later[0], later[-1]
 
@@ -157,7 +157,10 @@ def main(repetitions: int, workers: int, each: int) -> None:
     launch.Worker = Sleeper  # type: ignore[assignment, misc]
     os.environ.update(auth_environment("local"))  # for the nodes that come and for the sweep's own Ray
     firsts, lasts = zip(*(joined(3000) for _ in range(repetitions)), strict=True)
-    print(f"a node comes   first of 8 workers after {told(firsts)} s, the last after {told(lasts)} s", flush=True)
+    print(
+        f"a node comes   first of 8 workers after {with_range(firsts)} s, the last after {with_range(lasts)} s",
+        flush=True,
+    )
     print(f"{count} blocks of {1000 * SLEEP:.0f} ms on {workers} logical CPUs", flush=True)
     with cluster(plan.sweep.execution), tempfile.TemporaryDirectory() as place:
         slept(plan, {}, nothing)  # the processes are there from now on
@@ -175,8 +178,12 @@ def main(repetitions: int, workers: int, each: int) -> None:
                 parts.append(len(part_files(folder.path, "candidates")))
             shares, walls = zip(*found, strict=True)
             least = max(count * SLEEP / workers, STRAGGLE if name == "a straggler" else 0.0)
-            print(f"{name:14} utilisation {told(shares)}   wall {told(walls)} s, at least {least:.2f}", end="")
-            print(f"   in {told(parts, 0)} parts, all {told(later)} s later" if any(parts) else "", flush=True)
+            print(
+                f"{name:14} utilisation {with_range(shares)}   wall {with_range(walls)} s, at least {least:.2f}", end=""
+            )
+            print(
+                f"   in {with_range(parts, 0)} parts, all {with_range(later)} s later" if any(parts) else "", flush=True
+            )
 
 
 if __name__ == "__main__":

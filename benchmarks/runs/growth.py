@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from benchmarks.common import Peak, resident, told
+from benchmarks.common import Peak, resident, with_range
 
 from sweep.config.loader import load
 from sweep.plan.candidates import Candidate
@@ -31,7 +31,8 @@ from sweep.status.state import write_plan_files, load_state
 from sweep.storage import tables as table
 from sweep.storage.run_folder import RunFolder
 
-MEMBERS, FIRST = 100, 1000
+MEMBERS = 100
+FIRST = 1000
 SWEEP = """
 name: growth
 dataset: {synthetic: {examples: 50}}
@@ -77,16 +78,18 @@ class Cost(NamedTuple):
 
 def fresh(arguments: Sequence[str], folder: Path) -> Cost:
     """Wall and CPU seconds of a command, and its largest resident memory."""
-    before, begun = os.times(), time.perf_counter()
+    before = os.times()
+    started = time.perf_counter()
     with (
-        open(folder / "said.txt", "wb") as said,
-        subprocess.Popen(arguments, cwd=folder, stdout=said, stderr=said) as process,
+        open(folder / "said.txt", "wb") as output,
+        subprocess.Popen(arguments, cwd=folder, stdout=output, stderr=output) as process,
         Peak(lambda: resident(process.pid), every=0.02) as peak,
     ):
         process.wait()
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'said.txt').read_text()}")
-    wall, after = time.perf_counter() - begun, os.times()
+    wall = time.perf_counter() - started
+    after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Cost(wall, cpu, peak.bytes)
 
@@ -94,7 +97,8 @@ def fresh(arguments: Sequence[str], folder: Path) -> Cost:
 def make(file: Path) -> None:
     """The run folder of a sweep in which everything is done."""
     sweep = load(file)
-    folder, plan = RunFolder(sweep.folder), load_state(sweep).plan
+    folder = RunFolder(sweep.folder)
+    plan = load_state(sweep).plan
     invocation = {"started_at": "2026-01-05", "finished_at": "2026-01-05", "command": "sweep run growth.yaml"}
     info = {"schema_version": table.SCHEMA_VERSION, "sweep": sweep.name, "sweep_id": sweep.id}
     folder.create(info | {"metrics": list(sweep.metrics), "invocations": [invocation]})
@@ -108,7 +112,8 @@ def make(file: Path) -> None:
         for member in plan.members
     ]
     folder.append("members", "all", members)
-    random, parts = np.random.default_rng(0), folder.part_file("candidates", "").parent
+    random = np.random.default_rng(0)
+    parts = folder.part_file("candidates", "").parent
     parts.mkdir(parents=True)
     for block, candidates in plan.blocks.items():
         pq.write_table(rows(plan, candidates, about, random), parts / f"{block}.parquet")
@@ -166,7 +171,8 @@ def measure(case: Case, repetitions: int) -> dict[str, list[Cost]]:
     print(f"\nabout {case.candidates:,} candidates of {case.members:,} members, {len(parts):,} parts")
     for name, costs in found.items():
         peak = max(cost.bytes for cost in costs) / 2**30
-        walls, cpu = told([cost.wall for cost in costs]), median(cost.cpu for cost in costs)
+        walls = with_range([cost.wall for cost in costs])
+        cpu = median(cost.cpu for cost in costs)
         print(f"{name:36} wall {walls:24} s   CPU {cpu:6.2f} s   peak {peak:.2f} GiB", flush=True)
     return found
 

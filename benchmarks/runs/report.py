@@ -25,7 +25,10 @@ import pyarrow.parquet as pq
 from sweep.storage import tables as table
 from sweep.storage.columns import COLUMNS
 
-POPULATIONS, POOLS, MEMBERS, EPOCHS = 20, 5, 12, 20
+POPULATIONS = 20
+POOLS = 5
+MEMBERS = 12
+EPOCHS = 20
 PART = 5000
 METHODS = (
     ("weights", "uniform_soup", "{}", 0.020),
@@ -48,8 +51,8 @@ def recipe(count: int) -> pd.DataFrame:
     """What is tried in each pool: members, paths between all pairs, then each method on subset after subset."""
     rows = [PLAIN | {"method": "single", "subset": (index,)} for index in range(MEMBERS)]
     for pair, weight in itertools.product(itertools.combinations(range(MEMBERS), 2), WEIGHTS):
-        told = {"method": "interpolation", "subset": pair, "settings": json.dumps({"weight": weight})}
-        rows.append(PLAIN | told | {"gain": -0.8 * weight * (1 - weight)})
+        message = {"method": "interpolation", "subset": pair, "settings": json.dumps({"weight": weight})}
+        rows.append(PLAIN | message | {"gain": -0.8 * weight * (1 - weight)})
     sizes = [itertools.combinations(range(MEMBERS), size) for size in (2, 3, 5, 8, 10)]
     for subset in itertools.chain.from_iterable(itertools.zip_longest(*sizes)):
         rows += _merges(subset) if subset else []
@@ -69,14 +72,15 @@ def _merges(subset: tuple[int, ...]) -> list[dict[str, Any]]:
     rows.append(soup | {"repair": "reset_bn", "gain": 0.021})
     for which, factor in itertools.product(("all", "first"), FACTORS):
         settings = json.dumps({"factor": factor, "members": which})
-        told = {"scaling": "magnify", "scaling_settings": settings, "scaling_factor": factor, "scaling_members": which}
-        rows.append(soup | told | {"gain": -0.1 * np.log10(factor) ** 2})
+        message = {"scaling": "magnify", "scaling_settings": settings, "scaling_factor": factor, "scaling_members": which}
+        rows.append(soup | message | {"gain": -0.1 * np.log10(factor) ** 2})
     return rows
 
 
 def make(folder: Path, count: int) -> Path:
     """A run folder with that many rows of candidates, and members, curves, pairs, layers and predictions to match."""
-    random, plan = np.random.default_rng(0), recipe(count // (POPULATIONS * POOLS))
+    random = np.random.default_rng(0)
+    plan = recipe(count // (POPULATIONS * POOLS))
     for population, pool in itertools.product(range(POPULATIONS), range(POOLS)):
         origin = {"sweep": "large", "population": f"population {population:02}", "pool": pool, "dataset": "cifar10"}
         origin |= {"architecture": ("resnet18", "vgg11", "vit_tiny")[population % 3], "start": "shared"}
@@ -110,22 +114,22 @@ def _candidates(
     """The rows of one pool: a level of its own, the plan's gains, and noise; the largest factors overflow."""
     n = len(plan)
     accuracy = 0.9 + 0.02 * random.standard_normal() + plan["gain"] + 0.005 * random.standard_normal(n)
-    lost = (plan["scaling_factor"] >= 100).to_numpy()
+    missing = (plan["scaling_factor"] >= 100).to_numpy()
     ids = random.bytes(16 * n).hex()
-    told = {"split": "test", "protocol": "correct", "n_examples": 10_000, "device": "cpu", "forward_passes": 10_000}
-    told |= {"status": np.where(lost, "non_finite", "ok"), "error": np.where(lost, "outputs overflowed", None)}
+    message = {"split": "test", "protocol": "correct", "n_examples": 10_000, "device": "cpu", "forward_passes": 10_000}
+    message |= {"status": np.where(missing, "non_finite", "ok"), "error": np.where(missing, "outputs overflowed", None)}
     return plan.assign(
-        **origin | told,
+        **origin | message,
         candidate_id=[ids[32 * i : 32 * i + 32] for i in range(n)],
         block_id=[ids[32 * (i // 64) : 32 * (i // 64) + 32] for i in range(n)],
         members=[[members[index] for index in subset] for subset in plan["subset"]],
         member_indices=[list(subset) for subset in plan["subset"]],
         n_members=plan["subset"].map(len),
-        accuracy=accuracy.mask(lost),
-        cross_entropy=(1.3 - accuracy).mask(lost),
-        brier=(1.1 - accuracy).mask(lost),
-        ece=np.where(lost, np.nan, 0.02),
-        finite=~lost,
+        accuracy=accuracy.mask(missing),
+        cross_entropy=(1.3 - accuracy).mask(missing),
+        brier=(1.1 - accuracy).mask(missing),
+        ece=np.where(missing, np.nan, 0.02),
+        finite=~missing,
         merge_seconds=random.random(n),
         evaluate_seconds=random.random(n),
     )
@@ -157,13 +161,13 @@ def _pairs(members: list[str], random: np.random.Generator, origin: dict[str, An
 
 def timed(arguments: list[str]) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak resident gibibytes of one call of the command in a fresh process."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "analysis.cli.main", *arguments], stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"analysis {' '.join(arguments)} ended with {process.returncode}")
-    return time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
 
 
 def main(count: int, repetitions: int) -> None:

@@ -34,10 +34,12 @@ execution: {mlflow: false}
 
 def timed(arguments: list[str], folder: Path) -> tuple[float, float]:
     """Wall and CPU seconds of one call of the command in a fresh process."""
-    before, begun = os.times(), time.perf_counter()
+    before = os.times()
+    started = time.perf_counter()
     command = [sys.executable, "-m", "sweep", *arguments]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    wall, after = time.perf_counter() - begun, os.times()
+    wall = time.perf_counter() - started
+    after = os.times()
     return wall, after.children_user + after.children_system - before.children_user - before.children_system
 
 

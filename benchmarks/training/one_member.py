@@ -116,9 +116,9 @@ def arm(way: str, network: str) -> None:
         run = plain_way(dataset, 2 if way.endswith("workers") else 0)
     for _ in sys.stdin:
         model = build(get_plugin("architectures", name).function, (CLASSES, 3, SIZE), 0, **settings)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         accuracy = run(model)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"rate": examples / seconds, "peak": peak, "accuracy": accuracy}), flush=True)
 
@@ -131,7 +131,7 @@ def begin(way: str, network: str) -> subprocess.Popen[str]:
     )
 
 
-def told(process: subprocess.Popen[str]) -> dict[str, float]:
+def message(process: subprocess.Popen[str]) -> dict[str, float]:
     """One epoch of an arm."""
     assert process.stdin is not None
     assert process.stdout is not None
@@ -145,8 +145,8 @@ def compare(network: str, repetitions: int) -> None:
     """Measure each way in turn, the first time unseen, and print what was found."""
     arms = {way: begin(way, network) for way in WAYS}
     for process in arms.values():
-        told(process)
-    rounds = [{way: told(process) for way, process in arms.items()} for _ in range(repetitions)]
+        message(process)
+    rounds = [{way: message(process) for way, process in arms.items()} for _ in range(repetitions)]
     for process in arms.values():
         process.communicate()
     rates = {way: [each[way]["rate"] for each in rounds] for way in WAYS}

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import ratios, timed, told
+from benchmarks.common import ratios, timed, with_range
 from sweep.config.recipe import Recipe
 from sweep.core.dataset import Dataset
 from sweep.core.registry import get_plugin
@@ -67,7 +67,8 @@ def compare(network: str, repetitions: int, device: torch.device) -> None:
         slow, fast = zip(*rounds, strict=True)
         rates = [3600 * count / median(seconds) for seconds in (slow, fast)]
         print(
-            f"{count} members: one by one {told(slow)} s, {rates[0]:,.0f} an hour; together {told(fast)} s, "
+            f"{count} members: one by one {with_range(slow)} s, {rates[0]:,.0f} an hour; "
+            f"stacked {with_range(fast)} s, "
             f"{rates[1]:,.0f} an hour; ratio of pairs {ratios(slow, fast)}",
             flush=True,
         )

@@ -174,19 +174,19 @@ class RunDriver:
         for member in (member for member in state.missing if member.file):
             import_member(member, self.sweep.name, self.datasets[member.population.dataset], self.folder)
         for name, role in (("starts trained", "start"), ("members trained", "member")):
-            lost = failed_members(self.folder)
+            failures = failed_members(self.folder)
             missing = [member for member in state.missing if member.role == role and not member.file]
             for member in missing:
-                if member.start_id in lost:
+                if member.start_id in failures:
                     record_failure(
-                        member, self.sweep.name, self.folder, f"its start failed: {lost[str(member.start_id)]}"
+                        member, self.sweep.name, self.folder, f"its start failed: {failures[str(member.start_id)]}"
                     )
-            able = [member for member in missing if member.start_id not in lost]
+            able = [member for member in missing if member.start_id not in failures]
             if able and not self.stopping:
                 self.progress.begin(name, len(able))
-                told = self.progress.advance
+                advance = self.progress.advance
                 train_members(
-                    training_groups(state.pools, able), self.sweep, self.datasets, told, lambda: self.stopping
+                    training_groups(state.pools, able), self.sweep, self.datasets, advance, lambda: self.stopping
                 )
 
     def _evaluate(self, state: RunState) -> None:

@@ -24,16 +24,18 @@ _SUFFIXES = (".safetensors", ".pth", ".pt")
 def export(sweep: Sweep, prefix: str, target: Path) -> tuple[Path, Path]:
     """Write a candidate's state dict, under the names of its architecture, and its card beside it; both paths.
 
-    Raises PlanError for a candidate that is none, averages outputs, or lost a member, and for a file that is there.
+    Raises PlanError for a candidate that is unknown, averages outputs or has a failed member, and for an existing file.
     """
     plan = load_state(sweep).plan
     candidate = plan.candidate(prefix)
     card = target.with_suffix(".md")
     _check(candidate, target, card)
     bench = local_engine(sweep, plan.pool_of[candidate.pool_id])
-    lost = [f"member {place}: {bench.pool.failed[place]}" for place in candidate.subset if place in bench.pool.failed]
-    if lost:
-        raise PlanError(f"{candidate.id} has no weights: {'; '.join(lost)}")
+    failures = [
+        f"member {place}: {bench.pool.failed[place]}" for place in candidate.subset if place in bench.pool.failed
+    ]
+    if failures:
+        raise PlanError(f"{candidate.id} has no weights: {'; '.join(failures)}")
     state = merged_model(bench, candidate).state_dict()
     for file, content in ((target, _content(state, target)), (card, _card(sweep, plan, candidate, target).encode())):
         if not create_atomic(file.absolute(), content):

@@ -32,12 +32,12 @@ class Stage:
     total: int
     done: int = 0
     failed: int = 0
-    begun: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def rate(self) -> float:
         """Per second, since the stage began."""
-        return self.done / max(time.monotonic() - self.begun, 1e-9)
+        return self.done / max(time.monotonic() - self.started_at, 1e-9)
 
     @property
     def left(self) -> float | None:
@@ -50,7 +50,7 @@ class Stage:
         if self.left is not None and self.done < self.total:
             parts += [f"{self.rate:.3g} per second", f"about {format_duration(self.left)} left"]
         elif self.done:
-            parts.append(f"in {format_duration(time.monotonic() - self.begun)}")
+            parts.append(f"in {format_duration(time.monotonic() - self.started_at)}")
         return ", ".join(parts)
 
 

@@ -52,13 +52,13 @@ def train_members(
     groups: Sequence[TrainingGroup],
     sweep: Sweep,
     datasets: Mapping[PluginConfig, Dataset],
-    told: Callable[[int], None],
+    on_ended: Callable[[int], None],
     stopping: Callable[[], bool],
 ) -> None:
-    """Train groups in parallel on the running Ray: `told` hears how many members ended.
+    """Train groups in parallel on the running Ray: `on_ended` is called with the number of members that ended.
 
     A member whose training fails gets a row with its cause and the others go on. Raises StoreError where rows cannot be
-    written, and KeyboardInterrupt once `stopping` has said so and trainings were left.
+    written, and KeyboardInterrupt once `stopping` returns true and trainings are left.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     from ray import tune
@@ -79,7 +79,7 @@ def train_members(
             storage_path=str(sweep.folder / "tune"),
             failure_config=tune.FailureConfig(max_failures=execution.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            callbacks=[_progress_callback(job, told, StragglerDetector(execution.straggler_seconds))],
+            callbacks=[_progress_callback(job, on_ended, StragglerDetector(execution.straggler_seconds))],
             stop=_stopper(stopping),
             verbose=0,
         ),
@@ -106,7 +106,7 @@ def _disk_full_message(folder: Path) -> Iterator[None]:
         raise StoreError(f"Ray Tune could not keep its state in {folder / 'tune'}: {cause}", NO_SPACE) from error
 
 
-def _progress_callback(job: TrialContext, told: Callable[[int], None], watch: StragglerDetector) -> Any:
+def _progress_callback(job: TrialContext, on_ended: Callable[[int], None], watch: StragglerDetector) -> Any:
     """A Tune callback that counts, and warns of trials that may hang.
 
     It is pickled with the experiment, so without what it calls, which may hold a terminal. Tune aborts on an exception
@@ -115,7 +115,7 @@ def _progress_callback(job: TrialContext, told: Callable[[int], None], watch: St
     from ray import tune
 
     class Counter(tune.Callback):
-        told: Callable[[int], None]
+        on_ended: Callable[[int], None]
         watch: StragglerDetector
         sizes: Mapping[str, int]
 
@@ -127,17 +127,17 @@ def _progress_callback(job: TrialContext, told: Callable[[int], None], watch: St
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.watch.finish(_member(trial))
-            self.told(self.sizes.get(_member(trial), 1))
+            self.on_ended(self.sizes.get(_member(trial), 1))
 
         on_trial_error = on_trial_complete
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-            self.told(0)
+            self.on_ended(0)
             for member, while_ in self.watch.new_stragglers():
                 _log.warning(f"the training of {member} has run for {while_} and may hang: {_REMEDY}")
 
     counter = Counter()
-    counter.told = told
+    counter.on_ended = on_ended
     counter.watch = watch
     counter.sizes = {name: len(group.missing) for name, group in job.groups.items()}
     return counter

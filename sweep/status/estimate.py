@@ -55,10 +55,8 @@ def estimate(
     By the quartiles of earlier rows in the storage folder, of which it says the number; rows on other data sets count,
     too, where images have the same size. None where nothing like it was run.
     """
-    needed, (measured, rows) = (
-        _images_to_process(outline, left, missing),
-        _observed_speeds(storage, outline.planned_blocks),
-    )
+    needed = _images_to_process(outline, left, missing)
+    (measured, rows) = _observed_speeds(storage, outline.planned_blocks)
     known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
         return None
@@ -72,7 +70,8 @@ def _workers(outline: PlanSummary, cores: int) -> int:
     """How much is done at a time on this machine."""
     if outline.workers is not None:
         return outline.workers
-    seats, share = cores // outline.threads, max(outline.gpus_per_member, outline.gpus_per_worker)
+    seats = cores // outline.threads
+    share = max(outline.gpus_per_member, outline.gpus_per_worker)
     if share:
         import torch
 
@@ -102,8 +101,8 @@ def _images_to_process(outline: PlanSummary, left: RowsLeft, missing: Collection
 
 def _network(name: str, settings: str | None, facts: DatasetInfo) -> Network:
     """The network of an architecture (settings in JSON) on a data set; where its weights came from costs nothing."""
-    told = {key: value for key, value in json.loads(settings or "{}").items() if key != "pretrained"}
-    return Network(canonical_json([name, told]), *facts.shape[1:])
+    chosen = {key: value for key, value in json.loads(settings or "{}").items() if key != "pretrained"}
+    return Network(canonical_json([name, chosen]), *facts.shape[1:])
 
 
 def _observed_speeds(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], int]:
@@ -140,7 +139,8 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> 
     for row in members:
         found = _facts(row, facts)
         if found:
-            network = networks[row["pool_id"]] = _network(row["architecture"], row["architecture_settings"], found)
+            network = _network(row["architecture"], row["architecture_settings"], found)
+            networks[row["pool_id"]] = network
             images = _epochs(row) * found.examples["train"]
             if images and row["train_seconds"] is not None:
                 yield Cell(network, "", _on_gpu(row)), row["train_seconds"] / images
@@ -152,7 +152,8 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> 
 
 def _facts(row: Row, known: Known) -> DatasetInfo | None:
     """The facts of a member's data set, where no files are needed to tell."""
-    name, settings = row["dataset"] or "", row["dataset_settings"] or "{}"
+    name = row["dataset"] or ""
+    settings = row["dataset_settings"] or "{}"
     if (name, settings) in known:
         return known[name, settings]
     from sweep.status.dataset_info import published_info
@@ -164,7 +165,7 @@ def _facts(row: Row, known: Known) -> DatasetInfo | None:
 
 
 def _epochs(row: Row) -> int:
-    """How long a member or start was trained, in epochs; 0 where that is not told."""
+    """How long a member or start was trained, in epochs; 0 if unknown."""
     training = json.loads(row["training"] or "{}")
     if row["role"] == "member":
         return int(training.get("epochs", 0))

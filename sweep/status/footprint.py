@@ -42,7 +42,8 @@ def _network(population: Population, facts: DatasetInfo) -> dict[str, Any]:
 
 def _evaluated(state: RunState, facts: Mapping[str, DatasetInfo]) -> float:
     """About how many images the open candidates push through networks."""
-    todo, examples = state.pending, {pool.id: facts[pool.population.name].examples for pool in state.pools}
+    todo = state.pending
+    examples = {pool.id: facts[pool.population.name].examples for pool in state.pools}
     passes = todo.candidates.costs[:, None] * todo.missing
     images = todo.candidates.by_group(lambda each: [examples[each.pool_id][split] for split in todo.splits], np.int64)
     return float((passes * images).sum())

@@ -1,4 +1,4 @@
-"""What is told with a plan, so that a run folder says how far it is without its data and without torch."""
+"""A summary stored with the plan: `sweep status` needs neither the data nor torch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class PlanSummary(BaseModel):
     @classmethod
     def from_plan(cls, sweep: Sweep, pools: Sequence[Pool], facts: Mapping[PluginConfig, DatasetInfo]) -> PlanSummary:
         """Of a sweep with its pools, and the facts of its data sets where they are known."""
-        execution, place = sweep.execution, {each.name: index for index, each in enumerate(sweep.populations)}
+        execution = sweep.execution
+        place = {each.name: index for index, each in enumerate(sweep.populations)}
         populations = [
             PopulationSummary(
                 name=each.name,
@@ -130,7 +131,7 @@ def read_status(folder: RunFolder) -> RunStatus | None:
 def outline_in(folder: RunFolder) -> PlanSummary | None:
     """The outline that was written with a folder's plan; None where there is none, or one of another version."""
     try:
-        told = pq.read_schema(folder.path / "plan.parquet").metadata or {}
-        return PlanSummary.model_validate_json(told.get(OUTLINE, b""))
+        metadata = pq.read_schema(folder.path / "plan.parquet").metadata or {}
+        return PlanSummary.model_validate_json(metadata.get(OUTLINE, b""))
     except (pa.ArrowException, OSError, ValidationError):
         return None

@@ -92,7 +92,8 @@ def _network_issues(
 
 def _check_vmap(population: Population, dataset: Dataset) -> Iterator[tuple[KeyPath, str, str]]:
     """Why members of a population cannot be trained together where that is asked."""
-    architecture, shape = population.architecture, dataset.shape
+    architecture = population.architecture
+    shape = dataset.shape
     if population.recipe.vmap_members == 1:
         return
     try:
@@ -118,7 +119,8 @@ def _check_alignments(sweep: Sweep, population: Population, dataset: Dataset) ->
     asking = [(grid, each) for grid in sweep.grids for each in grid.alignments if "permutations" in each.plugin.needs]
     if not asking:
         return
-    architecture, shape = population.architecture, dataset.shape
+    architecture = population.architecture
+    shape = dataset.shape
     try:
         model = build_on_meta(architecture.plugin.function, shape, architecture.settings)
         find_permutations(model, make_layout(model, shape[0]), *shape[1:])

@@ -64,7 +64,8 @@ class RunState:
     @cached_property
     def pending(self) -> PendingCandidates:
         """The candidates without all rows, each with the splits that lack one."""
-        splits, candidates = self.sweep.settings.splits, self.plan.candidates
+        splits = self.sweep.settings.splits
+        candidates = self.plan.candidates
         without = missing_rows(self._rows, hex_column(candidates.ids), splits)
         is_open = np.flatnonzero(without.any(axis=1))
         return PendingCandidates(candidates.take(is_open), splits, without[is_open])

@@ -19,7 +19,11 @@ class Column(NamedTuple):
     unit: str = ""
 
 
-_STRING, _INT, _LONG, _FLOAT, _FLAG = pa.string(), pa.int32(), pa.int64(), pa.float64(), pa.bool_()
+_STRING = pa.string()
+_INT = pa.int32()
+_LONG = pa.int64()
+_FLOAT = pa.float64()
+_FLAG = pa.bool_()
 _TIME = pa.timestamp("us")  # UTC without a zone, so that readers need no time zone database
 
 _ORIGIN = (

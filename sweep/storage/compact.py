@@ -98,7 +98,8 @@ def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
         more = file.stat().st_size
         if group and size + more > _LARGEST:
             yield group
-            group, size = [], 0
+            group = []
+            size = 0
         group.append(file)
         size += more
     if len(group) > 1 or (group and group[0].parent.name == "parts"):

@@ -120,7 +120,8 @@ class Writer:
 
     def _raise(self) -> None:
         """Raise the first error, once."""
-        error, self._error = self._error, None
+        error = self._error
+        self._error = None
         if error:
             raise error
 
@@ -134,7 +135,8 @@ class Writer:
                     self._write(group)
         except BaseException as error:
             with self._changed:
-                self._error, self._is_stopped = error, True
+                self._error = error
+                self._is_stopped = True
                 self._changed.notify_all()
 
     def _next(self) -> list[FinishedBlock]:

@@ -45,7 +45,7 @@ def train_group(
 
     Any fault of a training is its row's outcome; a lack of memory or storage is raised, for it may pass.
     """
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     cpu = time.process_time()
     partial = TrainingCheckpoint(
         folder.weights_file(group.id).with_suffix(".partial"), torch.device(device), checkpoint_seconds
@@ -57,7 +57,7 @@ def train_group(
     except Exception as error:  # a user's architecture may raise anything
         results = [error] * len(group.members)
     count = len(group.members)
-    share = TimeShare((time.perf_counter() - begun) / count, (time.process_time() - cpu) / count)
+    share = TimeShare((time.perf_counter() - started_at) / count, (time.process_time() - cpu) / count)
     for member, result in zip(group.members, results, strict=True):
         if (
             member not in group.missing or folder.part_file("members", member.id).exists()
@@ -159,11 +159,11 @@ def _initial_model(member: Member, dataset: Dataset, folder: RunFolder) -> nn.Mo
 
 def _evaluate_pretrained(model: nn.Module, validation: DeviceSplit) -> TrainResult:
     """A pretrained start as it was found, and how it does on the validation split."""
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     scores = compute_metrics(
         forward_split(model, validation, VALIDATION_BATCHING).logits, validation.labels, ("accuracy", "cross_entropy")
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started_at
     found = Epoch(0, 0.0, math.nan, scores["accuracy"], scores["cross_entropy"], seconds)
     count = sum(p.numel() for p in model.parameters())
     flops = forward_flops(model, next(validation.batches(1)))

@@ -156,7 +156,7 @@ def train(
     Same seed, same bits on a CPU with the same number of threads, also when it goes on from what `memory` recalls.
     Raises NonFiniteError.
     """
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     course = TrainingHistory(recipe)
     trainer = Trainer(model, splits["train"], recipe, seed)
     if past := memory.load() if memory else None:
@@ -165,9 +165,9 @@ def train(
     before = course.seconds
     for number in range(len(course.curve), epochs):
         loss, rate = trainer.epoch(number, epochs)
-        said = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
-        scores = validation_scores(said, splits["validation"])
-        seconds = before + time.perf_counter() - begun
+        logits = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
+        scores = validation_scores(logits, splits["validation"])
+        seconds = before + time.perf_counter() - started_at
         course.add(Epoch(number + 1, rate, loss, *scores, seconds), trainer.ema_model.state_dict)
         if memory and number + 1 < epochs:
             memory.save(lambda: {**trainer.state(), **course.state()})

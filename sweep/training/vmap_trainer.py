@@ -126,11 +126,11 @@ class VmapTrainer:
     def logits(self, split: DeviceSplit) -> Tensor:
         """What the averages say of a split, in evaluation mode: (members, examples, classes)."""
         self.model.eval()
-        spoken = vmap(self._forward, in_dims=(0, 0, None))
+        forward = vmap(self._forward, in_dims=(0, 0, None))
         with _ignore_slow_kernel_warnings():
             return torch.cat(
                 [
-                    spoken(self.ema_weights, self.buffers, x)
+                    forward(self.ema_weights, self.buffers, x)
                     for x in split.iter_batches(ForwardOptions(), VALIDATION_BATCHING)
                 ],
                 1,
@@ -196,7 +196,7 @@ def train_vmapped(
 
 
 def _add_losses(course: TrainingHistory, epoch: Epoch, weights: Callable[[], Mapping[str, Tensor]]) -> str:
-    """Add an epoch; why the member is lost, if it is."""
+    """Add an epoch; return why the member failed, or an empty text."""
     try:
         course.add(epoch, weights)
     except NonFiniteError as error:

@@ -212,7 +212,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_every_mistake_is_told_where_it_stands(name: str) -> None:
+def test_every_mistake_is_reported_where_it_stands(name: str) -> None:
     written, message = BAD[name]
     with pytest.raises(ConfigError) as raised:
         checked(written)

@@ -72,7 +72,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_what_does_not_go_together_is_told_where_it_stands(name: str) -> None:
+def test_what_does_not_go_together_is_reported_where_it_stands(name: str) -> None:
     population, message = MISTAKES[name]
     with pytest.raises(ConfigError) as caught:
         written(population)
@@ -162,8 +162,10 @@ def close(one: Tensor, other: Tensor) -> bool:
 
 
 def test_a_pretrained_start_is_as_it_was_found(tmp_path: Path, caches: Path) -> None:
-    stored, plan = of_timm(caches, "test_resnet"), hardly_trained(own_heads=False)
-    folder, (start,) = train_all(plan, tmp_path), plan.starts
+    stored = of_timm(caches, "test_resnet")
+    plan = hardly_trained(own_heads=False)
+    folder = train_all(plan, tmp_path)
+    (start,) = plan.starts
     shape = load_dataset(start.population.dataset).shape
     model = build_member_model(start.population.architecture, shape, start.init_seed)
     head = find_head(model, 3)
@@ -184,7 +186,8 @@ def test_a_pretrained_start_is_as_it_was_found(tmp_path: Path, caches: Path) -> 
 def test_heads_of_their_own_are_drawn_by_the_init_seeds(tmp_path: Path, caches: Path) -> None:
     of_timm(caches, "test_resnet")
     plan = hardly_trained(own_heads=True, members={"init": 2, "order": 2})
-    folder, (start,) = train_all(plan, tmp_path), plan.starts
+    folder = train_all(plan, tmp_path)
+    (start,) = plan.starts
     shape = load_dataset(start.population.dataset).shape
     model = build_member_model(start.population.architecture, shape, start.init_seed)
     base = folder.load_weights(start.id)

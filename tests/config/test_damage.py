@@ -81,8 +81,9 @@ def edited(edits: list[tuple[str, int, str]]) -> str:
 
 @given(EDITS)
 @settings(max_examples=150, deadline=None)
-def test_a_damaged_file_is_a_told_mistake_or_a_sweep(edits: list[tuple[str, int, str]]) -> None:
-    sweep, mistakes = None, None
+def test_a_damaged_file_is_a_reported_mistake_or_a_sweep(edits: list[tuple[str, int, str]]) -> None:
+    sweep = None
+    mistakes = None
     try:
         sweep = checked(edited(edits))
     except ConfigError as error:
@@ -96,8 +97,9 @@ def test_a_damaged_file_is_a_told_mistake_or_a_sweep(edits: list[tuple[str, int,
 
 @given(st.lists(st.tuples(st.sampled_from(TOKENS), ODD | st.text(max_size=9)), min_size=1, max_size=2))
 @settings(max_examples=100, deadline=None)
-def test_any_override_is_a_told_mistake_or_a_sweep(pairs: list[tuple[str, str]]) -> None:
-    sweep, mistakes = None, None
+def test_any_override_is_a_reported_mistake_or_a_sweep(pairs: list[tuple[str, str]]) -> None:
+    sweep = None
+    mistakes = None
     try:
         sweep = checked(DIGITS, *(f"{path.strip()}={value}" for path, value in pairs))
     except ConfigError as error:

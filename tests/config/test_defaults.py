@@ -48,7 +48,8 @@ def recipe(architecture: Any, train: dict[str, Any] | None = None, dataset: Any 
 
 @pytest.mark.parametrize("entry", ARCHITECTURES, ids=lambda entry: entry.name)
 def test_what_an_architecture_states_holds(entry: Plugin) -> None:
-    own, tuned = entry.constant("RECIPE"), entry.constant("FINE_TUNING")
+    own = entry.constant("RECIPE")
+    tuned = entry.constant("FINE_TUNING")
     assert (own is None) == (entry.name in BARE)
     assert (tuned is not None) == ("pretrained" in entry.settings.model_fields)
     for settled in (own or {}, (own or {}) | (tuned or {})):
@@ -59,7 +60,8 @@ def test_what_an_architecture_states_holds(entry: Plugin) -> None:
 
 @pytest.mark.parametrize("entry", DATASETS, ids=lambda entry: entry.name)
 def test_what_a_data_set_states_holds(entry: Plugin) -> None:
-    own, paper = entry.constant("RECIPE"), entry.constant("ON_PAPER")
+    own = entry.constant("RECIPE")
+    paper = entry.constant("ON_PAPER")
     assert set(own or {}) <= AUGMENTATIONS
     assert Recipe(**(own or {}))
     assert isinstance(paper, PublishedInfo) == bool(entry.constant("FILES")) == (own is not None)
@@ -167,18 +169,18 @@ def test_a_wish_is_kept_and_no_default_is_a_mistake(wanted: dict[str, Any], defa
             assert about & wanted.keys(), problem
 
 
-def test_names_tell_what_was_chosen_and_not_what_follows() -> None:
-    def told(*populations: dict[str, Any]) -> list[str]:
+def test_names_hold_what_was_chosen_and_not_what_follows() -> None:
+    def message(*populations: dict[str, Any]) -> list[str]:
         listed = [{"name": "a", "members": 2, **each} for each in populations]
         values = {"name": "t", "populations": listed, "subsets": {"sizes": [2]}}
         return [population.name for population in check(Document("f.yaml", values)).populations]
 
-    assert told({"architecture": ["resnet18", "vit_tiny"]}) == [
+    assert message({"architecture": ["resnet18", "vit_tiny"]}) == [
         "a,architecture=resnet18,stem=cifar",
         "a,architecture=vit_tiny,patch_size=0",
     ]
-    assert told({"architecture": "resnet18", "train": {"lr": [0.1, 0.2]}}) == ["a,lr=0.1", "a,lr=0.2"]
-    assert told({"architecture": ["cnn", "mlp"], "train": {"lr": 0.1}}, {"architecture": "linear"})[2].endswith(
+    assert message({"architecture": "resnet18", "train": {"lr": [0.1, 0.2]}}) == ["a,lr=0.1", "a,lr=0.2"]
+    assert message({"architecture": ["cnn", "mlp"], "train": {"lr": 0.1}}, {"architecture": "linear"})[2].endswith(
         "lr=0.05"
     )
 
@@ -223,6 +225,6 @@ def test_show_tells_the_recipe() -> None:
     result = CliRunner().invoke(main, ["show", "resnet18"])
     assert "train by default: {optimizer: sgd, lr: 0.1, momentum: 0.9, weight_decay: 0.0005," in result.stdout
     assert "with pretrained weights: {epochs: 50," in result.stdout
-    (told,) = json.loads(CliRunner().invoke(main, ["show", "svhn", "--json"]).stdout)
-    assert told["recipes"] == {"RECIPE": {"crop": 4}}
+    (message,) = json.loads(CliRunner().invoke(main, ["show", "svhn", "--json"]).stdout)
+    assert message["recipes"] == {"RECIPE": {"crop": 4}}
     assert "by default:" not in CliRunner().invoke(main, ["show", "cnn"]).stdout

@@ -60,29 +60,29 @@ BAD = {
 }
 
 
-def told(text: str) -> str:
+def reported(text: str) -> str:
     with pytest.raises(ConfigError) as raised:
         parse(text, "f.yaml")
     return str(raised.value)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_is_refused_is_told_where_it_stands(name: str) -> None:
+def test_what_is_refused_is_reported_where_it_stands(name: str) -> None:
     text, message = BAD[name]
-    assert told(text) == message
+    assert reported(text) == message
 
 
 def test_an_integer_beyond_all_bounds_is_refused() -> None:
-    assert told("a: " + "9" * 5000).startswith("f.yaml:1:4: `a`: not a int: Exceeds the limit")
+    assert reported("a: " + "9" * 5000).startswith("f.yaml:1:4: `a`: not a int: Exceeds the limit")
 
 
 def test_aliases_of_aliases_do_not_explode() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{depth}: &a{depth} [{', '.join([f'*a{depth - 1}'] * 10)}]" for depth in range(1, 20)]
-    assert told("\n".join(lines)) == "f.yaml: more than 100,000 values\n  hint: are there aliases of aliases?"
+    assert reported("\n".join(lines)) == "f.yaml: more than 100,000 values\n  hint: are there aliases of aliases?"
 
 
-def test_files_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_cannot_be_read_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"^nope\.yaml: cannot read it: No such file or directory$"):
         read_document(Path("nope.yaml"))
@@ -136,7 +136,7 @@ def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 
 @given(st.text(max_size=60))
 @settings(max_examples=300, deadline=None)
-def test_any_text_is_a_document_or_a_told_mistake(text: str) -> None:
+def test_any_text_is_a_document_or_a_reported_mistake(text: str) -> None:
     mistakes: list[ConfigIssue] | None = None
     try:
         document = parse(text, "f.yaml")

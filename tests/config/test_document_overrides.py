@@ -44,7 +44,7 @@ list: [1, 2]
         ("a.b.c={d: 1}", "a.b.c.d", 1),
     ],
 )
-def test_overrides_set_what_they_say(assignment: str, path: str, value: Any) -> None:
+def test_overrides_set_their_keys(assignment: str, path: str, value: Any) -> None:
     document = parse(TEXT, "f.yaml")
     override(document, [assignment], SPREAD)
     found: Any = document.values
@@ -82,13 +82,13 @@ def test_overrides_set_what_they_say(assignment: str, path: str, value: Any) -> 
         ),
     ],
 )
-def test_overrides_that_cannot_be_are_told(assignment: str, message: str) -> None:
+def test_overrides_that_cannot_be_are_reported(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         override(parse(TEXT, "f.yaml"), [assignment], SPREAD)
     assert str(raised.value) == message
 
 
-def test_all_wrong_overrides_are_told_at_once() -> None:
+def test_all_wrong_overrides_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as raised:
         override(parse(TEXT, "f.yaml"), ["a", "name=x", "list.9=1", "=b"], SPREAD)
     assert [mistake.location for mistake in raised.value.issues] == ["override a", "override list.9=1", "override =b"]

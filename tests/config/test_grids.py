@@ -28,8 +28,8 @@ def test_a_list_means_each_of_these() -> None:
     assert [method.to_config for method in grid.methods] == [
         *({"uniform_soup": {}}, {"interpolation": {"weight": 0.0}}, {"interpolation": {"weight": 0.5}}),
     ]
-    told = [(s.name, s.settings.get("factor"), s.settings.get("members")) for s in grid.scalings]
-    assert told == [
+    message = [(s.name, s.settings.get("factor"), s.settings.get("members")) for s in grid.scalings]
+    assert message == [
         ("none", None, None),
         *[("magnify", factor, members) for factor in (0.5, 2.0) for members in ("all", "first")],
     ]
@@ -103,6 +103,6 @@ def test_names_of_populations_are_their_own_and_can_be_written() -> None:
         "- {architecture: cnn, name: 'a,lr=0.1'}"
     )
     for found in (sweep, deep, taken):
-        told = [p.name for p in found.populations]
-        assert len(set(told)) == len(told)
-        assert [p.name for p in again(found).populations] == told
+        message = [p.name for p in found.populations]
+        assert len(set(message)) == len(message)
+        assert [p.name for p in again(found).populations] == message

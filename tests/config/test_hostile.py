@@ -98,7 +98,7 @@ def test_a_damaged_configuration_is_a_located_mistake_or_a_sweep(
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 @often(200)
-def test_any_bytes_as_a_configuration_are_told(tmp_path: Path, content: bytes) -> None:
+def test_any_bytes_as_a_configuration_are_reported(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "f.yaml"
     file.write_bytes(content)
     done = CliRunner().invoke(main, ["check", str(file)])

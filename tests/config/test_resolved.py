@@ -24,7 +24,8 @@ CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 def assert_same(sweep: Sweep) -> None:
     other = again(sweep)
     assert (other.id, other.to_config, other.metrics) == (sweep.id, sweep.to_config, sweep.metrics)
-    plan, same = make_plan(sweep), make_plan(other)
+    plan = make_plan(sweep)
+    same = make_plan(other)
     assert [member.id for member in same.members] == [member.id for member in plan.members]
     assert [c.id for c in same.candidates] == [c.id for c in plan.candidates]
     assert list(same.blocks) == list(plan.blocks)
@@ -60,7 +61,7 @@ ARCHITECTURES = st.sampled_from(["linear", {"linear": {}}, {"cnn": {"width": [2,
 )
 TRAPS = st.sampled_from(["1e3", "no", "null", "0x10", "1.0", "1_0", "2024-01-01", "1e-5", "007"])
 NAMES = TRAPS | st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,20}", fullmatch=True).filter(str.isascii)
-TOLD = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S"), exclude_characters="/"), min_size=1)
+FREE_TEXT = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S"), exclude_characters="/"), min_size=1)
 METHODS = st.sampled_from(
     [
         *("uniform_soup", "greedy_soup", {"single": {}}, "logit_average", {"feature_average": {"head": "first"}}),
@@ -95,7 +96,7 @@ SWEEPS = st.fixed_dictionaries(
             st.fixed_dictionaries(
                 {"architecture": ARCHITECTURES, "train": TRAIN, "members": st.integers(3, 4)},
                 optional={
-                    "name": TRAPS | TOLD.filter(lambda name: len(name) <= 100),
+                    "name": TRAPS | FREE_TEXT.filter(lambda name: len(name) <= 100),
                     "pools": st.integers(1, 2),
                     "start": st.sampled_from(["shared", "scratch", ["shared", "scratch"]]),
                     "dataset": st.sampled_from(["digits", {"digits": {"size": [8, 9]}}]),

@@ -69,7 +69,7 @@ def test_what_is_no_number_is_refused(value: float) -> None:
         content_id("test", [value])
 
 
-def test_kinds_and_seeds_are_told_apart() -> None:
+def test_kinds_and_seeds_are_reported_apart() -> None:
     assert content_id("member", 1) != content_id("pool", 1)
     seeds = {derive_seed(*parts) for parts in ((0, "a"), (0, "b"), (1, "a"), ("0", "a"), (0, "a", 0))}
     assert len(seeds) == 5

@@ -33,7 +33,7 @@ def test_statistics_take_convex_shares_and_stay_positive() -> None:
 
 @given(st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=4), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
-def test_blends_are_the_sums_that_they_say(coefficients: list[float], seed: int) -> None:
+def test_merges_equal_plain_sums(coefficients: list[float], seed: int) -> None:
     layout = awkward_layout()
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.randn(len(coefficients), layout.n_entries, generator=generator)
@@ -92,8 +92,9 @@ def test_scalings_give_a_factor_per_member_and_tensor(entry: Plugin) -> None:
     layout = awkward_layout()
     for count in (1, 2, 5):
         members = torch.randn(count, layout.n_entries, generator=torch.Generator().manual_seed(count))
-        before, brought = members.clone(), {"count": count, "layout": layout, "members": members}
-        factors = entry.function(*(brought[need] for need in entry.needs))
+        before = members.clone()
+        provided = {"count": count, "layout": layout, "members": members}
+        factors = entry.function(*(provided[need] for need in entry.needs))
         assert torch.equal(members, before)
         assert factors.shape == (count, len(layout.entries))
         assert torch.isfinite(factors).all()

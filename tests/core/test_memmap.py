@@ -52,8 +52,8 @@ def reader(log: Path, how: str) -> subprocess.Popen[str]:
 
 def test_processes_that_race_decode_once_and_read_the_same(cache: Path, tmp_path: Path) -> None:
     racing = [reader(tmp_path / "log", "live") for _ in range(5)]
-    told = [process.communicate(timeout=60) for process in racing]
-    assert told == [(f"{16 * (7 + 7 + 9)}\n", "")] * 5
+    message = [process.communicate(timeout=60) for process in racing]
+    assert message == [(f"{16 * (7 + 7 + 9)}\n", "")] * 5
     assert (tmp_path / "log").read_text() == "second piece\n"
     assert sorted(file.suffix for file in cache.iterdir()) == [".lock", ".npy"]
 
@@ -122,7 +122,7 @@ def test_the_folder_of_decoded_images_may_be_chosen(monkeypatch: pytest.MonkeyPa
     assert cache_folder() == Path("/own")
 
 
-def test_a_cache_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_used_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("MERGE_SWEEP_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(DataError, match=r"cannot keep decoded images in .*file/cache") as raised:

@@ -31,12 +31,16 @@ class Strange(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 6, 3)
-        self.inner, self.outer = nn.Conv2d(10, 5, 1), nn.Conv2d(5, 10, 1)
-        self.norm, self.gain = nn.LayerNorm(10), nn.Parameter(torch.rand(10, 1, 1))
+        self.first = nn.Conv2d(3, 4, 3)
+        self.second = nn.Conv2d(3, 6, 3)
+        self.inner = nn.Conv2d(10, 5, 1)
+        self.outer = nn.Conv2d(5, 10, 1)
+        self.norm = nn.LayerNorm(10)
+        self.gain = nn.Parameter(torch.rand(10, 1, 1))
         self.unused = nn.Parameter(torch.rand(4, 5))
         self.register_buffer("scale", torch.rand(10), persistent=False)
-        self.hidden, self.head = nn.Linear(40, 9), nn.Linear(9, 7)
+        self.hidden = nn.Linear(40, 9)
+        self.head = nn.Linear(9, 7)
 
     def forward(self, images: Tensor) -> Tensor:
         both = torch.cat([self.first(images), self.second(images)], 1)
@@ -81,7 +85,8 @@ def test_outputs_stay_the_same_under_any_permutation(network: tuple[nn.Module, i
 
 
 def test_any_network_of_known_operations_is_followed_or_refused() -> None:
-    followed, refused = [], []
+    followed = []
+    refused = []
     for seed in range(40):
         model = drawn(build(lambda *_, seed=seed: Grown(seed), (CLASSES, 3, 8), seed), seed)
         try:
@@ -98,7 +103,8 @@ def test_any_network_of_known_operations_is_followed_or_refused() -> None:
 def test_every_hidden_axis_is_permuted(case: Case) -> None:
     """All outputs but the head's and all inputs but the first layer's, of layers one after another."""
     model = case.build()
-    layout, head = make_layout(model, CLASSES), find_head(model, CLASSES)
+    layout = make_layout(model, CLASSES)
+    head = find_head(model, CLASSES)
     first = next(entry.name for entry in layout.entries if len(entry.shape) > 1)
     hidden = {
         (entry.name, axis): entry.shape[axis]
@@ -204,7 +210,7 @@ REFUSED: list[tuple[Case | Callable[[], nn.Module], str]] = [
 
 
 @pytest.mark.parametrize(("case", "what"), REFUSED, ids=str)
-def test_what_cannot_be_followed_is_told(case: Case | Callable[[], nn.Module], what: str) -> None:
+def test_what_cannot_be_followed_is_reported(case: Case | Callable[[], nn.Module], what: str) -> None:
     model, size = (case.build(), case.size) if isinstance(case, Case) else (case(), 16)
     with pytest.raises(AlignmentError, match=what) as caught:
         permutations(model, size)

@@ -43,7 +43,7 @@ def test_files_define_the_function_of_their_name(kind: str, name: str) -> None:
 
 
 @every_entry
-def test_functions_say_what_they_do_in_a_line(kind: str, name: str) -> None:
+def test_docstrings_begin_with_one_line(kind: str, name: str) -> None:
     first, *rest = (inspect.getdoc(get_plugin(kind, name).function) or "").splitlines()
     assert first.endswith(".")
     assert len(first) > 10
@@ -93,13 +93,13 @@ def test_unknown_settings_are_refused(kind: str, name: str) -> None:
 @every_entry
 def test_what_show_says_to_write_can_be_written(kind: str, name: str) -> None:
     entry = get_plugin(kind, name)
-    told = description(entry)
-    assert [each["name"] for each in told["settings"]] == list(entry.settings.model_fields)
-    assert all(each["type"] and "typing" not in each["type"] for each in told["settings"])
-    written = yaml.safe_load(told["example"])
+    text = description(entry)
+    assert [each["name"] for each in text["settings"]] == list(entry.settings.model_fields)
+    assert all(each["type"] and "typing" not in each["type"] for each in text["settings"])
+    written = yaml.safe_load(text["example"])
     if any(field.is_required() for field in entry.settings.model_fields.values()):
-        assert "(required)" in told["example"]
-    elif told["settings"]:
+        assert "(required)" in text["example"]
+    elif text["settings"]:
         assert entry.validate(written[name]) == entry.validate({})
     else:
         assert written == name

@@ -45,6 +45,6 @@ def test_a_ray_that_was_imported_before_has_the_secret_too() -> None:
         "for _ in range(2):\n"
         "    with cluster(Execution(workers=1)): print(ray.get(ray.remote(lambda: 7).remote()))"
     )
-    told = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=told, check=False)
+    message = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=message, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["7", "7"]), done.stderr

@@ -13,15 +13,15 @@ from sweep.execution.progress import Progress, Stage
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+    ("seconds", "message"), [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
 )
-def test_times_are_said_as_a_person_would(seconds: float, told: str) -> None:
-    assert format_duration(seconds) == told
+def test_times_read_as_a_person_would(seconds: float, message: str) -> None:
+    assert format_duration(seconds) == message
 
 
 def test_a_stage_tells_rate_and_time_left() -> None:
     stage = Stage("candidates done", 300, done=100, failed=2)
-    stage.begun -= 50
+    stage.started -= 50
     assert str(stage).startswith("candidates done: 100 of 300, 2 failed, 2 per second, about 1 min 40 s left")
 
 
@@ -32,10 +32,10 @@ def test_lines_go_to_stderr_and_the_log(tmp_path: Path, capsys: pytest.CaptureFi
         progress.advance()
         logging.getLogger("sweep.somewhere").info("[not markup], 100 %s")
         logging.getLogger("ray").error("not caught")
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines() == ["[not markup], 100 %s", "members trained: 2 of 2, in 0 s"]
-    assert [line[20:] for line in (tmp_path / "log.txt").read_text().splitlines()] == told.err.splitlines()
+    message = capsys.readouterr()
+    assert message.out == ""
+    assert message.err.splitlines() == ["[not markup], 100 %s", "members trained: 2 of 2, in 0 s"]
+    assert [line[20:] for line in (tmp_path / "log.txt").read_text().splitlines()] == message.err.splitlines()
 
 
 def test_a_line_each_half_minute(capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,9 +129,14 @@ def test_another_split_adds_rows_beside_those_that_are_there(reference: Path, tm
     after = rows(tmp_path / "runs/small")
     assert len(after) == 2 * len(before)
     assert {key: after[key] for key in before} == before
-    said = RunFolder(tmp_path / "runs/small").read("predictions").to_pylist()
-    assert {(row["split"], row["log_probabilities"] is None) for row in said} == {("test", True), ("validation", False)}
-    assert all(len(row["log_probabilities"]) == 2 * 10 * row["n_examples"] for row in said if row["log_probabilities"])
+    output = RunFolder(tmp_path / "runs/small").read("predictions").to_pylist()
+    assert {(row["split"], row["log_probabilities"] is None) for row in output} == {
+        ("test", True),
+        ("validation", False),
+    }
+    assert all(
+        len(row["log_probabilities"]) == 2 * 10 * row["n_examples"] for row in output if row["log_probabilities"]
+    )
 
 
 def test_a_plan_that_shrank_and_grew_again_is_finished(reference: Path, tmp_path: Path) -> None:
@@ -167,12 +172,12 @@ def test_what_failed_is_done_anew_with_its_predictions(reference: Path, tmp_path
     next((folder.path / "members").glob("*.safetensors")).unlink()
     part = next(iter((folder.path / "tables/candidates/parts").iterdir())).stem
     shutil.move(folder.part_file("candidates", part), tmp_path / "aside.parquet")
-    lost = pq.read_table(tmp_path / "aside.parquet").to_pylist()
-    folder.append("candidates", part, [row | {"status": "failed", "error": "spoilt"} for row in lost])
-    told = sweep("run", "small.yaml", "subsets.sizes=[1, 2, 3]", cwd=tmp_path, check=False)
-    assert told.returncode == 2
-    assert "cannot read the weights" in told.stderr
-    assert "--retry" in told.stderr
+    missing = pq.read_table(tmp_path / "aside.parquet").to_pylist()
+    folder.append("candidates", part, [row | {"status": "failed", "error": "spoilt"} for row in missing])
+    message = sweep("run", "small.yaml", "subsets.sizes=[1, 2, 3]", cwd=tmp_path, check=False)
+    assert message.returncode == 2
+    assert "cannot read the weights" in message.stderr
+    assert "--retry" in message.stderr
     sweep("run", "small.yaml", "--retry", cwd=tmp_path)
     assert rows(folder.path) == rows(reference / "runs/small")
     assert weights(folder.path) == weights(reference / "runs/small")
@@ -187,9 +192,9 @@ def test_a_training_that_diverges_is_a_row_and_the_others_go_on(reference: Path,
     done = sweep("run", "small.yaml", cwd=tmp_path, check=False)
     assert done.returncode == 1, done.stderr
     members = RunFolder(tmp_path / "runs/small").read("members").to_pylist()
-    lost = [row for row in members if row["architecture"] == "linear"]
-    assert {row["status"] for row in lost} == {"failed"}
-    assert all("non-finite loss in epoch 1" in row["error"] for row in lost)
+    missing = [row for row in members if row["architecture"] == "linear"]
+    assert {row["status"] for row in missing} == {"failed"}
+    assert all("non-finite loss in epoch 1" in row["error"] for row in missing)
     assert {row["status"] for row in members if row["architecture"] == "mlp"} == {"ok"}
     found = RunFolder(tmp_path / "runs/small").read("candidates").to_pylist()
     assert {row["status"] for row in found if row["architecture"] == "mlp"} == {"ok"}

@@ -53,7 +53,7 @@ def test_nobody_is_late_before_anything_has_ended_nor_after_its_own_end() -> Non
     assert not made.is_late("stranger")
 
 
-def test_each_is_told_once_for_each_thing_that_it_does() -> None:
+def test_each_is_reported_once_for_each_thing_that_it_does() -> None:
     made, clock = watch(6.0, 6.0, 6.0)
     made.start("it")
     clock.at += 720
@@ -70,7 +70,7 @@ def test_each_is_told_once_for_each_thing_that_it_does() -> None:
     assert len(made.durations) == 4, "what was forgotten does not count"
 
 
-def test_a_wall_clock_that_is_set_back_is_told_once_and_one_that_is_set_forward_is_not(
+def test_a_wall_clock_that_is_set_back_is_reported_once_and_one_that_is_set_forward_is_not(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     wall = Clock()

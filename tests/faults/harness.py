@@ -55,7 +55,8 @@ def environment(**more: str) -> dict[str, str]:
 @contextlib.contextmanager
 def started(base: Path, *overrides: str, before: Sequence[str] = (), **more: str) -> Iterator[subprocess.Popen[bytes]]:
     """The sweep's command, in a session of its own; whatever is left of it is gone at the end."""
-    command, env = [*before, *COMMAND, *overrides], environment(**more)
+    command = [*before, *COMMAND, *overrides]
+    env = environment(**more)
     with (base / "log").open("ab") as log:
         driver = subprocess.Popen(command, cwd=base, env=env, stdout=log, stderr=log, start_new_session=True)
     family: set[int] = set()
@@ -74,9 +75,9 @@ def completed(base: Path, *overrides: str, code: int = 0, **more: str) -> str:
     """The same command to its end; what it said."""
     with started(base, *overrides, **more) as driver:
         driver.wait(LIMIT)
-        said = (base / "log").read_text()
-        assert driver.returncode == code, said[-4000:]
-    return said
+        printed = (base / "log").read_text()
+        assert driver.returncode == code, printed[-4000:]
+    return printed
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
@@ -87,7 +88,8 @@ def descendants(pid: int) -> list[tuple[int, str]]:
             parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
             title = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             parents.setdefault(parent, []).append((int(place.name), title))
-    found, open_ = [], [pid]
+    found = []
+    open_ = [pid]
     while open_:
         for child in parents.get(open_.pop(), []):
             found.append(child)
@@ -167,12 +169,12 @@ def mirrored(base: Path, name: str = "mlflow.db") -> dict[str, Any]:
     experiment = client.get_experiment_by_name("sweep/hurt")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    found = {run.data.tags["ms.key"]: _told(run) for run in runs}
+    found = {run.data.tags["ms.key"]: _status_output(run) for run in runs}
     assert len(found) == len(runs)
     return found
 
 
-def _told(run: Any) -> dict[str, Any]:
+def _status_output(run: Any) -> dict[str, Any]:
     timed = ("seconds", "progress/", "per_second")
     metrics = {name: value for name, value in run.data.metrics.items() if not any(word in name for word in timed)}
     return {"kind": run.data.tags["ms.kind"], "status": run.info.status, "params": run.data.params, "metrics": metrics}
@@ -193,5 +195,6 @@ def synced(base: Path, **variables: str) -> None:
 
 def assert_mirrored(base: Path, reference: Path, name: str = "mlflow.db") -> None:
     """MLflow says the same as after an undisturbed run."""
-    found, expected = mirrored(base, name), mirrored(reference)
+    found = mirrored(base, name)
+    expected = mirrored(reference)
     assert json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)

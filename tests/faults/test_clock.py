@@ -41,7 +41,7 @@ def test_a_clock_that_leaps_changes_no_row_and_lets_no_second_driver_in(
     place: Callable[[], Path], reference: Path, shim: Path
 ) -> None:
     base = place()
-    begun = time.monotonic()
+    began = time.monotonic()
     leaps = base / "leaps"
 
     def leap(seconds: int) -> None:
@@ -62,7 +62,7 @@ def test_a_clock_that_leaps_changes_no_row_and_lets_no_second_driver_in(
         refused = completed(second, f"execution.storage={base}/runs", code=2, **more)
         os.kill(driver.pid, signal.SIGCONT)
         assert driver.wait(LIMIT) == 0, (base / "log").read_text()[-3000:]
-    took = time.monotonic() - begun
+    took = time.monotonic() - began
     assert f"process {driver.pid} on " in refused
     assert_whole(base, reference)
     assert_sensible(base, took)
@@ -71,12 +71,12 @@ def test_a_clock_that_leaps_changes_no_row_and_lets_no_second_driver_in(
 def assert_sensible(base: Path, took: float) -> None:
     """The clock leapt, that was said, and what is told of times comes from another one."""
     folder = RunFolder(base / "runs/hurt")
-    said = (base / "log").read_text()
+    output = (base / "log").read_text()
     made = [row["created_at"] for row in folder.read("candidates", ["created_at"]).to_pylist()]
     assert max(made) - datetime.now(UTC).replace(tzinfo=None) > timedelta(hours=12)
-    assert "system clock jumped back by 25 h" in said
-    assert "taking over" not in said
-    stages = re.findall(r"^(?:starts trained|members trained|candidates done): (.*)$", said, re.MULTILINE)
+    assert "system clock jumped back by 25 h" in output
+    assert "taking over" not in output
+    stages = re.findall(r"^(?:starts trained|members trained|candidates done): (.*)$", output, re.MULTILINE)
     assert len(stages) >= 3
     assert not [stage for stage in stages if re.search(r"-\d| h ", stage)]
     for table, column in (("tasks", "seconds"), ("members", "train_seconds"), ("curves", "seconds")):

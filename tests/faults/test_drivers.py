@@ -33,7 +33,7 @@ def test_sweep_stop_asks_a_run_to_end_and_the_same_command_goes_on(place: Callab
     assert rows(base) == rows(reference)
 
 
-def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_said(place: Callable[[], Path]) -> None:
+def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_reported(place: Callable[[], Path]) -> None:
     base = place()
     lock = base / "runs/hurt/lock"
     log = base / "log"
@@ -43,10 +43,10 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_taken_over_and_said(
         second = base / "second"
         second.mkdir()
         (second / "hurt.yaml").write_text((base / "hurt.yaml").read_text())
-        said = completed(second, f"execution.storage={base}/runs", code=2)
-        assert re.search(rf"is in use by sweep run hurt\.yaml .*process {driver.pid} on \S+ since 20", said)
+        output = completed(second, f"execution.storage={base}/runs", code=2)
+        assert re.search(rf"is in use by sweep run hurt\.yaml .*process {driver.pid} on \S+ since 20", output)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-    told = f"taking over from sweep run hurt.yaml execution.mlflow=false, process {driver.pid} on "
+    message = f"taking over from sweep run hurt.yaml execution.mlflow=false, process {driver.pid} on "
     with started(base, "execution.mlflow=false") as third:
-        wait_for(lambda: told in log.read_text(), "word of the dead one", third)
+        wait_for(lambda: message in log.read_text(), "word of the dead one", third)

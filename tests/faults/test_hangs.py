@@ -69,7 +69,7 @@ def busiest(driver: subprocess.Popen[bytes]) -> int:
     return max(pids, key=lambda pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]))
 
 
-def test_a_training_that_hangs_is_told_and_goes_on_elsewhere_once_it_is_killed(
+def test_a_training_that_hangs_is_reported_and_goes_on_elsewhere_once_it_is_killed(
     place: Callable[[], Path], reference: Path
 ) -> None:
     base = place()

@@ -39,7 +39,9 @@ from tests.faults.harness import (
 pytestmark = pytest.mark.faults
 
 Chance = random.Random
-MEMBERS, BLOCKS = 4, 20  # of an undisturbed run, at least
+# of an undisturbed run, at least
+MEMBERS = 4
+BLOCKS = 20
 
 
 def moment(base: Path, driver: subprocess.Popen[bytes], chance: Chance) -> None:
@@ -130,7 +132,8 @@ ROUNDS = int(os.environ.get("ROUNDS", len(KINDS) - 1))  # the last one has a tes
 def test_after_a_kill_the_same_command_ends_as_if_nothing_had_been(
     number: int, place: Callable[[], Path], trained: Callable[[], Path], reference: Path
 ) -> None:
-    name, chance = list(KINDS)[number % len(KINDS)], random.Random(f"{SEED} {number}")
+    name = list(KINDS)[number % len(KINDS)]
+    chance = random.Random(f"{SEED} {number}")
     early = name == "trial" or (name not in OF_EVALUATORS and chance.random() < 0.5)
     base = place() if early else trained()
     hurt = False
@@ -142,10 +145,10 @@ def test_after_a_kill_the_same_command_ends_as_if_nothing_had_been(
             pass  # the victim was done and gone: a round without a fault
         if driver.poll() is None and name in SURVIVED:
             assert driver.wait(LIMIT) == 0, (base / "log").read_text()[-4000:]
-    told = (
+    message = (
         f"round {number}: {name} {'hurt' if hurt else 'was done already'}, {len(rows(base))} rows before the next call"
     )
-    sys.stdout.write(f"{told}\n")
+    sys.stdout.write(f"{message}\n")
     completed(base)
     assert_whole(base, reference)
     synced(base)
@@ -184,8 +187,8 @@ def test_a_training_that_ends_its_process_each_time_is_a_failed_member_and_the_o
 ) -> None:
     base = trained()
     (base / "fatal.py").write_text(FATAL)
-    lost = "{architecture: 'fatal:fatal', start: scratch, members: 3, train: {epochs: 1}}"
-    text = (base / "hurt.yaml").read_text().replace("populations:", f"populations:\n  - {lost}")
+    missing = "{architecture: 'fatal:fatal', start: scratch, members: 3, train: {epochs: 1}}"
+    text = (base / "hurt.yaml").read_text().replace("populations:", f"populations:\n  - {missing}")
     (base / "hurt.yaml").write_text(text)
     completed(base, "execution.mlflow=false", "execution.retries=1", code=1, PYTHONPATH=str(base))
     members = RunFolder(base / "runs/hurt").read("members").to_pylist()

@@ -37,7 +37,7 @@ def cluster(base: Path, **more: str) -> Iterator[tuple[str, Callable[[str], None
     assert process.stdin is not None
     assert process.stdout is not None
 
-    def tell(line: str) -> None:
+    def send(line: str) -> None:
         process.stdin.write(f"{line}\n")  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
         answer(f"{line} done")
@@ -49,7 +49,7 @@ def cluster(base: Path, **more: str) -> Iterator[tuple[str, Callable[[str], None
         raise AssertionError((base / "nodes.log").read_text()[-3000:])
 
     try:
-        yield answer(r"[\d.]+:\d+"), tell
+        yield answer(r"[\d.]+:\d+"), send
     finally:
         family = [process.pid, *(pid for pid, _ in descendants(process.pid))]
         process.stdin.close()
@@ -62,20 +62,20 @@ def cluster(base: Path, **more: str) -> Iterator[tuple[str, Callable[[str], None
         process.stdout.close()
 
 
-def test_a_node_that_comes_is_used_and_the_blocks_of_a_lost_one_run_elsewhere(
+def test_a_node_that_comes_is_used_and_the_blocks_of_a_missing_one_run_elsewhere(
     trained: Callable[[], Path], reference: Path
 ) -> None:
     base = trained()
     more = slowed(base) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with cluster(base, **more) as (address, tell):
-        tell("add")
+    with cluster(base, **more) as (address, send):
+        send("add")
         with started(base, f"execution.ray_address={address}", **more) as driver:
             wait_for(lambda: recorded(base, "candidates") >= 2, "blocks", driver)
             (first,) = {task["process"] for task in tasks(base)}
-            tell("add")
+            send("add")
             wait_for(lambda: len({task["process"] for task in tasks(base)}) == 2, "work on the second node", driver)
             killed = datetime.now(UTC).replace(tzinfo=None)
-            tell("kill 0")
+            send("kill 0")
             again = wait_for(lambda: [t for t in tasks(base) if t["attempts"] > 1], "blocks that ran again", driver)
             go(base)
             driver.wait(LIMIT)

@@ -75,7 +75,9 @@ def _asked(address: str) -> int:
         return int(answer.status)
 
 
-def test_a_server_that_is_killed_is_told_and_sync_makes_it_good(trained: Callable[[], Path], reference: Path) -> None:
+def test_a_server_that_is_killed_is_reported_and_sync_makes_it_good(
+    trained: Callable[[], Path], reference: Path
+) -> None:
     base = trained()
     chance = random.Random(SEED)
     with server(base) as (uri, process), started(base, MLFLOW_TRACKING_URI=uri) as driver:
@@ -117,13 +119,11 @@ def test_a_server_with_basic_auth_lets_nobody_in_without_the_password_and_says_w
             _asked(f"{uri}/api/2.0/mlflow/experiments/search?max_results=1")
         refused.value.close()
         assert refused.value.code == 401
-        for told in ({}, user | {"MLFLOW_TRACKING_PASSWORD": "wrong"}):
-            done = sync(base, MLFLOW_TRACKING_URI=uri, **told)
+        for message in ({}, user | {"MLFLOW_TRACKING_PASSWORD": "wrong"}):
+            done = sync(base, MLFLOW_TRACKING_URI=uri, **message)
             assert (done.exit_code, done.stdout) == (1, "")
             (line,) = done.stderr.splitlines()
-            assert line.startswith(
-                f"MLflow at {uri} cannot be used (401 unauthorized: set MLFLOW_TRACKING_USERNAME"
-            )
+            assert line.startswith(f"MLflow at {uri} cannot be used (401 unauthorized: set MLFLOW_TRACKING_USERNAME")
         done = sync(base, MLFLOW_TRACKING_URI=uri, **user, MLFLOW_TRACKING_PASSWORD=password)
     assert done.exit_code == 0, done.output
     assert password not in done.output

@@ -55,18 +55,18 @@ def test_a_candidate_that_takes_too_much_memory_fails_with_that_cause_and_the_ot
     text = text.replace("block_size: 2, workers: 2", "block_size: 8, workers: 1, mlflow: false")
     (base / "hurt.yaml").write_text(text)
     more = {"PYTHONPATH": str(base), "RAY_memory_usage_threshold": str((used + (3 << 30)) / whole)}
-    said = completed(base, code=1, **more)
-    assert "sweep failures" in said
+    output = completed(base, code=1, **more)
+    assert "sweep failures" in output
     found = RunFolder(base / "runs/hurt").read("candidates").to_pylist()
-    (lost,) = [row for row in found if row["status"] == "failed"]
-    assert (lost["method"], lost["n_members"]) == ("hungry:hungry", 3)
-    assert lost["error"].startswith("its worker was killed for want of memory: 1 worker(s) were killed")
+    (missing,) = [row for row in found if row["status"] == "failed"]
+    assert (missing["method"], missing["n_members"]) == ("hungry:hungry", 3)
+    assert missing["error"].startswith("its worker was killed for want of memory: 1 worker(s) were killed")
     assert max(task["attempts"] for task in tasks(base)) == 3, "twice in smaller pieces, and no more"
     expected = rows(reference)
     assert {key: row for key, row in rows(base).items() if key in expected} == expected
 
 
-def test_a_full_disc_is_told_and_the_same_command_goes_on_when_there_is_room(
+def test_a_full_disc_is_reported_and_the_same_command_goes_on_when_there_is_room(
     place: Callable[[], Path], reference: Path
 ) -> None:
     base = place()

@@ -23,7 +23,9 @@ from sweep.core.dataset import Dataset
 from sweep.core.registry import get_plugin
 
 Array = NDArray[Any]
-EACH, TESTED = 10, 2  # images per class in what is trained and tested with
+# images per class in what is trained and tested with
+EACH = 10
+TESTED = 2
 
 
 def pixels(seed: int, *shape: int) -> Array:
@@ -44,7 +46,8 @@ class OldPickler(pickle._Pickler):
         self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
         self.memoize(value)
 
-    dispatch[str] = dispatch[bytes] = save_old
+    dispatch[str] = save_old
+    dispatch[bytes] = save_old
 
 
 def old_pickle(value: object) -> bytes:

@@ -46,7 +46,8 @@ def members(*, pools: int = 3, members: int = 4, population: str = "people") -> 
 
 def pairs(*, pools: int = 3, members: int = 4, population: str = "people", seed: int = 1) -> list[dict[str, Any]]:
     """Every pair of members of every pool."""
-    random, rows = np.random.default_rng(seed), []
+    random = np.random.default_rng(seed)
+    rows = []
     for pool, (a, b) in itertools.product(range(pools), itertools.combinations(range(members), 2)):
         row: dict[str, Any] = dict.fromkeys(column.name for column in COLUMNS["pairs"])
         row |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}"}
@@ -59,7 +60,8 @@ def pairs(*, pools: int = 3, members: int = 4, population: str = "people", seed:
 
 def about(pool: int, members: tuple[int, ...], population: str) -> dict[str, Any]:
     """The columns that say which model a row of `layers` or `templates` is about."""
-    one, names = len(members) == 1, [f"{population}-{pool}-{index}" for index in members]
+    one = len(members) == 1
+    names = [f"{population}-{pool}-{index}" for index in members]
     row = {"model_id": "+".join(names), "kind": "member" if one else "merge", "settings": "{}"}
     row |= RECIPE | {"population": population, "pool": pool, "pool_id": f"{population}-{pool}", "members": names}
     row |= {f"{step}{end}": text for step in ("alignment", "repair") for end, text in STEP.items()}
@@ -76,7 +78,8 @@ def _subsets(members: int) -> list[tuple[int, ...]]:
 
 def layers(*, pools: int = 3, members: int = 4, population: str = "people", seed: int = 3) -> list[dict[str, Any]]:
     """Three tensors of every member and of every uniform soup."""
-    random, rows = np.random.default_rng(seed), []
+    random = np.random.default_rng(seed)
+    rows = []
     tensors = [("conv1.weight", "weight"), ("conv1.bias", "bias"), ("fc.weight", "weight")]
     for pool, subset in itertools.product(range(pools), _subsets(members)):
         for depth, (tensor, role) in enumerate(tensors):
@@ -98,7 +101,8 @@ def templates(
     *, pools: int = 3, members: int = 4, classes: int = 5, population: str = "people", seed: int = 4
 ) -> list[dict[str, Any]]:
     """Templates against class means for every member and the soup of all."""
-    random, rows = np.random.default_rng(seed), []
+    random = np.random.default_rng(seed)
+    rows = []
     subsets = [(index,) for index in range(members)] + [tuple(range(members))]
     for pool, subset in itertools.product(range(pools), subsets):
         for a, b in itertools.product(range(classes), repeat=2):

@@ -21,7 +21,7 @@ def score(weights: Tensor) -> float:
     return float(torch.round(weights.double().sum() * 4) % 7) / 7
 
 
-def brought(entry: Plugin, count: int, *, same: bool = False, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+def provided(entry: Plugin, count: int, *, same: bool = False, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """What an engine would bring, from a seed."""
     generator = torch.Generator().manual_seed(5)
 

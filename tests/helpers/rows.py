@@ -38,8 +38,8 @@ def candidate(pool: int, members: tuple[int, ...], method: str, **values: Any) -
     row |= {f"{name}_settings": "{}" for name in ("alignment", "scaling", "repair")}
     row |= {"scaling_factor": 1.0, "scaling_members": "all", "accuracy": 0.9, "cross_entropy": 0.3, "brier": 0.1}
     row |= {"ece": 0.02, "finite": True, "protocol": "correct", "n_examples": 360, "device": "cpu"} | values
-    told = [row[k] for k in ("pool_id", "members", "method", "settings", "alignment", "scaling_settings", "repair")]
-    row["candidate_id"] = row["candidate_id"] or json.dumps(told)
+    message = [row[k] for k in ("pool_id", "members", "method", "settings", "alignment", "scaling_settings", "repair")]
+    row["candidate_id"] = row["candidate_id"] or json.dumps(message)
     return row
 
 
@@ -58,8 +58,8 @@ def candidates(
             for subset in itertools.combinations(range(members), size):
                 for space, method, settings, gain in METHODS:
                     accuracy = level + gain + 0.005 * random.standard_normal()
-                    told = {"space": space, "settings": json.dumps(settings), "accuracy": accuracy, **own}
-                    rows.append(candidate(pool, subset, method, **told))
+                    message = {"space": space, "settings": json.dumps(settings), "accuracy": accuracy, **own}
+                    rows.append(candidate(pool, subset, method, **message))
                 rows += _magnified(pool, subset, level, own)
         for pair in itertools.combinations(range(members), 2):
             rows += _path(pool, pair, level, own)
@@ -71,10 +71,21 @@ def _magnified(pool: int, subset: tuple[int, ...], level: float, own: dict[str, 
     rows = []
     for which, factor in itertools.product(("all", "first"), (0.1, 0.5, 2.0, 10.0, 1000.0)):
         settings = json.dumps({"factor": factor, "members": which})
-        lost = {"status": "non_finite", "error": "overflow", "accuracy": None, "cross_entropy": None, "finite": False}
-        told = {"scaling": "magnify", "scaling_settings": settings, "scaling_factor": factor, "scaling_members": which}
-        told |= {"accuracy": level - 0.1 * np.log10(factor) ** 2, **(lost if factor > 100 else {})}
-        rows.append(candidate(pool, subset, "uniform_soup", **told, **own))
+        missing = {
+            "status": "non_finite",
+            "error": "overflow",
+            "accuracy": None,
+            "cross_entropy": None,
+            "finite": False,
+        }
+        message = {
+            "scaling": "magnify",
+            "scaling_settings": settings,
+            "scaling_factor": factor,
+            "scaling_members": which,
+        }
+        message |= {"accuracy": level - 0.1 * np.log10(factor) ** 2, **(missing if factor > 100 else {})}
+        rows.append(candidate(pool, subset, "uniform_soup", **message, **own))
     return rows
 
 
@@ -83,9 +94,9 @@ def _path(pool: int, pair: tuple[int, ...], level: float, own: dict[str, Any]) -
     rows = []
     for weight in np.linspace(0, 1, 11).round(3).tolist():
         hump = 4 * weight * (1 - weight)
-        told = {"settings": json.dumps({"weight": weight}), "accuracy": level - 0.2 * hump}
-        told |= {"cross_entropy": 0.3 + (0.5 + 0.1 * pool) * hump, **own}
-        rows.append(candidate(pool, pair, "interpolation", **told))
+        message = {"settings": json.dumps({"weight": weight}), "accuracy": level - 0.2 * hump}
+        message |= {"cross_entropy": 0.3 + (0.5 + 0.1 * pool) * hump, **own}
+        rows.append(candidate(pool, pair, "interpolation", **message))
     return rows
 
 
@@ -94,9 +105,9 @@ def planes(*, pools: int = 3, members: int = 4, population: str = "people") -> l
     rows = []
     for pool, triple in itertools.product(range(pools), itertools.combinations(range(members), 3)):
         for a, b in itertools.product((0.0, 0.5, 1.0), repeat=2):
-            told = {"settings": json.dumps({"a": a, "b": b}), "population": population}
-            told |= {"cross_entropy": 0.3 + a * a + b * b + 0.01 * pool, "accuracy": 0.95 - 0.1 * (a + b)}
-            rows.append(candidate(pool, triple, "plane", **told))
+            message = {"settings": json.dumps({"a": a, "b": b}), "population": population}
+            message |= {"cross_entropy": 0.3 + a * a + b * b + 0.01 * pool, "accuracy": 0.95 - 0.1 * (a + b)}
+            rows.append(candidate(pool, triple, "plane", **message))
     return rows
 
 
@@ -105,10 +116,10 @@ def normed(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for soup in candidates:
         if soup["method"] == "uniform_soup" and soup["scaling"] == "none":
-            for method, norm, lost in (("uniform_soup", "members", 0.002), ("first_member", "soup", 0.02)):
-                told = {"method": method, "scaling": "norm_matched", "scaling_settings": json.dumps({"to": norm})}
-                told |= {"candidate_id": None, "accuracy": soup["accuracy"] - lost - 0.0001 * soup["pool"]}
-                rows.append(candidate(**{**soup, **told, "members": tuple(soup["member_indices"])}))
+            for method, norm, missing in (("uniform_soup", "members", 0.002), ("first_member", "soup", 0.02)):
+                message = {"method": method, "scaling": "norm_matched", "scaling_settings": json.dumps({"to": norm})}
+                message |= {"candidate_id": None, "accuracy": soup["accuracy"] - missing - 0.0001 * soup["pool"]}
+                rows.append(candidate(**{**soup, **message, "members": tuple(soup["member_indices"])}))
     return rows
 
 
@@ -116,16 +127,17 @@ def predictions(
     candidates: list[dict[str, Any]], *, examples: int = 40, classes: int = 3, seed: int = 2
 ) -> list[dict[str, Any]]:
     """What each candidate that is `ok` says of some examples, with its probabilities."""
-    random, found = np.random.default_rng(seed), []
+    random = np.random.default_rng(seed)
+    found = []
     labels = random.integers(0, classes, examples).astype(np.uint8)
     for one in candidates:
         if one["status"] != "ok":
             continue
         logits = random.standard_normal((examples, classes)) + 2 * np.eye(classes)[labels]
         log_p = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype("<f2")
-        said = log_p.argmax(1).astype(np.uint8)
+        output = log_p.argmax(1).astype(np.uint8)
         row = {key: one[key] for key in ("candidate_id", "block_id", "split")} | {"n_examples": examples}
-        row |= {"correct": np.packbits(said == labels).tobytes(), "classes": said.tobytes()}
+        row |= {"correct": np.packbits(output == labels).tobytes(), "classes": output.tobytes()}
         found.append(row | {"labels": labels.tobytes(), "log_probabilities": log_p.tobytes()})
     return found
 
@@ -142,8 +154,8 @@ def tables(**values: Any) -> dict[str, pd.DataFrame]:
     made = {"candidates": candidates(**values), "curves": curves(**counts), "members": members(**counts)}
     made |= {"pairs": pairs(**counts), "layers": layers(**counts), "templates": templates(**counts)}
     averaged = [row for row in made["candidates"] if row["method"] == "logit_average"]
-    told = {"method": "probability_average", "candidate_id": None, "brier": 0.09}
-    made["candidates"] += [candidate(**{**row, **told, "members": tuple(row["member_indices"])}) for row in averaged]
+    message = {"method": "probability_average", "candidate_id": None, "brier": 0.09}
+    made["candidates"] += [candidate(**{**row, **message, "members": tuple(row["member_indices"])}) for row in averaged]
     made["candidates"] += normed(made["candidates"])
     made["predictions"] = both_splits(made["candidates"], examples=200)
     return {name: frame(rows, name) for name, rows in made.items()}

@@ -106,6 +106,7 @@ def test_both_arms_of_the_norm_have_their_own_subsets(plan: Plan) -> None:
     for one in plan.candidates:
         norm = one.scaling.settings.get("to", "") if one.scaling.name != "none" else "own"
         arms[one.method.name, norm].add((one.pool_id, one.subset))
-    grown, shrunk = arms["uniform_soup", "members"], arms["first_member", "soup"]
+    grown = arms["uniform_soup", "members"]
+    shrunk = arms["first_member", "soup"]
     assert grown == shrunk <= arms["uniform_soup", "own"]
     assert {(pool.id, prefix) for pool in plan.pools for prefix in ((0, 1, 2), tuple(range(7)))} <= grown

@@ -77,7 +77,8 @@ GROWN = {
 
 @pytest.mark.parametrize("what", GROWN)
 def test_a_sweep_grows_without_renaming_what_is_there(what: str) -> None:
-    plan, grown = planned(), planned(GROWN[what])
+    plan = planned()
+    grown = planned(GROWN[what])
     assert members(plan) <= members(grown)
     assert set(ids(plan)) < set(ids(grown))
 
@@ -85,7 +86,8 @@ def test_a_sweep_grows_without_renaming_what_is_there(what: str) -> None:
 @given(st.integers(4, 9), st.integers(2, 4))
 @settings(max_examples=15, deadline=None)
 def test_more_members_rename_none(count: int, pools: int) -> None:
-    plan, grown = planned(), planned(with_population(members=count, pools=pools))
+    plan = planned()
+    grown = planned(with_population(members=count, pools=pools))
     assert members(plan) <= members(grown)
     assert {pool.id for pool in plan.pools} <= {pool.id for pool in grown.pools}
     every = {"subsets": {"pairs": "all", "prefixes": [2, 4]}}
@@ -118,15 +120,17 @@ def test_every_candidate_is_in_one_block_and_keeps_it(
     small = planned(with_population(pools=pools), methods=methods, execution={"block_size": block})
     assert len(set(ids(small))) == len(ids(small)) > 0
     assert sorted(itertools.chain.from_iterable(small.blocks.values())) == sorted(small.candidates, key=lambda c: c)
-    for name, held in small.blocks.items():
-        assert name == content_id("block", [candidate.id for candidate in held])
-        assert len({candidate.pool_id for candidate in held}) == 1
-        assert held.costs[:-1].sum() < block
+    for name, stored in small.blocks.items():
+        assert name == content_id("block", [candidate.id for candidate in stored])
+        assert len({candidate.pool_id for candidate in stored}) == 1
+        assert stored.costs[:-1].sum() < block
     kept = data.draw(st.sets(st.sampled_from(small.candidates), max_size=20))
     known = {candidate.id: candidate.block for candidate in kept}
-    held = np.arange(len(known), dtype=np.int32)
-    told = PlannedBlocks.from_columns(parse_hex_ids(list(known)), held, list(known.values())) if known else NO_BLOCKS
-    grown = make_plan(check(Document("f.yaml", with_population(pools=3))), known=told)
+    stored = np.arange(len(known), dtype=np.int32)
+    message = (
+        PlannedBlocks.from_columns(parse_hex_ids(list(known)), stored, list(known.values())) if known else NO_BLOCKS
+    )
+    grown = make_plan(check(Document("f.yaml", with_population(pools=3))), known=message)
     for candidate in grown.candidates:
         assert known.get(candidate.id, candidate.block) == candidate.block
     assert set(known) <= set(ids(grown))

@@ -47,7 +47,8 @@ def test_every_setting_of_the_execution_is_tried() -> None:
 @given(st.fixed_dictionaries({}, optional=EXECUTION))
 @settings(max_examples=40, deadline=None)
 def test_how_it_is_carried_out_enters_no_id(execution: dict[str, Any]) -> None:
-    plan, other = planned(), planned(execution=execution)
+    plan = planned()
+    other = planned(execution=execution)
     assert other.sweep.id == plan.sweep.id
     assert members(other) == members(plan)
     assert ids(other) == ids(plan)
@@ -89,7 +90,8 @@ def test_every_setting_of_the_training_is_tried() -> None:
 
 @pytest.mark.parametrize("what", MATTERS)
 def test_what_changes_the_weights_changes_the_ids(what: str) -> None:
-    plan, other = planned(), planned(MATTERS[what])
+    plan = planned()
+    other = planned(MATTERS[what])
     changed = {member.id for pool in plan.pools[:2] for member in pool.members}
     assert not changed & members(other)
     mine = {candidate.id for candidate in plan.candidates if candidate.pool_id in {p.id for p in plan.pools[:2]}}

@@ -85,7 +85,7 @@ def test_a_sweep_with_protocols_is_written_so_that_it_loads_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocols", "told"),
+    ("protocols", "message"),
     [
         (["train_mode"], "`protocols`: nothing to compare with\n  hint: add `correct`"),
         ([], "`protocols`: nothing to compare with"),
@@ -101,8 +101,8 @@ def test_a_sweep_with_protocols_is_written_so_that_it_loads_again() -> None:
         (["correct", {"combined": ["correct"]}], "no `correct` in protocols"),
     ],
 )
-def test_what_is_wrong_with_protocols_is_told(protocols: Any, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_what_is_wrong_with_protocols_is_reported(protocols: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         swept({"architecture": "linear", "members": 3}, protocols)
 
 

@@ -63,7 +63,8 @@ def test_crossings_grow_without_renaming_what_is_there(init: int, order: int, mo
 
 
 def test_crossed_members_are_others_than_plain_ones() -> None:
-    plain, crossed = planned(linear(members=4)), planned(linear(members={"init": 2, "order": 2}))
+    plain = planned(linear(members=4))
+    crossed = planned(linear(members={"init": 2, "order": 2}))
     both = planned(linear(members=4), linear(members={"init": 2, "order": 2}))
     assert not {m.id for m in plain.members} & {m.id for m in crossed.members}
     assert {m.id for m in both.members} == {m.id for m in (*plain.members, *crossed.members)}
@@ -92,8 +93,8 @@ def test_ids_of_plain_members_are_what_they_were() -> None:
         {"architecture": "cnn", "start": "scratch", "dataset": {"digits": {"size": 8}}, "members": 2},
         seed=3,
     )
-    told = [[m.id, m.init_seed, m.order_seed] for m in (*plan.starts, *plan.members)]
-    assert content_id("test", told) == GOLDEN
+    message = [[m.id, m.init_seed, m.order_seed] for m in (*plan.starts, *plan.members)]
+    assert content_id("test", message) == GOLDEN
 
 
 GOLDEN = "2413842d26fdd567ddd8f5f6f37ea61f"

@@ -27,7 +27,9 @@ def pool(members: int = 6, **train: Any) -> Pool:
 
 
 def test_one_at_a_time_is_the_default_and_makes_no_new_ids() -> None:
-    silent, one, three = pool(), pool(vmap_members=1), pool(vmap_members=3)
+    silent = pool()
+    one = pool(vmap_members=1)
+    three = pool(vmap_members=3)
     assert one.id == silent.id
     assert [member.id for member in one.members] == [member.id for member in silent.members]
     assert not {member.id for member in three.members} & {member.id for member in silent.members}
@@ -69,7 +71,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("population", MISTAKES)
-def test_what_does_not_go_together_is_told_where_it_stands(population: str) -> None:
+def test_what_does_not_go_together_is_reported_where_it_stands(population: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check(parse(f"name: t\npopulations:\n  - {{{population}}}\nsubsets: {{pairs: all}}\n", "f.yaml"))
     assert str(caught.value) == MISTAKES[population]
@@ -92,7 +94,7 @@ def own(classes, channels, size):
 '''
 
 
-def test_a_network_that_cannot_be_stacked_is_told_before_anything_is_trained(
+def test_a_network_that_cannot_be_stacked_is_reported_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -130,8 +132,10 @@ def test_only_the_missing_of_a_group_are_written(tmp_path: Path) -> None:
         {"architecture": "linear", "start": "scratch", "members": 3, "train": {"epochs": 2, "vmap_members": 3}}
     )
     [found] = plan.pools
-    dataset, members = load_dataset(found.population.dataset), found.members
-    whole, parts = folder_at(tmp_path / "whole"), folder_at(tmp_path / "parts")
+    dataset = load_dataset(found.population.dataset)
+    members = found.members
+    whole = folder_at(tmp_path / "whole")
+    parts = folder_at(tmp_path / "parts")
     train_group(TrainingGroup(members, members), "t", dataset, whole, "cpu")
     train_group(TrainingGroup(members, members[1:2]), "t", dataset, parts, "cpu")
     assert list(parts.member_statuses()) == [members[1].id]
@@ -149,7 +153,8 @@ def test_only_the_missing_of_a_group_are_written(tmp_path: Path) -> None:
 
 def test_a_group_that_fails_is_a_failed_row_for_each_missing_member(tmp_path: Path) -> None:
     plan = plan_of({"architecture": "linear", "start": "scratch", "members": 4, "train": {"vmap_members": 2}})
-    members, folder = plan.pools[0].members[:2], folder_at(tmp_path / "run")
+    members = plan.pools[0].members[:2]
+    folder = folder_at(tmp_path / "run")
     grey = load_dataset(plan.pools[0].population.dataset)
     torn = dataclasses.replace(grey, size=4)  # images are larger than networks for it take
     train_group(TrainingGroup(members, members[1:]), "t", torn, folder, "cpu")
@@ -175,12 +180,13 @@ def test_a_member_that_is_gone_is_made_anew_with_its_group(tmp_path: Path) -> No
     (tmp_path / "f.yaml").write_text(RUN)
     sweep("run", "f.yaml", cwd=tmp_path)
     folder = RunFolder(tmp_path / "runs/together")
-    before, [found] = weights(folder.path), make_plan(check(parse(RUN, "f.yaml"))).pools
+    before = weights(folder.path)
+    [found] = make_plan(check(parse(RUN, "f.yaml"))).pools
     assert set(before) == {member.id for member in found.members}
     gone = found.members[3].id
     for table in ("members", "curves", "tasks"):
         folder.part_file(table, gone).unlink()
     folder.weights_file(gone).unlink()
-    said = sweep("run", "f.yaml", cwd=tmp_path).stderr
-    assert "1 members to train" in said
+    output = sweep("run", "f.yaml", cwd=tmp_path).stderr
+    assert "1 members to train" in output
     assert weights(folder.path) == before

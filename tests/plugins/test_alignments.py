@@ -40,9 +40,9 @@ class Network:
         return torch.stack([flatten_state_dict(model.state_dict(), self.layout) for model in models])
 
     def align(self, entry: Plugin, members: Tensor) -> Tensor:
-        brought: dict[str, Any] = {"members": members, "model": self.model, "permutations": self.permutations}
-        brought["generator"] = torch.Generator().manual_seed(3)
-        aligned: Tensor = entry.function(*(brought[need] for need in entry.needs))
+        provided: dict[str, Any] = {"members": members, "model": self.model, "permutations": self.permutations}
+        provided["generator"] = torch.Generator().manual_seed(3)
+        aligned: Tensor = entry.function(*(provided[need] for need in entry.needs))
         return aligned
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sweep.core.registry import Plugin, get_plugin, list_plugins
 from sweep.core.weights import Heads, LinearCombination
-from tests.helpers.provided import brought, score
+from tests.helpers.provided import provided, score
 
 METHODS = [get_plugin("methods", name) for name in list_plugins("methods")]
 LINEAR = [entry for entry in METHODS if entry.hints["return"] is LinearCombination]
@@ -34,7 +34,7 @@ def entry(request: pytest.FixtureRequest) -> Plugin:
 
 def test_inputs_are_never_modified(entry: Plugin) -> None:
     for count in counts(entry):
-        values = brought(entry, count)
+        values = provided(entry, count)
         before = [tensor.clone() for tensor in tensors(values)]
         entry.function(**values)
         assert all(torch.equal(old, new) for old, new in zip(before, tensors(values), strict=True))
@@ -42,14 +42,14 @@ def test_inputs_are_never_modified(entry: Plugin) -> None:
 
 def test_same_inputs_give_the_same_bits(entry: Plugin) -> None:
     for count in counts(entry):
-        first, second = (entry.function(**brought(entry, count)) for _ in range(2))
+        first, second = (entry.function(**provided(entry, count)) for _ in range(2))
         assert torch.equal(first, second)
 
 
 def test_merging_copies_of_one_model_returns_it(entry: Plugin) -> None:
     for count in [count for count in counts(entry) if entry.arity != 1]:  # of one model there are no copies
-        values = brought(entry, count, same=True)
-        alone = brought(entry, 1, same=True)
+        values = provided(entry, count, same=True)
+        alone = provided(entry, 1, same=True)
         space = entry.validate({}).get("space", entry.space)
         if space == "weights":
             expected = values["members"][0]
@@ -65,8 +65,8 @@ def test_merging_copies_of_one_model_returns_it(entry: Plugin) -> None:
 
 def test_single_precision_agrees_with_double(entry: Plugin) -> None:
     for count in counts(entry):
-        single = entry.function(**brought(entry, count))
-        double = entry.function(**brought(entry, count, dtype=torch.float64))
+        single = entry.function(**provided(entry, count))
+        double = entry.function(**provided(entry, count, dtype=torch.float64))
         torch.testing.assert_close(
             single.double().as_subclass(Tensor), double.as_subclass(Tensor), atol=1e-4, rtol=1e-4
         )
@@ -74,7 +74,7 @@ def test_single_precision_agrees_with_double(entry: Plugin) -> None:
 
 def test_finite_inputs_give_finite_outputs(entry: Plugin) -> None:
     for count in counts(entry):
-        assert torch.isfinite(entry.function(**brought(entry, count))).all()
+        assert torch.isfinite(entry.function(**provided(entry, count))).all()
 
 
 def test_defaults_are_the_neutral_settings_of_the_schema(entry: Plugin) -> None:
@@ -86,7 +86,7 @@ def test_defaults_are_the_neutral_settings_of_the_schema(entry: Plugin) -> None:
 def test_linear_methods_are_linear(linear: Plugin) -> None:
     """On coordinates they give the coefficients of what they give on weights."""
     for count in counts(linear):
-        values = brought(linear, count, dtype=torch.float64)
+        values = provided(linear, count, dtype=torch.float64)
         members = values["members"]
         if "unscaled" in values:
             members = torch.cat([members, values["unscaled"]])

@@ -25,7 +25,7 @@ from sweep.plugins.methods.probability_average import probability_average
 from sweep.plugins.methods.published_mixup import published_mixup
 from sweep.plugins.methods.single import single
 from sweep.plugins.methods.uniform_soup import uniform_soup
-from tests.helpers.provided import brought, score
+from tests.helpers.provided import provided, score
 
 
 def test_uniform_soup_is_the_mean() -> None:
@@ -88,7 +88,7 @@ def test_greedy_entering_scales_members_as_they_enter() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_greedy_entering_is_greedy_halving_where_nothing_is_scaled(count: int) -> None:
-    members = brought(get_plugin("methods", "greedy_halving"), count)["members"]
+    members = provided(get_plugin("methods", "greedy_halving"), count)["members"]
     assert torch.equal(greedy_entering(members, members, score), greedy_halving(members, score))
 
 
@@ -101,7 +101,7 @@ def test_greedy_indexed_divides_by_position_not_by_count() -> None:
 
 @pytest.mark.parametrize("space", ["logits", "features"])
 def test_greedy_ensemble_averages_what_greedy_indexed_accepts(space: Literal["logits", "features"]) -> None:
-    values = brought(get_plugin("methods", "greedy_ensemble"), 3)
+    values = provided(get_plugin("methods", "greedy_ensemble"), 3)
     table = {(1.0, 0.0, 0.0): 0.5, (0.5, 0.5, 0.0): 0.4, (0.67, 0.0, 0.33): 0.6}
     values |= {"members": torch.eye(3), "score": lambda row: table[tuple(round(w, 2) for w in row.tolist())]}
     found = greedy_ensemble(**values, space=space)

@@ -52,7 +52,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(*arguments: object) -> Any:
+def message(*arguments: object) -> Any:
     result = CliRunner().invoke(main, ["plan", *map(str, arguments), "--json"])
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -81,7 +81,7 @@ def test_published_comparisons_are_planned_without_data_and_weights(
     assert (population.pools, population.members) == (5, 10)
     tuned = network in NETWORKS
     assert (population.start, population.new_heads) == (("pretrained", True) if tuned else ("scratch", False))
-    found = told(file)
+    found = message(file)
     assert found["members"] == {"planned": 55 if tuned else 50, "new": 55 if tuned else 50, "failed": 0}
     assert f"(sweep fetch {dataset} --root data)" in found["absent"][dataset]
     assert found["training_images"] == 50 * 50 * (90_000 if dataset == "tiny_imagenet" else 45_000)
@@ -108,20 +108,20 @@ subsets: {pairs: all}
 
 def test_what_the_files_hold_counts_more_than_what_was_published(elsewhere: Path) -> None:
     (elsewhere / "f.yaml").write_text(WANTED)
-    told_before = told("f.yaml")
-    assert told_before["training_images"] == (3 * 2 + 1) * 45_000
+    printed_before = message("f.yaml")
+    assert printed_before["training_images"] == (3 * 2 + 1) * 45_000
     assert "as published        cifar10: progress unknown, since no file" in text("f.yaml")
     write_cifar10(elsewhere / "data")
-    found = told("f.yaml")
+    found = message("f.yaml")
     assert found["absent"] == {}
     assert found["training_images"] == (3 * 2 + 1) * 90
     assert "as published" not in text("f.yaml")
-    assert found["candidates"] == told_before["candidates"]
+    assert found["candidates"] == printed_before["candidates"]
 
 
 def test_populations_that_differ_by_their_folder_are_planned_without_them(elsewhere: Path) -> None:
     (elsewhere / "f.yaml").write_text(WANTED.replace("root: data", "root: [data, other]"))
-    assert told("f.yaml")["members"]["planned"] == 8
+    assert message("f.yaml")["members"]["planned"] == 8
 
 
 def test_what_was_never_published_must_be_there(elsewhere: Path) -> None:
@@ -131,9 +131,9 @@ def test_what_was_never_published_must_be_there(elsewhere: Path) -> None:
     assert "imagefolder: no folder" in result.stderr
 
 
-def test_a_network_that_cannot_be_built_is_told_and_the_rest_is_counted(elsewhere: Path) -> None:
+def test_a_network_that_cannot_be_built_is_reported_and_the_rest_is_counted(elsewhere: Path) -> None:
     (elsewhere / "f.yaml").write_text(WANTED.replace("{linear: {}}", "[{vgg11: {upsample: 8}}, linear]"))
-    found = told("f.yaml")["networks"]
+    found = message("f.yaml")["networks"]
     assert found["linear-cifar10-shared"]["parameters"] == 3072 * 10 + 10
     assert "`upsample: 8` is below the images' size 32" in found["vgg11-cifar10-shared"]["error"]
     assert "is below the images' size 32" in text("f.yaml")
@@ -168,7 +168,8 @@ def measured(folder: Path, dataset: str, seconds: float) -> RunState:
     file.write_text(MEASURED.format(name="measured", dataset=dataset))
     sweep = load(file)
     state = load_state(sweep, missing_datasets(sweep))
-    run, examples = RunFolder(sweep.folder), dataset_info(sweep.populations[0].dataset).examples
+    run = RunFolder(sweep.folder)
+    examples = dataset_info(sweep.populations[0].dataset).examples
     run.create({"schema_version": 1})
     about = {key: getattr(sweep.populations[0], key) for key in ("architecture", "dataset")}
     settings = {f"{key}_settings": choice.settings_json for key, choice in about.items()}
@@ -188,7 +189,7 @@ def measured(folder: Path, dataset: str, seconds: float) -> RunState:
 def test_a_cost_is_predicted_from_images_of_the_same_size(other: str, elsewhere: Path) -> None:
     measured(elsewhere, "{cifar100: {root: data}}", 1e-3)
     (elsewhere / "f.yaml").write_text(MEASURED.format(name="f", dataset=other))
-    found = told("f.yaml")
+    found = message("f.yaml")
     train = 40_000 if "0.2" in other else 45_000
     images = (4 * 3 + 2) * train + (4 + 6) * 10_000
     assert found["estimate"] == {
@@ -216,13 +217,13 @@ def test_other_work_predicts_nothing(change: dict[str, str], elsewhere: Path) ->
     ((old, new),) = change.items()
     assert old in written
     (elsewhere / "f.yaml").write_text(written.replace(old, new))
-    assert told("f.yaml")["estimate"] is None
+    assert message("f.yaml")["estimate"] is None
 
 
 def test_twice_the_epochs_take_twice_the_time(elsewhere: Path) -> None:
     measured(elsewhere, "{digits: {size: 8}}", 1e-3)
     (elsewhere / "f.yaml").write_text(MEASURED.format(name="f", dataset="{digits: {size: 8}}"))
-    few, many = (told("f.yaml", f"train.epochs={epochs}", "methods=single") for epochs in (5, 10))
+    few, many = (message("f.yaml", f"train.epochs={epochs}", "methods=single") for epochs in (5, 10))
     extra = many["estimate"]["low_seconds"] - few["estimate"]["low_seconds"]
     train = dataset_info(load(elsewhere / "f.yaml").populations[0].dataset).examples["train"]
     assert extra == pytest.approx(4 * 5 * train * 1e-3 / 2)

@@ -31,7 +31,8 @@ def done(small: Callable[..., Path]) -> Path:
     """A sweep's file; its run folder holds every row, some of them failed."""
     file = small()
     sweep = load(file)
-    folder, plan = RunFolder(sweep.folder), make_plan(sweep)
+    folder = RunFolder(sweep.folder)
+    plan = make_plan(sweep)
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": "2025-01-01T00:00:00Z"})
     write_plan_files(folder, sweep, plan)
     starts = [pool.start for pool in plan.pools if pool.start]
@@ -66,15 +67,17 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _origin(member: Member) -> dict[str, str]:
     """The columns of a member's row by which another run would know how long such a network takes."""
-    architecture, dataset = member.population.architecture, member.population.dataset
-    told = {"architecture": architecture.name, "architecture_settings": architecture.settings_json}
-    told |= {"dataset": dataset.name, "dataset_settings": dataset.settings_json}
-    return told | {"role": member.role, "pool_id": member.pool_id}
+    architecture = member.population.architecture
+    dataset = member.population.dataset
+    message = {"architecture": architecture.name, "architecture_settings": architecture.settings_json}
+    message |= {"dataset": dataset.name, "dataset_settings": dataset.settings_json}
+    return message | {"role": member.role, "pool_id": member.pool_id}
 
 
 def test_a_finished_run_says_what_the_plan_says(done: Path) -> None:
     sweep = load(done)
-    found, whole = run_summary(sweep.folder), plan_summary(load_state(sweep))
+    found = run_summary(sweep.folder)
+    whole = plan_summary(load_state(sweep))
     assert found == whole
     assert found is not None
     assert plan_text(found) == plan_text(whole)
@@ -84,7 +87,7 @@ def test_a_finished_run_says_what_the_plan_says(done: Path) -> None:
 
 
 def test_torch_is_not_needed(done: Path) -> None:
-    found, heavy = _told(load(done).folder)
+    found, heavy = _status_output(load(done).folder)
     assert found["candidates"]["new"] == 0
     assert not heavy
 
@@ -96,7 +99,8 @@ def test_a_run_with_something_left_says_what_the_plan_says(done: Path) -> None:
     for table, part in (("candidates", "last"), ("candidates", "most"), ("members", "all")):
         file = folder.part_file(table, part)
         file.rename(aside)
-        found, whole = run_summary(sweep.folder), plan_summary(load_state(sweep))
+        found = run_summary(sweep.folder)
+        whole = plan_summary(load_state(sweep))
         assert found == whole, (table, part)
         assert found is not None
         counts = found["candidates"]
@@ -118,20 +122,21 @@ def test_what_is_left_is_estimated_without_torch(done: Path) -> None:
     timed = {"candidate_id": "another", "pool_id": last.pool_id, "method": last.method.name, "n_examples": 10}
     timed |= {"merge_seconds": 1.0, "evaluate_seconds": 9.0, "device": "cpu", "status": "ok", "split": "test"}
     folder.append("candidates", "timed", [timed])
-    found, whole = _told(sweep.folder), plan_summary(load_state(sweep))
+    found = _status_output(sweep.folder)
+    whole = plan_summary(load_state(sweep))
     assert found == [json.loads(json.dumps(whole)), False]
     workers = whole["estimate"]["workers"]
     examples = len(load_dataset(sweep.populations[0].dataset).splits["test"])
     assert whole["estimate"]["high_seconds"] == whole["estimate"]["low_seconds"] == pytest.approx(examples / workers)
 
 
-def _told(folder: Path) -> list[Any]:
+def _status_output(folder: Path) -> list[Any]:
     """What `sweep status --json` says of a run, and whether it imported torch."""
     code = "import sys; from sweep.cli.main import main; main(standalone_mode=False); print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, "status", str(folder), "--json"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    told, _, heavy = said.rstrip("\n").rpartition("\n")
-    return [json.loads(told), heavy == "True"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    message, _, heavy = output.rstrip("\n").rpartition("\n")
+    return [json.loads(message), heavy == "True"]
 
 
 def test_another_configuration_or_version_is_left_to_the_plan(done: Path) -> None:
@@ -146,8 +151,12 @@ def test_another_configuration_or_version_is_left_to_the_plan(done: Path) -> Non
     file.write_text(whole)
     assert read_status(folder) is not None
     plan = pq.read_table(folder.path / "plan.parquet")
-    told = json.loads(plan.schema.metadata[OUTLINE])
-    for other in (b"{}", json.dumps(told | {"news": 1}).encode(), json.dumps(told | {"versions": [1, 0]}).encode()):
+    message = json.loads(plan.schema.metadata[OUTLINE])
+    for other in (
+        b"{}",
+        json.dumps(message | {"news": 1}).encode(),
+        json.dumps(message | {"versions": [1, 0]}).encode(),
+    ):
         metadata = plan.schema.metadata | {OUTLINE: other}
         pq.write_table(plan.replace_schema_metadata(metadata), folder.path / "plan.parquet")
         assert read_status(folder) is None
@@ -180,19 +189,20 @@ def test_with_nothing_left_nobody_asks_for_facts(done: Path, monkeypatch: pytest
 
 def test_runs_on_other_data_beside_it_take_no_torch_either(done: Path) -> None:
     other = load(done, ["name=other", "dataset={synthetic: {examples: 60}}"])
-    folder, plan = RunFolder(other.folder), make_plan(other)
+    folder = RunFolder(other.folder)
+    plan = make_plan(other)
     folder.create({"schema_version": SCHEMA_VERSION, "sweep": other.name, "created_at": "2025-01-01T00:00:00Z"})
     write_plan_files(folder, other, plan)
     folder.append("members", "all", [{"member_id": each.id, "status": "ok", **_origin(each)} for each in plan.members])
     RunFolder(load(done).folder).part_file("candidates", "last").unlink()
-    found, heavy = _told(load(done).folder)
+    found, heavy = _status_output(load(done).folder)
     assert found["candidates"]["new"] == 1
     assert not heavy
 
 
 def test_a_folder_is_named_by_its_last_part(done: Path) -> None:
     folder = load(done).folder
-    found, _ = _told(folder / "members" / "..")
+    found, _ = _status_output(folder / "members" / "..")
     assert (found["sweep"], found["folder"]) == (folder.name, str(folder))
 
 

@@ -67,7 +67,8 @@ class Malicious:
 
 @pytest.mark.parametrize("write", [torch.save, lambda content, file: file.write_bytes(pickle.dumps(content))])
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, write: Any) -> None:
-    file, mark = tmp_path / "evil.pth", tmp_path / "mark"
+    file = tmp_path / "evil.pth"
+    mark = tmp_path / "mark"
     write({"state_dict": Malicious(mark)}, file)
     with pytest.raises(CheckpointError, match=r"evil\.pth") as raised:
         read_checkpoint(file)
@@ -169,7 +170,8 @@ def test_a_pool_of_files_is_merged_like_one_that_was_trained_here(tmp_path: Path
 
 def _check_exports(tmp_path: Path, pool: Trained, ids: dict[tuple[str, tuple[int, ...]], str]) -> None:
     """A soup as a file is the plain mean of its members, and is never written over."""
-    place, soup = str(tmp_path / "runs/elsewhere"), ids["uniform_soup", (0, 2)]
+    place = str(tmp_path / "runs/elsewhere")
+    soup = ids["uniform_soup", (0, 2)]
     mean = {name: (pool.states[0][name] + pool.states[2][name]) / 2 for name in pool.states[0]}
     for suffix in ("safetensors", "pth"):
         target = tmp_path / f"soup.{suffix}"
@@ -186,14 +188,14 @@ def _check_exports(tmp_path: Path, pool: Trained, ids: dict[tuple[str, tuple[int
         assert again.exit_code == 2
         assert f"{target} is there already" in again.stderr
         card.unlink()
-    for key, told in ((("logit_average", (0, 2)), "averages logits"), (("uniform_soup", (0, 3)), "has no weights")):
+    for key, message in ((("logit_average", (0, 2)), "averages logits"), (("uniform_soup", (0, 3)), "has no weights")):
         refused = CliRunner().invoke(main, ["export", place, ids[key], "--to", str(tmp_path / "none.pth")])
         assert refused.exit_code == 2
-        assert told in refused.stderr
+        assert message in refused.stderr
 
 
 @pytest.mark.parametrize(
-    ("population", "told"),
+    ("population", "message"),
     [
         ("{checkpoints: 'nothing/*.pth', architecture: cnn}", "`populations[0].checkpoints`: no file nothing/*.pth"),
         ("{checkpoints: [a.pth], architecture: cnn, members: 3}", "`populations[0].members`: unknown key"),
@@ -201,13 +203,13 @@ def _check_exports(tmp_path: Path, pool: Trained, ids: dict[tuple[str, tuple[int
         ("{checkpoints: 3, architecture: cnn}", "`populations[0].checkpoints`"),
     ],
 )
-def test_mistakes_are_told_where_they_stand(tmp_path: Path, population: str, told: str) -> None:
+def test_mistakes_are_reported_where_they_stand(tmp_path: Path, population: str, message: str) -> None:
     outcome = CliRunner().invoke(main, ["check", str(sweep_file(tmp_path, population))])
     assert outcome.exit_code == 2
-    assert told in outcome.stderr
+    assert message in outcome.stderr
 
 
-def test_checkpoints_of_another_architecture_are_told_by_their_differences(tmp_path: Path, pool: Trained) -> None:
+def test_checkpoints_of_another_architecture_are_reported_by_their_differences(tmp_path: Path, pool: Trained) -> None:
     folder = written(tmp_path, pool)
     file = sweep_file(tmp_path, f"{{checkpoints: '{folder}/member*.pth', architecture: {{cnn: {{width: 8}}}}}}")
     outcome = CliRunner().invoke(main, ["check", str(file)])

@@ -32,10 +32,10 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_many_parts_become_one_with_the_same_rows(folder: RunFolder) -> None:
     before = everything(folder)
-    told, removed = compact(folder)
+    message, removed = compact(folder)
     assert everything(folder) == before
     assert files(folder) == dict.fromkeys(("members", "curves", "candidates", "predictions", "tasks"), 1)
-    assert {each.table: each.before for each in told} == {
+    assert {each.table: each.before for each in message} == {
         **{"members": 6, "curves": 6, "candidates": BLOCKS, "predictions": BLOCKS, "tasks": BLOCKS + 6}
     }
     assert removed == 0
@@ -140,7 +140,7 @@ def test_a_member_whose_weights_are_gone_retires_out_of_a_compact_file(folder: R
     assert folder.retire_failures() == 0
 
 
-def test_leftovers_are_removed_and_told(folder: RunFolder) -> None:
+def test_leftovers_are_removed_and_reported(folder: RunFolder) -> None:
     parts = folder.path / "tables" / "candidates" / "parts"
     left = [parts / ".a.parquet.1.ab.tmp", folder.path / "members" / ".b.tmp", folder.path / ".run.json.7.cd.tmp"]
     left += [folder.path / "members" / "a.partial", parts / ".turn"]
@@ -165,7 +165,8 @@ def test_a_folder_in_use_is_not_compacted(folder: RunFolder) -> None:
 @pytest.mark.parametrize("committed", [False, True])
 def test_readers_see_either_side_of_an_exchange_and_the_next_owner_ends_it(folder: RunFolder, committed: bool) -> None:
     """Each state in which a kill may leave the files, made by hand."""
-    before, base = everything(folder), folder.path / "tables" / "candidates"
+    before = everything(folder)
+    base = folder.path / "tables" / "candidates"
     names = [f"parts/part{block:02}.parquet" for block in range(BLOCKS)]
     write_atomic(base / JOURNAL, f'{{"made": ["compact/x.parquet"], "replaced": {names!r}}}'.replace("'", '"').encode())
     assert journal(base) == ({"compact/x.parquet"}, set(names))
@@ -195,12 +196,13 @@ compact(RunFolder(pathlib.Path(sys.argv[1])))
 
 
 def test_a_compaction_killed_at_any_moment_loses_and_repeats_nothing(folder: RunFolder, tmp_path: Path) -> None:
-    before, chance = everything(folder), random.Random(8)
+    before = everything(folder)
+    chance = random.Random(8)
     whole = tmp_path / "whole"
     shutil.copytree(folder.path, whole)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     compact(RunFolder(whole))
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     unfinished = 0
     for number in range(5):
         copy = RunFolder(tmp_path / f"copy{number}")

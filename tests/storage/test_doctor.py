@@ -77,7 +77,7 @@ def test_repair_moves_damaged_parts_aside_with_what_belongs_to_them(
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_curves_that_are_lost_are_told_and_their_members_stay(folder: RunFolder, compacted: bool) -> None:
+def test_curves_that_are_missing_are_reported_and_their_members_stay(folder: RunFolder, compacted: bool) -> None:
     digest, _ = folder.save_weights("start", {})
     row = {"member_id": "start", "status": "ok", "weights_sha256": digest, "kept_epoch": 0}
     folder.append("members", "start", [row])
@@ -86,32 +86,32 @@ def test_curves_that_are_lost_are_told_and_their_members_stay(folder: RunFolder,
         compact(folder)
     bad = part_files(folder.path, "curves")[-1]
     cut(bad)
-    moved, told = repair_run(folder)
+    moved, text = repair_run(folder)
     assert moved.startswith(f"moved {bad} aside")
-    lost = "abcdef" if compacted else "f"
-    assert told.startswith(f"the curves of {len(lost)} members are lost")
-    assert f"stay: {', '.join(lost)}; " in told
-    before["curves"] = [row for row in before["curves"] if row["member_id"] not in lost]
+    missing = "abcdef" if compacted else "f"
+    assert text.startswith(f"the curves of {len(missing)} members are lost")
+    assert f"stay: {', '.join(missing)}; " in text
+    before["curves"] = [row for row in before["curves"] if row["member_id"] not in missing]
     assert everything(folder) == before
-    for member in lost:
+    for member in missing:
         folder.weights_file(member).unlink()
-    assert folder.retire_failures() == len(lost), "as the line says"
+    assert folder.retire_failures() == len(missing), "as the line says"
     assert repair_run(folder) == []
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_members_that_are_lost_take_their_curves_and_tasks_with_them(folder: RunFolder, compacted: bool) -> None:
+def test_members_that_are_missing_take_their_curves_and_tasks_with_them(folder: RunFolder, compacted: bool) -> None:
     if compacted:
         compact(folder)
     bad = part_files(folder.path, "members")[-1]
     cut(bad)
-    lost = set("abcdef" if compacted else "f")
+    missing = set("abcdef" if compacted else "f")
     assert len(repair_run(folder)) == (2 if compacted else 1)
-    assert set(folder.read("curves")["member_id"].to_pylist()) == set("abcdef") - lost
-    told = [row["task_id"] for row in folder.read("tasks").to_pylist() if row["kind"] == "member"]
-    assert sorted(told) == sorted(set("abcdef") - lost)
-    assert folder.read("tasks").num_rows == BLOCKS + len(told)
-    for member in lost:
+    assert set(folder.read("curves")["member_id"].to_pylist()) == set("abcdef") - missing
+    text = [row["task_id"] for row in folder.read("tasks").to_pylist() if row["kind"] == "member"]
+    assert sorted(text) == sorted(set("abcdef") - missing)
+    assert folder.read("tasks").num_rows == BLOCKS + len(text)
+    for member in missing:
         folder.append("curves", member, [{"member_id": member, "epoch": epoch} for epoch in (1, 2)])
         folder.append("tasks", member, [{"task_id": member, "kind": "member"}])
     assert everything(folder)

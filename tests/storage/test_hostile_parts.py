@@ -41,7 +41,8 @@ def test_a_damaged_part_is_named_and_repair_lets_its_rows_be_made_anew(
 ) -> None:
     import tempfile
 
-    content, accuracies = bytearray(part), {None, *(n / 50 for n in range(50))}
+    content = bytearray(part)
+    accuracies = {None, *(n / 50 for n in range(50))}
     for place, mask in flips:
         content[place % len(content)] ^= mask
     if cut is not None:

@@ -92,8 +92,8 @@ def test_weights_come_back_exactly_and_damage_is_named(folder: RunFolder) -> Non
     file.unlink()
     with pytest.raises(StoreError, match=f"^cannot read the weights {file}: "):
         folder.load_weights("m")
-    told = f"{file} is missing; sweep run FILE --retry trains it again"
-    assert told in [found.message for found in folder_findings(folder) if not found.good]
+    reported = f"{file} is missing; sweep run FILE --retry trains it again"
+    assert reported in [found.message for found in folder_findings(folder) if not found.good]
 
 
 def test_only_parts_with_failures_retire(folder: RunFolder) -> None:

@@ -116,10 +116,10 @@ with folder.lock("sweep run mine.yaml"):
             assert holder.stdout.readline() == "held\n"
             with pytest.raises(StoreError) as raised, folder.lock("sweep run other.yaml"):
                 pass
-            told = (
+            message = (
                 rf"is in use by sweep run mine\.yaml, process {holder.pid} on \S+ since \d{{4}}-\d\d-\d\d [\d:]+ UTC$"
             )
-            assert re.search(told, str(raised.value))
+            assert re.search(message, str(raised.value))
             assert raised.value.hint == "wait for it, or sweep stop it first"
             holder.send_signal(signal.SIGKILL)
             holder.wait()
@@ -136,7 +136,7 @@ with folder.lock("sweep run mine.yaml"):
         assert (folder.path / "lock").read_text().startswith("a much shorter story, process")
 
 
-def test_no_folder_and_odd_descriptions_are_told(folder: RunFolder, tmp_path: Path) -> None:
+def test_no_folder_and_odd_descriptions_are_reported(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"^no run folder at .*nowhere$") as raised:
         RunFolder(tmp_path / "nowhere").run_info()
     assert raised.value.hint == "sweep run FILE makes one; see sweep ls runs"
@@ -171,22 +171,22 @@ print(folder.read("candidates").num_rows)
 """
 
 
-def assert_told(output: str, reason: str, hint: str) -> None:
-    told, suffixes, rows = (json.loads(line) for line in output.splitlines())
-    assert re.fullmatch(rf"cannot write .*/parts/{told[2]}\.parquet: {reason}", told[0])
-    assert told[1] == hint
-    assert suffixes == [".parquet"] * told[2], "what was written before is whole, what could not be is gone"
-    assert rows == told[2]
+def assert_reported(output: str, reason: str, hint: str) -> None:
+    message, suffixes, rows = (json.loads(line) for line in output.splitlines())
+    assert re.fullmatch(rf"cannot write .*/parts/{message[2]}\.parquet: {reason}", message[0])
+    assert message[1] == hint
+    assert suffixes == [".parquet"] * message[2], "what was written before is whole, what could not be is gone"
+    assert rows == message[2]
 
 
-def test_a_file_that_may_not_grow_is_told(folder: RunFolder) -> None:
+def test_a_file_that_may_not_grow_is_reported(folder: RunFolder) -> None:
     limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     limit += "folder.append('candidates', '0', [{'candidate_id': 'a'}])\n"
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
     process = child(limit + FILL.replace("range(100)", "range(1, 100)"), folder.path)
     output, errors = process.communicate()
     assert process.returncode == 0, errors
-    assert_told(output, "File too large", "")
+    assert_reported(output, "File too large", "")
 
 
 def mounted(tmp_path: Path, options: str, script: str) -> str:
@@ -202,9 +202,11 @@ def mounted(tmp_path: Path, options: str, script: str) -> str:
     return found.stdout
 
 
-def test_a_full_disc_is_told(tmp_path: Path) -> None:
+def test_a_full_disc_is_reported(tmp_path: Path) -> None:
     output = mounted(tmp_path, "size=1m", FILL)
-    assert_told(output, "No space left on device", "free some space and run the same command again: nothing is lost")
+    assert_reported(
+        output, "No space left on device", "free some space and run the same command again: nothing is lost"
+    )
 
 
 READ_ONLY = """
@@ -217,7 +219,7 @@ for attempt in (lambda: folder.create({}), appended, lambda: folder.lock("x").__
 """
 
 
-def test_storage_that_is_read_only_is_told(tmp_path: Path) -> None:
+def test_storage_that_is_read_only_is_reported(tmp_path: Path) -> None:
     if os.geteuid() == 0:  # whom no permission stops
         lines = mounted(tmp_path, "ro", READ_ONLY).splitlines()
         reason = "Read-only file system"
@@ -230,7 +232,7 @@ def test_storage_that_is_read_only_is_told(tmp_path: Path) -> None:
     assert all(re.fullmatch(rf"cannot write .*: {reason}", line) for line in lines)
 
 
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/run: File exists$"):
         RunFolder(tmp_path / "run").create({})

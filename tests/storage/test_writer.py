@@ -28,7 +28,9 @@ class Slow(RunFolder):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.goes_on, self.is_at_it, self.is_full = threading.Event(), threading.Event(), False
+        self.goes_on = threading.Event()
+        self.is_at_it = threading.Event()
+        self.is_full = False
 
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
         """As soon as the disc goes on."""
@@ -52,12 +54,12 @@ class Torn(RunFolder):
         return super().append(table, part, rows)
 
 
-def rows_of(block: str, count: int, *, failed: bool = False, held: int = 8) -> BlockRows:
+def rows_of(block: str, count: int, *, failed: bool = False, stored: int = 8) -> BlockRows:
     """Rows of a block: candidates with predictions, or with a failure instead."""
     keys = [{"candidate_id": f"{block}-{number}", "split": "test"} for number in range(count)]
     outcome = {"status": "failed" if failed else "ok"}
     made = BlockRows(
-        [key | outcome for key in keys], [] if failed else [key | {"correct": bytes(held)} for key in keys]
+        [key | outcome for key in keys], [] if failed else [key | {"correct": bytes(stored)} for key in keys]
     )
     made.cost = {"seconds": 1.0}
     return made
@@ -75,14 +77,15 @@ def stems(folder: RunFolder, table: str) -> set[str]:
 
 @settings(max_examples=25, deadline=None)
 @given(blocks=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30))
-def test_every_row_is_written_once_and_told(
+def test_every_row_is_written_once_and_reported(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[tuple[int, bool]]
 ) -> None:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     with open_writer(folder, ()) as to:
         for number, (count, failed) in enumerate(blocks):
             hand(to, f"b{number}", rows_of(f"b{number}", count, failed=failed))
-    total, failures = sum(count for count, _ in blocks), sum(count for count, failed in blocks if failed)
+    total = sum(count for count, _ in blocks)
+    failures = sum(count for count, failed in blocks if failed)
     assert to.take_counts() == (total, failures)
     assert to.take_counts() == (0, 0)
     for table, count in {"candidates": total, "predictions": total - failures, "tasks": len(blocks)}.items():
@@ -122,7 +125,7 @@ def test_a_name_depends_on_the_blocks_and_not_on_their_order(tmp_path: Path) -> 
     assert len(found[0]) == 2
 
 
-def test_tasks_that_are_told_already_have_no_second_row(tmp_path: Path) -> None:
+def test_tasks_that_are_reported_already_have_no_second_row(tmp_path: Path) -> None:
     part = rows_of("b", 2).part("b")
     with open_writer(RunFolder(tmp_path), [part]) as to:
         hand(to, "b", rows_of("b", 2))
@@ -162,7 +165,8 @@ def test_once_interrupted_nothing_is_written_after_the_end(tmp_path: Path, monke
     hand(to, "a", rows_of("a", 2, failed=True))
     assert folder.is_at_it.wait(30)
     hand(to, "b", rows_of("b", 2))
-    joined, real = list[bool](), to._thread.join
+    joined = list[bool]()
+    real = to._thread.join
 
     def join(timeout: float | None = None) -> None:
         if not joined:
@@ -202,14 +206,15 @@ def test_what_goes_wrong_last_is_raised_in_the_end(tmp_path: Path) -> None:
         hand(to, "a", rows_of("a", 1))
 
 
-def test_whoever_brings_more_than_memory_should_hold_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_caller_with_more_than_memory_should_hold_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_MAX_WAITING", 100_000)
-    folder, brought = Slow(tmp_path), list[str]()
+    folder = Slow(tmp_path)
+    provided = list[str]()
 
     def bring(to: Writer) -> None:
         for name in "bcdefgh":
-            hand(to, name, rows_of(name, 1, held=40_000))
-            brought.append(name)
+            hand(to, name, rows_of(name, 1, stored=40_000))
+            provided.append(name)
 
     with open_writer(folder, ()) as to:
         hand(to, "a", rows_of("a", 1))
@@ -218,8 +223,8 @@ def test_whoever_brings_more_than_memory_should_hold_waits(tmp_path: Path, monke
         launcher.start()
         launcher.join(0.5)
         waits = launcher.is_alive()
-        held = "".join(brought)
+        stored = "".join(provided)
         folder.goes_on.set()
         launcher.join(30)
-    assert (waits, held) == (True, "bc")
+    assert (waits, stored) == (True, "bc")
     assert folder.read("candidates").num_rows == 8

@@ -63,7 +63,7 @@ def test_flips_mirror_about_half() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"schedule": "multistep"}, "`milestones` and `schedule: multistep` go together"),
         ({"milestones": (3,)}, "`milestones` and `schedule: multistep` go together"),
@@ -72,6 +72,6 @@ def test_flips_mirror_about_half() -> None:
         ({"momentum": 1}, "less than 1"),
     ],
 )
-def test_recipes_that_make_no_sense_are_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_recipes_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Recipe(**settings)

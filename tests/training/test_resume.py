@@ -61,7 +61,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "sweep.yaml"
 
 
-def begun(file: Path, folder: Path) -> subprocess.Popen[str]:
+def started(file: Path, folder: Path) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", PROGRAM, str(file), str(folder)]
     return subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
@@ -76,7 +76,7 @@ def kept(folder: Path) -> dict[str, Any] | None:
 
 def killed_after(epochs: int, file: Path, folder: Path) -> list[tuple[Any, ...]]:
     """Begin, kill once so many epochs are kept; the curve up to there."""
-    training = begun(file, folder)
+    training = started(file, folder)
     deadline = time.monotonic() + 60
     while (state := kept(folder)) is None or len(state["curve"]) < epochs:
         assert training.poll() is None, training.communicate()
@@ -91,8 +91,8 @@ def killed_after(epochs: int, file: Path, folder: Path) -> list[tuple[Any, ...]]
 
 
 def ended(training: subprocess.Popen[str]) -> None:
-    told = training.communicate(timeout=60)
-    assert training.returncode == 0, told
+    message = training.communicate(timeout=60)
+    assert training.returncode == 0, message
 
 
 def weights(folder: Path) -> tuple[dict[str, Any], str]:
@@ -105,13 +105,13 @@ def weights(folder: Path) -> tuple[dict[str, Any], str]:
 def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_bits(file: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     torn = tmp_path / "torn"
-    undisturbed = begun(file, whole)
+    undisturbed = started(file, whole)
     first = killed_after(1, file, torn)
     second = killed_after(len(first) + 2, file, torn)
     assert len(first) < len(second) < EPOCHS
     assert second[: len(first)] == first, "what was trained is not trained again"
     assert len(RunFolder(torn).read("members")) == 0
-    ended(begun(file, torn))
+    ended(started(file, torn))
     ended(undisturbed)
     curves = [RunFolder(folder).read("curves").to_pylist() for folder in (whole, torn)]
     assert [row["epoch"] for row in curves[1]] == list(range(1, EPOCHS + 1))

@@ -104,7 +104,7 @@ class Kept:
 @pytest.mark.parametrize(
     "settings", [{}, {"optimizer": "adamw", "lr": 0.01}, {"ema": 0.9, "mixup": 0.3}, {"checkpoint": "best"}]
 )
-def test_a_training_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
+def test_a_training_that_was_missing_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
     recipe = Recipe(epochs=4, batch_size=32, **settings)
     for stops in ((1,), (3,), (1, 2), (1, 3)):
         kept = Kept(0)
@@ -181,7 +181,7 @@ def test_it_learns_what_can_be_learnt() -> None:
     assert run(epochs=20, lr=0.02).kept.validation_accuracy > 0.8, "chance is a third"
 
 
-def test_a_loss_beyond_numbers_is_told() -> None:
+def test_a_loss_beyond_numbers_is_reported() -> None:
     with pytest.raises(NonFiniteError, match="non-finite loss in epoch 1"):
         run(lr=1e30)
 

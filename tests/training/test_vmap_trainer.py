@@ -186,15 +186,15 @@ def test_no_step_waits_for_the_device() -> None:
     assert len(steps) == stack.steps == 5
 
 
-def test_a_member_that_leaves_the_numbers_is_lost_alone() -> None:
+def test_a_member_that_leaves_the_numbers_is_missing_alone() -> None:
     recipe = Recipe(epochs=2, batch_size=32)
     data = splits()
     models = [tied(seed) for seed in range(3)]
     with torch.no_grad():
         models[1].get_submodule("head").weight.fill_(1e30)  # type: ignore[union-attr,operator]
-    first, lost, last = train_vmapped(models, data, recipe, [50, 51, 52], epochs=2)
-    assert isinstance(lost, NonFiniteError)
-    assert str(lost) == "non-finite loss in epoch 1; try a smaller `train.lr`"
+    first, missing, last = train_vmapped(models, data, recipe, [50, 51, 52], epochs=2)
+    assert isinstance(missing, NonFiniteError)
+    assert str(missing) == "non-finite loss in epoch 1; try a smaller `train.lr`"
     alone = [train(tied(seed), data, recipe, 50 + seed, epochs=2) for seed in (0, 2)]
     assert isinstance(first, TrainResult)
     assert isinstance(last, TrainResult)
@@ -202,7 +202,7 @@ def test_a_member_that_leaves_the_numbers_is_lost_alone() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": "adamw", "lr": 0.003}, {"ema": 0.9, "checkpoint": "best"}])
-def test_a_group_that_was_lost_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
+def test_a_group_that_was_missing_goes_on_with_the_same_bits(settings: dict[str, Any]) -> None:
     recipe = Recipe(epochs=4, batch_size=32, **settings)
     data = splits()
     kept = KeptGroup(0)
