@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.core.errors import AnalysisError
 from sweep.core.text import did_you_mean
-from sweep.storage.columns import KEYS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +33,8 @@ class Run:
 
     def table(self, name: str) -> pd.DataFrame:
         """The rows of a table, one per key, in the order of the keys. Raises AnalysisError for an unknown table."""
+        from sweep.storage.columns import KEYS  # pyarrow comes with it: `analysis --help` must not wait for that
+
         if name not in KEYS:
             raise AnalysisError(str(self.folder), f"no table `{name}`", did_you_mean(name, KEYS))
         if name not in self.tables:
@@ -150,6 +151,7 @@ def _info(folder: Path) -> dict[str, Any]:
 def _refuse_newer(folder: Path, info: dict[str, Any]) -> None:
     """Raises AnalysisError if the folder or one of its files has a newer schema than this code."""
     from sweep.storage import tables as table
+    from sweep.storage.columns import KEYS
 
     versions = {folder / "run.json": info.get("schema_version")}
     for name in KEYS:
@@ -174,6 +176,7 @@ def _schema(path: Path) -> Any:
 def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     """One table with one row per key, in the order of its keys."""
     from analysis.rows.reader import frame
+    from sweep.storage.columns import KEYS
 
     key = KEYS[name]
     try:

@@ -49,7 +49,7 @@ CALLS = {
     "run, nothing left to do": (*SWEEP_COMMAND, "run", "growth.yaml"),
     "status": (*SWEEP_COMMAND, "status", "runs/growth"),
     "sql, means by method": (*SWEEP_COMMAND, "sql", "runs/growth", QUERY),
-    "statistics of the report": (sys.executable, "-m", "analysis.cli.main", "stats", "paired_difference", "runs/growth"),
+    "statistics of the report": (sys.executable, "-m", "analysis.cli", "stats", "paired_difference", "runs/growth"),
 }
 
 

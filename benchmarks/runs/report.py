@@ -162,7 +162,7 @@ def _pairs(members: list[str], random: np.random.Generator, origin: dict[str, An
 def timed(arguments: list[str]) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak resident gibibytes of one call of the command in a fresh process."""
     started = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-m", "analysis.cli.main", *arguments], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", "analysis.cli", *arguments], stdout=subprocess.DEVNULL) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

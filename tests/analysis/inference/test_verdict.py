@@ -150,7 +150,7 @@ def test_missing_p_do_not_count_and_order_does_not_matter(p: list[float], random
 
 
 def test_an_unknown_correction_is_answered_with_those_there_are() -> None:
-    with pytest.raises(AnalysisError, match="known: `none`, `holm`, `bh`"):
+    with pytest.raises(AnalysisError, match="known: `bh`, `holm`, `none`"):
         adjust_p_values(np.array([0.1]), "bonferroni")  # type: ignore[arg-type]
 
 

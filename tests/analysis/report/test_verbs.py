@@ -180,6 +180,6 @@ class TestSettings:
 
 
 def test_the_module_is_the_command(folder: Path) -> None:
-    command = [sys.executable, "-m", "analysis.cli.main", "stats", "pool_means", str(folder), "--csv"]
+    command = [sys.executable, "-m", "analysis.cli", "stats", "pool_means", str(folder), "--csv"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("population,space,label,n_members,estimand,")

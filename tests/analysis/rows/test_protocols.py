@@ -199,7 +199,7 @@ def test_the_report_shows_the_effect_under_every_defect(form: str, run_folder: P
     section = text[text.index('<section id="defects">' if form == "html" else "## Claims under each defect") :]
     section = section[section.index("Is a uniform soup more accurate") :]
     section = section[: section.index("Is averaging features" if "Is averaging features" in section else "Best cand")]
-    assert "As under the correct protocol: greedy_variant." in section
+    assert "Same numbers as under the correct protocol: greedy_variant." in section
     for name in ("correct", "nested_prefixes", "train_mode", "3 together"):
         assert name in section
     assert section.count("n = 4") == 5
