@@ -21,7 +21,7 @@ def test_times_read_as_a_person_would(seconds: float, message: str) -> None:
 
 def test_a_stage_tells_rate_and_time_left() -> None:
     stage = Stage("candidates done", 300, done=100, failed=2)
-    stage.started -= 50
+    stage.started_at -= 50
     assert str(stage).startswith("candidates done: 100 of 300, 2 failed, 2 per second, about 1 min 40 s left")
 
 

@@ -36,18 +36,18 @@ import sys
 from pathlib import Path
 from sweep.config.loader import check
 from sweep.config.document import parse
-from sweep.plan.pools import Group
+from sweep.plan.pools import TrainingGroup
 from sweep.training.members import train_group
-from sweep.model.runtime import steady
+from sweep.model.runtime import setup_worker
 from sweep.plan.planner import make_plan
-from sweep.core.dataset import dataset_of
+from sweep.core.dataset import load_dataset
 from sweep.storage.run_folder import RunFolder
 
 [member] = make_plan(check(parse(Path(sys.argv[1]).read_text(), "test"))).pools[0].members
 folder = RunFolder(Path(sys.argv[2]))
-device = str(steady(1, 0))
-dataset = dataset_of(member.population.dataset)
-train_group(Group((member,), (member,)), "resume", dataset, folder, device, checkpoint_seconds=0)
+device = str(setup_worker(1, 0))
+dataset = load_dataset(member.population.dataset)
+train_group(TrainingGroup((member,), (member,)), "resume", dataset, folder, device, checkpoint_seconds=0)
 """
 
 

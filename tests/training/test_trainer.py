@@ -170,15 +170,15 @@ def test_best_keeps_the_first_of_the_best_epochs() -> None:
     best = run(checkpoint="best", lr=0.3, epochs=6)
     last = run(checkpoint="last", lr=0.3, epochs=6)
     accuracies = [epoch.validation_accuracy for epoch in best.curve]
-    assert best.kept.epoch == accuracies.index(max(accuracies)) + 1
-    assert last.kept.epoch == 6
+    assert best.best.epoch == accuracies.index(max(accuracies)) + 1
+    assert last.best.epoch == 6
     assert [e.train_loss for e in best.curve] == [e.train_loss for e in last.curve]
     shorter = train(network(), splits(), Recipe(epochs=6, batch_size=32, lr=0.3), 1, epochs=6)
     assert states_equal(shorter.state, last.state)
 
 
 def test_it_learns_what_can_be_learnt() -> None:
-    assert run(epochs=20, lr=0.02).kept.validation_accuracy > 0.8, "chance is a third"
+    assert run(epochs=20, lr=0.02).best.validation_accuracy > 0.8, "chance is a third"
 
 
 def test_a_loss_beyond_numbers_is_reported() -> None:
