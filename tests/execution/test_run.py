@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,18 @@ from sweep.storage.tables import read_planned
 from tests.helpers.command import MEASURED, SWEEP, rows, sweep, weights
 from tests.helpers.small import SMALL
 
+PACE = '''"""A metric that takes its time: the writer flushes every two seconds, and a kill is to find some rows."""
+
+import time
+
+from torch import Tensor
+
+
+def pace(logits: Tensor) -> float:
+    """Zero, after a moment."""
+    time.sleep(0.03)
+    return 0.0
+'''
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -86,18 +99,21 @@ def test_workers_blocks_and_hash_seeds_change_no_bit(
 def test_a_run_that_was_stopped_ends_equal_to_an_undisturbed_one(
     reference: Path, tmp_path: Path, moment: str, how: signal.Signals, code: int
 ) -> None:
-    shutil.copy(reference / "small.yaml", tmp_path)
+    (tmp_path / "pace.py").write_text(PACE)
+    metrics = "metrics: [accuracy, brier, cross_entropy, ece, 'pace:pace']\nexecution:"
+    (tmp_path / "small.yaml").write_text(SMALL.replace("execution:", metrics))
+    path = {"PYTHONPATH": str(tmp_path)}
     command = [*SWEEP, "run", "small.yaml", "execution.block_size=1", "execution.workers=1"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as driver:
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=os.environ | path) as driver:
         _wait_for(lambda: any((tmp_path / "runs/small/tables" / moment).rglob("*.parquet")), driver)
         driver.send_signal(how)
     assert driver.returncode == code
     done_before = set(rows(tmp_path / "runs/small"))
     assert len(done_before) < len(rows(reference / "runs/small"))
-    sweep("run", "small.yaml", cwd=tmp_path)
+    sweep("run", "small.yaml", cwd=tmp_path, **path)
     assert rows(tmp_path / "runs/small") == rows(reference / "runs/small")
     assert weights(tmp_path / "runs/small") == weights(reference / "runs/small")
-    assert sweep("doctor", "runs/small", cwd=tmp_path).returncode == 0
+    assert sweep("doctor", "runs/small", cwd=tmp_path, **path).returncode == 0
 
 
 def _wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
