@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults.harness import SWEEP, completed
+
+
+sys.path.append(str(Path(__file__).parent))  # `sweep sync` runs in this process and loads the metric `pace:pace`
 
 
 @pytest.fixture(scope="session")
