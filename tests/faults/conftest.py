@@ -11,7 +11,6 @@ import pytest
 
 from tests.faults.harness import SWEEP, completed
 
-
 sys.path.append(str(Path(__file__).parent))  # `sweep sync` runs in this process and loads the metric `pace:pace`
 
 
