@@ -157,11 +157,13 @@ def command(arguments: Sequence[str], folder: Path) -> tuple[float, int]:
     """Wall seconds of a command and the largest memory of it and all its processes, in bytes."""
     started = time.perf_counter()
     with (
-        open(folder / "said.txt", "wb") as output,
+        open(folder / "output.txt", "wb") as output,
         subprocess.Popen(arguments, cwd=folder, stdout=output, stderr=output, env=os.environ) as process,
         Peak(lambda: memory_of_tree(process.pid), every=1.0) as peak,
     ):
         process.wait()
     if process.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'said.txt').read_text()}")
+        raise SystemExit(
+            f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'output.txt').read_text()}"
+        )
     return time.perf_counter() - started, peak.bytes

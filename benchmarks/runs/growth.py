@@ -81,13 +81,13 @@ def fresh(arguments: Sequence[str], folder: Path) -> Cost:
     before = os.times()
     started = time.perf_counter()
     with (
-        open(folder / "said.txt", "wb") as output,
+        open(folder / "output.txt", "wb") as output,
         subprocess.Popen(arguments, cwd=folder, stdout=output, stderr=output) as process,
         Peak(lambda: resident(process.pid), every=0.02) as peak,
     ):
         process.wait()
     if process.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'said.txt').read_text()}")
+        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}:\n{(folder / 'output.txt').read_text()}")
     wall = time.perf_counter() - started
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system

@@ -103,7 +103,7 @@ def _free_places(execution: Execution, cpus: float, gpus: float) -> int:
 
 
 def auth_environment(address: str) -> dict[str, str]:
-    """Token authentication in so many words: of itself Ray turns it on for some of its processes and not for others.
+    """Environment variables that turn token authentication on; left alone, Ray enables it in only some processes.
 
     On this machine with a secret of this run's own, elsewhere with the cluster's, where one is known here.
     """

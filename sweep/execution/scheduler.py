@@ -185,7 +185,7 @@ class BlockScheduler:
             self._on_failure(piece, self._retry, root_cause(error))
         except ray.exceptions.OutOfMemoryError as error:
             self._replace(actor)
-            cause = f"its worker was killed for want of memory: {str(error).splitlines()[0]}"
+            cause = f"its worker ran out of memory and was killed: {str(error).splitlines()[0]}"
             self._on_failure(piece, self._retry_smaller, cause)
         except ray.exceptions.RayError as error:  # the worker, its node, or what it gave back is lost
             self._replace(actor)
@@ -267,7 +267,7 @@ MAX_OOM_SPLITS = 2
 class WorkUnit:
     """A block, or a part of one.
 
-    `attempts` counts how often its worker was lost, `squeezes` how often it was made smaller for want of memory.
+    `attempts` counts how often its worker died, `oom_splits` how often it was split because memory ran out.
     `twice` says that a second worker has it, too, for the first one may hang; `done` that its rows are there.
     """
 

@@ -1,4 +1,4 @@
-"""What is said while a run goes on, off a terminal: plain lines on stderr and in the log."""
+"""Progress of a run without a terminal: plain lines on stderr and in the log."""
 
 from __future__ import annotations
 

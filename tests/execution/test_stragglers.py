@@ -9,7 +9,7 @@ from sweep.execution.stragglers import StragglerDetector
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.at = 1000.0

@@ -60,7 +60,7 @@ def test_a_candidate_that_takes_too_much_memory_fails_with_that_cause_and_the_ot
     found = RunFolder(base / "runs/hurt").read("candidates").to_pylist()
     (missing,) = [row for row in found if row["status"] == "failed"]
     assert (missing["method"], missing["n_members"]) == ("hungry:hungry", 3)
-    assert missing["error"].startswith("its worker was killed for want of memory: 1 worker(s) were killed")
+    assert missing["error"].startswith("its worker ran out of memory and was killed: 1 worker(s) were killed")
     assert max(task["attempts"] for task in tasks(base)) == 3, "twice in smaller pieces, and no more"
     expected = rows(reference)
     assert {key: row for key, row in rows(base).items() if key in expected} == expected

@@ -53,7 +53,7 @@ def repaired(
     return pool.candidate(method, *subset, **own)._replace(repair=chosen)
 
 
-def mended(bench: PoolEngine, candidate: Candidate) -> Tensor:
+def repaired_weights(bench: PoolEngine, candidate: Candidate) -> Tensor:
     """All weights and running statistics, as they are evaluated."""
     load_merge(bench, candidate)
     return bench.flat_weights.clone()
@@ -93,8 +93,8 @@ def test_nothing_but_the_merge_changes_and_what_is_drawn_is_the_pools(repair: st
     before = [hashlib.sha256(bench.matrix.numpy().tobytes()).hexdigest() for bench in (one, other)]
     modules = [(module.training, getattr(module, "momentum", None)) for module in one.model.modules()]
     counters = {name: value.clone() for name, value in one.model.named_buffers() if not value.is_floating_point()}
-    first = [mended(one, each) for each in work]
-    again = [mended(other, each) for each in reversed(work)]
+    first = [repaired_weights(one, each) for each in work]
+    again = [repaired_weights(other, each) for each in reversed(work)]
     assert all(torch.equal(found, same) for found, same in zip(first, reversed(again), strict=True))
     assert [hashlib.sha256(bench.matrix.numpy().tobytes()).hexdigest() for bench in (one, other)] == before
     assert [(module.training, getattr(module, "momentum", None)) for module in one.model.modules()] == modules
@@ -112,7 +112,7 @@ print(*map(digest, REPAIRS))
 
 def digest(repair: str) -> str:
     pool = trained(NORMED)
-    row = mended(pool.engine(), repaired(pool, repair, "uniform_soup", 0, 2))
+    row = repaired_weights(pool.engine(), repaired(pool, repair, "uniform_soup", 0, 2))
     return hashlib.sha256(row.numpy().tobytes()).hexdigest()
 
 
@@ -126,7 +126,7 @@ def test_another_process_gives_the_same_bits() -> None:
 def test_reset_bn_is_what_torch_estimates_with_momentum_none(examples: int, batch: int) -> None:
     pool = settled(NORMED)
     candidate = repaired(pool, "reset_bn", "uniform_soup", 0, 1, 2, examples=examples, batch=batch)
-    found = mended(pool.engine(), candidate)
+    found = repaired_weights(pool.engine(), candidate)
     images = training_images(pool)
     seed = derive_seed(pool.pool.id, "repair", canonical_json(candidate.repair.id_content))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:examples]
@@ -148,7 +148,7 @@ def test_batches_of_any_size_count_by_their_examples() -> None:
     """By hand, for the first layer: 1,003 images in batches of 251, 251, 251 and 250."""
     pool = settled(NORMED)
     candidate = repaired(pool, "reset_bn", "uniform_soup", 0, 1, examples=1003, batch=250)
-    state = model_with(pool, mended(pool.engine(), candidate)).state_dict()
+    state = model_with(pool, repaired_weights(pool.engine(), candidate)).state_dict()
     seed = derive_seed(pool.pool.id, "repair", canonical_json(candidate.repair.id_content))
     images = training_images(pool).flatten(1)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
@@ -175,8 +175,8 @@ def test_soups_that_collapsed_are_raised(repair: str) -> None:
 def test_soups_without_batch_norm_are_raised_by_rescaling_and_untouched_by_reset_bn() -> None:
     pool = settled(CNN)
     bench = pool.engine()
-    plain = mended(bench, repaired(pool, "none", "uniform_soup", 0, 1))
-    assert torch.equal(mended(bench, repaired(pool, "reset_bn", "uniform_soup", 0, 1)), plain)
+    plain = repaired_weights(bench, repaired(pool, "none", "uniform_soup", 0, 1))
+    assert torch.equal(repaired_weights(bench, repaired(pool, "reset_bn", "uniform_soup", 0, 1)), plain)
     assert bench.forward_passes == 0
     accuracy = [
         pool.evaluator().evaluate(repaired(pool, each, "uniform_soup", 0, 1), ("test",))[0][0]["accuracy"]
@@ -198,7 +198,7 @@ def test_corrected_layers_have_the_members_mean_and_spread(architecture: str, we
     pool = settled(architecture)
     images = training_images(settled(architecture))
     candidate = repaired(pool, RESCALE, "interpolation", 0, 1, weight=weight, batch=2000)
-    model = model_with(pool, mended(pool.engine(), candidate))
+    model = model_with(pool, repaired_weights(pool.engine(), candidate))
     layers = CORRECTED[architecture]
     both = zip(*(put_out(pool.model(pool.states[index]), images, layers) for index in (0, 1)), strict=True)
     for found, (first, second) in zip(put_out(model, images, layers), both, strict=True):
@@ -221,7 +221,7 @@ def test_a_merge_that_is_one_member_is_left_as_it_is(architecture: str) -> None:
         with torch.no_grad():
             expected = pool.model(pool.states[index])(images)
             work = [repaired(own, RESCALE, method, *subset, weight=weight, batch=batch) for batch in (2000, 100)]
-            whole, batched = (model_with(own, mended(own.engine(), each)) for each in work)
+            whole, batched = (model_with(own, repaired_weights(own.engine(), each)) for each in work)
             torch.testing.assert_close(whole(images), expected, atol=1e-4, rtol=1e-4)
             assert (batched(images).argmax(1) == expected.argmax(1)).double().mean() > 0.97
 
@@ -229,7 +229,7 @@ def test_a_merge_that_is_one_member_is_left_as_it_is(architecture: str) -> None:
 def test_a_layer_without_bias_gets_the_spread_and_not_the_mean() -> None:
     pool = settled("{mlp: {hidden: [24, 24], bias: false, dropout: 0}}")
     candidate = repaired(pool, RESCALE, "uniform_soup", 0, 1, batch=2000)
-    model = model_with(pool, mended(pool.engine(), candidate))
+    model = model_with(pool, repaired_weights(pool.engine(), candidate))
     images = training_images(pool)
     (found,), *each = (
         put_out(one, images, ("layers.0",)) for one in (model, *(pool.model(state) for state in pool.states[:2]))

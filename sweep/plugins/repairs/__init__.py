@@ -1,3 +1,3 @@
-"""Repairs: one file each, statistics of the merged model mended on training images."""
+"""Repairs: one file each, which correct activation statistics of the merged model with training images."""
 
 from __future__ import annotations

@@ -112,11 +112,11 @@ def test_units_without_spread_warn_and_have_no_p(values: list[float]) -> None:
 
 def test_fewer_than_two_units_have_no_interval() -> None:
     none = pool_mean([])
-    one = unit_mean(np.array([0.3]), Question("gain", "cell", 0.0), ["told before"])
+    one = unit_mean(np.array([0.3]), Question("gain", "cell", 0.0), ["an earlier warning"])
     assert math.isnan(none.estimate)
     assert none.warnings == ("no pool: nothing to estimate",)
     assert (one.estimate, one.low, one.high, one.p) == (0.3, -math.inf, math.inf, None)
-    assert one.warnings == ("told before", "one cell: no interval can be given")
+    assert one.warnings == ("an earlier warning", "one cell: no interval can be given")
 
 
 def holm(p: list[float]) -> list[float]:
