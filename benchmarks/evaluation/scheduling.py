@@ -74,7 +74,7 @@ class Ready(BlockScheduler):
     """The launcher, which begins once all its workers are there: what 64 processes take to start is not the point."""
 
     def _submit_all(self) -> None:
-        if not self.pending_actors:
+        if not self.starting:
             super()._submit_all()
 
 
