@@ -31,6 +31,7 @@ demo: setup
 	@echo 'the runs:         MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db'
 	@echo 'the tables:       $(BIN)/sweep sql runs/digits "select method, avg(accuracy) from candidates group by 1"'
 
+test: export PYTHONDONTWRITEBYTECODE =  # compile each source once, not in every process that a test starts
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)
 	$(BIN)/python -m pytest $(PARALLEL) -m faults tests/faults

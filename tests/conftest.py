@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Set before anything imports them: no telemetry, no network, and a tracking store only where a test asks for one.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1")
+# Ray lowers the priority of its workers: other tests on the same cores would leave them almost no time.
+os.environ.update(RAY_worker_niceness="0")
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RAY_ADDRESS"):
     os.environ.pop(name, None)
 

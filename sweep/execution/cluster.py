@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,45 @@ def cluster(execution: Execution) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+class BackgroundCluster:
+    """Starts Ray in a thread, and shuts it down there, while the caller goes on.
+
+    The thread lives as long as Ray: Linux kills the processes that a thread started when it ends (PR_SET_PDEATHSIG).
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self._is_up: Future[None] = Future()
+        self._is_done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ray")
+
+    def __enter__(self) -> BackgroundCluster:
+        self._thread.start()
+        return self
+
+    def wait_until_up(self) -> None:
+        """Return once Ray is up; raises LaunchError as `cluster` does."""
+        self._is_up.result()
+
+    def shut_down(self) -> None:
+        """Begin to shut Ray down; leaving the `with` block waits for the end."""
+        self._is_done.set()
+
+    def __exit__(self, *error: object) -> None:
+        self.shut_down()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with cluster(self.execution):
+                self._is_up.set_result(None)
+                self._is_done.wait()
+        except BaseException as error:
+            if self._is_up.done():
+                raise
+            self._is_up.set_exception(error)
 
 
 def _reload_ray_config() -> None:

@@ -1,28 +1,22 @@
-"""One run from plan to record: the members that are missing, then the candidates without a row, then MLflow."""
+"""A run from plan to record: missing members, then candidates without a row, then MLflow."""
 
 from __future__ import annotations
 
 import logging
-import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweep.config.spec import Sweep
-from sweep.core.provenance import now, run_environment
+from sweep.execution.invocation import StopRequest, is_settled, new_run_info, recorded
+from sweep.execution.stages import RunContext, evaluate, import_members, train
 from sweep.status.state import RunState, load_state, with_recorded_settings, write_plan_files
-from sweep.storage.lock import stop_requested
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from sweep.core.choice import PluginConfig
-    from sweep.core.dataset import Dataset
+    from sweep.execution.cluster import BackgroundCluster
     from sweep.execution.progress import Progress
-    from sweep.plan.pools import Pool
-    from sweep.plan.work import BlockWork
-    from sweep.storage.writer import Writer
     from sweep.tracking.background import BackgroundTracker
 
 _log = logging.getLogger(__name__)
@@ -36,7 +30,7 @@ def run(
     overrides: Sequence[str] = (),
     retry: bool = False,
 ) -> RunState:
-    """Carry out what is left of a sweep; the same call again continues it. `retry` does anew what failed.
+    """Carry out what is left of a sweep; the same call again continues it. `retry` repeats what failed.
 
     Raises ConfigError, StoreError or LaunchError before anything is computed where that is possible; KeyboardInterrupt
     after an interruption, with everything that was done written down.
@@ -48,231 +42,82 @@ def run(
             return run(sweep, progress, command=command, overrides=overrides, retry=retry)
     folder = RunFolder(sweep.folder)
     state = load_state(with_recorded_settings(sweep))
-    if not retry and not (state.missing or state.n_pending or state.n_uninspected) and _is_settled(folder, sweep):
+    if not retry and not (state.missing or state.n_pending or state.n_uninspected) and is_settled(folder, sweep):
         return state
     with folder.lock(command):
         if retry:
             _log.info(f"{folder.retire_failures()} parts of members and candidates are made anew")
-        return RunDriver(state.reloaded(), progress).run(command, overrides)
+        return _run_locked(state.reloaded(), progress, command, overrides)
 
 
-def _is_settled(folder: RunFolder, sweep: Sweep) -> bool:
-    """Whether the last call on the folder came to its end, with the same sweep."""
-    info = folder.run_info()
-    return info.get("sweep_id") == sweep.id and bool(info["invocations"][-1]["finished_at"])
+def _run_locked(state: RunState, progress: Progress, command: str, overrides: Sequence[str]) -> RunState:
+    """Compute what is missing and make MLflow equal to the tables; returns the state at the end."""
+    from sweep.status.preflight import check_networks, datasets
 
-
-class RunDriver:
-    """One invocation on a run folder whose lock is held."""
-
-    def __init__(self, state: RunState, progress: Progress) -> None:
-        self.state = state
-        self.sweep = state.sweep
-        self.folder = state.folder
-        self.progress = progress
-        self.stopped = False
-        self.datasets: Mapping[PluginConfig, Dataset] = {}
-        self.tracker: BackgroundTracker | None = None
-        self.mirrored = False
-        self.info: dict[str, Any] = {}
-
-    @property
-    def stopping(self) -> bool:
-        """Whether Ctrl-C was pressed, or `sweep stop` called."""
-        if not self.stopped and stop_requested(self.folder.path):
-            self.stopped = True
-            _log.info("asked to stop: running blocks are finished first")
-        return self.stopped
-
-    def run(self, command: str, overrides: Sequence[str]) -> RunState:
-        """Members, candidates, MLflow; the state at the end. Ray is started only if there is something to compute."""
-        from sweep.status.preflight import check_networks, datasets
-
-        self.datasets = datasets(self.sweep)
-        state = self.state
+    sweep = state.sweep
+    folder = state.folder
+    stopping = StopRequest(folder.path)
+    with stopping.on_signals(), ExitStack() as stack:
+        cluster = stack.enter_context(_start_ray(state)) if _is_incomplete(state) else None
+        loaded = datasets(sweep)
         imported = [each.file for each in state.planned if each.file and state.members.get(each.id) == "ok"]
-        check_networks(self.sweep, self.datasets, imported)
-        about = {"schema_version": SCHEMA_VERSION, "sweep": self.sweep.name, "created_at": _time(), "invocations": []}
-        self.folder.create(about)
-        write_plan_files(self.folder, self.sweep, state.plan)
-        with self._invocation(command, overrides), self._stoppable(), self._tracked(state):
-            if state.missing or state.n_pending or state.n_uninspected or state.n_missing_pairs:
-                self._compute(state)
-            if self.stopping:
-                raise KeyboardInterrupt
-        return state.reloaded()
+        check_networks(sweep, loaded, imported)
+        folder.create(new_run_info(sweep))
+        write_plan_files(folder, sweep, state.plan)
+        info = stack.enter_context(recorded(folder, sweep, command, overrides))
+        tracker = stack.enter_context(_tracked(state))
+        if cluster:
+            _compute(RunContext(state, loaded, progress, stopping, tracker, info), cluster)
+        if stopping():
+            raise KeyboardInterrupt
+    return state.reloaded()
 
-    def _compute(self, state: RunState) -> None:
-        """What is missing, on Ray."""
-        from sweep.execution.cluster import cluster
 
-        for dataset in self.datasets.values():
-            dataset.decode()  # here, once: all workers share what it gives
-        _log.info(f"starting Ray: {_pending_work(state)}")
-        with cluster(self.sweep.execution):
-            self._train(state)
-            if self.tracker:
-                self.tracker.mirror_members(self.folder.path, self.sweep.execution.mlflow_models)
-            self._evaluate(state)
-            self.progress.end()
-            if not self.stopping:
-                self._mirror(state)  # while Ray shuts down
+def _is_incomplete(state: RunState) -> bool:
+    """Whether anything is left for Ray to compute."""
+    return bool(state.missing or state.n_pending or state.n_uninspected or state.n_missing_pairs)
 
-    @contextmanager
-    def _invocation(self, command: str, overrides: Sequence[str]) -> Iterator[None]:
-        """Note in run.json what was called, by what code, where, when, and that it came to its end."""
-        execution = self.sweep.execution
-        entry = {
-            "started_at": _time(),
-            "finished_at": None,
-            "command": command,
-            "overrides": list(overrides),
-            "config": self.sweep.to_yaml(),
-            "margin": self.sweep.settings.margin,
-            **run_environment(),
-        }
-        info = self.folder.run_info()
-        own = {"batch": execution.eval_batch_size, "threads": execution.threads}
-        self.info = info | {
-            "sweep_id": self.sweep.id,
-            "metrics": list(self.sweep.metrics),
-            "evaluation": info.get("evaluation", {}) | own,
-            "invocations": [*info["invocations"], entry],
-        }
-        self.folder.write_run_info(self.info)
-        yield
-        entry["finished_at"] = _time()
-        self.folder.write_run_info(self.info)
 
-    @contextmanager
-    def _stoppable(self) -> Iterator[None]:
-        """Ctrl-C once lets running blocks finish, twice stops now."""
+def _start_ray(state: RunState) -> BackgroundCluster:
+    """Ray, which starts while data sets are loaded and networks are checked."""
+    from sweep.execution.cluster import BackgroundCluster
 
-        def stop(number: int, frame: Any) -> None:
-            if self.stopped:
-                raise KeyboardInterrupt
-            self.stopped = True
-            _log.info("stopping once running blocks are done; press Ctrl-C again to stop now")
+    _log.info(f"starting Ray: {_pending_work(state)}")
+    return BackgroundCluster(state.sweep.execution)
 
-        try:
-            before = signal.signal(signal.SIGINT, stop)
-        except ValueError:  # signals arrive in the main thread only
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
-    def _train(self, state: RunState) -> None:
-        """The missing starts, then the missing members of the starts that there are."""
-        from sweep.execution.tune import train_members
-        from sweep.plan.pools import training_groups
-        from sweep.storage.run_folder import failed_members
-        from sweep.training.members import import_member, record_failure
+def _compute(context: RunContext, cluster: BackgroundCluster) -> None:
+    """Compute what is missing, and begin to shut Ray down."""
+    for dataset in context.datasets.values():
+        dataset.decode()  # here, once: all workers share the result
+    import_members(context)
+    cluster.wait_until_up()
+    train(context)
+    if context.tracker:
+        context.tracker.mirror_members(context.state.folder.path, context.state.sweep.execution.mlflow_models)
+    evaluate(context)
+    context.progress.end()
+    cluster.shut_down()
 
-        for member in (member for member in state.missing if member.file):
-            import_member(member, self.sweep.name, self.datasets[member.population.dataset], self.folder)
-        for name, role in (("starts trained", "start"), ("members trained", "member")):
-            failures = failed_members(self.folder)
-            missing = [member for member in state.missing if member.role == role and not member.file]
-            for member in missing:
-                if member.start_id in failures:
-                    record_failure(
-                        member, self.sweep.name, self.folder, f"its start failed: {failures[str(member.start_id)]}"
-                    )
-            able = [member for member in missing if member.start_id not in failures]
-            if able and not self.stopping:
-                self.progress.begin(name, len(able))
-                advance = self.progress.advance
-                train_members(
-                    training_groups(state.pools, able), self.sweep, self.datasets, advance, lambda: self.stopping
-                )
 
-    def _evaluate(self, state: RunState) -> None:
-        """Pool by pool, the pairs that have no row, candidates without one, and models that were not looked into."""
-        from sweep.execution.scheduler import BlockScheduler
-        from sweep.status.pending import inspection_blocks, measured_pairs, pair_blocks
-        from sweep.storage.compact import compact_if_large
-        from sweep.storage.run_folder import failed_members
-        from sweep.storage.writer import open_writer
+@contextmanager
+def _tracked(state: RunState) -> Iterator[BackgroundTracker | None]:
+    """Report the run to MLflow if configured, in a thread, and make MLflow equal to the tables at the end."""
+    if not state.sweep.execution.mlflow:
+        yield None
+        return
+    from sweep.execution.sync import make_tracker, mirror_run
+    from sweep.tracking.background import BackgroundTracker
 
-        failed = failed_members(self.folder)
-        place = {pool.id: index for index, pool in enumerate(state.plan.pools)}
-        present = measured_pairs(self.folder)
-        blocks: dict[str, BlockWork] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
-        blocks |= inspection_blocks(state.plan, self.folder, failed, state.failures)
-        if blocks and not self.stopping:
-            self.folder.retire_failed_tasks()  # their pairs and models are in these blocks again
-            ordered = dict(sorted(blocks.items(), key=lambda block: place[block[1].pool_id]))
-            self._measure(state.plan.pool_of[work.pool_id] for work in ordered.values())
-            self.progress.begin(
-                "candidates done", state.n_pending
-            )  # pairs and models that are looked into are not counted
-            recorded = self.folder.read("tasks", ["task_id"])["task_id"]
-            payload = partial(self.pool_payload, failed)
-            with open_writer(self.folder, recorded.to_pylist()) as writer:
-                tick = partial(self.report_progress, writer)
-                BlockScheduler(state.plan, payload, writer.put, tick).run(ordered, self.datasets)
-            self.report_progress(writer)
-            compact_if_large(self.folder)
-
-    def _measure(self, pools: Iterable[Pool]) -> None:
-        """Where that is asked for, find how each network is fastest; once, so that equal ids have equal bits."""
-        from sweep.execution.worker import tune_batches
-        from sweep.model.batching import AUTO, RECORDED
-
-        if self.sweep.execution.eval_batch_size == AUTO:
-            known = self.info["evaluation"].setdefault(RECORDED, {})
-            known |= tune_batches(pools, known, self.datasets, self.sweep.execution, lambda: self.stopping)
-            self.folder.write_run_info(self.info)
-
-    def pool_payload(self, failed: Mapping[str, str], pool: Pool) -> tuple[object, ...]:
-        """What workers take of a pool."""
-        from sweep.evaluation.pool_weights import load_pool_weights
-        from sweep.model.batching import choose_batching, network_key
-
-        execution = self.sweep.execution
-        dataset = self.datasets[pool.population.dataset]
-        weights = load_pool_weights(self.folder, pool, dataset, failed, execution.mmap_bytes)
-        return weights, choose_batching(
-            execution.eval_batch_size, self.info, network_key(pool.population.architecture, dataset)
-        )
-
-    def report_progress(self, writer: Writer) -> bool:
-        """Called about every second: tell what was written; whether to stop."""
-        self.progress.advance(*writer.take_counts())
-        stage = self.progress.stage
-        if self.tracker and stage:
-            self.tracker.progress(stage.done, stage.failed, stage.total, stage.rate)
-        return self.stopping
-
-    @contextmanager
-    def _tracked(self, state: RunState) -> Iterator[None]:
-        """Report the run to MLflow if configured, in a thread, and make MLflow equal to the tables at the end."""
-        if not self.sweep.execution.mlflow:
-            yield
-            return
-        from sweep.execution.sync import make_tracker
-        from sweep.tracking.background import BackgroundTracker
-
-        self.tracker = BackgroundTracker(make_tracker(self.sweep))
-        try:
-            yield
-        except BaseException as error:
-            self.tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        self._mirror(state)
-        self.tracker.close("FINISHED")
-
-    def _mirror(self, state: RunState) -> None:
-        """Begin to make MLflow equal to the tables, once and if configured."""
-        from sweep.execution.sync import mirror_run
-
-        if self.tracker and not self.mirrored:
-            self.mirrored = True
-            _log.info("writing MLflow runs")
-            self.tracker.submit(partial(mirror_run, self.tracker.tracker, state))
+    tracker = BackgroundTracker(make_tracker(state.sweep))
+    try:
+        yield tracker
+    except BaseException as error:
+        tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    _log.info("writing MLflow runs")
+    tracker.submit(partial(mirror_run, tracker.tracker, state))
+    tracker.close("FINISHED")
 
 
 def _pending_work(state: RunState) -> str:
@@ -284,7 +129,3 @@ def _pending_work(state: RunState) -> str:
     parts += [f"{state.n_pending:,} candidates to evaluate"]
     parts += [f"{state.n_uninspected:,} models to inspect"] if state.n_uninspected else []
     return ", ".join(parts)
-
-
-def _time() -> str:
-    return now().isoformat(timespec="seconds") + "Z"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.core.errors import root_cause
 from sweep.core.provenance import now
 from sweep.execution.stragglers import StragglerDetector
+from sweep.execution.training_order import TrainingOrder
 from sweep.storage.files import NO_SPACE, StoreError
 from sweep.storage.run_folder import RunFolder
 
@@ -32,6 +33,7 @@ _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are in our tables: no CSV, JSON and TensorBoard copies
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",  # as for a grid: trials that wait for a place make a cluster grow
 }
 _REMEDY = "its process is one of those named ray::ImplicitFunc; if you kill it, the training continues in another one"
 _LITTLE = 1 << 20  # bytes: less than the state of an experiment takes
@@ -65,10 +67,12 @@ def train_members(
 
     execution = sweep.execution
     job = TrialContext(sweep.name, {group.id: group for group in groups}, dict(datasets), sweep.folder, execution)
+    order = TrainingOrder(groups)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, job=job), _share(execution)),
-        param_space={"member": tune.grid_search(list(job.groups))},
         tune_config=tune.TuneConfig(
+            search_alg=_searcher(order),
+            num_samples=len(groups),
             # A trial depends on its arguments alone, so the imports of one process serve many trials.
             reuse_actors=True,
             max_concurrent_trials=None if execution.workers == "auto" else execution.workers,
@@ -86,7 +90,39 @@ def train_members(
     )
     with _disk_full_message(sweep.folder):
         results = tuner.fit()
-    _record_failures(job, results)
+    _record_failures(job, results, order)
+
+
+def _searcher(order: TrainingOrder) -> Any:
+    """A Tune searcher that suggests groups in their order; an experiment is never restored, so it has no state."""
+    from ray.tune.search import Searcher
+
+    class OrderedGroups(Searcher):
+        def __init__(self) -> None:
+            super().__init__()
+            self.group_of: dict[str, str] = {}  # trial -> group
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {}
+
+        def suggest(self, trial_id: str) -> Any:
+            group = order.next()
+            if group:
+                self.group_of[trial_id] = group.id
+                return {"member": group.id}
+            return Searcher.FINISHED if order.is_finished else None
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            is_trained = not error and result is not None and result["failed"] == 0
+            order.on_end(self.group_of[trial_id], is_trained=is_trained)
+
+        def save(self, checkpoint_path: str) -> None:
+            Path(checkpoint_path).touch()
+
+        def restore(self, checkpoint_path: str) -> None:
+            raise NotImplementedError
+
+    return OrderedGroups()
 
 
 def _share(execution: Execution) -> dict[str, float]:
@@ -169,15 +205,18 @@ def _member(trial: Any) -> str:
     return str(trial.config.get("member", trial.trial_id))
 
 
-def _record_failures(job: TrialContext, results: Any) -> None:
-    """A failed row for each member whose trial ended without one."""
-    from sweep.training.members import record_failure
+def _record_failures(job: TrialContext, results: Any, order: TrainingOrder) -> None:
+    """A failed row for each member whose trial ended without one, or whose start failed."""
+    from sweep.training.members import record_failed_starts, record_failure
 
     folder = RunFolder(job.folder)
     present = folder.member_statuses()
     # A trial that was killed before it reported has no configuration, but a folder named by its group.
     errors = {Path(result.path).name: result.error for result in results if result.error}
+    without_start = {group.id for group in order.without_start}
     for identity, group in job.groups.items():
+        if identity in without_start:
+            continue
         lacking = [member for member in group.missing if member.id not in present]
         if not lacking:
             continue
@@ -189,6 +228,7 @@ def _record_failures(job: TrialContext, results: Any) -> None:
             raise StoreError(f"a training could not read or write the run folder: {cause}", hint)
         for member in lacking:
             record_failure(member, job.sweep, folder, cause)
+    record_failed_starts([member for group in order.without_start for member in group.missing], job.sweep, folder)
 
 
 def _trial(config: dict[str, Any], *, job: TrialContext) -> dict[str, Any]:
@@ -203,7 +243,7 @@ def _trial(config: dict[str, Any], *, job: TrialContext) -> dict[str, Any]:
     device = setup_worker(execution.threads, execution.gpus_per_member)
     dataset = job.datasets[group.members[0].population.dataset]
     every = execution.checkpoint_seconds
-    train_group(group, job.sweep, dataset, RunFolder(job.folder), str(device), checkpoint_seconds=every)
+    failed = train_group(group, job.sweep, dataset, RunFolder(job.folder), str(device), checkpoint_seconds=every)
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return {"trained": 1}
+    return {"failed": failed}

@@ -23,7 +23,7 @@ from sweep.model.split import DeviceSplit, shuffle_labels, to_device
 from sweep.plan.pools import Member, TrainingGroup
 from sweep.storage.checkpoints import CheckpointError, read_checkpoint
 from sweep.storage.files import StoreError
-from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_folder import RunFolder, failed_members
 from sweep.training.checkpoint import TrainingCheckpoint
 from sweep.training.history import Epoch, TrainResult
 from sweep.training.trainer import VALIDATION_BATCHING, train
@@ -40,10 +40,10 @@ def train_group(
     device: str,
     *,
     checkpoint_seconds: float = 30.0,
-) -> None:
-    """Train a group here and write its missing members down: weights, curve, and last the row that says it is done.
+) -> int:
+    """Train a group here and write its missing members: weights, curve, and last the row. Returns how many failed.
 
-    Any fault of a training is its row's outcome; a lack of memory or storage is raised, for it may pass.
+    An error of a training is recorded in its row; a lack of memory or storage is raised, since it may pass.
     """
     started_at = time.perf_counter()
     cpu = time.process_time()
@@ -68,6 +68,7 @@ def train_group(
         else:
             _write(member, result, sweep, folder, device, share)
     partial.file.unlink(missing_ok=True)
+    return sum(isinstance(result, Exception) for result in results)
 
 
 class TimeShare(NamedTuple):
@@ -173,6 +174,15 @@ def _evaluate_pretrained(model: nn.Module, validation: DeviceSplit) -> TrainResu
 def record_failure(member: Member, sweep: str, folder: RunFolder, cause: str) -> None:
     """Write down that a member has no weights, and why."""
     folder.append("members", member.id, [member_columns(member, sweep) | {"status": "failed", "error": cause}])
+
+
+def record_failed_starts(members: Sequence[Member], sweep: str, folder: RunFolder) -> list[Member]:
+    """Record the members whose start failed as failed; returns the other members."""
+    failures = failed_members(folder)
+    for member in members:
+        if member.start_id in failures:
+            record_failure(member, sweep, folder, f"its start failed: {failures[member.start_id]}")
+    return [member for member in members if member.start_id not in failures]
 
 
 def member_columns(member: Member, sweep: str) -> Row:

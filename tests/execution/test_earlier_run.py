@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sweep.storage.run_folder import RunFolder
 from tests.helpers import ROOT
+from tests.helpers.analysis_verbs import right
 from tests.helpers.command import sweep, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -47,10 +47,8 @@ def base(tmp_path: Path) -> Path:
 
 def analysis(*arguments: object, cwd: Path) -> str:
     """What a verb of `analysis` prints."""
-    command = [sys.executable, "-m", "analysis.cli", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with contextlib.chdir(cwd):
+        return right(*arguments)
 
 
 def rows(base: Path, table: str) -> list[str]:

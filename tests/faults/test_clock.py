@@ -76,7 +76,7 @@ def assert_sensible(base: Path, took: float) -> None:
     assert max(made) - datetime.now(UTC).replace(tzinfo=None) > timedelta(hours=12)
     assert "system clock jumped back by 25 h" in output
     assert "taking over" not in output
-    stages = re.findall(r"^(?:starts trained|members trained|candidates done): (.*)$", output, re.MULTILINE)
+    stages = re.findall(r"^(?:models trained|candidates done): (.*)$", output, re.MULTILINE)
     assert len(stages) >= 3
     assert not [stage for stage in stages if re.search(r"-\d| h ", stage)]
     for table, column in (("tasks", "seconds"), ("members", "train_seconds"), ("curves", "seconds")):

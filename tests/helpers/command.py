@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from sweep.cli import main
 from sweep.storage.run_folder import RunFolder
 
 MEASURED = ("accuracy", "cross_entropy", "brier", "ece", "status", "error", "finite", "n_examples")
@@ -15,9 +19,15 @@ SWEEP = (sys.executable, "-m", "sweep")
 
 
 def sweep(*arguments: object, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call the command as a user does."""
-    command = [*SWEEP, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | environment)
+    """Call the command as a user does: in this process, since imports take seconds, or with variables in its own."""
+    words = list(map(str, arguments))
+    if environment:
+        options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
+        done = subprocess.run([*SWEEP, *words], cwd=cwd, env=os.environ | environment, check=False, **options)
+    else:
+        with contextlib.chdir(cwd):
+            result = CliRunner().invoke(main, words, catch_exceptions=False)
+        done = subprocess.CompletedProcess(words, result.exit_code, result.stdout, result.stderr)
     assert not check or done.returncode == 0, done.stderr
     return done
 

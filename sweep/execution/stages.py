@@ -1,0 +1,127 @@
+"""The stages of a run: members are imported and trained, then pairs, candidates and models are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sweep.storage.run_folder import failed_members
+
+if TYPE_CHECKING:
+    from sweep.core.choice import PluginConfig
+    from sweep.core.dataset import Dataset
+    from sweep.execution.invocation import StopRequest
+    from sweep.execution.progress import Progress
+    from sweep.plan.pools import Pool
+    from sweep.plan.work import BlockWork
+    from sweep.status.state import RunState
+    from sweep.storage.writer import Writer
+    from sweep.tracking.background import BackgroundTracker
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What the stages of a run share. `info` is the content of run.json."""
+
+    state: RunState
+    datasets: Mapping[PluginConfig, Dataset]
+    progress: Progress
+    stopping: StopRequest
+    tracker: BackgroundTracker | None
+    info: dict[str, Any]
+
+
+def import_members(context: RunContext) -> None:
+    """Copy the external checkpoints that are missing into the run folder."""
+    from sweep.training.members import import_member
+
+    state = context.state
+    for member in (member for member in state.missing if member.file):
+        import_member(member, state.sweep.name, context.datasets[member.population.dataset], state.folder)
+
+
+def train(context: RunContext) -> None:
+    """Train the missing starts and members; those whose start failed are recorded as failed."""
+    from sweep.training.members import record_failed_starts
+
+    state = context.state
+    missing = [member for member in state.missing if not member.file]
+    able = record_failed_starts(missing, state.sweep.name, state.folder)
+    if not able or context.stopping():
+        return
+    from sweep.execution.tune import train_members
+    from sweep.plan.pools import training_groups
+
+    context.progress.begin("models trained", len(able))
+    groups = training_groups(state.pools, able)
+    train_members(groups, state.sweep, context.datasets, context.progress.advance, context.stopping)
+
+
+def evaluate(context: RunContext) -> None:
+    """Evaluate, pool by pool, pairs without a row, candidates without one, and models that were not inspected."""
+    from sweep.execution.scheduler import BlockScheduler
+    from sweep.storage.compact import compact_if_large
+    from sweep.storage.writer import open_writer
+
+    state = context.state
+    folder = state.folder
+    failed = failed_members(folder)
+    blocks = _pending_blocks(state, failed)
+    if not blocks or context.stopping():
+        return
+    folder.retire_failed_tasks()  # their pairs and models are in these blocks again
+    _tune_batches(context, (state.plan.pool_of[work.pool_id] for work in blocks.values()))
+    context.progress.begin("candidates done", state.n_pending)  # pairs and inspected models are not counted
+    recorded = folder.read("tasks", ["task_id"])["task_id"]
+    payload = partial(_pool_payload, context, failed)
+    with open_writer(folder, recorded.to_pylist()) as writer:
+        report = partial(_report_progress, context, writer)
+        BlockScheduler(state.plan, payload, writer.put, report).run(blocks, context.datasets)
+    report()
+    compact_if_large(folder)
+
+
+def _pending_blocks(state: RunState, failed: Mapping[str, str]) -> dict[str, BlockWork]:
+    """The blocks that have no rows, in the order of their pools."""
+    from sweep.status.pending import inspection_blocks, measured_pairs, pair_blocks
+
+    present = measured_pairs(state.folder)
+    blocks: dict[str, BlockWork] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
+    blocks |= inspection_blocks(state.plan, state.folder, failed, state.failures)
+    place = {pool.id: index for index, pool in enumerate(state.plan.pools)}
+    return dict(sorted(blocks.items(), key=lambda block: place[block[1].pool_id]))
+
+
+def _tune_batches(context: RunContext, pools: Iterable[Pool]) -> None:
+    """With `eval_batch_size: auto`, find the fastest batch of each network; once, so that equal ids have equal bits."""
+    from sweep.execution.worker import tune_batches
+    from sweep.model.batching import AUTO, RECORDED
+
+    execution = context.state.sweep.execution
+    if execution.eval_batch_size == AUTO:
+        known = context.info["evaluation"].setdefault(RECORDED, {})
+        known |= tune_batches(pools, known, context.datasets, execution, context.stopping)
+        context.state.folder.write_run_info(context.info)
+
+
+def _pool_payload(context: RunContext, failed: Mapping[str, str], pool: Pool) -> tuple[object, ...]:
+    """What a worker needs of a pool: its weights and batching."""
+    from sweep.evaluation.pool_weights import load_pool_weights
+    from sweep.model.batching import choose_batching, network_key
+
+    execution = context.state.sweep.execution
+    dataset = context.datasets[pool.population.dataset]
+    weights = load_pool_weights(context.state.folder, pool, dataset, failed, execution.mmap_bytes)
+    network = network_key(pool.population.architecture, dataset)
+    return weights, choose_batching(execution.eval_batch_size, context.info, network)
+
+
+def _report_progress(context: RunContext, writer: Writer) -> bool:
+    """Show what was written since the last call, about a second ago; returns whether to stop."""
+    context.progress.advance(*writer.take_counts())
+    stage = context.progress.stage
+    if context.tracker and stage:
+        context.tracker.progress(stage.done, stage.failed, stage.total, stage.rate)
+    return context.stopping()
