@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.get_closest_marker(name) for name in ("ray", "slow", "faults")):
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+SHARED_RAY = pytest.StashKey[ExitStack]()
+ADDRESS = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Have tests of real runs use one Ray, which starts with the first of them; the fault suite starts its own."""
+    if not item.get_closest_marker("ray") or item.get_closest_marker("faults"):
+        os.environ.pop("RAY_ADDRESS", None)
+        return
+    if SHARED_RAY not in item.config.stash:
+        from tests.helpers.shared_ray import running_ray
+
+        item.config.stash[SHARED_RAY] = ExitStack()
+        item.config.stash[ADDRESS] = item.config.stash[SHARED_RAY].enter_context(running_ray())
+    os.environ["RAY_ADDRESS"] = item.config.stash[ADDRESS]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the shared Ray."""
+    if SHARED_RAY in config.stash:
+        config.stash[SHARED_RAY].close()
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ def cluster(execution: Execution) -> Iterator[None]:
     import ray
 
     if own:
-        _reload_ray_config()
+        reload_ray_config()
     size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
@@ -101,7 +101,7 @@ class BackgroundCluster:
             self._is_up.set_exception(error)
 
 
-def _reload_ray_config() -> None:
+def reload_ray_config() -> None:
     """Have Ray look at its environment again: one that was imported before has read that there is no secret."""
     import ray
 

@@ -69,7 +69,7 @@ def trained(name: str, images: Tensor, labels: Tensor, steps: int, start: plain.
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(images[chosen]), labels[chosen]).backward()
         optimizer.step()
-    return {key: value.detach().clone() for key, value in model.state_dict().items()}
+    return plain.State((key, value.detach().clone()) for key, value in model.state_dict().items())
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, A
         (root / name).mkdir()
         start = trained(name, images, labels, 12, None, 0)
         for member in range(MEMBERS):
-            torch.save(trained(name, images, labels, 3, start, member + 1), root / name / f"{member}.pth")
+            torch.save(dict(trained(name, images, labels, 3, start, member + 1)), root / name / f"{member}.pth")
         populations.append(f'  - {{name: {name}, architecture: {written}, checkpoints: "{root / name}/*.pth"}}')
     config = root / "exact.yaml"
     head = f"name: exact\ndataset: {{imagefolder: {{root: {root / 'images'}, size: {plain.SIDE}}}}}\npopulations:\n"
@@ -96,10 +96,10 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, A
     return found
 
 
-def scaled(states: list[plain.State], row: dict[str, Any], keys: set[str]) -> list[plain.State]:
+def scaled(states: list[plain.State], row: dict[str, Any], keys: frozenset[str]) -> list[plain.State]:
     """The members of a subset, those that the row names times its factor."""
     if row["scaling"] == "none":
-        return states
+        return [plain.times(state, 1.0, keys) for state in states]
     last = len(states) - 1
     chosen = {
         "all": lambda i: True,
@@ -108,7 +108,8 @@ def scaled(states: list[plain.State], row: dict[str, Any], keys: set[str]) -> li
         "all_but_first": lambda i: i > 0,
         "all_but_last": lambda i: i < last,
     }[row["scaling_members"]]
-    return [plain.times(s, row["scaling_factor"], keys) if chosen(i) else s for i, s in enumerate(states)]
+    factor = row["scaling_factor"]
+    return [plain.times(s, factor if chosen(i) else 1.0, keys) for i, s in enumerate(states)]
 
 
 @pytest.mark.slow
@@ -118,8 +119,10 @@ def test_every_row_is_what_a_plain_loop_gives(name: str, rows: dict[str, list[di
     own = rows[name]
     root = own[0]["root"]
     data = {split: plain.read(root / "images", split) for split in ("test", "val")}
-    states = [torch.load(root / name / f"{member}.pth", weights_only=True) for member in range(MEMBERS)]
+    files = [root / name / f"{member}.pth" for member in range(MEMBERS)]
+    states = [plain.State(torch.load(file, weights_only=True)) for file in files]
     keys = plain.learnable(name)
+    plain.forget()
     wrong = []
     worst = 0.0
     for row in own:

@@ -13,7 +13,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
-State = dict[str, Tensor]
+
+class State(dict[str, Tensor]):
+    """A state dict that is equal to itself alone, so that what a member gives can be kept."""
+
+    is_member = False
+    __hash__ = object.__hash__  # type: ignore[assignment]
+    __eq__ = object.__eq__
+
+
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 CLASSES = 10
 SIDE = 32
 MEAN = (0.485, 0.456, 0.406)
@@ -85,17 +94,27 @@ def read(root: Path, split: str) -> tuple[Tensor, Tensor]:
     return torch.tensor(images, dtype=torch.float32).contiguous(), torch.tensor(labels)
 
 
-def learnable(name: str) -> set[str]:
-    return {key for key, _ in new_model(name).named_parameters()}
+def learnable(name: str) -> frozenset[str]:
+    return frozenset(key for key, _ in new_model(name).named_parameters())
 
 
-def times(state: State, factor: float, keys: set[str]) -> State:
-    return {key: value * factor if key in keys else value.clone() for key, value in state.items()}
+@cache
+def times(state: State, factor: float, keys: frozenset[str]) -> State:
+    """A member times a factor. It is in many candidates, so what it gives is kept."""
+    scaled = State((key, value * factor if key in keys else value.clone()) for key, value in state.items())
+    scaled.is_member = True
+    return scaled
+
+
+def forget() -> None:
+    """Free what was kept of the members of one architecture."""
+    times.cache_clear()
+    member_outputs.cache_clear()
 
 
 def mixture(states: list[State], shares: list[float]) -> State:
     """Weights and running statistics by the same shares; counters of the first."""
-    merged = {}
+    merged = State()
     for key, first in states[0].items():
         if not first.is_floating_point():
             merged[key] = first.clone()
@@ -108,8 +127,18 @@ def mean(states: list[State]) -> State:
     return mixture(states, [1 / len(states)] * len(states))
 
 
+def outputs(name: str, state: State, images: Tensor) -> Outputs:
+    """What a state dict gives; what members give is computed once."""
+    return member_outputs(name, state, images) if state.is_member else computed(name, state, images)
+
+
+@cache
+def member_outputs(name: str, state: State, images: Tensor) -> Outputs:
+    return computed(name, state, images)
+
+
 @torch.no_grad()
-def outputs(name: str, state: State, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def computed(name: str, state: State, images: Tensor) -> Outputs:
     """Logits, features, and weight and bias of the head."""
     model = built(name)
     model.load_state_dict(state)

@@ -19,11 +19,15 @@ SWEEP = (sys.executable, "-m", "sweep")
 
 
 def sweep(*arguments: object, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Call the command as a user does: in this process, since imports take seconds, or with variables in its own."""
+    """Call the command as a user does: in this process, since imports take seconds.
+
+    With variables, which workers are to have as well, it gets a process and a Ray of its own.
+    """
     words = list(map(str, arguments))
     if environment:
+        variables = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"} | environment
         options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 300}
-        done = subprocess.run([*SWEEP, *words], cwd=cwd, env=os.environ | environment, check=False, **options)
+        done = subprocess.run([*SWEEP, *words], cwd=cwd, env=variables, check=False, **options)
     else:
         with contextlib.chdir(cwd):
             result = CliRunner().invoke(main, words, catch_exceptions=False)

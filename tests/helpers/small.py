@@ -14,5 +14,5 @@ methods:
   - {feature_average: {head: [first, average]}}
   - {interpolation: {weight: [0, 0.5, 1]}}
 scalings: [none, {magnify: {factor: 2, members: [all, first]}}]
-execution: {mlflow: false, block_size: 16}
+execution: {mlflow: false, block_size: 16, workers: 1}
 """
