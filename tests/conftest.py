@@ -28,11 +28,11 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RAY_ADDRESS"):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each file of real runs to one worker of pytest-xdist, since its tests share runs; others go to any."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if any(item.get_closest_marker(name) for name in ("ray", "slow", "faults")):
+    """Put files of slow tests first; with pytest-xdist a file is one group, since its tests share runs and pages."""
+    slow = {item.path for item in items if any(item.get_closest_marker(name) for name in ("ray", "slow", "faults"))}
+    items.sort(key=lambda item: item.path not in slow)
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 

@@ -81,12 +81,12 @@ class TestEveryFigure:
         assert set(inspect.signature(function).parameters) <= set(KEYS)
 
     def test_equal_rows_give_equal_bytes(self, name: str, run: Run, tmp_path: Path) -> None:
+        plots = (draw(name, run), draw(name, run))
         for suffix in ("svg", "pdf"):
-            first = tmp_path / f"a.{suffix}"
-            second = tmp_path / f"b.{suffix}"
-            save(draw(name, run), name, first)
-            save(draw(name, run), name, second)
-            assert first.read_bytes() == second.read_bytes()
+            files = (tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}")
+            for plot, file in zip(plots, files, strict=True):
+                save(plot, name, file)
+            assert files[0].read_bytes() == files[1].read_bytes()
 
     def test_every_axis_has_a_name_and_no_text_is_cut(self, name: str, run: Run) -> None:
         figure = draw(name, run).figure

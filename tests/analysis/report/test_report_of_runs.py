@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import analysis
+from analysis.core import registry
 from analysis.core.errors import AnalysisError
 from analysis.display import style
 from analysis.report import page as report
@@ -21,6 +22,15 @@ from tests.helpers import rows
 from tests.helpers.analysis_verbs import ask, refused
 from tests.helpers.pages import parsed
 
+FIGURES = ["paths", "spaces"]
+
+
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two figures in the place of all, where what is around them is tested: all take ten seconds."""
+    others = registry.list_plugins
+    monkeypatch.setattr(registry, "list_plugins", lambda kind: FIGURES if kind == "figures" else others(kind))
+
 
 class TestManyPopulations:
     @pytest.fixture
@@ -28,6 +38,7 @@ class TestManyPopulations:
         made = [row for name in ("cnn", "mlp", "vit") for row in rows.candidates(population=name)]
         return rows.write(tmp_path / "many", {"candidates": made})
 
+    @pytest.mark.usefixtures("few_figures")
     @pytest.mark.parametrize("form", ["html", "md"])
     def test_a_report_draws_the_first_and_says_how_to_see_all(self, many: Path, tmp_path: Path, form: str) -> None:
         texts = {}
@@ -77,6 +88,7 @@ def test_names_are_escaped_everywhere(tmp_path: Path) -> None:
     assert parsed(text).open == []
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("info", [{}, {"invocations": []}, {"invocations": [{}]}, {"invocations": [{"machine": None}]}])
 def test_a_run_without_some_of_its_description_has_a_page(tmp_path: Path, info: dict[str, Any]) -> None:
     folder = rows.run_folder(tmp_path / "run", info, pools=1, members=2, sizes=(2,))
@@ -135,6 +147,7 @@ def test_a_newer_folder_is_refused(tmp_path: Path) -> None:
         load(folder)
 
 
+@pytest.mark.usefixtures("few_figures")
 @pytest.mark.parametrize("form", ["html", "md"])
 def test_a_figure_that_fails_does_not_end_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
