@@ -8,7 +8,7 @@ STAMP := .venv/installed
 
 .PHONY: setup demo test soak lint bench clean
 
-PARALLEL ?= -n 2 --dist loadgroup --no-loadscope-reorder
+PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 ROUNDS ?= 100
 SEED ?= 20
 

@@ -27,13 +27,10 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "RAY_ADDRESS"):
     os.environ.pop(name, None)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put files of slow tests first; with pytest-xdist a file is one group, since its tests share runs and pages."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of slow tests first, so that no process waits for them at the end."""
     slow = {item.path for item in items if any(item.get_closest_marker(name) for name in ("ray", "slow", "faults"))}
     items.sort(key=lambda item: item.path not in slow)
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 SHARED_RAY = pytest.StashKey[ExitStack]()

@@ -20,7 +20,7 @@ from analysis.statistics.two_way_difference import two_way_difference
 from tests.helpers import rows
 
 pytestmark = pytest.mark.slow
-TIMES = 1000
+TIMES = 500
 MARGIN = 0.5
 SIDES = (("uniform_soup", "weights"), ("logit_average", "logits"))
 

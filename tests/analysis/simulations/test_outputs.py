@@ -15,7 +15,7 @@ from tests.helpers import rows
 
 pytestmark = pytest.mark.slow
 
-TIMES = 1000
+TIMES = 500
 SPREAD = 2.75
 """Standard deviation of the difference of two logits: accuracy 90%, as a usual classifier has."""
 

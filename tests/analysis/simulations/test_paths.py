@@ -17,7 +17,7 @@ from analysis.statistics.stages import BREAKS, stages
 
 pytestmark = pytest.mark.slow
 
-POPULATIONS = 1000
+POPULATIONS = 500
 POOLS = 5
 
 

@@ -18,7 +18,7 @@ from analysis.statistics.variance import variance
 pytestmark = pytest.mark.slow
 
 Array = NDArray[np.float64]
-TIMES = 1000
+TIMES = 500
 PLAIN = {"split": "test", "protocol": "correct", "status": "ok", "scaling_factor": 1.0, "scaling_members": "all"}
 PLAIN |= dict.fromkeys(("scaling", "alignment", "repair"), "none")
 PLAIN |= dict.fromkeys(("settings", "scaling_settings", "alignment_settings", "repair_settings"), "{}")
