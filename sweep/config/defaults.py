@@ -1,4 +1,4 @@
-"""The recipe where a configuration does not say: what architectures and data sets state, and how it yields."""
+"""Default training settings from architectures and data sets, fitted to the settings of a configuration."""
 
 from __future__ import annotations
 
@@ -10,54 +10,55 @@ from sweep.core.choice import PluginConfig
 
 _DEFAULTS = Recipe().model_dump()
 _OPTIMIZER_DEFAULTS = ("lr", "momentum", "weight_decay")
-_START_DEFAULTS = {"warmup": 0.0, "start_epochs": 1}
-"""Lengths that are at most a tenth of the training, and the least that they are."""
+_MIN_DURATIONS = {"warmup": 0.0, "start_epochs": 1}
+"""Settings whose default is at most a tenth of `epochs`, with the minimum of each."""
 
 
 def plugin_defaults(architecture: PluginConfig, dataset: PluginConfig) -> dict[str, Any]:
-    """What the files of an architecture and a data set state as `RECIPE`, and for pretrained weights as `FINE_TUNING`.
+    """The `RECIPE` of a data set, then that of an architecture, then its `FINE_TUNING` if weights are pretrained.
 
-    Pixels of a crop are those of the data set's own size, and follow the size that is asked for.
+    `crop` is stated for the data set's default image size and is scaled to the configured size.
     """
-    found = {**(dataset.plugin.constant("RECIPE") or {}), **(architecture.plugin.constant("RECIPE") or {})}
+    defaults = {**(dataset.plugin.constant("RECIPE") or {}), **(architecture.plugin.constant("RECIPE") or {})}
     if architecture.settings.get("pretrained"):
-        found |= architecture.plugin.constant("FINE_TUNING") or {}
-    own = dataset.plugin.settings.model_fields["size"].default if "size" in dataset.settings else 0
-    if "crop" in found and own:
-        found["crop"] = round(found["crop"] * dataset.settings["size"] / own)
-    return found
+        defaults |= architecture.plugin.constant("FINE_TUNING") or {}
+    default_size = dataset.plugin.settings.model_fields["size"].default if "size" in dataset.settings else 0
+    if "crop" in defaults and default_size:
+        defaults["crop"] = round(defaults["crop"] * dataset.settings["size"] / default_size)
+    return defaults
 
 
-def with_defaults(wanted: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as somebody wrote them, filled up with the stated ones that go together with them.
+def with_defaults(configured: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to the configured settings the defaults that do not conflict with them.
 
-    What was written stays as it is, right or wrong: it is checked later.
+    Configured settings are never changed, even if they are invalid; they are checked later.
     """
-    optimizer = stated.get("optimizer", _DEFAULTS["optimizer"])
-    if wanted.get("optimizer", optimizer) != optimizer:
-        stated = {key: value for key, value in stated.items() if key not in _OPTIMIZER_DEFAULTS}
-    found = {**stated, **wanted}
-    _fit_schedule(found, wanted)
-    _fit_lengths(found, wanted)
-    return found
+    optimizer = defaults.get("optimizer", _DEFAULTS["optimizer"])
+    if configured.get("optimizer", optimizer) != optimizer:
+        defaults = {key: value for key, value in defaults.items() if key not in _OPTIMIZER_DEFAULTS}
+    settings = {**defaults, **configured}
+    _fit_schedule(settings, configured)
+    _limit_durations(settings, configured)
+    return settings
 
 
-def _fit_schedule(found: dict[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Of `schedule` and `milestones`, the one that nobody wrote follows the other."""
-    steps = "multistep"
-    if "schedule" not in wanted and "milestones" in wanted:
-        usual = found.get("schedule", _DEFAULTS["schedule"])
-        found["schedule"] = steps if wanted["milestones"] else _DEFAULTS["schedule"] if usual == steps else usual
-    if "milestones" not in wanted and found.get("schedule") != steps:
-        found.pop("milestones", None)
+def _fit_schedule(settings: dict[str, Any], configured: Mapping[str, Any]) -> None:
+    """If only one of `schedule` and `milestones` is configured, fit the other to it."""
+    multistep = "multistep"
+    if "schedule" not in configured and "milestones" in configured:
+        default = settings.get("schedule", _DEFAULTS["schedule"])
+        without_steps = _DEFAULTS["schedule"] if default == multistep else default
+        settings["schedule"] = multistep if configured["milestones"] else without_steps
+    if "milestones" not in configured and settings.get("schedule") != multistep:
+        settings.pop("milestones", None)
 
 
-def _fit_lengths(found: dict[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Stated lengths are at most a tenth of the training."""
+def _limit_durations(settings: dict[str, Any], configured: Mapping[str, Any]) -> None:
+    """Limit default durations to a tenth of the epochs."""
     try:
-        epochs = float(found.get("epochs", _DEFAULTS["epochs"]))
+        epochs = float(settings.get("epochs", _DEFAULTS["epochs"]))
     except (TypeError, ValueError):
         return
-    for key, least in _START_DEFAULTS.items():
-        if key in found and key not in wanted:
-            found[key] = max(least, type(least)(min(found[key], epochs / 10)))
+    for key, minimum in _MIN_DURATIONS.items():
+        if key in settings and key not in configured:
+            settings[key] = max(minimum, type(minimum)(min(settings[key], epochs / 10)))

@@ -1,4 +1,4 @@
-"""How a member is trained: the settings, all of which enter its id."""
+"""The training settings of a member, all of which enter its id."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ Count = Annotated[int, Ge(1)]
 Share = Annotated[float, Ge(0), Lt(1)]
 NotNegative = Annotated[float, Ge(0)]
 RECORDED_NAMES = {"checkpoint": "keep", "clip_grad_norm": "clip", "vmap_members": "together"}
-"""Settings whose key changed: ids, tables and MLflow keep the earlier name."""
+"""Settings whose key was renamed: ids, tables and MLflow keep the earlier name."""
 
 
 class Recipe(BaseModel):
-    """Settings under `train`; lengths are in epochs."""
+    """The settings under `train`; durations are in epochs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     epochs: Count = 10
     start_epochs: Count = 1
-    """Length of the common pre-training of a shared start, by the same recipe otherwise."""
+    """Epochs of training of a shared start; its other settings are those of the members."""
     batch_size: Annotated[int, Ge(2)] = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Gt(0)] = 0.05
     momentum: Share = 0.9
-    """Of sgd; adamw uses betas of 0.9 and 0.999."""
+    """Momentum of sgd; adamw uses betas 0.9 and 0.999."""
     weight_decay: NotNegative = 5e-4
     warmup: NotNegative = 0.0
-    """Epochs in which the learning rate grows linearly from 0."""
+    """Epochs of linear warm-up of the learning rate from 0."""
     schedule: Literal["constant", "cosine", "multistep"] = "cosine"
     milestones: tuple[NotNegative, ...] = ()
     """Epochs after which multistep multiplies the learning rate by `gamma`."""
     gamma: Annotated[float, Gt(0), Le(1)] = 0.1
     label_smoothing: Share = 0.0
     mixup: NotNegative = 0.0
-    """Parameter of the Beta distribution of mixing shares (arXiv 1710.09412); 0 is off."""
+    """Both parameters of the Beta distribution of the mixup weight (alpha in arXiv 1710.09412); 0 disables mixup."""
     shuffle_labels: bool = False
-    """Train on labels that are permuted once per pool: the control for what needs no class (arXiv 1611.03530)."""
+    """Train on labels that are permuted once per pool: a control for effects without true labels (arXiv 1611.03530)."""
     crop: Annotated[int, Ge(0)] = 0
-    """Pixels of zero padding before a random crop to the old size."""
+    """Pixels of zero padding on each side before a random crop to the original size; 0 disables crops."""
     flip: bool = False
-    """Mirror half of the images."""
+    """Flip each image horizontally with probability 0.5."""
     checkpoint: Literal["last", "best"] = "last"
-    """Weights of the last epoch, or of the one with the best validation accuracy (the first of equals)."""
+    """Use the weights of the last epoch, or of the epoch with the best validation accuracy (the first of ties)."""
     clip_grad_norm: NotNegative = 0.0
-    """Largest norm of a gradient, all parameters together; 0 is no clipping."""
+    """Maximum norm of the gradient over all parameters; 0 disables clipping."""
     ema: Share = 0.0
-    """Decay per step of an exponential moving average of weights, which is then what is kept; 0 is off."""
+    """Decay per step of an exponential moving average of the weights, which replaces the weights; 0 disables it."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward passes in training; weights and their updates stay float32."""
+    """Precision of the forward passes in training; weights and their updates stay float32."""
     channels_last: bool = False
-    """Memory format of convolutions: faster on many machines, other last bits."""
+    """Use the channels-last memory format: faster on many machines, but changes the last bits of the weights."""
     compile: bool = False
-    """Let torch.compile make the training step: a minute at first, faster after; other last bits."""
+    """Compile the model with torch.compile: takes about a minute, then trains faster; changes the last bits."""
 
     vmap_members: Count = 1
-    """Members of a pool that are trained at once, as one stack of weights: faster on a GPU, other last bits."""
+    """Members of a pool that are trained at once under torch.func.vmap: faster on a GPU; changes the last bits."""
 
     @property
     def id_content(self) -> dict[str, Any]:
-        """What enters ids: settings that are not at their defaults."""
+        """The settings that enter ids: those that differ from their defaults."""
         return self._with_recorded_names(exclude_defaults=True)
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """Every setting, as tables and MLflow name it."""
+        """All settings, under the names used in tables and MLflow."""
         return self._with_recorded_names(mode="json")
 
     def _with_recorded_names(self, **options: Any) -> dict[str, Any]:
         return {RECORDED_NAMES.get(key, key): value for key, value in self.model_dump(**options).items()}
 
     @model_validator(mode="after")
-    def _schedule_fits(self) -> Recipe:
+    def _check_schedule(self) -> Recipe:
         if (self.schedule == "multistep") != bool(self.milestones):
             raise ValueError("`milestones` and `schedule: multistep` go together")
         if self.warmup > self.epochs:
@@ -81,9 +81,13 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _stacks(self) -> Recipe:
-        asked = {"channels_last": self.channels_last, "compile": self.compile, "bfloat16": self.precision == "bfloat16"}
-        if self.vmap_members > 1 and any(asked.values()):
-            other = next(key for key, wanted in asked.items() if wanted)
+    def _check_vmap(self) -> Recipe:
+        unsupported = {
+            "channels_last": self.channels_last,
+            "compile": self.compile,
+            "bfloat16": self.precision == "bfloat16",
+        }
+        if self.vmap_members > 1 and any(unsupported.values()):
+            other = next(key for key, is_set in unsupported.items() if is_set)
             raise ValueError(f"`vmap_members: {self.vmap_members}` and `{other}` do not go together")
         return self

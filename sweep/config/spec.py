@@ -1,4 +1,4 @@
-"""A checked sweep: what is to be done, with every choice made, and nothing of how it was written down."""
+"""A checked sweep: its populations, grids and settings, with every default and every grid of settings resolved."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
 _STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 LONGEST_NAME = 100
 Count = Annotated[int, Ge(1)]
-Number = Annotated[int, Strict()]  # `pairs: yes` is no number; where ranges are allowed, 2.0 is
+Number = Annotated[int, Strict()]  # rejects booleans, so that `pairs: yes` is an error
 
 
-def _refuse_repetition(values: tuple[str, ...]) -> tuple[str, ...]:
+def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values or len(set(values)) < len(values):
         raise ValueError("expected one or more values without repetition")
     return values
 
 
 class Subsets(BaseModel):
-    """Which members are merged: random subsets per size, pairs, and nested prefixes of the pool."""
+    """The subsets of members to merge: random subsets per size, pairs, and prefixes of the pool."""
 
     model_config = _STRICT
 
@@ -41,7 +41,7 @@ class Subsets(BaseModel):
 
 
 class Execution(BaseModel):
-    """How the sweep is carried out; nothing here enters an id."""
+    """How the sweep is executed; no setting here enters an id."""
 
     model_config = _STRICT
 
@@ -50,48 +50,53 @@ class Execution(BaseModel):
     threads: Count = 1
     gpus_per_member: Annotated[float, Ge(0)] = 0.0
     gpus_per_worker: Annotated[float, Ge(0)] = 0.0
-    eval_batch_size: Literal["auto"] | Count = 128  # auto: measured once per network and run
-    mmap_bytes: Annotated[int, Ge(0)] = 2 * 1024**3  # a pool of more is mapped from a file in each node's cache
+    eval_batch_size: Literal["auto"] | Count = 128  # auto: tuned once per network and run
+    mmap_bytes: Annotated[int, Ge(0)] = (
+        2 * 1024**3
+    )  # larger pools are memory-mapped from a file in the cache of each node
     block_size: Annotated[int, Ge(1), Le(100_000)] = 64
     retries: Annotated[int, Ge(0)] = 2
     checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
     ray_address: str | None = None
-    straggler_seconds: Annotated[float, Gt(0)] = 60.0  # seconds up to which no block and no training takes too long
-    probabilities: bool = False  # rows also keep log-probabilities, 2 bytes per example and class, for calibration
+    straggler_seconds: Annotated[float, Gt(0)] = 60.0  # a block or training is never a straggler before this
+    probabilities: bool = False  # rows also store log-probabilities for calibration, 2 bytes per example and class
     mlflow: bool = True
     mlflow_models: Annotated[int, Ge(0), Le(100)] = 3
 
 
 class Settings(BaseModel):
-    """The keys of a sweep whose values are not choices from the open sets."""
+    """The keys of a sweep whose values are not plug-ins."""
 
     model_config = _STRICT
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     seed: Annotated[Number, Ge(0)] = 0
-    splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_refuse_repetition)] = ("test",)
-    inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_refuse_repetition)] | None = None
-    """Tables of what lies inside the weights of members and soups; none where it is not said."""
+    splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_check_unique)] = ("test",)
+    inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_check_unique)] | None = None
+    """Tables that describe the weights of members and soups; none by default."""
     margin: Annotated[float, Gt(0), Lt(1)] = 0.005
-    """Smallest difference in accuracy that matters to the claims of `analysis`, as a fraction; no number of the run."""
+    """Smallest accuracy difference (a fraction) that matters to the claims of `analysis`; the run does not use it."""
     execution: Execution = Execution()
 
 
 class PopulationConfig(BaseModel):
-    """The keys of a population whose values are not choices from the open sets."""
+    """The keys of a population whose values are not plug-ins."""
 
     model_config = _STRICT
 
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     start: Literal["shared", "scratch", "pretrained"] = "shared"
     new_heads: bool = False
-    """Whether members of a pretrained start draw their heads anew, each by its own init seed."""
+    """Whether each member of a pretrained start gets a freshly drawn head, from its own init seed."""
     pools: Count = 1
     members: Count = 10
 
 
 class SeedGrid(BaseModel):
-    """`members` as a mapping: every initialisation with every data order; member init × `order` + order has both."""
+    """`members` as a mapping: one member for each combination of initialization and data order.
+
+    The member with initialization i and order j has index i × `order` + j.
+    """
 
     model_config = _STRICT
 
@@ -100,9 +105,9 @@ class SeedGrid(BaseModel):
 
 
 class ExternalPopulationConfig(BaseModel):
-    """The keys of a population of models that were trained elsewhere.
+    """The keys of a population of external checkpoints.
 
-    `checkpoints` is a pattern of files, a list of files or patterns, or one such list per pool.
+    `checkpoints` is a file pattern, a list of files or patterns, or one such list per pool.
     """
 
     model_config = _STRICT
@@ -117,14 +122,14 @@ class ExternalPopulationConfig(BaseModel):
         """The files or patterns of each pool."""
         if isinstance(self.checkpoints, str):
             return ((self.checkpoints,),)
-        nested = tuple(each if isinstance(each, tuple) else (each,) for each in self.checkpoints)
-        one_pool = all(isinstance(each, str) for each in self.checkpoints)
-        return (tuple(itertools.chain.from_iterable(nested)),) if one_pool else nested
+        nested = tuple(entry if isinstance(entry, tuple) else (entry,) for entry in self.checkpoints)
+        is_one_pool = all(isinstance(entry, str) for entry in self.checkpoints)
+        return (tuple(itertools.chain.from_iterable(nested)),) if is_one_pool else nested
 
 
 @dataclass(frozen=True)
 class Population:
-    """The models of one recipe, or of one source: what may be merged is what one of its pools holds."""
+    """Models of one recipe, or external checkpoints, in pools; only members of one pool are merged."""
 
     name: str
     architecture: PluginConfig
@@ -134,22 +139,22 @@ class Population:
     members: int
     recipe: Recipe
     path: KeyPath
-    files: tuple[tuple[Path, ...], ...] = ()  # of each pool, where the members were trained elsewhere
+    files: tuple[tuple[Path, ...], ...] = ()  # external checkpoints of each pool; empty if members are trained
     base: Path | None = None
     on_bad_member: str = "stop"
     new_heads: bool = False
-    seed_grid: SeedGrid | None = None  # what its members are, where they cross seeds
-    protocol: EvalProtocol = CORRECT_PROTOCOL  # what trains it otherwise than the correct population
-    reference: Population | None = None  # which that is
+    seed_grid: SeedGrid | None = None  # set if members combine initializations with data orders
+    protocol: EvalProtocol = CORRECT_PROTOCOL  # the defects with which it is trained
+    reference: Population | None = None  # the correct population that it is compared with
 
     @property
     def has_base(self) -> bool:
-        """Whether its members begin at weights that are there."""
+        """Whether its members start from common weights, which methods may use as `base`."""
         return self.start in ("shared", "pretrained")
 
     @property
     def id_content(self) -> dict[str, Any]:
-        """What makes it this population, however many pools and members it has; what it is not stays out."""
+        """The content that enters ids: neither the number of pools and members nor unused settings."""
         return {
             "architecture": self.architecture.id_content,
             "dataset": self.dataset.id_content,
@@ -163,20 +168,20 @@ class Population:
     @property
     def to_config(self) -> dict[str, Any]:
         """The population as a configuration writes it."""
-        choice = {"architecture": self.architecture.to_config, "dataset": self.dataset.to_config}
+        plugins = {"architecture": self.architecture.to_config, "dataset": self.dataset.to_config}
         if self.files:
             base = {"base": str(self.base)} if self.base else {}
             files = [[str(file) for file in pool] for pool in self.files]
-            return {"name": self.name, "checkpoints": files, **base, "on_bad_member": self.on_bad_member, **choice}
+            return {"name": self.name, "checkpoints": files, **base, "on_bad_member": self.on_bad_member, **plugins}
         members = self.seed_grid.model_dump() if self.seed_grid else self.members
         heads = {"new_heads": True} if self.new_heads else {}
         size = {"start": self.start, **heads, "pools": self.pools, "members": members}
-        return {"name": self.name, **choice, **size, "train": self.recipe.model_dump(mode="json")}
+        return {"name": self.name, **plugins, **size, "train": self.recipe.model_dump(mode="json")}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One factorial: every subset × alignment × method × scaling × repair × protocol."""
+    """A full factorial design: every subset × alignment × method × scaling × repair × protocol."""
 
     subsets: Subsets
     methods: tuple[PluginConfig, ...]
@@ -189,21 +194,21 @@ class Grid:
     @property
     def to_config(self) -> dict[str, Any]:
         """The grid as a configuration writes it."""
-        sets = {
+        plugins = {
             "methods": self.methods,
             "alignments": self.alignments,
             "scalings": self.scalings,
             "repairs": self.repairs,
         }
-        chosen = {key: [choice.to_config for choice in choices] for key, choices in sets.items()}
-        audited = self.protocols != (CORRECT_PROTOCOL,)
-        audit = {"protocols": [protocol.to_config for protocol in self.protocols]} if audited else {}
-        return {"subsets": self.subsets.model_dump(mode="json"), **chosen, **audit}
+        axes = {key: [config.to_config for config in configs] for key, configs in plugins.items()}
+        has_protocols = self.protocols != (CORRECT_PROTOCOL,)
+        protocols = {"protocols": [protocol.to_config for protocol in self.protocols]} if has_protocols else {}
+        return {"subsets": self.subsets.model_dump(mode="json"), **axes, **protocols}
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep: every choice made, nothing left open."""
+    """A checked sweep, with every default and every grid of settings resolved."""
 
     settings: Settings
     populations: tuple[Population, ...]
@@ -213,12 +218,12 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """The name, which is also that of the run folder."""
+        """The name, which is also the name of the run folder."""
         return self.settings.name
 
     @property
     def execution(self) -> Execution:
-        """How it is carried out."""
+        """The execution settings."""
         return self.settings.execution
 
     @property
@@ -228,13 +233,13 @@ class Sweep:
 
     @property
     def id(self) -> str:
-        """Content hash of everything that a number of the run may depend on."""
-        without = ("execution", "margin")
-        return content_id("sweep", {key: value for key, value in self.to_config.items() if key not in without})
+        """Content hash of all settings that can change a number in the tables."""
+        excluded = ("execution", "margin")
+        return content_id("sweep", {key: value for key, value in self.to_config.items() if key not in excluded})
 
     @property
     def to_config(self) -> dict[str, Any]:
-        """The sweep as a configuration writes it: loading that gives the same sweep."""
+        """The sweep as a configuration writes it; loading it gives the same sweep."""
         settings = self.settings.model_dump(mode="json")
         return {
             **{key: value for key, value in settings.items() if key != "execution" and value is not None},
@@ -245,5 +250,5 @@ class Sweep:
         }
 
     def to_yaml(self) -> str:
-        """The resolved configuration."""
+        """The resolved configuration in YAML."""
         return dump(self.to_config)

@@ -1,4 +1,4 @@
-"""Arrays too large for memory: .npy files that all processes of a node map, each written once."""
+"""Memory-mapped .npy files in a cache folder, written once per node and shared by its processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sweep.core.file_lock import file_lock
 
 
 def cache_folder() -> Path:
-    """The folder of these files: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("MERGE_SWEEP_CACHE"):
-        return Path(own)
+    """The folder of cached arrays: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache."""
+    if folder := os.environ.get("MERGE_SWEEP_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merge-sweep"
 
 
@@ -28,12 +28,13 @@ def open_memmap(file: Path) -> NDArray[Any]:
 
 
 def write_npy_once(file: Path, pieces: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: DTypeLike) -> None:
-    """Write pieces one after the other into one .npy file, unless the file exists.
+    """Write the concatenation of pieces to a .npy file, unless the file exists.
 
-    Of several processes one writes and the others wait; the file gets its name once it is complete. Raises OSError.
+    If several processes call this, one writes and the others wait. The file is renamed to `file` once it is complete.
+    Raises OSError.
     """
     part = file.with_suffix(".part")
-    with exclusive(file.with_suffix(".lock")):  # so `part` has one writer
+    with exclusive(file.with_suffix(".lock")):  # so that only one process writes `part`
         if not file.exists():
             _write(part, pieces, shape, np.dtype(dtype))
             part.replace(file)
@@ -41,7 +42,7 @@ def write_npy_once(file: Path, pieces: Iterable[NDArray[Any]], shape: tuple[int,
 
 @contextmanager
 def exclusive(file: Path) -> Iterator[None]:
-    """Let one process of a node in at a time, by a lock on this file. Raises OSError."""
+    """Hold a lock file, so that only one process of a node runs the block at a time. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(file):
         yield

@@ -1,4 +1,4 @@
-"""Permutations of hidden units that leave what a network computes as it is: where each acts, and carrying one out."""
+"""Permutations of hidden units that leave the function of a network unchanged: their axes and how to apply them."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ class PermutedAxis(NamedTuple):
 
     entry: TensorSpec
     axis: int
-    positions: Tensor  # (units, times): a unit has several where its channel was flattened
+    positions: Tensor  # (units, positions per unit); several per unit if a channel was flattened
 
     @property
     def is_trainable(self) -> bool:
-        """Whether the tensor is trained, unlike running statistics."""
+        """Whether the tensor is trainable, unlike running statistics."""
         return self.entry.role in TRAINABLE_ROLES
 
 
 class UnitPermutation(NamedTuple):
-    """Units that can change places with one another, if they do so at every place at once."""
+    """Units that can be permuted if the same permutation is applied to every axis in `places`."""
 
     units: int
     places: tuple[PermutedAxis, ...]
 
 
-def unit_slices(row: Tensor, place: PermutedAxis) -> Tensor:
-    """What belongs to each unit at a place, (units, entries each), of weights (entries,)."""
-    along = _along(row, place)[place.positions.flatten()]
-    return along.reshape(len(place.positions), -1)
+def unit_slices(weights: Tensor, permuted: PermutedAxis) -> Tensor:
+    """The entries of each unit along one permuted axis, (units, entries per unit), from flat weights (entries,)."""
+    slices = _axis_first(weights, permuted)[permuted.positions.flatten()]
+    return slices.reshape(len(permuted.positions), -1)
 
 
-def apply_permutation(row: Tensor, permutation: UnitPermutation, order: Tensor) -> None:
-    """Permute weights (entries,) in place: unit i becomes what unit `order[i]` was, running statistics included."""
-    for place in permutation.places:
-        along = _along(row, place)
-        along[place.positions.flatten()] = along[place.positions[order].flatten()]
+def apply_permutation(weights: Tensor, permutation: UnitPermutation, order: Tensor) -> None:
+    """Permute flat weights (entries,) in place: unit `order[i]` moves to index i, with its running statistics."""
+    for permuted in permutation.places:
+        tensor = _axis_first(weights, permuted)
+        tensor[permuted.positions.flatten()] = tensor[permuted.positions[order].flatten()]
 
 
 def coupled_permutations(permutations: Sequence[UnitPermutation]) -> list[set[int]]:
-    """For each permutation the others, by index, that act on a learnable tensor which it acts on, too."""
-    acting: dict[str, set[int]] = {}
+    """For each permutation the indices of the others that permute an axis of the same trainable tensor."""
+    acting_on: dict[str, set[int]] = {}
     for index, permutation in enumerate(permutations):
-        for place in permutation.places:
-            if place.is_trainable:
-                acting.setdefault(place.entry.name, set()).add(index)
-    found: list[set[int]] = [set() for _ in permutations]
-    for together in acting.values():
-        for index in together:
-            found[index] |= together - {index}
-    return found
+        for permuted in permutation.places:
+            if permuted.is_trainable:
+                acting_on.setdefault(permuted.entry.name, set()).add(index)
+    coupled: list[set[int]] = [set() for _ in permutations]
+    for indices in acting_on.values():
+        for index in indices:
+            coupled[index] |= indices - {index}
+    return coupled
 
 
-def _along(row: Tensor, place: PermutedAxis) -> Tensor:
-    """A tensor in its row, the permuted axis first; writing it writes the row."""
-    entry = place.entry
-    return row[entry.offset : entry.stop].view(entry.shape).movedim(place.axis, 0)
+def _axis_first(weights: Tensor, permuted: PermutedAxis) -> Tensor:
+    """A view of the permuted tensor in flat weights, with the permuted axis moved to the front."""
+    entry = permuted.entry
+    return weights[entry.offset : entry.stop].view(entry.shape).movedim(permuted.axis, 0)

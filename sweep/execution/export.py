@@ -1,4 +1,4 @@
-"""A candidate in weight space as a checkpoint of its own, with a card of how it was made."""
+"""Exports a candidate in weight space as a checkpoint, with a model card in Markdown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
 def export(sweep: Sweep, prefix: str, target: Path) -> tuple[Path, Path]:
-    """Write a candidate's state dict, under the names of its architecture, and its card beside it; both paths.
+    """Write a candidate's state dict and, beside it, its model card; return both paths.
 
     Raises PlanError for a candidate that is unknown, averages outputs or has a failed member, and for an existing file.
     """
@@ -30,33 +30,33 @@ def export(sweep: Sweep, prefix: str, target: Path) -> tuple[Path, Path]:
     candidate = plan.candidate(prefix)
     card = target.with_suffix(".md")
     _check(candidate, target, card)
-    bench = local_engine(sweep, plan.pool_of[candidate.pool_id])
+    engine = local_engine(sweep, plan.pool_of[candidate.pool_id])
     failures = [
-        f"member {place}: {bench.pool.failed[place]}" for place in candidate.subset if place in bench.pool.failed
+        f"member {index}: {engine.pool.failed[index]}" for index in candidate.subset if index in engine.pool.failed
     ]
     if failures:
         raise PlanError(f"{candidate.id} has no weights: {'; '.join(failures)}")
-    state = merged_model(bench, candidate).state_dict()
-    for file, content in ((target, _content(state, target)), (card, _card(sweep, plan, candidate, target).encode())):
+    state = merged_model(engine, candidate).state_dict()
+    for file, content in ((target, _serialize(state, target)), (card, _card(sweep, plan, candidate, target).encode())):
         if not create_atomic(file.absolute(), content):
             raise PlanError(f"{file} is there already", "give another name")
     return target, card
 
 
 def _check(candidate: Candidate, target: Path, card: Path) -> None:
-    """Raise PlanError for what cannot be exported, or not there."""
+    """Raise PlanError if the candidate cannot be exported or the target is unusable."""
     if candidate.method.space != "weights":
-        what = f"`{candidate.method.name}` averages {candidate.method.space}: it has no weights of its own"
-        raise PlanError(what, "export a candidate in weight space, such as a uniform_soup")
+        message = f"`{candidate.method.name}` averages {candidate.method.space}: it has no weights of its own"
+        raise PlanError(message, "export a candidate in weight space, such as a uniform_soup")
     if target.suffix not in _SUFFIXES:
         raise PlanError(f"{target} is none of {', '.join(_SUFFIXES)}", "for example --to soup.safetensors")
-    there = next((file for file in (target, card) if file.exists()), None)
-    if there:
-        raise PlanError(f"{there} is there already", "give another name")
+    existing = next((file for file in (target, card) if file.exists()), None)
+    if existing:
+        raise PlanError(f"{existing} is there already", "give another name")
 
 
-def _content(state: dict[str, torch.Tensor], target: Path) -> bytes:
-    """The state dict in the form that the name asks for."""
+def _serialize(state: dict[str, torch.Tensor], target: Path) -> bytes:
+    """Serialize the state dict in the format that the suffix of `target` names."""
     if target.suffix == ".safetensors":
         from sweep.storage.checkpoints import tensors_to_bytes
 
@@ -67,35 +67,35 @@ def _content(state: dict[str, torch.Tensor], target: Path) -> bytes:
 
 
 def _card(sweep: Sweep, plan: Plan, candidate: Candidate, target: Path) -> str:
-    """How the weights were made, and what they measure, in Markdown."""
+    """The model card in Markdown: how the weights were made, and their metrics."""
     pool = plan.pool_of[candidate.pool_id]
     population = pool.population
-    members = "\n".join(f"- member {place}: {pool.members[place].id}" for place in candidate.subset)
+    members = "\n".join(f"- member {index}: {pool.members[index].id}" for index in candidate.subset)
     rows = RunFolder(sweep.folder).read("candidates", candidate_id=candidate.id).to_pylist()
-    measured = "\n".join(f"- {row['split']}: {_numbers(row)}" for row in rows) or "- not evaluated yet"
-    lines = {
-        "method": _written(candidate.method),
-        "alignment": _written(candidate.alignment),
-        "scaling": _written(candidate.scaling),
-        "repair": _written(candidate.repair),
+    metrics = "\n".join(f"- {row['split']}: {_metrics_text(row)}" for row in rows) or "- not evaluated yet"
+    properties = {
+        "method": _plugin_text(candidate.method),
+        "alignment": _plugin_text(candidate.alignment),
+        "scaling": _plugin_text(candidate.scaling),
+        "repair": _plugin_text(candidate.repair),
         **({"protocol": candidate.protocol.name} if candidate.protocol.switches else {}),
-        "architecture": _written(population.architecture),
-        "data set": _written(population.dataset),
+        "architecture": _plugin_text(population.architecture),
+        "data set": _plugin_text(population.dataset),
         "start": population.start,
         "candidate": candidate.id,
         "sweep": f"{sweep.name}, merge-sweep {code_version()}",
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in lines.items())
-    about = f"# {target.stem}\n\nMerged from {len(candidate.subset)} models.\n\n| | |\n|---|---|\n{table}\n"
-    return f"{about}\n## Members\n\n{members}\n\n## Measured\n\n{measured}\n"
+    table = "\n".join(f"| {key} | {value} |" for key, value in properties.items())
+    header = f"# {target.stem}\n\nMerged from {len(candidate.subset)} models.\n\n| | |\n|---|---|\n{table}\n"
+    return f"{header}\n## Members\n\n{members}\n\n## Measured\n\n{metrics}\n"
 
 
-def _written(choice: PluginConfig) -> str:
-    return f"`{choice.name}` `{choice.settings_json}`" if choice.settings else f"`{choice.name}`"
+def _plugin_text(config: PluginConfig) -> str:
+    return f"`{config.name}` `{config.settings_json}`" if config.settings else f"`{config.name}`"
 
 
-def _numbers(row: dict[str, Any]) -> str:
-    """Accuracy and cross-entropy, or why there are none."""
+def _metrics_text(row: dict[str, Any]) -> str:
+    """Accuracy and cross-entropy, or the status and the error of a row without them."""
     if row["status"] != "ok":
         return f"{row['status']}: {row['error']}"
     return (

@@ -1,4 +1,4 @@
-"""Evaluates one candidate in this process, without Ray."""
+"""Builds the engine of a pool, a merged model or the rows of one candidate in this process, without Ray."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def local_engine(sweep: Sweep, pool: Pool) -> PoolEngine:
-    """The engine of a pool of a run folder, in this process, on the CPU."""
+    """Make the engine of a pool from its run folder, on the CPU of this process."""
     folder = RunFolder(sweep.folder)
     dataset = load_dataset(pool.population.dataset)
     weights = load_pool_weights(folder, pool, dataset, failed_members(folder))
@@ -35,7 +35,7 @@ def local_engine(sweep: Sweep, pool: Pool) -> PoolEngine:
 
 
 def merged_model(engine: PoolEngine, candidate: Candidate) -> nn.Module:
-    """A new model with the merged weights of a candidate in weight space."""
+    """Build a model with the merged weights of a candidate in weight space."""
     load_merge(engine, candidate)
     counters = {name: torch.from_numpy(array.copy()) for name, array in engine.pool.counters.items()}
     model = build(engine.architecture.plugin.function, engine.dataset.shape, 0, **engine.architecture.settings)
@@ -44,9 +44,9 @@ def merged_model(engine: PoolEngine, candidate: Candidate) -> nn.Module:
 
 
 def evaluate_one(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
-    """The rows of one candidate, evaluated here, each with `stored` as the run folder has it.
+    """Evaluate one candidate and return its rows; `stored` in each is the same row of the run folder, or None.
 
-    Raises PlanError for an id that no planned candidate, or more than one, begins with.
+    `prefix` is the beginning of the candidate's id. Raises PlanError unless exactly one planned candidate matches.
     """
     from sweep.evaluation.block import BlockRunner
     from sweep.execution.local import local_engine
@@ -56,10 +56,10 @@ def evaluate_one(sweep: Sweep, prefix: str) -> list[dict[str, Any]]:
     setup_worker(sweep.execution.threads, 0)
     plan = load_state(sweep).plan
     folder = RunFolder(sweep.folder)
-    chosen = plan.candidate(prefix)
-    pool = plan.pool_of[chosen.pool_id]
+    candidate = plan.candidate(prefix)
+    pool = plan.pool_of[candidate.pool_id]
     runner = BlockRunner(local_engine(sweep, pool), pool, sweep.name, sweep.metrics)
-    rows = [row for row, _ in runner.evaluate(chosen, sweep.settings.splits)]
-    stored = folder.read("candidates", candidate_id=chosen.id).to_pylist()
+    rows = [row for row, _ in runner.evaluate(candidate, sweep.settings.splits)]
+    stored = folder.read("candidates", candidate_id=candidate.id).to_pylist()
     by_key = {(row["candidate_id"], row["split"]): row for row in stored}
     return [row | {"stored": by_key.get((row["candidate_id"], row["split"]))} for row in rows]

@@ -1,4 +1,4 @@
-"""The terminal during a run: a live panel, or a plain line every half minute; and where log lines go. All on stderr."""
+"""Progress of a run on stderr, as a live panel or as a line every 30 seconds, and the handlers of log lines."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _QUIET_SECONDS = 30.0
-_LEAP = 60.0  # seconds: less is an adjustment
+_MIN_CLOCK_JUMP = 60.0  # seconds; smaller jumps are ordinary adjustments of the clock
 _CLOCK_HINT = "Ray may stall. If it does, press Ctrl-C twice and run the same command again"
 
 
 @dataclass
 class Stage:
-    """One kind of work: what is done of how many, and how fast in this run."""
+    """One kind of work: how many of how many items are done, and how fast in this run."""
 
     name: str
     total: int
@@ -36,12 +36,12 @@ class Stage:
 
     @property
     def rate(self) -> float:
-        """Per second, since the stage began."""
+        """Items per second since the stage began."""
         return self.done / max(time.monotonic() - self.started_at, 1e-9)
 
     @property
     def left(self) -> float | None:
-        """Seconds left at this rate; None before the first is done."""
+        """Seconds left at this rate; None before the first item is done."""
         return (self.total - self.done) / self.rate if self.done else None
 
     def __str__(self) -> str:
@@ -55,22 +55,24 @@ class Stage:
 
 
 class ClockGuard:
-    """The clock on the wall, which people may set: our own work goes by another one, that of Ray does not."""
+    """Detects that the system clock was set back, which can stall Ray; the sweep itself uses a monotonic clock."""
 
-    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:
-        self.wall = wall
-        self.steady = steady
-        self.ahead = wall() - steady()
+    def __init__(
+        self, system_clock: Callable[[], float] = time.time, monotonic_clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.system_clock = system_clock
+        self.monotonic_clock = monotonic_clock
+        self.offset = system_clock() - monotonic_clock()
 
     def set_back(self) -> float:
-        """Seconds by which it was set back since the last look."""
-        before = self.ahead
-        self.ahead = self.wall() - self.steady()
-        return before - self.ahead
+        """Seconds by which the system clock was set back since the last call; negative if it was set forward."""
+        before = self.offset
+        self.offset = self.system_clock() - self.monotonic_clock()
+        return before - self.offset
 
 
 class TerminalHandler(logging.Handler):
-    """Writes log lines to stderr, above the live panel where there is one."""
+    """Writes log lines to stderr, above the live panel if there is one."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -87,7 +89,7 @@ class TerminalHandler(logging.Handler):
 
 
 class LogFileHandler(logging.Handler):
-    """Appends log lines with their time in UTC to a file, once its folder exists. A full disk loses lines, no run."""
+    """Appends log lines with their time in UTC to a file, once its folder exists. On a full disk lines are lost."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -105,12 +107,12 @@ class LogFileHandler(logging.Handler):
 
 @contextmanager
 def log_to(*handlers: logging.Handler) -> Iterator[None]:
-    """Send the log lines of this package, and of no library, to these handlers only; afterwards all is as before."""
+    """Send the log lines of this package only to these handlers; on exit the earlier settings are restored."""
     logger = logging.getLogger("sweep")
     level = logger.level
     propagate = logger.propagate
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # libraries give the root logger a handler of their own, which would repeat each line
+    logger.propagate = False  # libraries add handlers to the root logger, which would repeat each line
     for handler in handlers:
         logger.addHandler(handler)
     try:
@@ -149,7 +151,7 @@ class Progress:
             self.end()
 
     def begin(self, name: str, total: int) -> None:
-        """Begin a stage; the one before ends."""
+        """Begin a stage; the previous stage ends."""
         self.end()
         self.stage = Stage(name, total)
         self.last_printed = time.monotonic()
@@ -162,8 +164,8 @@ class Progress:
             self.task = self.live.add_task(str(self.stage), total=total)
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
-        """Count what was done. Called at least every second while something runs, it also tells of a clock set back."""
-        if (back := self.clock_guard.set_back()) > _LEAP:
+        """Count finished items, and warn if the system clock was set back. Called at least once a second."""
+        if (back := self.clock_guard.set_back()) > _MIN_CLOCK_JUMP:
             _log.warning(f"system clock jumped back by {format_duration(back)}; {_CLOCK_HINT}")
         if self.stage is None:
             return
@@ -176,7 +178,7 @@ class Progress:
             _log.info(str(self.stage))
 
     def end(self) -> None:
-        """Take the panel down and leave the stage's last line."""
+        """Remove the live panel and log the last line of the stage."""
         if self.live:
             self.live.stop()
             self.live = None

@@ -1,4 +1,4 @@
-"""What takes far longer than its like did in this run: who is at it, since when, and since when it is too long."""
+"""Detects stragglers: workers whose task takes far longer than the finished tasks of the run."""
 
 from __future__ import annotations
 
@@ -9,48 +9,49 @@ from typing import Any
 
 from sweep.core.text import format_duration
 
-_TIMES = 10.0  # the median of what has ended: workers that compete for cores or discs differ less
+_MEDIAN_FACTOR = 10.0  # tasks that compete for cores or disks differ by less
 
 
 class StragglerDetector:
-    """Who is at what, and for how long; late is who takes ten times the median of what has ended, and `patience` s.
+    """Tracks how long each worker has run its current task.
 
-    Nobody is late before anything has ended. Times are those of `clock`, which never goes back.
+    A worker is late once its task has taken more than `patience` seconds and more than ten times the median of the
+    finished tasks; before any task has finished, no worker is late. `clock` must be monotonic.
     """
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.patience = patience
         self.clock = clock
-        self.durations: list[float] = []  # seconds of what has ended, in order
+        self.durations: list[float] = []  # seconds of finished tasks, ascending
         self.started_at: dict[Any, float] = {}
         self.reported: set[Any] = set()
 
-    def start(self, who: Any) -> None:
-        """Somebody begins something."""
-        self.started_at[who] = self.clock()
-        self.reported.discard(who)
+    def start(self, worker: Any) -> None:
+        """Record that a worker starts a task."""
+        self.started_at[worker] = self.clock()
+        self.reported.discard(worker)
 
-    def finish(self, who: Any) -> None:
-        """Somebody has ended what was begun."""
-        if who in self.started_at:
-            insort(self.durations, self.clock() - self.started_at.pop(who))
+    def finish(self, worker: Any) -> None:
+        """Record that a worker has finished its task."""
+        if worker in self.started_at:
+            insort(self.durations, self.clock() - self.started_at.pop(worker))
 
-    def drop(self, who: Any) -> None:
-        """Somebody is gone, and nothing has ended."""
-        self.started_at.pop(who, None)
+    def drop(self, worker: Any) -> None:
+        """Forget a worker that is gone, without counting its task as finished."""
+        self.started_at.pop(worker, None)
 
-    def is_late(self, who: Any) -> bool:
-        """Whether somebody is at something for too long."""
-        since = self.started_at.get(who)
-        return since is not None and bool(self.durations) and self.clock() - since > self._limit
+    def is_late(self, worker: Any) -> bool:
+        """Whether the task of a worker takes too long."""
+        started_at = self.started_at.get(worker)
+        return started_at is not None and bool(self.durations) and self.clock() - started_at > self._limit
 
     def new_stragglers(self) -> Iterator[tuple[Any, str]]:
-        """Who is late and was not told yet, and for how long in words: `12 min, 20 times the median`."""
-        for who, since in self.started_at.items():
-            if who not in self.reported and self.is_late(who):
-                self.reported.add(who)
-                seconds = self.clock() - since
-                yield who, f"{format_duration(seconds)}, {seconds / max(self._median, 1e-3):.0f} times the median"
+        """Yield each late worker once per task, with the duration in words: `12 min, 20 times the median`."""
+        for worker, started_at in self.started_at.items():
+            if worker not in self.reported and self.is_late(worker):
+                self.reported.add(worker)
+                seconds = self.clock() - started_at
+                yield worker, f"{format_duration(seconds)}, {seconds / max(self._median, 1e-3):.0f} times the median"
 
     @property
     def _median(self) -> float:
@@ -58,4 +59,4 @@ class StragglerDetector:
 
     @property
     def _limit(self) -> float:
-        return max(self.patience, _TIMES * self._median)
+        return max(self.patience, _MEDIAN_FACTOR * self._median)

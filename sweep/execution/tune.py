@@ -1,4 +1,4 @@
-"""The members through Ray Tune: one trial for each group that lacks some in the run folder."""
+"""Trains members with Ray Tune: one trial for each training group with missing members."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _log = logging.getLogger(__name__)
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the driver has its own
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are in our tables: no CSV, JSON and TensorBoard copies
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results are in the run folder: no CSV, JSON and TensorBoard copies
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "TUNE_MAX_PENDING_TRIALS_PG": "200",  # as for a grid: trials that wait for a place make a cluster grow
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",  # as Tune sets it for a grid search: pending trials make a cluster scale up
 }
 _REMEDY = "its process is one of those named ray::ImplicitFunc; if you kill it, the training continues in another one"
-_LITTLE = 1 << 20  # bytes: less than the state of an experiment takes
+_FULL_BYTES = 1 << 20  # free bytes below which a disk counts as full: an experiment's state takes more
 
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What all trials have in common."""
+    """What all trials of an experiment share."""
 
     sweep: str
     groups: Mapping[str, TrainingGroup]
@@ -57,50 +57,49 @@ def train_members(
     on_ended: Callable[[int], None],
     stopping: Callable[[], bool],
 ) -> None:
-    """Train groups in parallel on the running Ray: `on_ended` is called with the number of members that ended.
+    """Train groups in parallel with Ray Tune, calling `on_ended` with the number of members that ended.
 
-    A member whose training fails gets a row with its cause and the others go on. Raises StoreError where rows cannot be
-    written, and KeyboardInterrupt once `stopping` returns true and trainings are left.
+    If the training of a member fails, its row records the cause and the other members continue. Raises StoreError if
+    rows cannot be written, and KeyboardInterrupt if `stopping` returns true before all members are trained.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     from ray import tune
 
     execution = sweep.execution
-    job = TrialContext(sweep.name, {group.id: group for group in groups}, dict(datasets), sweep.folder, execution)
+    context = TrialContext(sweep.name, {group.id: group for group in groups}, dict(datasets), sweep.folder, execution)
     order = TrainingOrder(groups)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, job=job), _share(execution)),
+        tune.with_resources(tune.with_parameters(_trial, context=context), _trial_resources(execution)),
         tune_config=tune.TuneConfig(
             search_alg=_searcher(order),
             num_samples=len(groups),
-            # A trial depends on its arguments alone, so the imports of one process serve many trials.
-            reuse_actors=True,
+            reuse_actors=True,  # one process runs many trials and imports its libraries once
             max_concurrent_trials=None if execution.workers == "auto" else execution.workers,
             trial_dirname_creator=lambda trial: trial.config["member"],
         ),
         run_config=tune.RunConfig(
-            name=f"{now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}",  # a clock may stand or go back
+            name=f"{now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}",  # random, since a clock may repeat a time
             storage_path=str(sweep.folder / "tune"),
             failure_config=tune.FailureConfig(max_failures=execution.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            callbacks=[_progress_callback(job, on_ended, StragglerDetector(execution.straggler_seconds))],
+            callbacks=[_progress_callback(context, on_ended, StragglerDetector(execution.straggler_seconds))],
             stop=_stopper(stopping),
             verbose=0,
         ),
     )
     with _disk_full_message(sweep.folder):
         results = tuner.fit()
-    _record_failures(job, results, order)
+    _record_failures(context, results, order)
 
 
 def _searcher(order: TrainingOrder) -> Any:
-    """A Tune searcher that suggests groups in their order; an experiment is never restored, so it has no state."""
+    """A Tune searcher that suggests groups in the given order. It saves no state, since no experiment is restored."""
     from ray.tune.search import Searcher
 
     class OrderedGroups(Searcher):
         def __init__(self) -> None:
             super().__init__()
-            self.group_of: dict[str, str] = {}  # trial -> group
+            self.group_of: dict[str, str] = {}  # trial id -> group id
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -125,62 +124,65 @@ def _searcher(order: TrainingOrder) -> Any:
     return OrderedGroups()
 
 
-def _share(execution: Execution) -> dict[str, float]:
-    """What a trial takes of the cluster."""
+def _trial_resources(execution: Execution) -> dict[str, float]:
+    """The CPU cores and GPUs that Ray reserves for one trial."""
     return {"cpu": execution.threads, "gpu": execution.gpus_per_member}
 
 
 @contextmanager
 def _disk_full_message(folder: Path) -> Iterator[None]:
-    """Tune does not check what it writes: on a full disc it fails, with any error, on reading half a file."""
+    """Raise StoreError if Tune fails on a full disk.
+
+    Tune does not check its writes, so on a full disk it fails later with some other error, from reading half a file.
+    """
     try:
         yield
     except Exception as error:
-        if shutil.disk_usage(folder).free > _LITTLE:
+        if shutil.disk_usage(folder).free > _FULL_BYTES:
             raise
         cause = f"{os.strerror(errno.ENOSPC)} ({type(error).__name__}: {error})"
         raise StoreError(f"Ray Tune could not keep its state in {folder / 'tune'}: {cause}", NO_SPACE) from error
 
 
-def _progress_callback(job: TrialContext, on_ended: Callable[[int], None], watch: StragglerDetector) -> Any:
-    """A Tune callback that counts, and warns of trials that may hang.
+def _progress_callback(context: TrialContext, on_ended: Callable[[int], None], stragglers: StragglerDetector) -> Any:
+    """A Tune callback that counts members that ended, and warns of trials that may hang.
 
-    It is pickled with the experiment, so without what it calls, which may hold a terminal. Tune aborts on an exception
-    in a callback, so it does next to nothing.
+    Tune pickles the callback with the experiment. Its attributes are left out, since they may refer to a terminal. It
+    does little, since an exception in a callback aborts Tune.
     """
     from ray import tune
 
-    class Counter(tune.Callback):
+    class ProgressCallback(tune.Callback):
         on_ended: Callable[[int], None]
-        watch: StragglerDetector
+        stragglers: StragglerDetector
         sizes: Mapping[str, int]
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.watch.start(_member(trial))
+            self.stragglers.start(_group_id(trial))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.watch.finish(_member(trial))
-            self.on_ended(self.sizes.get(_member(trial), 1))
+            self.stragglers.finish(_group_id(trial))
+            self.on_ended(self.sizes.get(_group_id(trial), 1))
 
         on_trial_error = on_trial_complete
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             self.on_ended(0)
-            for member, while_ in self.watch.new_stragglers():
-                _log.warning(f"the training of {member} has run for {while_} and may hang: {_REMEDY}")
+            for group_id, duration in self.stragglers.new_stragglers():
+                _log.warning(f"the training of {group_id} has run for {duration} and may hang: {_REMEDY}")
 
-    counter = Counter()
-    counter.on_ended = on_ended
-    counter.watch = watch
-    counter.sizes = {name: len(group.missing) for name, group in job.groups.items()}
-    return counter
+    callback = ProgressCallback()
+    callback.on_ended = on_ended
+    callback.stragglers = stragglers
+    callback.sizes = {group_id: len(group.missing) for group_id, group in context.groups.items()}
+    return callback
 
 
 def _stopper(stopping: Callable[[], bool]) -> Any:
-    """A Tune stopper, pickled without what it calls, too."""
+    """A Tune stopper that ends the experiment once `stopping` returns true; it is pickled without `stopping`."""
     from ray import tune
 
     class Stop(tune.Stopper):
@@ -200,50 +202,54 @@ def _stopper(stopping: Callable[[], bool]) -> Any:
     return stop
 
 
-def _member(trial: Any) -> str:
-    """The group that a trial trains; one that was killed before it reported may have no configuration."""
+def _group_id(trial: Any) -> str:
+    """The group that a trial trains, or the trial's id if it has no configuration (killed before its first report)."""
     return str(trial.config.get("member", trial.trial_id))
 
 
-def _record_failures(job: TrialContext, results: Any, order: TrainingOrder) -> None:
-    """A failed row for each member whose trial ended without one, or whose start failed."""
+def _record_failures(context: TrialContext, results: Any, order: TrainingOrder) -> None:
+    """Write a failed row for each member whose trial ended without a row, or whose start failed.
+
+    Raises KeyboardInterrupt if a trial was stopped, and StoreError if the run folder could not be read or written.
+    """
     from sweep.training.members import record_failed_starts, record_failure
 
-    folder = RunFolder(job.folder)
+    folder = RunFolder(context.folder)
     present = folder.member_statuses()
-    # A trial that was killed before it reported has no configuration, but a folder named by its group.
+    # A trial killed before its first report has no configuration, but its folder is named after its group.
     errors = {Path(result.path).name: result.error for result in results if result.error}
     without_start = {group.id for group in order.without_start}
-    for identity, group in job.groups.items():
-        if identity in without_start:
+    for group_id, group in context.groups.items():
+        if group_id in without_start:
             continue
-        lacking = [member for member in group.missing if member.id not in present]
-        if not lacking:
+        missing = [member for member in group.missing if member.id not in present]
+        if not missing:
             continue
-        if identity not in errors:
+        if group_id not in errors:
             raise KeyboardInterrupt
-        cause = root_cause(errors[identity])
+        cause = root_cause(errors[group_id])
         if StoreError.__name__ in cause:
             hint = NO_SPACE if os.strerror(errno.ENOSPC) in cause else ""
             raise StoreError(f"a training could not read or write the run folder: {cause}", hint)
-        for member in lacking:
-            record_failure(member, job.sweep, folder, cause)
-    record_failed_starts([member for group in order.without_start for member in group.missing], job.sweep, folder)
+        for member in missing:
+            record_failure(member, context.sweep, folder, cause)
+    record_failed_starts([member for group in order.without_start for member in group.missing], context.sweep, folder)
 
 
-def _trial(config: dict[str, Any], *, job: TrialContext) -> dict[str, Any]:
-    """One trial: train a group and write its members down."""
+def _trial(config: dict[str, Any], *, context: TrialContext) -> dict[str, Any]:
+    """Run one trial: train a group, write its members and return the number of failed members."""
     import torch
 
     from sweep.model.runtime import setup_worker
     from sweep.training.members import train_group
 
-    execution = job.execution
-    group = job.groups[config["member"]]
+    execution = context.execution
+    group = context.groups[config["member"]]
     device = setup_worker(execution.threads, execution.gpus_per_member)
-    dataset = job.datasets[group.members[0].population.dataset]
-    every = execution.checkpoint_seconds
-    failed = train_group(group, job.sweep, dataset, RunFolder(job.folder), str(device), checkpoint_seconds=every)
+    dataset = context.datasets[group.members[0].population.dataset]
+    folder = RunFolder(context.folder)
+    checkpoint_seconds = execution.checkpoint_seconds
+    failed = train_group(group, context.sweep, dataset, folder, str(device), checkpoint_seconds=checkpoint_seconds)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return {"failed": failed}

@@ -1,4 +1,4 @@
-"""The Ray actor that evaluates blocks, and the task that tunes batch sizes where such actors run."""
+"""The Ray actor that evaluates blocks, and the Ray task that tunes batch sizes with the same resources."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Worker:
         self.runner: Any = None
 
     def ready(self) -> str:
-        """Process and host, once the actor is placed and has imported its libraries."""
+        """Process id and host; returns once the actor runs and has imported its libraries."""
         return f"process {os.getpid()} on {socket.gethostname()}"
 
     def run(self, pool_id: str, shared: Sequence[Any], work: BlockWork) -> BlockRows:
-        """Evaluate work of a pool. `shared` lists references to the pool, its weights and batching.
+        """Evaluate work of a pool; `shared` lists object references to the pool, its weights and its batching.
 
-        Ray does not resolve references inside a list, so a worker that has the pool copies nothing.
+        Ray does not resolve references inside a list, so an actor that already holds the pool copies nothing.
         """
         import ray
         import torch
@@ -53,7 +53,7 @@ class Worker:
         from sweep.evaluation.engine import make_engine
 
         if self.runner is None or self.runner.pool.id != pool_id:
-            self.runner = None  # free one pool before the next is loaded
+            self.runner = None  # free the previous pool before loading the next
             pool, weights, batching = ray.get(list(shared))
             dataset = self.datasets[pool.population.dataset]
             engine = make_engine(pool, weights, dataset, str(self.device), batching)
@@ -61,7 +61,7 @@ class Worker:
         try:
             rows: BlockRows = self.runner.run(work)
         except torch.AcceleratorError:
-            os._exit(1)  # the device is unusable in this process; another one finds the candidate to blame
+            os._exit(1)  # the device is unusable in this process; a new process finds the candidate at fault
         rows.cost |= worker_columns()
         return rows
 
@@ -73,10 +73,10 @@ def tune_batches(
     execution: Execution,
     stopping: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Tune the batch size of each network that is not in `known`, as a worker would run it; entries for run.json.
+    """Tune the batch size of each network that is not in `known`, with the resources of a worker.
 
-    Networks are tuned one after the other, so that they do not slow each other down. Once `stopping` returns true, only
-    those tuned so far are returned.
+    Returns entries for run.json. Networks are tuned one after the other, so that they do not slow each other down. Once
+    `stopping` returns true, only the networks tuned so far are returned.
     """
     import ray
 
@@ -84,25 +84,25 @@ def tune_batches(
 
     resources = (execution.threads, execution.gpus_per_worker)
     task: Any = ray.remote(num_cpus=resources[0], num_gpus=resources[1], max_calls=1, max_retries=0)(tune_batch)
-    wanted = {network_key(pool.population.architecture, datasets[pool.population.dataset]): pool for pool in pools}
-    missing = {network: pool for network, pool in wanted.items() if network not in known}
+    networks = {network_key(pool.population.architecture, datasets[pool.population.dataset]): pool for pool in pools}
+    missing = {network: pool for network, pool in networks.items() if network not in known}
     if missing:
         _log.info("tuning batch sizes of evaluation")
     data = {config: ray.put(datasets[config]) for config in {pool.population.dataset for pool in missing.values()}}
-    found: dict[str, Any] = {}
+    tuned: dict[str, Any] = {}
     for network, pool in missing.items():
-        first = pool.members[0]
-        network_and_seed = (pool.population.architecture, first.init_seed)
+        first_member = pool.members[0]
+        network_and_seed = (pool.population.architecture, first_member.init_seed)
         call = task.remote(*network_and_seed, data[pool.population.dataset], *resources)
         while not ray.wait([call], timeout=1.0)[0]:
             if stopping():
                 ray.cancel(call, force=True)
-                return found
+                return tuned
         try:
-            fast = ray.get(call)
-            _log.info(f"{network}: {fast}")
+            tuning = ray.get(call)
+            _log.info(f"{network}: {tuning}")
         except ray.exceptions.RayError as error:  # a user's architecture may raise anything
-            fast = DEFAULT_TUNING
-            _log.warning(f"{network}: using batch size {fast.images}, since tuning failed: {root_cause(error)}")
-        found[network] = fast._asdict()
-    return found
+            tuning = DEFAULT_TUNING
+            _log.warning(f"{network}: using batch size {tuning.images}, since tuning failed: {root_cause(error)}")
+        tuned[network] = tuning._asdict()
+    return tuned

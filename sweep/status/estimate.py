@@ -1,4 +1,4 @@
-"""About how long a sweep will take, from what earlier rows took."""
+"""Estimates the duration of a sweep from the measured durations of earlier rows."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import pyarrow as pa
 from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json
 from sweep.core.registry import RegistryError
-from sweep.status.outline import DatasetInfo, PlanSummary, outline_in
+from sweep.status.outline import DatasetInfo, PlanSummary, read_plan_summary
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 
 Quartiles = tuple[float, float]  # seconds per image
 RowsLeft = Mapping[tuple[str, str, str], int]  # (pool_id, method, split) -> rows
 Row = Mapping[str, Any]
-Known = Mapping[tuple[str, str], DatasetInfo]  # by name and settings (JSON) of a data set
+DatasetInfos = Mapping[tuple[str, str], DatasetInfo]  # by name and settings (JSON) of a data set
 _OF_MEMBERS = (
     *("pool_id", "architecture", "architecture_settings", "dataset", "dataset_settings", "role", "start", "training"),
     *("train_seconds", "device"),
 )
-_ENOUGH = 100  # rows of a method in a pool
+_MAX_ROWS = 100  # rows per method and pool; more would hardly change the quartiles
 _OF_CANDIDATES = ("pool_id", "method", "n_examples", "merge_seconds", "evaluate_seconds", "device")
 
 
 class Network(NamedTuple):
-    """What images are pushed through."""
+    """A network and the size of its images, which determine the cost of a forward pass."""
 
     architecture: str  # with its settings
     channels: int
@@ -40,118 +40,120 @@ class Network(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What is done with images, and where: within it an image takes about the same time."""
+    """Work for which the time per image is about constant: one network, one method, CPU or GPU."""
 
     network: Network
-    work: str  # a method, or nothing for training
+    work: str  # the method; empty for training
     on_gpu: bool
 
 
 def estimate(
     outline: PlanSummary, left: RowsLeft, missing: Collection[str], storage: Path, cores: int
 ) -> dict[str, Any] | None:
-    """Seconds that the members that are missing and the rows that are left take, from `low` to `high`.
+    """Estimate the seconds that the missing members and rows will take, from the first to the third quartile.
 
-    By the quartiles of earlier rows in the storage folder, of which it says the number; rows on other data sets count,
-    too, where images have the same size. None where nothing like it was run.
+    The quartiles are those of the time per image in all run folders of `storage`; `from_rows` is the number of rows
+    used. Rows on other data sets count if their images have the same size. None if no comparable row exists.
     """
     needed = _images_to_process(outline, left, missing)
-    (measured, rows) = _observed_speeds(storage, outline.planned_blocks)
+    measured, rows = _observed_speeds(storage, outline.dataset_infos)
     known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
         return None
     workers = _workers(outline, cores)
-    low, high = (sum(measured[cell][end] * images for cell, images in known.items()) / workers for end in (0, 1))
+    low, high = (
+        sum(measured[cell][quartile] * images for cell, images in known.items()) / workers for quartile in (0, 1)
+    )
     unknown = sorted({cell.work or "training" for cell in needed if cell not in measured})
     return {"low_seconds": low, "high_seconds": high, "workers": workers, "from_rows": rows, "not_estimated": unknown}
 
 
 def _workers(outline: PlanSummary, cores: int) -> int:
-    """How much is done at a time on this machine."""
+    """The number of workers that fit on this machine, unless the configuration sets it."""
     if outline.workers is not None:
         return outline.workers
-    seats = cores // outline.threads
-    share = max(outline.gpus_per_member, outline.gpus_per_worker)
-    if share:
+    workers = cores // outline.threads
+    gpus = max(outline.gpus_per_member, outline.gpus_per_worker)
+    if gpus:
         import torch
 
-        seats = min(seats, int(torch.cuda.device_count() / share))
-    return max(1, seats)
+        workers = min(workers, int(torch.cuda.device_count() / gpus))
+    return max(1, workers)
 
 
 def _images_to_process(outline: PlanSummary, left: RowsLeft, missing: Collection[str]) -> Counter[Cell]:
-    """Images that are to be pushed through."""
+    """The number of images that missing members and rows still have to process, per cell."""
     images = Counter[Cell]()
     networks = [
-        _network(each.architecture, each.architecture_settings, facts)
-        for each, facts in zip(outline.populations, outline.facts, strict=True)
+        _network(population.architecture, population.architecture_settings, dataset_info)
+        for population, dataset_info in zip(outline.populations, outline.facts, strict=True)
     ]
-    for identity in missing:
-        pool_id, epochs = outline.members[identity]
-        place = outline.pools[pool_id]
+    for member_id in missing:
+        pool_id, epochs = outline.members[member_id]
+        population = outline.pools[pool_id]
         if epochs:
-            cell = Cell(networks[place], "", outline.gpus_per_member > 0)
-            images[cell] += epochs * outline.facts[place].examples["train"]
+            cell = Cell(networks[population], "", outline.gpus_per_member > 0)
+            images[cell] += epochs * outline.facts[population].examples["train"]
     for (pool_id, method, split), rows in left.items():
-        place = outline.pools[pool_id]
-        cell = Cell(networks[place], method, outline.gpus_per_worker > 0)
-        images[cell] += rows * outline.facts[place].examples[split]
+        population = outline.pools[pool_id]
+        cell = Cell(networks[population], method, outline.gpus_per_worker > 0)
+        images[cell] += rows * outline.facts[population].examples[split]
     return images
 
 
-def _network(name: str, settings: str | None, facts: DatasetInfo) -> Network:
-    """The network of an architecture (settings in JSON) on a data set; where its weights came from costs nothing."""
-    chosen = {key: value for key, value in json.loads(settings or "{}").items() if key != "pretrained"}
-    return Network(canonical_json([name, chosen]), *facts.shape[1:])
+def _network(name: str, settings: str | None, dataset_info: DatasetInfo) -> Network:
+    """The network of an architecture (settings in JSON) on a data set; `pretrained` is left out, as it has no cost."""
+    relevant = {key: value for key, value in json.loads(settings or "{}").items() if key != "pretrained"}
+    return Network(canonical_json([name, relevant]), *dataset_info.shape[1:])
 
 
-def _observed_speeds(storage: Path, facts: Known) -> tuple[Mapping[Cell, Quartiles], int]:
-    """Quartiles of seconds per image over every run folder, and the number of rows."""
+def _observed_speeds(storage: Path, planned: DatasetInfos) -> tuple[Mapping[Cell, Quartiles], int]:
+    """Quartiles of the seconds per image over all run folders, per cell, and the number of rows used."""
     seconds: dict[Cell, list[float]] = {}
     for folder in (RunFolder(path.parent) for path in sorted(storage.glob("*/run.json"))):
         try:
             members = folder.read("members", _OF_MEMBERS)
-            candidates = _first(folder.read("candidates", _OF_CANDIDATES))
-        except StoreError:  # another run's damage is no reason not to plan this one
+            candidates = _limit_rows(folder.read("candidates", _OF_CANDIDATES))
+        except StoreError:  # a damaged run folder must not prevent the plan of another one
             continue
-        own = outline_in(folder)
-        known = {**(own.planned_blocks if own else {}), **facts}
+        summary = read_plan_summary(folder)
+        known = {**(summary.dataset_infos if summary else {}), **planned}
         for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), known):
             seconds.setdefault(cell, []).append(value)
     return {cell: _quartiles(values) for cell, values in seconds.items()}, sum(map(len, seconds.values()))
 
 
-def _first(candidates: pa.Table) -> pa.Table:
-    """The first rows of each method in each pool: quartiles need no more, and a run may have millions."""
+def _limit_rows(candidates: pa.Table) -> pa.Table:
+    """The first `_MAX_ROWS` rows of each method in each pool, since a run may have millions."""
     cells = np.zeros(len(candidates), dtype=np.int64)
     for name in ("pool_id", "method"):
         codes = candidates[name].combine_chunks().dictionary_encode()
         cells = cells * (len(codes.dictionary) + 1) + codes.indices.fill_null(len(codes.dictionary)).to_numpy()
     order = np.argsort(cells, kind="stable")
-    begins = np.flatnonzero(np.diff(cells[order], prepend=-1))
-    place = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
-    return candidates.take(np.sort(order[place < _ENOUGH]))
+    group_starts = np.flatnonzero(np.diff(cells[order], prepend=-1))
+    position = np.arange(len(order)) - np.repeat(group_starts, np.diff(group_starts, append=len(order)))
+    return candidates.take(np.sort(order[position < _MAX_ROWS]))
 
 
-def _speeds(members: Sequence[Row], candidates: Sequence[Row], facts: Known) -> Iterator[tuple[Cell, float]]:
-    """Seconds per image of each row of a run whose data set is known."""
+def _speeds(members: Sequence[Row], candidates: Sequence[Row], known: DatasetInfos) -> Iterator[tuple[Cell, float]]:
+    """Yield the cell and the seconds per image of each row whose data set is known."""
     networks = {}
     for row in members:
-        found = _facts(row, facts)
-        if found:
-            network = _network(row["architecture"], row["architecture_settings"], found)
+        dataset_info = _dataset_info(row, known)
+        if dataset_info:
+            network = _network(row["architecture"], row["architecture_settings"], dataset_info)
             networks[row["pool_id"]] = network
-            images = _epochs(row) * found.examples["train"]
+            images = _epochs(row) * dataset_info.examples["train"]
             if images and row["train_seconds"] is not None:
                 yield Cell(network, "", _on_gpu(row)), row["train_seconds"] / images
     for row in candidates:
         if row["pool_id"] in networks and row["n_examples"] and row["evaluate_seconds"] is not None:
-            spent = row["evaluate_seconds"] + (row["merge_seconds"] or 0.0)
-            yield Cell(networks[row["pool_id"]], row["method"], _on_gpu(row)), spent / row["n_examples"]
+            seconds = row["evaluate_seconds"] + (row["merge_seconds"] or 0.0)
+            yield Cell(networks[row["pool_id"]], row["method"], _on_gpu(row)), seconds / row["n_examples"]
 
 
-def _facts(row: Row, known: Known) -> DatasetInfo | None:
-    """The facts of a member's data set, where no files are needed to tell."""
+def _dataset_info(row: Row, known: DatasetInfos) -> DatasetInfo | None:
+    """Shape and size of a member's data set, as planned or published, without reading its files; None if unknown."""
     name = row["dataset"] or ""
     settings = row["dataset_settings"] or "{}"
     if (name, settings) in known:
@@ -160,12 +162,12 @@ def _facts(row: Row, known: Known) -> DatasetInfo | None:
 
     try:
         return published_info(PluginConfig("datasets", name, json.loads(settings)))
-    except (RegistryError, KeyError):  # one's own, of another day
+    except (RegistryError, KeyError):  # a plug-in or setting that no longer exists
         return None
 
 
 def _epochs(row: Row) -> int:
-    """How long a member or start was trained, in epochs; 0 if unknown."""
+    """The number of epochs for which a member or start was trained; 0 if unknown."""
     training = json.loads(row["training"] or "{}")
     if row["role"] == "member":
         return int(training.get("epochs", 0))

@@ -1,4 +1,4 @@
-"""A summary stored with the plan: `sweep status` needs neither the data nor torch."""
+"""The summary of a plan, stored in plan.parquet, so that `sweep status` needs neither data sets nor torch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _VERSIONS = (TRAINING_VERSION, EVALUATION_VERSION)
 
 
 class DatasetInfo(NamedTuple):
-    """Shape of a data set, and images in each of its splits."""
+    """Shape of a data set, and the number of images in each split."""
 
     shape: tuple[int, int, int]  # classes, channels, size
     examples: Mapping[str, int]
 
 
 class PopulationSummary(NamedTuple):
-    """What tells a population's networks from others; settings in JSON."""
+    """Architecture and data set of a population; settings in JSON."""
 
     name: str
     architecture: str
@@ -39,44 +39,46 @@ class PopulationSummary(NamedTuple):
 
 
 class MemberSummary(NamedTuple):
-    """Of a start or member its pool, and how long it is trained here."""
+    """The pool of a start or member, and the epochs of its training in this sweep."""
 
     pool_id: str
     epochs: int
 
 
 class PlanSummary(BaseModel):
-    """A plan without its candidates."""
+    """The settings, pools and members of a plan, without its candidates."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    config: str  # hash of the sweep.yaml that it is the plan of
-    versions: tuple[int, ...]  # of training and evaluation: other ones make other ids
+    config: str  # SHA-256 of the sweep.yaml that was planned
+    versions: tuple[int, ...]  # TRAINING_VERSION and EVALUATION_VERSION; both enter the ids
     splits: tuple[str, ...]
-    inside: bool  # whether models are looked into
-    workers: int | None  # None: as many as there are seats
+    inside: bool  # whether models are inspected
+    workers: int | None  # None: as many as the cluster has room for
     threads: int
     gpus_per_member: float
     gpus_per_worker: float
     populations: tuple[PopulationSummary, ...]
-    facts: tuple[DatasetInfo, ...]  # of their data sets; empty where nobody estimates anything
-    pools: Mapping[str, int]  # id -> place of its population
+    facts: tuple[DatasetInfo, ...]  # of the data set of each population; empty if no cost was estimated
+    pools: Mapping[str, int]  # pool id -> index of its population
     members: Mapping[str, MemberSummary]  # starts, then members, by id
 
     @classmethod
-    def from_plan(cls, sweep: Sweep, pools: Sequence[Pool], facts: Mapping[PluginConfig, DatasetInfo]) -> PlanSummary:
-        """Of a sweep with its pools, and the facts of its data sets where they are known."""
+    def from_plan(
+        cls, sweep: Sweep, pools: Sequence[Pool], dataset_infos: Mapping[PluginConfig, DatasetInfo]
+    ) -> PlanSummary:
+        """Summarize a sweep with its pools; `dataset_infos` may be empty if no cost is to be estimated."""
         execution = sweep.execution
-        place = {each.name: index for index, each in enumerate(sweep.populations)}
+        index_of = {population.name: index for index, population in enumerate(sweep.populations)}
         populations = [
             PopulationSummary(
-                name=each.name,
-                architecture=each.architecture.name,
-                architecture_settings=each.architecture.settings_json,
-                dataset=each.dataset.name,
-                dataset_settings=each.dataset.settings_json,
+                name=population.name,
+                architecture=population.architecture.name,
+                architecture_settings=population.architecture.settings_json,
+                dataset=population.dataset.name,
+                dataset_settings=population.dataset.settings_json,
             )
-            for each in sweep.populations
+            for population in sweep.populations
         ]
         return cls(
             config=hashlib.sha256(sweep.to_yaml().encode()).hexdigest(),
@@ -88,19 +90,19 @@ class PlanSummary(BaseModel):
             gpus_per_member=execution.gpus_per_member,
             gpus_per_worker=execution.gpus_per_worker,
             populations=tuple(populations),
-            facts=tuple(facts[each.dataset] for each in sweep.populations if facts),
-            pools={pool.id: place[pool.population.name] for pool in pools},
-            members={each.id: MemberSummary(each.pool_id, each.epochs) for each in unique_members(pools)},
+            facts=tuple(dataset_infos[population.dataset] for population in sweep.populations if dataset_infos),
+            pools={pool.id: index_of[pool.population.name] for pool in pools},
+            members={member.id: MemberSummary(member.pool_id, member.epochs) for member in unique_members(pools)},
         )
 
     @property
-    def planned_blocks(self) -> dict[tuple[str, str], DatasetInfo]:
-        """The facts of each data set, by name and settings."""
-        named = ((each.dataset, each.dataset_settings) for each in self.populations)
-        return dict(zip(named, self.facts, strict=False))
+    def dataset_infos(self) -> dict[tuple[str, str], DatasetInfo]:
+        """Shape and size of each data set, by name and settings (JSON)."""
+        keys = ((population.dataset, population.dataset_settings) for population in self.populations)
+        return dict(zip(keys, self.facts, strict=False))
 
-    def is_of(self, folder: RunFolder) -> bool:
-        """Whether it would be made of the folder's sweep.yaml today."""
+    def is_current(self, folder: RunFolder) -> bool:
+        """Whether this is still the plan of the folder's sweep.yaml under the current versions."""
         try:
             return file_hash(folder.path / "sweep.yaml") == self.config and self.versions == _VERSIONS
         except OSError:
@@ -108,28 +110,28 @@ class PlanSummary(BaseModel):
 
 
 class RunStatus(NamedTuple):
-    """How far a run is."""
+    """The state of a run folder: its plan, its members and the counts of its candidates."""
 
     outline: PlanSummary
     members: Mapping[str, str]  # id -> status, of members and starts
-    standing: CandidateCounts
+    counts: CandidateCounts
 
 
 def read_status(folder: RunFolder) -> RunStatus | None:
-    """How far the run in a folder is; None where more than the folder is needed to tell. Raises StoreError.
+    """Read the state of a run from its folder alone; None if the folder is not enough. Raises StoreError.
 
-    Whether files of data or of models have changed since is not looked at.
+    Changed files of data sets or checkpoints go unnoticed.
     """
-    outline = outline_in(folder)
-    if outline is None or outline.inside or not outline.is_of(folder) or (plan := read_plan_table(folder)) is None:
+    outline = read_plan_summary(folder)
+    if outline is None or outline.inside or not outline.is_current(folder) or (plan := read_plan_table(folder)) is None:
         return None
     rows = folder.read("candidates", ["candidate_id", "split", "status"])
     members = folder.member_statuses()
     return RunStatus(outline, members, count_candidates(rows, in_plan(plan), outline.splits))
 
 
-def outline_in(folder: RunFolder) -> PlanSummary | None:
-    """The outline that was written with a folder's plan; None where there is none, or one of another version."""
+def read_plan_summary(folder: RunFolder) -> PlanSummary | None:
+    """Read the summary stored with the plan of a folder; None if it is missing or has another format."""
     try:
         metadata = pq.read_schema(folder.path / "plan.parquet").metadata or {}
         return PlanSummary.model_validate_json(metadata.get(OUTLINE, b""))

@@ -1,1 +1,1 @@
-"""One member: from data to weights."""
+"""Trains one member, or several members at once; imports external checkpoints."""

@@ -1,4 +1,4 @@
-"""Keeps and restores the state of a training that was interrupted."""
+"""Saves and loads the state of an unfinished training, so that it can resume."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ State = dict[str, Any]
 
 
 class Checkpointer(Protocol):
-    """Where a training keeps what it needs to go on after its process was lost."""
+    """Stores the state that a training needs to resume in another process."""
 
     def load(self) -> State | None:
-        """What was kept last, if anything."""
+        """Load the state that was saved last; None if there is none."""
 
     def save(self, state: Callable[[], State]) -> None:
-        """Keep the state, or let it be where it was kept a moment ago."""
+        """Save the state; an implementation may skip the call if it saved one recently."""
 
 
 class TrainingCheckpoint:
-    """A training that is not done yet, as a file beside the weights, written anew every so many seconds."""
+    """The state of an unfinished training in a file beside the weights, rewritten every `interval` seconds."""
 
-    def __init__(self, file: Path, device: torch.device, every: float) -> None:
+    def __init__(self, file: Path, device: torch.device, interval: float) -> None:
         self.file = file
         self.device = device
-        self.every = every
-        self.kept = time.monotonic()
+        self.interval = interval
+        self.saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """What was kept last; a damaged file counts as none, for the training then begins anew."""
+        """Load the state that was saved last; None, so that training starts over, if it is missing or damaged."""
         try:
             state: dict[str, Any] = torch.load(self.file, map_location=self.device, weights_only=True)
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception:  # torch answers damage with errors of many kinds
+        except Exception:  # torch raises errors of many types for damaged files
             return None
         return state
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write the state, unless that was done a moment ago."""
-        if time.monotonic() - self.kept >= self.every:
+        """Write the state if the last write is at least `interval` seconds ago."""
+        if time.monotonic() - self.saved_at >= self.interval:
             content = io.BytesIO()
             torch.save(state(), content)
             write_atomic(self.file, content.getvalue())
-            self.kept = time.monotonic()
+            self.saved_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The course of a training: its curve epoch by epoch, the weights that are kept, and where it goes on from."""
+"""The training curve of one member, the weights of its selected epoch, and the state for resuming."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweep.training.checkpoint import State
 
 
 class NonFiniteError(ArithmeticError):
-    """The training loss left the finite numbers."""
+    """The training loss or the validation cross-entropy is infinite or NaN."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The weights that were kept, their epoch, and the curve."""
+    """The weights of the selected epoch (`recipe.checkpoint`), that epoch, and the training curve."""
 
     state: dict[str, Tensor]
     best: Epoch
     curve: tuple[Epoch, ...]
     n_parameters: int
-    forward_flops: int | None  # of one example
+    forward_flops: int | None  # per example
 
 
 class TrainingHistory:
-    """The course of one training: its curve, and the weights that are kept."""
+    """The training curve of one member so far, and the weights of its selected epoch."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -53,33 +53,33 @@ class TrainingHistory:
 
     @property
     def seconds(self) -> float:
-        """How long it took until now."""
+        """Seconds of training so far."""
         return self.curve[-1].seconds if self.curve else 0.0
 
     def add(self, epoch: Epoch, weights: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Add an epoch, and keep its weights if they are to be kept. Raises NonFiniteError."""
-        found = {"loss in": epoch.train_loss, "outputs after": epoch.validation_cross_entropy}
-        for what, value in found.items():
+        """Append an epoch, and copy its weights if the recipe selects it. Raises NonFiniteError."""
+        values = {"loss in": epoch.train_loss, "outputs after": epoch.validation_cross_entropy}
+        for description, value in values.items():
             if not math.isfinite(value):
-                raise NonFiniteError(f"non-finite {what} epoch {epoch.epoch}; try a smaller `train.lr`")
-        best = max((each.validation_accuracy for each in self.curve), default=-1.0)
+                raise NonFiniteError(f"non-finite {description} epoch {epoch.epoch}; try a smaller `train.lr`")
+        best = max((past.validation_accuracy for past in self.curve), default=-1.0)
         self.curve.append(epoch)
         if self.recipe.checkpoint == "last" or epoch.validation_accuracy > best:
             self.best = len(self.curve) - 1
             self.weights = {name: tensor.detach().clone() for name, tensor in weights().items()}
 
     def state(self) -> State:
-        """What it goes on from."""
+        """The state from which `restore` resumes."""
         return {"curve": [astuple(epoch) for epoch in self.curve], "kept": self.best, "weights": self.weights}
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Resume from a saved state."""
         self.curve = [Epoch(*point) for point in state["curve"]]
         self.best = state["kept"]
         self.weights = state["weights"]
 
     def result(self, model: nn.Module, split: DeviceSplit) -> TrainResult:
-        """What came of it; the model tells its size, on an image of the split."""
+        """The result; `model` and one image of `split` determine the parameter and FLOP counts."""
         count = sum(p.numel() for p in model.parameters())
         flops = forward_flops(model, next(split.batches(1)))
         return TrainResult(self.weights, self.curve[self.best], tuple(self.curve), count, flops)

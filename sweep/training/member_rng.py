@@ -1,4 +1,4 @@
-"""Dropout and its like for several members at once: each with the random numbers that it would draw by itself."""
+"""Dropout and stochastic depth under vmap: each member draws the random numbers it would draw if trained alone."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from torch import Tensor, nn
 
 from sweep.model.build import fork_rng
 
-_RANDOM = ("DropPath", "StochasticDepth")  # timm's and torchvision's
+_STOCHASTIC_DEPTH = ("DropPath", "StochasticDepth")  # of timm and torchvision
 
 
 class MemberRngs:
-    """The states of the generator of a device for each member, of which one at a time is in use."""
+    """One generator state per member; torch's generator of the device takes the state of one member at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.states: list[Tensor] = []
 
     @contextmanager
-    def of(self, seeds: Iterable[int]) -> Iterator[None]:
-        """A stream from each seed; torch's generators are as before outside."""
+    def seeded(self, seeds: Iterable[int]) -> Iterator[None]:
+        """Seed the generator of each member; torch's own generators are restored on exit."""
         with fork_rng(0):
             self.states = []
             for seed in seeds:
                 with fork_rng(seed):
-                    self.states.append(self._now())
+                    self.states.append(self._get_state())
             yield
 
     def run(self, module: nn.Module, values: Tensor) -> Tensor:
-        """A module on each member's values, (members, …), with the numbers that are next for this member."""
-        found = []
-        for place, own in enumerate(values.unbind()):
-            self._set(self.states[place])
-            found.append(module(own))
-            self.states[place] = self._now()
-        return torch.stack(found)
+        """Apply a module to the inputs of each member, (members, …), each with the generator state of that member."""
+        outputs = []
+        for member, member_values in enumerate(values.unbind()):
+            self._set_state(self.states[member])
+            outputs.append(module(member_values))
+            self.states[member] = self._get_state()
+        return torch.stack(outputs)
 
-    def _now(self) -> Tensor:
+    def _get_state(self) -> Tensor:
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()
 
-    def _set(self, state: Tensor) -> None:
+    def _set_state(self, state: Tensor) -> None:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(state, self.device)
         else:
@@ -52,11 +52,11 @@ class MemberRngs:
 
 
 class _OneByOne(torch.autograd.Function):
-    """What vmap must not do at once for all members: its rule takes them one by one."""
+    """Calls `run` on the stacked values of all members; its vmap rule undoes the batching of vmap."""
 
     @staticmethod
     def forward(values: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-        raise RuntimeError("outside of vmap there is nothing to take apart")
+        raise RuntimeError("_OneByOne works only under torch.func.vmap")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -70,26 +70,26 @@ class _OneByOne(torch.autograd.Function):
 
 
 class _PerMemberRandom(nn.Module):
-    """A module that draws random numbers in training, each member its own."""
+    """Wraps a module that draws random numbers in training, so that each member draws its own."""
 
-    def __init__(self, module: nn.Module, streams: MemberRngs) -> None:
+    def __init__(self, module: nn.Module, rngs: MemberRngs) -> None:
         super().__init__()
         self.module = module
-        self.streams = streams
+        self.rngs = rngs
 
     def forward(self, values: Tensor) -> Tensor:
-        """As the module."""
+        """The output of the module."""
         if not self.training:
-            unchanged: Tensor = self.module(values)
-            return unchanged
-        drawn: Tensor = _OneByOne.apply(values, partial(self.streams.run, self.module))
-        return drawn
+            evaluated: Tensor = self.module(values)
+            return evaluated
+        output: Tensor = _OneByOne.apply(values, partial(self.rngs.run, self.module))
+        return output
 
 
-def use_member_rngs(model: nn.Module, streams: MemberRngs) -> None:
-    """Put what draws random numbers under the members' own streams, in place."""
+def use_member_rngs(model: nn.Module, rngs: MemberRngs) -> None:
+    """Wrap the dropout and stochastic-depth modules of a model in place, so that each member draws its own numbers."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            random = isinstance(child, nn.modules.dropout._DropoutNd) or type(child).__name__ in _RANDOM
-            if random and getattr(child, "p", True):
-                setattr(parent, name, _PerMemberRandom(child, streams))
+            is_random = isinstance(child, nn.modules.dropout._DropoutNd) or type(child).__name__ in _STOCHASTIC_DEPTH
+            if is_random and getattr(child, "p", True):
+                setattr(parent, name, _PerMemberRandom(child, rngs))

@@ -1,4 +1,4 @@
-"""Members from plan to record: weights, curve, row. It runs anywhere: no Ray here."""
+"""Trains or imports members and writes their weights, curves and rows to the run folder, without Ray."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ def train_group(
     *,
     checkpoint_seconds: float = 30.0,
 ) -> int:
-    """Train a group here and write its missing members: weights, curve, and last the row. Returns how many failed.
+    """Train a group in this process, write its missing members, and return the number of failed members.
 
-    An error of a training is recorded in its row; a lack of memory or storage is raised, since it may pass.
+    Of each member the weights are written first, then the curve, and the row last. An error of the training is recorded
+    in the row. A lack of memory or storage is raised, since a retry may succeed.
     """
     started_at = time.perf_counter()
-    cpu = time.process_time()
+    cpu_started_at = time.process_time()
     partial = TrainingCheckpoint(
         folder.weights_file(group.id).with_suffix(".partial"), torch.device(device), checkpoint_seconds
     )
@@ -57,11 +58,10 @@ def train_group(
     except Exception as error:  # a user's architecture may raise anything
         results = [error] * len(group.members)
     count = len(group.members)
-    share = TimeShare((time.perf_counter() - started_at) / count, (time.process_time() - cpu) / count)
+    share = TimeShare((time.perf_counter() - started_at) / count, (time.process_time() - cpu_started_at) / count)
     for member, result in zip(group.members, results, strict=True):
-        if (
-            member not in group.missing or folder.part_file("members", member.id).exists()
-        ):  # by a process that then died
+        # The row exists if an earlier process wrote it and then died.
+        if member not in group.missing or folder.part_file("members", member.id).exists():
             continue
         if isinstance(result, Exception):
             record_failure(member, sweep, folder, f"{type(result).__name__}: {result}")
@@ -72,16 +72,16 @@ def train_group(
 
 
 class TimeShare(NamedTuple):
-    """What of a training's time is a member's."""
+    """The time of one member: the time of its group divided by the number of members."""
 
     seconds: float
     cpu_seconds: float
 
 
 def _write(member: Member, trained: TrainResult, sweep: str, folder: RunFolder, device: str, share: TimeShare) -> None:
-    """Write a member down."""
-    described = member_columns(member, sweep)
-    (digest, size) = folder.save_weights(member.id, trained.state)
+    """Write the weights, the curve, the task and the row of a trained member."""
+    columns = member_columns(member, sweep)
+    digest, size = folder.save_weights(member.id, trained.state)
     row = {
         "n_parameters": trained.n_parameters,
         "forward_flops": trained.forward_flops,
@@ -96,14 +96,14 @@ def _write(member: Member, trained: TrainResult, sweep: str, folder: RunFolder, 
         "status": "ok",
     }
     if trained.curve:
-        folder.append("curves", member.id, [described | asdict(epoch) for epoch in trained.curve])
+        folder.append("curves", member.id, [columns | asdict(epoch) for epoch in trained.curve])
     task = {"task_id": member.id, "kind": "member", "pool_id": member.pool_id, "rows": 1}
     folder.append("tasks", member.id, [task | share._asdict() | worker_columns()])
-    folder.append("members", member.id, [described | row])
+    folder.append("members", member.id, [columns | row])
 
 
 def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder) -> None:
-    """Take a model that was trained elsewhere into the run folder; what is wrong with it is its row's outcome."""
+    """Copy an external checkpoint into the run folder, or record why it does not fit the architecture."""
     assert member.file is not None
     model = build_member_model(member.population.architecture, dataset.shape, member.init_seed)
     layout = make_layout(model, len(dataset.classes))
@@ -131,7 +131,7 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
 def _train_all(
     members: Sequence[Member], dataset: Dataset, folder: RunFolder, device: torch.device, partial: TrainingCheckpoint
 ) -> Sequence[TrainResult | Exception]:
-    """The weights of members that are trained at once, or why one has none; `partial` is where they go on from."""
+    """Train members at once, resuming from `partial`; a member's result is an exception if its training failed."""
     recipe = members[0].population.recipe
     epochs = members[0].epochs
     models = [_initial_model(member, dataset, folder).to(device) for member in members]
@@ -143,12 +143,12 @@ def _train_all(
         splits["train"] = shuffle_labels(splits["train"], members[0].pool_id)
     seeds = [member.order_seed for member in members]
     if len(models) == 1:
-        return [train(models[0], splits, recipe, seeds[0], epochs=epochs, memory=partial)]
-    return train_vmapped(models, splits, recipe, seeds, epochs=epochs, memory=partial)
+        return [train(models[0], splits, recipe, seeds[0], epochs=epochs, checkpointer=partial)]
+    return train_vmapped(models, splits, recipe, seeds, epochs=epochs, checkpointer=partial)
 
 
 def _initial_model(member: Member, dataset: Dataset, folder: RunFolder) -> nn.Module:
-    """The model that a member begins as: from its pool's start where there is one."""
+    """The untrained model of a member, with the weights of its pool's start if there is one."""
     model = build_member_model(member.population.architecture, dataset.shape, member.init_seed)
     if member.start_id:
         digest = folder.weight_hashes().get(member.start_id)
@@ -159,25 +159,25 @@ def _initial_model(member: Member, dataset: Dataset, folder: RunFolder) -> nn.Mo
 
 
 def _evaluate_pretrained(model: nn.Module, validation: DeviceSplit) -> TrainResult:
-    """A pretrained start as it was found, and how it does on the validation split."""
+    """The unchanged weights of a pretrained start, with its scores on the validation split."""
     started_at = time.perf_counter()
     scores = compute_metrics(
         forward_split(model, validation, VALIDATION_BATCHING).logits, validation.labels, ("accuracy", "cross_entropy")
     )
     seconds = time.perf_counter() - started_at
-    found = Epoch(0, 0.0, math.nan, scores["accuracy"], scores["cross_entropy"], seconds)
+    epoch = Epoch(0, 0.0, math.nan, scores["accuracy"], scores["cross_entropy"], seconds)
     count = sum(p.numel() for p in model.parameters())
     flops = forward_flops(model, next(validation.batches(1)))
-    return TrainResult(model.state_dict(), found, (), count, flops)
+    return TrainResult(model.state_dict(), epoch, (), count, flops)
 
 
 def record_failure(member: Member, sweep: str, folder: RunFolder, cause: str) -> None:
-    """Write down that a member has no weights, and why."""
+    """Write the row of a failed member, with the cause."""
     folder.append("members", member.id, [member_columns(member, sweep) | {"status": "failed", "error": cause}])
 
 
 def record_failed_starts(members: Sequence[Member], sweep: str, folder: RunFolder) -> list[Member]:
-    """Record the members whose start failed as failed; returns the other members."""
+    """Record each member whose start failed as failed, and return the other members."""
     failures = failed_members(folder)
     for member in members:
         if member.start_id in failures:
@@ -186,7 +186,7 @@ def record_failed_starts(members: Sequence[Member], sweep: str, folder: RunFolde
 
 
 def member_columns(member: Member, sweep: str) -> Row:
-    """The columns that say which member a row is about."""
+    """The columns that identify a member and its settings."""
     population = member.population
     return {
         "member_id": member.id,

@@ -1,4 +1,4 @@
-"""One member: data, optimiser, schedule -> weights. No loader: the images are on the device."""
+"""Trains one model. There is no data loader, since all images are on the device."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def learning_rate(recipe: Recipe, progress: float, epochs: int) -> float:
 
 
 def make_optimizer(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.Optimizer:
-    """The optimiser of a recipe for some parameters; each entry is updated by its own gradients alone."""
+    """The optimizer of a recipe. It updates entries independently, so it also works on the stacks of `VmapTrainer`."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
     decay = recipe.weight_decay
@@ -44,29 +44,29 @@ def make_optimizer(parameters: Iterable[Tensor], recipe: Recipe) -> torch.optim.
 
 
 Mixup: TypeAlias = tuple[Tensor, float | Tensor, float | Tensor] | tuple[()]
-"""With whom each example is mixed, its own share and the other's; nothing where nothing is mixed."""
+"""(partners, weight of the example, weight of its partner); empty without mixup."""
 
 
 def compute_loss(
-    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, recipe: Recipe, mixing: Mixup
+    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, recipe: Recipe, mixup: Mixup
 ) -> Tensor:
-    """Cross-entropy, of the mixed images with both their labels where they are mixed."""
-    mixed = images
-    low = recipe.precision == "bfloat16"
-    if mixing:
-        others, share, rest = mixing
-        mixed = share * images + rest * images[others]
-    with torch.autocast(images.device.type, torch.bfloat16) if low else nullcontext():
-        logits = forward(mixed)
+    """The cross-entropy loss; with mixup that of the mixed images, weighted over both labels."""
+    inputs = images
+    is_low_precision = recipe.precision == "bfloat16"
+    if mixup:
+        partners, weight, partner_weight = mixup
+        inputs = weight * images + partner_weight * images[partners]
+    with torch.autocast(images.device.type, torch.bfloat16) if is_low_precision else nullcontext():
+        logits = forward(inputs)
     loss = functional.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-    if not mixing:
+    if not mixup:
         return loss
-    other = functional.cross_entropy(logits.float(), labels[others], label_smoothing=recipe.label_smoothing)
-    return share * loss + rest * other
+    partner_loss = functional.cross_entropy(logits.float(), labels[partners], label_smoothing=recipe.label_smoothing)
+    return weight * loss + partner_weight * partner_loss
 
 
 class Trainer:
-    """Trains one model on one training split; all randomness comes from the seed and the number of the epoch."""
+    """Trains one model on one training split; all random numbers depend on the seed and the epoch alone."""
 
     def __init__(self, model: nn.Module, train: DeviceSplit, recipe: Recipe, seed: int) -> None:
         format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -80,35 +80,35 @@ class Trainer:
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
 
     def epoch(self, number: int, epochs: int) -> tuple[float, float]:
-        """Train the epoch with this number, from 0; the mean loss and the last learning rate.
+        """Train epoch `number`, from 0, and return the mean loss and the last learning rate.
 
-        Its randomness depends on its number alone, not on the epochs before.
+        The random numbers depend on the seed and `number` alone, not on the epochs before.
         """
         self.model.train()
         examples = len(self.data.labels)
-        total = torch.zeros((), device=self.data.labels.device)
-        rate = 0.0
+        loss_sum = torch.zeros((), device=self.data.labels.device)
+        lr = 0.0
         with fork_rng(derive_seed(self.seed, "dropout", number)):
             for step, draw in enumerate(draw_batches(self.recipe, examples, self.seed, number)):
-                rate = learning_rate(self.recipe, number + (step + 0.5) / self.steps, epochs)
-                total += self._step(draw, rate) * len(draw.indices)
-        return float(total) / examples, rate
+                lr = learning_rate(self.recipe, number + (step + 0.5) / self.steps, epochs)
+                loss_sum += self._step(draw, lr) * len(draw.indices)
+        return float(loss_sum) / examples, lr
 
-    def _step(self, draw: BatchDraw, rate: float) -> Tensor:
-        """One step; the loss."""
+    def _step(self, draw: BatchDraw, lr: float) -> Tensor:
+        """Run one optimizer step and return the loss."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        chosen = to_device(draw.indices, self.data.labels.device)
-        images = augment(self.data.images[chosen], self.recipe.crop, draw.crop_offsets, draw.flip_mask)
+            group["lr"] = lr
+        indices = to_device(draw.indices, self.data.labels.device)
+        images = augment(self.data.images[indices], self.recipe.crop, draw.crop_offsets, draw.flip_mask)
         images = self.data.normalize(images)
-        labels = self.data.labels[chosen]
-        mixing = (
+        labels = self.data.labels[indices]
+        mixup = (
             ()
             if draw.mixup_partners is None
             else (to_device(draw.mixup_partners, images.device), draw.mixup_weight, 1 - draw.mixup_weight)
         )
         self.optimizer.zero_grad()
-        loss = compute_loss(self.forward, images, labels, self.recipe, mixing)
+        loss = compute_loss(self.forward, images, labels, self.recipe, mixup)
         loss.backward()
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad_norm)
@@ -118,13 +118,13 @@ class Trainer:
 
     @torch.no_grad()
     def _update_ema(self) -> None:
-        """Move the average a little towards the weights; buffers, such as running statistics, are taken over."""
+        """Update the exponential moving average of the parameters; buffers, such as running statistics, are copied."""
         if self.ema_model is self.model:
             return
-        for mean, value in zip(self.ema_model.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(value, 1 - self.recipe.ema)
-        for kept, now in zip(self.ema_model.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(now)
+        for average, parameter in zip(self.ema_model.parameters(), self.model.parameters(), strict=True):
+            average.lerp_(parameter, 1 - self.recipe.ema)
+        for ema_buffer, buffer in zip(self.ema_model.buffers(), self.model.buffers(), strict=True):
+            ema_buffer.copy_(buffer)
 
     def state(self) -> State:
         """Everything that the next epoch depends on."""
@@ -132,14 +132,14 @@ class Trainer:
         return {**models, "optimiser": self.optimizer.state_dict()}
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Resume from a saved state."""
         self.model.load_state_dict(state["model"])
         self.ema_model.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimiser"])
 
 
 VALIDATION_BATCHING = Batching(256)
-"""Images that are validated at once."""
+"""Batch size of validation."""
 
 
 def train(
@@ -149,26 +149,26 @@ def train(
     seed: int,
     *,
     epochs: int,
-    memory: Checkpointer | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> TrainResult:
-    """Train a model on `splits["train"]` and keep the last or the best weights on `splits["validation"]`.
+    """Train a model on `splits["train"]` and return its last weights, or the best on `splits["validation"]`.
 
-    Same seed, same bits on a CPU with the same number of threads, also when it goes on from what `memory` recalls.
-    Raises NonFiniteError.
+    The result is bitwise reproducible on a CPU with the same seed and number of threads, also after resuming from
+    `checkpointer`. Raises NonFiniteError.
     """
     started_at = time.perf_counter()
-    course = TrainingHistory(recipe)
+    history = TrainingHistory(recipe)
     trainer = Trainer(model, splits["train"], recipe, seed)
-    if past := memory.load() if memory else None:
-        trainer.restore(past)
-        course.restore(past)
-    before = course.seconds
-    for number in range(len(course.curve), epochs):
-        loss, rate = trainer.epoch(number, epochs)
+    if state := checkpointer.load() if checkpointer else None:
+        trainer.restore(state)
+        history.restore(state)
+    seconds_before = history.seconds
+    for number in range(len(history.curve), epochs):
+        loss, lr = trainer.epoch(number, epochs)
         logits = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
         scores = validation_scores(logits, splits["validation"])
-        seconds = before + time.perf_counter() - started_at
-        course.add(Epoch(number + 1, rate, loss, *scores, seconds), trainer.ema_model.state_dict)
-        if memory and number + 1 < epochs:
-            memory.save(lambda: {**trainer.state(), **course.state()})
-    return course.result(model, splits["validation"])
+        seconds = seconds_before + time.perf_counter() - started_at
+        history.add(Epoch(number + 1, lr, loss, *scores, seconds), trainer.ema_model.state_dict)
+        if checkpointer and number + 1 < epochs:
+            checkpointer.save(lambda: {**trainer.state(), **history.state()})
+    return history.result(model, splits["validation"])

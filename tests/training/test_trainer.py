@@ -110,9 +110,9 @@ def test_a_training_that_was_missing_goes_on_with_the_same_bits(settings: dict[s
         kept = Kept(0)
         for kept.stop_after in stops:
             with pytest.raises(InterruptedError):
-                train(network(), splits(), recipe, 1, epochs=4, memory=kept)
+                train(network(), splits(), recipe, 1, epochs=4, checkpointer=kept)
         kept.stop_after = 0
-        resumed = train(network(), splits(), recipe, 1, epochs=4, memory=kept)
+        resumed = train(network(), splits(), recipe, 1, epochs=4, checkpointer=kept)
         whole = train(network(), splits(), recipe, 1, epochs=4)
         assert states_equal(resumed.state, whole.state)
         assert [dataclasses.replace(e, seconds=0) for e in resumed.curve] == [

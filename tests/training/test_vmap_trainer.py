@@ -207,8 +207,8 @@ def test_a_group_that_was_missing_goes_on_with_the_same_bits(settings: dict[str,
     data = splits()
     kept = KeptGroup(0)
 
-    def together(memory: KeptGroup | None) -> list[TrainResult | NonFiniteError]:
-        return train_vmapped([tied(0), tied(1)], data, recipe, [1, 2], epochs=4, memory=memory)
+    def together(checkpointer: KeptGroup | None) -> list[TrainResult | NonFiniteError]:
+        return train_vmapped([tied(0), tied(1)], data, recipe, [1, 2], epochs=4, checkpointer=checkpointer)
 
     for kept.stop_after in (1, 3):
         with pytest.raises(InterruptedError):
