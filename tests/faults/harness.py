@@ -45,9 +45,10 @@ class EndedError(AssertionError):
 
 
 def environment(**more: str) -> dict[str, str]:
-    """One thread each, the metric of `pace.py`, and nothing of the surroundings."""
+    """One thread each, the metric of `pace.py`, workers of normal priority, and nothing of the surroundings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_TRACKING"))}
     own = {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    own |= {"RAY_worker_niceness": "0"}
     places = [str(HERE), more.get("PYTHONPATH"), kept.get("PYTHONPATH")]
     return kept | own | more | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
