@@ -6,14 +6,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from sweep.core.choice import PluginConfig
 from sweep.core.dataset import Dataset
 from sweep.core.ids import canonical_json
 from sweep.core.provenance import code_version, now, worker_columns
+from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_member_model, reset_head
 from sweep.model.flops import forward_flops
 from sweep.model.forward import forward_split
@@ -105,8 +108,8 @@ def _write(member: Member, trained: TrainResult, sweep: str, folder: RunFolder, 
 def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder) -> None:
     """Copy an external checkpoint into the run folder, or record why it does not fit the architecture."""
     assert member.file is not None
-    model = build_member_model(member.population.architecture, dataset.shape, member.init_seed)
-    layout = make_layout(model, len(dataset.classes))
+    network = _measure_network(member.population.architecture, dataset.shape)
+    layout = network.layout
     try:
         state = read_checkpoint(member.file)
     except CheckpointError as error:
@@ -118,7 +121,7 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
     digest, size = folder.save_weights(member.id, state)
     row = {
         "n_parameters": layout.n_parameters,
-        "forward_flops": forward_flops(model, torch.zeros(1, dataset.channels, dataset.size, dataset.size)),
+        "forward_flops": network.forward_flops,
         "weights_file": f"members/{member.id}.safetensors",
         "weights_sha256": digest,
         "weights_bytes": size,
@@ -126,6 +129,21 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
     }
     folder.append("members", member.id, [member_columns(member, sweep) | row])
     return None
+
+
+class NetworkInfo(NamedTuple):
+    """What all models of an architecture have in common on a data set."""
+
+    layout: ParameterLayout
+    forward_flops: int | None  # per example
+
+
+@lru_cache(maxsize=16)
+def _measure_network(architecture: PluginConfig, shape: tuple[int, int, int]) -> NetworkInfo:
+    """Build a network for (classes, channels, size) once, and not for each of its checkpoints."""
+    classes, channels, size = shape
+    model = build_member_model(architecture, shape, 0)
+    return NetworkInfo(make_layout(model, classes), forward_flops(model, torch.zeros(1, channels, size, size)))
 
 
 def _train_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from torch import Tensor
 
 from sweep.cli.main import main
 from sweep.config.loader import expand_patterns, load
+from sweep.core.dataset import load_dataset
 from sweep.execution.driver import run
 from sweep.status.preflight import fingerprints
 from sweep.status.state import load_state
 from sweep.storage.checkpoints import CheckpointError, read_checkpoint
 from sweep.storage.files import file_hash
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.tables import SCHEMA_VERSION
+from sweep.training.members import import_member
 from tests.helpers.engine import Trained, trained
 
 CNN = "{cnn: {width: 4}}"
@@ -140,6 +144,42 @@ def test_ids_come_from_content_and_not_from_places(tmp_path: Path, pool: Trained
     assert [candidate.id for candidate in first.candidates] == [candidate.id for candidate in second.candidates]
     assert len({member.id for member in first.members}) == 3
     assert fingerprints(sweep)[moved / "start.pth"] == file_hash(moved / "start.pth")
+
+
+COUNTED = '''"""A network that counts how often it is built for real."""
+
+from torch import nn
+
+BUILT = []
+
+
+def counted(classes: int, channels: int, size: int) -> nn.Module:
+    """One linear layer."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes))
+    BUILT.append(model)
+    return model
+'''
+
+
+def test_checkpoints_of_one_network_are_measured_on_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counted_network.py").write_text(COUNTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    for index in range(3):
+        torch.save(
+            {"1.weight": torch.full((10, 64), float(index)), "1.bias": torch.zeros(10)}, tmp_path / f"m{index}.pth"
+        )
+    text = f"{{checkpoints: '{tmp_path}/m*.pth', architecture: 'counted_network:counted'}}"
+    state = load_state(load(sweep_file(tmp_path, text)))
+    dataset = load_dataset(state.sweep.populations[0].dataset)
+    state.folder.create({"schema_version": SCHEMA_VERSION})
+    built = sys.modules["counted_network"].BUILT
+    built.clear()
+    for member in state.missing:
+        import_member(member, "elsewhere", dataset, state.folder)
+    rows = state.folder.read("members").to_pylist()
+    assert [row["forward_flops"] for row in rows] == [2 * 64 * 10] * 3
+    assert [row["n_parameters"] for row in rows] == [65 * 10] * 3
+    assert len(built) == 1
 
 
 @pytest.mark.ray
