@@ -77,7 +77,7 @@ def assert_sensible(base: Path, took: float) -> None:
     assert "system clock jumped back by 25 h" in output
     assert "taking over" not in output
     stages = re.findall(r"^(?:models trained|candidates done): (.*)$", output, re.MULTILINE)
-    assert len(stages) >= 3
+    assert len(stages) >= 2
     assert not [stage for stage in stages if re.search(r"-\d| h ", stage)]
     for table, column in (("tasks", "seconds"), ("members", "train_seconds"), ("curves", "seconds")):
         seconds = folder.read(table, [column])[column].to_pylist()

@@ -129,7 +129,7 @@ def test_a_run_can_be_stopped_while_it_measures(tmp_path: Path) -> None:
     command = [*SWEEP, "run", "small.yaml"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
-        assert any("measuring" in line for line in run.stderr)
+        assert any("tuning batch sizes" in line for line in run.stderr)
         run.send_signal(signal.SIGINT)
         _, stderr = run.communicate(timeout=60)
     assert run.returncode == 130, stderr
