@@ -118,9 +118,6 @@ def _searcher(order: TrainingOrder) -> Any:
         def save(self, checkpoint_path: str) -> None:
             Path(checkpoint_path).touch()
 
-        def restore(self, checkpoint_path: str) -> None:
-            raise NotImplementedError
-
     return OrderedGroups()
 
 
