@@ -54,7 +54,8 @@ def test_a_candidate_that_takes_too_much_memory_fails_with_that_cause_and_the_ot
     text = SWEEP.replace("methods:", "grids: [{methods: ['hungry:hungry'], scalings: none}, {}]\nmethods:")
     text = text.replace("block_size: 2, workers: 2", "block_size: 8, workers: 1, mlflow: false")
     (base / "hurt.yaml").write_text(text)
-    more = {"PYTHONPATH": str(base), "RAY_memory_usage_threshold": str((used + (3 << 30)) / whole)}
+    limit = used + (5 << 30)  # the run takes 2 GiB, and so may another test; with the candidate it is 8
+    more = {"PYTHONPATH": str(base), "RAY_memory_usage_threshold": str(limit / whole)}
     output = completed(base, code=1, **more)
     assert "sweep failures" in output
     found = RunFolder(base / "runs/hurt").read("candidates").to_pylist()
