@@ -51,9 +51,7 @@ class Execution(BaseModel):
     gpus_per_member: Annotated[float, Ge(0)] = 0.0
     gpus_per_worker: Annotated[float, Ge(0)] = 0.0
     eval_batch_size: Literal["auto"] | Count = 128  # auto: tuned once per network and run
-    mmap_bytes: Annotated[int, Ge(0)] = (
-        2 * 1024**3
-    )  # larger pools are memory-mapped from a file in the cache of each node
+    mmap_bytes: Annotated[int, Ge(0)] = 2 * 1024**3  # larger pools are memory-mapped from a cache file on each node
     block_size: Annotated[int, Ge(1), Le(100_000)] = 64
     retries: Annotated[int, Ge(0)] = 2
     checkpoint_seconds: Annotated[float, Ge(0)] = 30.0

@@ -58,10 +58,10 @@ def _run_locked(state: RunState, progress: Progress, command: str, overrides: Se
     folder = state.folder
     stopping = StopRequest(folder.path)
     with stopping.on_signals(), ExitStack() as stack:
-        cluster = stack.enter_context(_start_ray(state)) if _is_incomplete(state) else None
         loaded = datasets(sweep)
         imported = [each.file for each in state.planned if each.file and state.members.get(each.id) == "ok"]
         check_networks(sweep, loaded, imported)
+        cluster = stack.enter_context(_start_ray(state)) if _is_incomplete(state) else None
         folder.create(new_run_info(sweep))
         write_plan_files(folder, sweep, state.plan)
         info = stack.enter_context(recorded(folder, sweep, command, overrides))
@@ -79,7 +79,10 @@ def _is_incomplete(state: RunState) -> bool:
 
 
 def _start_ray(state: RunState) -> BackgroundCluster:
-    """Ray, which starts while data sets are loaded and networks are checked."""
+    """Ray, which starts while the plan is written, images are decoded and checkpoints are imported.
+
+    It is not started before all checks have passed: an error would wait for Ray's start and end.
+    """
     from sweep.execution.cluster import BackgroundCluster
 
     _log.info(f"starting Ray: {_pending_work(state)}")

@@ -49,7 +49,7 @@ class BlockScheduler:
         self.stopping = stopping
         self.execution = plan.sweep.execution
         self.stragglers = StragglerDetector(self.execution.straggler_seconds)
-        self.queue = WorkQueue({}, self.execution.retries, self._failed_rows, self._on_finished)
+        self.queue: WorkQueue
         self.starting: dict[Any, Any] = {}  # reference of `ready` -> actor
         self.calls: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
         self.actor_labels: dict[Any, str] = {}  # actor -> its process and host

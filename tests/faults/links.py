@@ -70,7 +70,7 @@ def _why_not() -> str:
 def computers() -> Iterator[tuple[Computer, Computer]]:
     """Two of them, joined by a cable; they are gone once nothing runs there. Skips where this user may make none."""
     if why := _why_not():
-        pytest.skip(f"no network of the test's own, and the machine's must not be cut: {why}")
+        pytest.skip(f"cannot make the network namespaces whose link the test cuts: {why}")
     with _computer("10.77.0.1") as one, _computer("10.77.0.2") as other:
         ends = ("type", "veth", "peer", "name", _CABLE, "netns", str(other.holder))
         one.do("ip", "link", "add", "name", _CABLE, *ends)

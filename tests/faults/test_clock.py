@@ -30,7 +30,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that stands before the system's clock."""
     compiler = shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
-        pytest.skip("a clock of our own needs Linux and a C compiler called `cc`: nobody's real clock is to be set")
+        pytest.skip("the clock is set by a preloaded C library: this needs Linux and the compiler `cc`")
     made = tmp_path_factory.mktemp("clock") / "leaps.so"
     command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(made), str(Path(__file__).parent / "leaps.c")]
     subprocess.run(command, check=True)

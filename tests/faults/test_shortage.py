@@ -48,7 +48,7 @@ def test_a_candidate_that_takes_too_much_memory_fails_with_that_cause_and_the_ot
     used, whole = memory()
     if whole - used < 9 << 30:
         free = f"{(whole - used) / 2**30:.1f} GiB of memory are free"
-        pytest.skip(f"{free}: the 6 GiB that the candidate takes and the 3 of the run itself might kill other programs")
+        pytest.skip(f"{free}: the candidate allocates 6 GiB and the run 3, which could kill other programs here")
     base = trained()
     (base / "hungry.py").write_text(HUNGRY)
     text = SWEEP.replace("methods:", "grids: [{methods: ['hungry:hungry'], scalings: none}, {}]\nmethods:")

@@ -24,7 +24,7 @@ def apart() -> tuple[str, ...]:
     except FileNotFoundError:
         why = "there is no `unshare`"
     if why:
-        pytest.skip(f"this user may mount no file system, and a test must not fill the real one: {why}")
+        pytest.skip(f"cannot mount the small file system that the test fills: {why}")
     return tuple(command)
 
 

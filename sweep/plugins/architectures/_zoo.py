@@ -101,15 +101,15 @@ def adapt_channels(model: nn.Module, channels: int) -> None:
 def build_network(make: Callable[[], nn.Module], *, pretrained: bool) -> nn.Module:
     """The network that `make` builds, on torch's default device.
 
-    On the `meta` device tensors have no numbers. Two kinds of builders need some: those that read weights from files,
-    and those that read numbers from tensors (torch raises NotImplementedError). They run on the CPU, and the network is
-    moved.
+    Tensors on the `meta` device have no values. Two kinds of builders need values: those that load weights from files,
+    and those that read elements of tensors, for which torch raises NotImplementedError. They build the network on the
+    CPU, from where it is moved.
     """
     device = torch.get_default_device()
     if device.type != "meta":
         return make()
     if not pretrained:
-        with suppress(NotImplementedError):  # by torch, for builders that read numbers: they run on the CPU below
+        with suppress(NotImplementedError):  # raised by torch if `make` reads elements of a meta tensor
             return make()
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
         return make().to(device)
