@@ -29,9 +29,13 @@ with atheris.instrument_imports(include=["sweep", "yaml", "PIL"]):
     from sweep.core.dataset import DataError
     from sweep.plugins.datasets._pictures import decode_image
     from sweep.storage import parts
-    from sweep.storage.checkpoints import CheckpointError, read_checkpoint
+    from sweep.storage.checkpoint_forms import read_checkpoint
+    from sweep.storage.checkpoints import CheckpointError
+
+from tests.helpers.layouts import layout_of
 
 ROOT = Path(__file__).resolve().parent.parent
+LAYOUT = layout_of(torch.nn.Linear(2, 3).state_dict())
 ROW = {"candidate_id": "a" * 32, "split": "test", "accuracy": 0.5, "members": ["b" * 32], "method": "uniform_soup"}
 
 
@@ -44,7 +48,7 @@ def config(file: Path) -> None:
 def checkpoint(file: Path) -> None:
     """A model that was trained elsewhere."""
     with suppress(CheckpointError):
-        read_checkpoint(file)
+        read_checkpoint(file, LAYOUT)
 
 
 def part(file: Path) -> None:

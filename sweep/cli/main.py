@@ -52,10 +52,15 @@ def check(file: Path, overrides: tuple[str, ...]) -> None:
     sweep check configs/digits.yaml dataset.digits.size=8
     """
     from sweep.config.loader import load
-    from sweep.status.preflight import check_networks, datasets
+    from sweep.status.checkpoint_checks import checkpoint_notes
+    from sweep.status.preflight import check_networks, check_pools, datasets
 
     sweep = load(file, overrides)
-    check_networks(sweep, datasets(sweep))
+    loaded = datasets(sweep)
+    check_networks(sweep, loaded)
+    check_pools(sweep)
+    for note in checkpoint_notes(sweep, loaded):
+        echo_err(note)
     echo_err(f"{file}: valid\nnext: sweep plan {shell_quote(file, overrides)}")
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from sweep.config.checkpoint_files import find_pool_files, model_file
 from sweep.config.conflicts import grid_conflicts, population_conflicts
 from sweep.config.defaults import plugin_defaults, with_defaults
 from sweep.config.document import ConfigError, ConfigIssue, Document, KeyPath, override, read_document
@@ -31,31 +30,10 @@ from sweep.config.spec import (
     Sweep,
 )
 from sweep.core.choice import PluginConfig
+from sweep.core.errors import UserError
 from sweep.core.protocol import CORRECT
 from sweep.core.registry import list_plugins
 from sweep.core.text import did_you_mean
-
-
-def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
-    """The files that match patterns or names, absolute; those of a pattern in natural order (2 before 10).
-
-    Raises FileNotFoundError with the first pattern that matches none.
-    """
-    files: list[Path] = []
-    for pattern in patterns:
-        whole = str(Path(pattern).expanduser().absolute())
-        found = sorted(glob(whole, recursive=True), key=_natural_order) if has_magic(whole) else [whole]  # noqa: PTH207 - absolute
-        here = [Path(name) for name in found if Path(name).is_file()]
-        if not here:
-            raise FileNotFoundError(pattern)
-        files += here
-    return tuple(files)
-
-
-def _natural_order(name: str) -> list[tuple[int, str]]:
-    """A sort key that compares numbers in names as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
 
 Item = TypeVar("Item")
 Model = TypeVar("Model", bound=BaseModel)
@@ -237,19 +215,33 @@ class _Reader:
         self, source: ExternalPopulationConfig, path: KeyPath, grid: Iterable[tuple[PluginConfig, PluginConfig]]
     ) -> Iterator[Population]:
         """The populations of external models; `members` is the size of the smallest pool."""
+        base = self.base(source, path)
         try:
-            files = tuple(expand_patterns(patterns) for patterns in source.patterns)
+            found = [find_pool_files(patterns, base) for patterns in source.patterns]
         except FileNotFoundError as error:
-            self.issues.append(self.document.issue((*path, "checkpoints"), f"no file {error.args[0]}"))
+            self.issues.append(self.document.issue((*path, "checkpoints"), *_no_file(error.args[0])))
             return
-        base = source.base.expanduser().absolute() if source.base else None
-        if base and not base.is_file():
-            self.issues.append(self.document.issue((*path, "base"), f"no file {base}"))
+        except UserError as error:
+            self.issues.append(self.document.issue((*path, "checkpoints"), str(error), error.hint))
+            return
+        files = tuple(pool.members for pool in found)
         start = "shared" if base else "unknown"
         smallest = min(map(len, files))
+        left_out = tuple(dict.fromkeys(file for pool in found for file in pool.left_out))
         for model, data in grid:
             one = Population(source.name or "", model, data, start, len(files), smallest, Recipe(), path)
-            yield replace(one, files=files, base=base, on_bad_member=source.on_bad_member)
+            one = replace(one, files=files, base=base, left_out=left_out)
+            yield replace(one, weights=source.weights or "", on_bad_member=source.on_bad_member)
+
+    def base(self, source: ExternalPopulationConfig, path: KeyPath) -> Path | None:
+        """The file of the base, absolute; an issue if it is not there."""
+        if source.base is None:
+            return None
+        base = source.base.expanduser().absolute()
+        file = model_file(base)
+        if file is None:
+            self.issues.append(self.document.issue((*path, "base"), *_no_file(str(base))))
+        return file or base
 
     def stop(self) -> None:
         """Raise ConfigError if there is any issue."""
@@ -260,3 +252,11 @@ class _Reader:
 def _written_path(path: KeyPath, document: Document) -> KeyPath:
     """The key path under which a key of a grid is written: in the grid, or at the top level for all grids."""
     return path[2:] if path[:1] == ("grids",) and path[:3] not in document.locations else path
+
+
+def _no_file(name: str) -> tuple[str, str]:
+    """The message for a missing checkpoint, and a hint if there is a folder of that name."""
+    if Path(name).expanduser().is_dir():
+        hint = "expected model.safetensors or pytorch_model.bin, or the .index.json of either; or name the files in it"
+        return f"the folder {name} holds no model", hint
+    return f"no file {name}", ""

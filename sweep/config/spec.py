@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
+from sweep.config.checkpoint_files import as_pattern
 from sweep.config.document import Document, KeyPath, dump
 from sweep.config.recipe import Recipe
 from sweep.core.choice import PluginConfig
-from sweep.core.ids import content_id
+from sweep.core.ids import canonical_json, content_id
 from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -105,7 +107,8 @@ class SeedGrid(BaseModel):
 class ExternalPopulationConfig(BaseModel):
     """The keys of a population of external checkpoints.
 
-    `checkpoints` is a file pattern, a list of files or patterns, or one such list per pool.
+    `checkpoints` is a file pattern, a list of files or patterns, or one such list per pool. `weights` names one of
+    several sets of weights in a file, such as `state_dict_ema`; `ema` means averaged weights of any usual name.
     """
 
     model_config = _STRICT
@@ -113,6 +116,7 @@ class ExternalPopulationConfig(BaseModel):
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     checkpoints: str | tuple[str, ...] | tuple[tuple[str, ...], ...]
     base: Path | None = None
+    weights: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)] | None = None
     on_bad_member: Literal["skip", "stop"] = "stop"
 
     @property
@@ -123,6 +127,27 @@ class ExternalPopulationConfig(BaseModel):
         nested = tuple(entry if isinstance(entry, tuple) else (entry,) for entry in self.checkpoints)
         is_one_pool = all(isinstance(entry, str) for entry in self.checkpoints)
         return (tuple(itertools.chain.from_iterable(nested)),) if is_one_pool else nested
+
+
+class CheckpointSource(NamedTuple):
+    """The weights that a network takes from a file."""
+
+    file: Path
+    weights: str
+    architecture: PluginConfig
+    dataset: PluginConfig
+
+
+Input = PluginConfig | CheckpointSource
+"""What a sweep reads from files: a data set or a checkpoint. Fingerprints are mapped by it."""
+
+
+def input_key(source: Input) -> str:
+    """The text under which a data set or a checkpoint can be recorded."""
+    if isinstance(source, PluginConfig):
+        return f"{source.name} {source.settings_json}"
+    file = os.fsencode(source.file).decode("utf-8", "backslashreplace")
+    return canonical_json([file, source.weights, input_key(source.architecture), input_key(source.dataset)])
 
 
 @dataclass(frozen=True)
@@ -139,11 +164,23 @@ class Population:
     path: KeyPath
     files: tuple[tuple[Path, ...], ...] = ()  # external checkpoints of each pool; empty if members are trained
     base: Path | None = None
+    left_out: tuple[Path, ...] = ()  # files of its patterns that are its base, and so no members
+    weights: str = ""  # which of several sets of weights in a checkpoint; empty: those as trained
     on_bad_member: str = "stop"
     new_heads: bool = False
     seed_grid: SeedGrid | None = None  # set if members combine initializations with data orders
     protocol: EvalProtocol = CORRECT_PROTOCOL  # the defects with which it is trained
     reference: Population | None = None  # the correct population that it is compared with
+
+    def checkpoint(self, file: Path) -> CheckpointSource:
+        """The weights in a file for the network of this population."""
+        return CheckpointSource(file, self.weights, self.architecture, self.dataset)
+
+    @property
+    def checkpoints(self) -> list[CheckpointSource]:
+        """All external checkpoints, each once: of its members, then of its base."""
+        files = [file for pool in self.files for file in pool]
+        return [self.checkpoint(file) for file in dict.fromkeys([*files, *([self.base] if self.base else [])])]
 
     @property
     def has_base(self) -> bool:
@@ -169,8 +206,10 @@ class Population:
         plugins = {"architecture": self.architecture.to_config, "dataset": self.dataset.to_config}
         if self.files:
             base = {"base": str(self.base)} if self.base else {}
-            files = [[str(file) for file in pool] for pool in self.files]
-            return {"name": self.name, "checkpoints": files, **base, "on_bad_member": self.on_bad_member, **plugins}
+            weights = {"weights": self.weights} if self.weights else {}
+            files = [[as_pattern(file) for file in pool] for pool in self.files]
+            more = {**base, **weights, "on_bad_member": self.on_bad_member}
+            return {"name": self.name, "checkpoints": files, **more, **plugins}
         members = self.seed_grid.model_dump() if self.seed_grid else self.members
         heads = {"new_heads": True} if self.new_heads else {}
         size = {"start": self.start, **heads, "pools": self.pools, "members": members}

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from sweep.core.dataset import IN_MEMORY, Dataset
 from sweep.core.ids import content_id
 from sweep.core.memmap import cache_folder, exclusive, open_memmap, write_npy_once
+from sweep.core.state_dict import mismatch_text
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_member_model
-from sweep.model.layout import flatten_state_dict, make_layout, state_dict_mismatches
+from sweep.model.layout import flatten_state_dict, make_layout
 from sweep.plan.pools import Member, Pool
 from sweep.storage.checkpoints import load_tensors
 from sweep.storage.files import StoreError
@@ -113,10 +114,10 @@ def load_pool_weights(
         if member.id in failed:
             return None
         weights = folder.load_weights(member.id, digests.get(member.id))
-        problems = state_dict_mismatches(weights, layout)
+        problems = mismatch_text(weights, layout)
         if problems:
             file = folder.weights_file(member.id)
-            raise StoreError(f"{file} does not fit {pool.population.architecture.name}: {'; '.join(problems[:3])}")
+            raise StoreError(f"{file} does not fit {pool.population.architecture.name}: {problems}")
         return weights
 
     stack = None

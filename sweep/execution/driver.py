@@ -52,6 +52,7 @@ def run(
 
 def _run_locked(state: RunState, progress: Progress, command: str, overrides: Sequence[str]) -> RunState:
     """Compute what is missing and make MLflow equal to the tables; returns the state at the end."""
+    from sweep.status.checkpoint_checks import checkpoint_notes
     from sweep.status.preflight import check_networks, datasets
 
     sweep = state.sweep
@@ -61,6 +62,8 @@ def _run_locked(state: RunState, progress: Progress, command: str, overrides: Se
         loaded = datasets(sweep)
         imported = [each.file for each in state.planned if each.file and state.members.get(each.id) == "ok"]
         check_networks(sweep, loaded, imported)
+        for note in checkpoint_notes(sweep, loaded, imported):
+            _log.info(note)
         cluster = stack.enter_context(_start_ray(state)) if _is_incomplete(state) else None
         folder.create(new_run_info(sweep))
         write_plan_files(folder, sweep, state.plan)

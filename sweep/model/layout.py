@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sweep.core.state_dict import mismatch_text
 from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout, TensorSpec
 
 
@@ -69,31 +70,13 @@ def _roles(model: nn.Module) -> dict[str, str]:
 
 def flatten_state_dict(state: Mapping[str, Tensor], layout: ParameterLayout) -> Tensor:
     """A state dict as one row, (entries,) float32. Raises ValueError with the first mismatches to the layout."""
-    problems = state_dict_mismatches(state, layout)
+    problems = mismatch_text(state, layout)
     if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise ValueError("; ".join(problems[:3]) + more)
+        raise ValueError(problems)
     row = torch.empty(layout.n_entries, dtype=torch.float32)
     for entry in layout.entries:
         row[entry.offset : entry.stop] = state[entry.name].reshape(-1)
     return row
-
-
-def state_dict_mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> list[str]:
-    """Mismatches of a state dict to a layout: missing and unknown tensors, other shapes, types that are not floats."""
-    expected = {e.name: e.shape for e in layout.entries}
-    known = expected.keys() | set(layout.counters) | {name for name, _ in layout.tied}
-    missing = [f"`{name}` is missing" for name in expected if name not in state]
-    unknown = [f"`{name}` is unknown" for name in state if name not in known]
-    shaped = [
-        f"`{name}` has shape {tuple(state[name].shape)} instead of {shape}"
-        for name, shape in expected.items()
-        if name in state and tuple(state[name].shape) != shape
-    ]
-    not_floats = [
-        f"`{name}` is {state[name].dtype}" for name in expected if name in state and not state[name].is_floating_point()
-    ]
-    return missing + unknown + shaped + not_floats
 
 
 def bind_flat(model: nn.Module, layout: ParameterLayout, device: torch.device) -> Tensor:

@@ -6,12 +6,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from sweep.config.protocols import belongs_to
-from sweep.config.spec import Grid, Population, Sweep
+from sweep.config.spec import Grid, Input, Population, Sweep
 from sweep.core.choice import PluginConfig
 from sweep.core.errors import UserError
 from sweep.core.ids import canonical_json, content_id, content_ids, json_fragment
@@ -80,9 +79,7 @@ def plan_key(sweep: Sweep, pools: Sequence[Pool]) -> str:
     return content_id("plan", [sweep.id, EVALUATION_VERSION, members])
 
 
-def make_plan(
-    sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str] | None = None, known: PlannedBlocks = NO_BLOCKS
-) -> Plan:
+def make_plan(sweep: Sweep, fingerprints: Mapping[Input, str] | None = None, known: PlannedBlocks = NO_BLOCKS) -> Plan:
     """The plan of a sweep.
 
     `fingerprints` stands for what lies in the files of data sets and of models from elsewhere; `known` are candidates

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.config.document import ConfigError
-from sweep.config.spec import Population, Sweep
-from sweep.core.choice import PluginConfig
+from sweep.config.spec import Input, Population, Sweep
 from sweep.core.ids import content_id, derive_seed
 
 TRAINING_VERSION = 1
@@ -80,7 +79,7 @@ def unique_members(pools: Iterable[Pool]) -> list[Member]:
     return list(members.values())
 
 
-def make_pools(sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str]) -> tuple[Pool, ...]:
+def make_pools(sweep: Sweep, fingerprints: Mapping[Input, str]) -> tuple[Pool, ...]:
     """Every pool of a sweep; `fingerprints` as in `make_plan`. Raises ConfigError if two pools are the same."""
     pools: list[Pool] = []
     for population in sweep.populations:
@@ -160,12 +159,10 @@ def _seeds(population: Population, pool_id: str, index: int) -> tuple[str, int, 
     return name, derive_seed(pool_id, name, "init"), derive_seed(pool_id, name, "order")
 
 
-def _external_pools(
-    population: Population, sweep: Sweep, fingerprints: Mapping[PluginConfig | Path, str]
-) -> Iterator[Pool]:
-    """The pools of external models, whose ids come from the content of their files.
+def _external_pools(population: Population, sweep: Sweep, fingerprints: Mapping[Input, str]) -> Iterator[Pool]:
+    """The pools of external models, whose ids come from the weights that their networks take from the files.
 
-    Raises ConfigError if a pool has the same model twice.
+    Raises ConfigError if a pool has the same model twice, or its base among its members.
     """
     content = {
         **population.id_content,
@@ -173,16 +170,26 @@ def _external_pools(
         "version": TRAINING_VERSION,
     }
     for index, files in enumerate(population.files):
-        base = {"base": fingerprints[population.base]} if population.base else {}
+        base = {"base": fingerprints[population.checkpoint(population.base)]} if population.base else {}
         pool_id = content_id("pool", {**content, **base, "population": population.name, "pool": index})
 
         def model(place: int, file: Path, start: Member | None, about: tuple[str, int] = (pool_id, index)) -> Member:
-            identity = content_id("member", {**content, "weights": fingerprints[file]})
+            identity = content_id("member", {**content, "weights": fingerprints[population.checkpoint(file)]})
             return Member(identity, population, *about, place, 0, 0, start.id if start else None, file)
 
         start = model(-1, population.base, None) if population.base else None
         members = tuple(model(place, file, start) for place, file in enumerate(files))
-        if len({member.id for member in members}) < len(members):
-            what = f"pool {index} has the same model twice"
-            raise ConfigError([sweep.document.issue((*population.path, "checkpoints"), what)])
+        _refuse_doubles(index, [start, *members] if start else members, sweep)
         yield Pool(pool_id, population, index, start, members)
+
+
+def _refuse_doubles(index: int, models: Sequence[Member], sweep: Sweep) -> None:
+    """Raise ConfigError with the first two files of a pool, base included, that hold the same weights."""
+    seen: dict[str, Member] = {}
+    twins = [(other, each) for each in models if (other := seen.setdefault(each.id, each)) is not each]
+    if twins:
+        first, second = twins[0]
+        base = ", its base," if first.role == "start" else ""
+        what = f"pool {index} has the same model twice: {second.file} holds the weights of {first.file}{base} again"
+        path = (*second.population.path, "checkpoints")
+        raise ConfigError([sweep.document.issue(path, what, "leave one of them out")])

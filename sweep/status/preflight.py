@@ -6,31 +6,31 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from sweep.config.document import ConfigError, ConfigIssue, KeyPath
-from sweep.config.spec import Population, Sweep
+from sweep.config.spec import Input, Population, Sweep
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import DataError, Dataset, load_dataset, unsupported_augmentations
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_on_meta, layout_on_meta
-from sweep.model.layout import make_layout, state_dict_mismatches
+from sweep.model.layout import make_layout
 from sweep.model.tracing import AlignmentError, find_permutations
-from sweep.storage.checkpoints import CheckpointError, read_checkpoint
-from sweep.storage.files import file_hash
+from sweep.plan.pools import make_pools
+from sweep.status.checkpoint_checks import check_checkpoints, checkpoint_fingerprint
 from sweep.training.vmap_trainer import check_vmappable
 
 
-def fingerprints(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> dict[PluginConfig | Path, str]:
-    """Fingerprints of the data sets that are read from files, and hashes of the external checkpoints.
+def fingerprints(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> dict[Input, str]:
+    """Fingerprints of the data sets that are read from files, and of the external checkpoints.
 
     The fingerprint of a data set in `absent` is its settings. Raises ConfigError if a data set cannot be used.
     """
     present = [p for p in sweep.populations if p.dataset not in absent]
     with_files = [p for p in present if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
-    files = dict.fromkeys(file for population in sweep.populations for file in _checkpoint_files(population))
-    fingerprint_of: dict[PluginConfig | Path, str] = {
+    sources = dict.fromkeys(source for population in sweep.populations for source in population.checkpoints)
+    fingerprint_of: dict[Input, str] = {
         config: dataset.fingerprint for config, dataset in _datasets(sweep, with_files).items()
     }
     fingerprint_of |= {config: config.settings_json for config in absent}
-    return fingerprint_of | {file: file_hash(file) for file in files}
+    return fingerprint_of | {source: checkpoint_fingerprint(source) for source in sources}
 
 
 def datasets(sweep: Sweep) -> dict[PluginConfig, Dataset]:
@@ -70,6 +70,11 @@ def check_networks(sweep: Sweep, loaded: Mapping[PluginConfig, Dataset], importe
         raise ConfigError(list(dict.fromkeys(issues)))
 
 
+def check_pools(sweep: Sweep) -> None:
+    """Raise ConfigError if two pools are the same, or if a pool of checkpoints holds the same model twice."""
+    make_pools(sweep, fingerprints(sweep))
+
+
 def _network_issues(
     sweep: Sweep, loaded: Mapping[PluginConfig, Dataset], imported: Collection[Path]
 ) -> Iterator[tuple[KeyPath, str, str]]:
@@ -86,7 +91,7 @@ def _network_issues(
             continue
         yield from _check_vmap(population, dataset)
         if population.on_bad_member == "stop":
-            yield from _check_checkpoints(population, layout, imported)
+            yield from check_checkpoints(population, layout, imported)
         for grid in sweep.grids:
             for problem in _check_scalings(grid.scalings, layout):
                 yield (*grid.path, "scalings"), f"{problem} in {population.architecture.name}", ""
@@ -136,25 +141,3 @@ def _check_alignments(sweep: Sweep, population: Population, dataset: Dataset) ->
         for grid, alignment in alignments:
             message = f"`{alignment.name}` cannot align {architecture.name}: {error}"
             yield (*grid.path, "alignments"), message, error.hint
-
-
-def _check_checkpoints(
-    population: Population, layout: ParameterLayout, imported: Collection[Path]
-) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield a problem for each external checkpoint that cannot be read or does not fit the architecture."""
-    for file in [path for path in _checkpoint_files(population) if path not in imported]:
-        try:
-            problems = state_dict_mismatches(read_checkpoint(file), layout)
-        except CheckpointError as error:
-            skip = "on_bad_member: skip goes on without it"
-            yield (*population.path, "checkpoints"), str(error), f"{error.hint}; {skip}" if error.hint else skip
-            continue
-        if problems:
-            message = f"{file} does not fit {population.architecture.name}: {'; '.join(problems[:3])}"
-            yield (*population.path, "checkpoints"), message, "on_bad_member: skip goes on without it"
-
-
-def _checkpoint_files(population: Population) -> list[Path]:
-    """The external checkpoints of a population: its members, then its base."""
-    files = [file for pool in population.files for file in pool]
-    return [*files, population.base] if population.base else files

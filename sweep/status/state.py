@@ -7,12 +7,11 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from sweep.config.spec import Sweep
+from sweep.config.spec import Input, Sweep
 from sweep.core.choice import PluginConfig
 from sweep.plan.candidates import PendingCandidates
 from sweep.plan.planner import Plan, make_plan, plan_key
@@ -47,7 +46,7 @@ class RunState:
     pools: tuple[Pool, ...]
     folder: RunFolder
     members: Mapping[str, str]  # id -> status, of members and starts
-    known: Mapping[PluginConfig | Path, str]  # fingerprints of data sets and external checkpoints
+    known: Mapping[Input, str]  # fingerprints of data sets and external checkpoints
 
     @cached_property
     def plan(self) -> Plan:

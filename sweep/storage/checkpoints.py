@@ -1,7 +1,11 @@
-"""Checkpoints of external models (.pth, .pt, .ckpt, .safetensors), read without running any code of theirs."""
+"""Files of external models (.pth, .ckpt, .bin, .safetensors, an index of several), read without running their code.
+
+What is in them is chosen and named in `sweep/storage/checkpoint_forms.py`.
+"""
 
 from __future__ import annotations
 
+import json
 import mmap
 import re
 import zipfile
@@ -15,23 +19,98 @@ from sweep.storage.files import StoreError, cached_by_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-_WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 _MAX_SHARING = 64  # tensors of a checkpoint that may share the same bytes, on average
-_PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
+_PART = re.compile(r"^(?P<stem>.+)-\d{3,}-of-(?P<count>\d{3,})\.(?P<suffix>safetensors|bin)$")
+_FOREIGN = (r"GLOBAL ([\w.]+)", r"global:? ([\w.]+)", r"class ([\w.]+)", r"but got <class '([\w.]+)'>")
+"""Where torch's messages name what a refused pickle asked for; the first that fits counts."""
 
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be used."""
 
 
-def read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """The state dict in a .pth, .pt, .ckpt or .safetensors file, without wrappers and prefixes.
+def load_content(file: Path) -> Any:
+    """What is stored in the file, or in all files of an index, with nothing but plain containers and tensors.
 
     Tensors are mapped from the file where its format allows that: names and shapes cost no reading of the weights.
     Raises CheckpointError with the file and the reason; no code of the file is ever run.
     """
-    content = _safetensors(file) if file.suffix == ".safetensors" else _torch(file)
-    return unwrap_state_dict(content, file)
+    part = _PART.match(file.name)
+    if part and int(part["count"]) > 1:
+        index = file.with_name(f"{part['stem']}.{part['suffix']}.index.json")
+        hint = f"name {index if index.exists() else 'its index (…index.json)'} or the folder instead"
+        raise CheckpointError(f"{file} is one part of {int(part['count'])} of a model", hint)
+    try:
+        return _indexed(file) if file.suffix == ".json" else _load_one(file)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from None
+
+
+def checkpoint_parts(file: Path) -> tuple[Path, ...]:
+    """All files of a checkpoint: the file alone, or an index and the files that it lists. Raises CheckpointError."""
+    return (file, *sorted(set(_weight_map(file).values()))) if file.suffix == ".json" else (file,)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Raise CheckpointError for tensors that are not plain, or that need more bytes than the files have."""
+    import torch
+
+    total = 0
+    file_size = sum(part.stat().st_size for part in checkpoint_parts(file))
+    for name, tensor in tensors.items():
+        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+        if not plain or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise CheckpointError(f"{file} is refused: `{name}` is not a plain CPU tensor")
+        count = tensor.numel() * tensor.element_size()
+        total += count
+        if count > file_size or total > _MAX_SHARING * file_size:
+            raise CheckpointError(f"{file} is refused: `{name}` of shape {tuple(tensor.shape)} is larger than the file")
+
+
+def _weight_map(index: Path) -> dict[str, Path]:
+    """Tensor name -> file, of an index as Hugging Face writes it. Raises CheckpointError."""
+    try:
+        content = json.loads(index.read_bytes())
+        names = dict(content["weight_map"])
+    except OSError as error:
+        raise CheckpointError(f"cannot read {index}: {error.strerror or error}") from None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise CheckpointError(
+            f"{index} is no index of a model: expected a `weight_map` from tensors to files"
+        ) from None
+    for name in names.values():
+        if not isinstance(name, str) or not name or Path(name).name != name or Path(name).suffix == ".json":
+            raise CheckpointError(f"{index} is refused: `{name}` is not the name of a file beside it")
+    return {tensor: index.with_name(name) for tensor, name in names.items()}
+
+
+def _indexed(index: Path) -> dict[str, Any]:
+    """The tensors of all files of an index."""
+    places = _weight_map(index)
+    found: dict[str, Any] = {}
+    for part in sorted(set(places.values())):
+        content = _load_one(part) if part.exists() else None
+        if not isinstance(content, Mapping):
+            problem = "is not there" if content is None else "holds no tensors"
+            raise CheckpointError(f"{index} lists {part.name}, which {problem}", "copy all files of the model")
+        found.update(content)
+    missing = sorted(places.keys() - found.keys())
+    if missing:
+        raise CheckpointError(f"{index} lists `{missing[0]}`, which {places[missing[0]].name} does not hold")
+    return found
+
+
+def _load_one(file: Path) -> Any:
+    return _safetensors(file) if _is_safetensors(file) else _torch(file)
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether the file is to be read as safetensors: by its first bytes, whatever its name is; else by its name."""
+    with file.open("rb") as opened:
+        start = opened.read(9)
+    length = int.from_bytes(start[:8], "little")
+    is_header = start[8:] == b"{" and length <= file.stat().st_size - 8
+    return is_header or (file.suffix == ".safetensors" and not start.startswith(b"PK"))
 
 
 @cached_by_file
@@ -52,22 +131,6 @@ def _check_archive(file: Path) -> bool:
     return is_archive
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Raise CheckpointError for tensors that are not plain, or that need more bytes than the file has."""
-    import torch
-
-    total = 0
-    file_size = file.stat().st_size
-    for name, tensor in tensors.items():
-        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
-        if not plain or tensor.device.type != "cpu" or tensor.is_quantized:
-            raise CheckpointError(f"{file} is refused: `{name}` is not a plain CPU tensor")
-        count = tensor.numel() * tensor.element_size()
-        total += count
-        if count > file_size or total > _MAX_SHARING * file_size:
-            raise CheckpointError(f"{file} is refused: `{name}` of shape {tuple(tensor.shape)} is larger than the file")
-
-
 def _safetensors(file: Path) -> Any:
     try:
         return load_tensors(file)
@@ -81,33 +144,21 @@ def _torch(file: Path) -> Any:
     try:
         is_archive = _check_archive(file)
         return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
-    except CheckpointError:
+    except (CheckpointError, OSError):
         raise
     except Exception as error:  # torch raises errors of many kinds for damaged files
-        foreign = re.search(r"(?:GLOBAL|global:?) ([\w.]+)", str(error).partition("trusted source")[2])
+        foreign = _foreign_name(str(error))
         if foreign:
             hint = "save its state_dict alone: torch.save(model.state_dict(), …)"
-            raise CheckpointError(f"{file} holds more than tensors and is refused: {foreign[1]}", hint) from None
+            raise CheckpointError(f"{file} holds more than tensors and is refused: {foreign}", hint) from None
         raise CheckpointError(f"cannot read {file}: it is damaged or not a checkpoint") from None
 
 
-def unwrap_state_dict(content: Any, file: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict, without what training scripts wrap around it. Raises CheckpointError."""
-    import torch
-
-    for key in _WRAPPER_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = dict(content) if isinstance(content, Mapping) else {}
-    if not tensors or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in tensors.items()):
-        hint = f"save it alone, or under one of the keys {', '.join(_WRAPPER_KEYS)}"
-        raise CheckpointError(f"{file} holds no state dict", hint)
-    _check_tensors(tensors, file)
-    prefix = next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in tensors)), "")
-    while prefix:
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-        prefix = next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in tensors)), "")
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+def _foreign_name(message: str) -> str:
+    """The class or function that a refused pickle asked for, from torch's message; empty if it names none."""
+    reason = message.partition("trusted source")[2]
+    found = (re.search(pattern, reason) for pattern in _FOREIGN)
+    return next((match[1].rstrip(".") for match in found if match), "")
 
 
 def load_tensors(file: Path, hint: str = "") -> dict[str, Tensor]:
@@ -122,7 +173,14 @@ def load_tensors(file: Path, hint: str = "") -> dict[str, Tensor]:
 
 
 def tensors_to_bytes(state: Mapping[str, Tensor]) -> bytes:
-    """Serialize tensors in the safetensors format."""
+    """Serialize tensors in the safetensors format; tensors that share memory are written one by one."""
     from safetensors.torch import save
 
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    written: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in state.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        written[name] = plain.clone() if place in places else plain
+        places.add(place)
+    return save(written)

@@ -44,6 +44,11 @@ def file_version(file: Path) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
+def is_settled(version: tuple[int, int, int]) -> bool:
+    """Whether a file changed so long ago that another change would show in its version."""
+    return time.time_ns() - version[1] > _SETTLED_NS
+
+
 def cached_by_file(function: Callable[[Path], _T]) -> Callable[[Path], _T]:
     """Keep the results of a function of a file in this process until the file's version changes.
 
@@ -58,7 +63,7 @@ def cached_by_file(function: Callable[[Path], _T]) -> Callable[[Path], _T]:
         if known is not None and known[0] == version:
             return known[1]
         result = function(file)
-        if time.time_ns() - version[1] > _SETTLED_NS:
+        if is_settled(version):
             results[file] = version, result
         return result
 

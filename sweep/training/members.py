@@ -20,11 +20,12 @@ from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_member_model, reset_head
 from sweep.model.flops import forward_flops
 from sweep.model.forward import forward_split
-from sweep.model.layout import make_layout, state_dict_mismatches
+from sweep.model.layout import make_layout
 from sweep.model.metrics import compute_metrics
 from sweep.model.split import DeviceSplit, shuffle_labels, to_device
 from sweep.plan.pools import Member, TrainingGroup
-from sweep.storage.checkpoints import CheckpointError, read_checkpoint
+from sweep.storage.checkpoint_forms import read_checkpoint
+from sweep.storage.checkpoints import CheckpointError
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder, failed_members
 from sweep.training.checkpoint import TrainingCheckpoint
@@ -111,14 +112,13 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
     network = _measure_network(member.population.architecture, dataset.shape)
     layout = network.layout
     try:
-        state = read_checkpoint(member.file)
+        found = read_checkpoint(member.file, layout, member.population.weights)
     except CheckpointError as error:
         return record_failure(member, sweep, folder, str(error))
-    problems = state_dict_mismatches(state, layout)
-    if problems:
+    if found.mismatches:
         name = member.population.architecture.name
-        return record_failure(member, sweep, folder, f"{member.file} does not fit {name}: {'; '.join(problems[:3])}")
-    digest, size = folder.save_weights(member.id, state)
+        return record_failure(member, sweep, folder, f"{member.file} does not fit {name}: {found.mismatches}")
+    digest, size = folder.save_weights(member.id, found.state)
     row = {
         "n_parameters": layout.n_parameters,
         "forward_flops": network.forward_flops,

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from sweep.core.state_dict import state_dict_mismatches
 from sweep.evaluation.block import BlockRunner
 from sweep.evaluation.engine import make_engine
 from sweep.execution.local import merged_model
-from sweep.model.layout import make_layout, state_dict_mismatches
+from sweep.model.layout import make_layout
 from sweep.model.split import Batching
 from sweep.plan.work import CandidateWork
 from tests.helpers.engine import Trained, trained

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweep.core.registry import get_plugin
+from sweep.core.state_dict import state_dict_mismatches
 from sweep.model.build import build
 from sweep.model.forward import forward_split
 from sweep.model.layout import (
@@ -17,7 +18,6 @@ from sweep.model.layout import (
     find_head,
     flatten_state_dict,
     make_layout,
-    state_dict_mismatches,
     unflatten_state_dict,
 )
 from sweep.model.split import Batching, DeviceSplit

@@ -13,10 +13,11 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from sweep.core.registry import list_plugins
+from sweep.core.state_dict import state_dict_mismatches
 from sweep.core.weights import TRAINABLE_ROLES, ParameterLayout
 from sweep.model.flops import forward_flops
 from sweep.model.forward import forward_split
-from sweep.model.layout import find_head, flatten_state_dict, make_layout, state_dict_mismatches, unflatten_state_dict
+from sweep.model.layout import find_head, flatten_state_dict, make_layout, unflatten_state_dict
 from sweep.model.split import Batching, DeviceSplit
 from tests.helpers.zoo_networks import CLASSES, Case, timm, torchvision
 

@@ -15,17 +15,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sweep.cli.main import main
-from sweep.config.loader import expand_patterns, load
+from sweep.config.checkpoint_files import expand_patterns
+from sweep.config.loader import load
 from sweep.core.dataset import load_dataset
 from sweep.execution.driver import run
 from sweep.status.preflight import fingerprints
 from sweep.status.state import load_state
-from sweep.storage.checkpoints import CheckpointError, read_checkpoint
-from sweep.storage.files import file_hash
+from sweep.storage.checkpoint_forms import read_checkpoint
+from sweep.storage.checkpoints import CheckpointError
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import SCHEMA_VERSION
 from sweep.training.members import import_member
 from tests.helpers.engine import Trained, trained
+from tests.helpers.layouts import layout_of
 
 CNN = "{cnn: {width: 4}}"
 
@@ -53,12 +55,12 @@ def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 )
 def test_checkpoints_are_read_out_of_what_scripts_put_around_them(tmp_path: Path, pool: Trained, wrap: Any) -> None:
     torch.save(wrap(pool.states[0]), tmp_path / "a.pth")
-    assert equal(read_checkpoint(tmp_path / "a.pth"), pool.states[0])
+    assert equal(read_checkpoint(tmp_path / "a.pth", layout_of(pool.states[0])).state, pool.states[0])
 
 
 def test_safetensors_are_read(tmp_path: Path, pool: Trained) -> None:
     save_file(pool.states[0], tmp_path / "a.safetensors")
-    assert equal(read_checkpoint(tmp_path / "a.safetensors"), pool.states[0])
+    assert equal(read_checkpoint(tmp_path / "a.safetensors", layout_of(pool.states[0])).state, pool.states[0])
 
 
 class Malicious:
@@ -75,7 +77,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path, write: Any)
     mark = tmp_path / "mark"
     write({"state_dict": Malicious(mark)}, file)
     with pytest.raises(CheckpointError, match=r"evil\.pth") as raised:
-        read_checkpoint(file)
+        read_checkpoint(file, layout_of({}))
     if write is torch.save:
         assert "holds more than tensors and is refused: posix.mkdir" in str(raised.value)
     assert not mark.exists()
@@ -92,13 +94,13 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path, pool: Trained, suff
     for size in (0, 1, 100, len(content) // 2, len(content) - 1):
         file.write_bytes(content[:size])
         with pytest.raises(CheckpointError, match=f"a\\.{suffix}"):
-            read_checkpoint(file)
+            read_checkpoint(file, layout_of(pool.states[0]))
 
 
 def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match="holds no state dict"):
-        read_checkpoint(tmp_path / "a.pt")
+        read_checkpoint(tmp_path / "a.pt", layout_of({}))
 
 
 def test_files_come_in_natural_order(tmp_path: Path) -> None:
@@ -143,7 +145,9 @@ def test_ids_come_from_content_and_not_from_places(tmp_path: Path, pool: Trained
     second = load_state(sweep).plan
     assert [candidate.id for candidate in first.candidates] == [candidate.id for candidate in second.candidates]
     assert len({member.id for member in first.members}) == 3
-    assert fingerprints(sweep)[moved / "start.pth"] == file_hash(moved / "start.pth")
+    torch.save({"model": pool.start, "epoch": 3}, moved / "start.pth")
+    assert first.members[0].id == load_state(sweep).plan.members[0].id, "of the same content in another file"
+    assert fingerprints(sweep).keys() == set(sweep.populations[0].checkpoints)
 
 
 COUNTED = '''"""A network that counts how often it is built for real."""
@@ -218,7 +222,7 @@ def _check_exports(tmp_path: Path, pool: Trained, ids: dict[tuple[str, tuple[int
         arguments = ["export", place, soup[:12], "--to", str(target)]
         done = CliRunner().invoke(main, arguments)
         assert done.exit_code == 0, done.stderr
-        exported = read_checkpoint(target)
+        exported = read_checkpoint(target, layout_of(mean)).state
         assert exported.keys() == mean.keys()
         for name, tensor in mean.items():
             torch.testing.assert_close(exported[name], tensor, atol=1e-7, rtol=1e-6)

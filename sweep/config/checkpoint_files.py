@@ -1,0 +1,105 @@
+"""Which files the `checkpoints` of a population mean: names, patterns, and folders as Hugging Face writes them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from glob import glob, has_magic
+from pathlib import Path
+from typing import NamedTuple
+
+from sweep.core.errors import UserError
+
+_FOLDER_FILES = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+)
+"""The file of a model folder that stands for the model: the first that is there."""
+
+
+class PoolFiles(NamedTuple):
+    """The files of one pool's members, and those of its patterns that are its base and so no members."""
+
+    members: tuple[Path, ...]
+    left_out: tuple[Path, ...] = ()
+
+
+def find_pool_files(patterns: Sequence[str], base: Path | None = None) -> PoolFiles:
+    """The files that names or patterns mean, absolute; those of a pattern in natural order (2 before 10).
+
+    Raises FileNotFoundError with the first pattern that matches none, and UserError if the base is listed by name, or
+    if a pattern matches nothing but the base.
+    """
+    members: list[Path] = []
+    left_out: list[Path] = []
+    for pattern in patterns:
+        found, is_name = _matches(pattern)
+        is_base = [base is not None and base.exists() and file.samefile(base) for file in found]
+        if any(is_base) and (is_name or all(is_base)):
+            hint = "take it off the list, or leave `base` out: the base is what members started from"
+            raise UserError(f"{pattern} is the base of this population and cannot be a member of it", hint)
+        members += [file for file, is_start in zip(found, is_base, strict=True) if not is_start]
+        left_out += [file for file, is_start in zip(found, is_base, strict=True) if is_start]
+    return PoolFiles(tuple(members), tuple(left_out))
+
+
+def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
+    """The files that names or patterns mean, as `find_pool_files` returns them."""
+    return find_pool_files(patterns).members
+
+
+def model_file(path: Path) -> Path | None:
+    """The path itself if it is a file, the file of the model in a folder that holds one, else None."""
+    if path.is_dir():
+        return next((file for name in _FOLDER_FILES if (file := path / name).is_file()), None)
+    return path if path.is_file() else None
+
+
+def as_pattern(file: Path) -> str:
+    """The pattern that means a file and nothing else."""
+    return re.sub(r"([*?[])", r"[\1]", str(file))
+
+
+def from_pattern(pattern: str) -> Path:
+    """The file of a pattern that `as_pattern` made, whether it is there or not."""
+    return Path(re.sub(r"\[([*?[])\]", r"\1", pattern)).absolute()
+
+
+def _matches(pattern: str) -> tuple[list[Path], bool]:
+    """The files that a name or pattern means, and whether it is a name. Raises FileNotFoundError if there are none.
+
+    What is there under exactly this name is meant; so no folder on the way is a pattern, but what stands in its place.
+    """
+    folder, rest = _existing_part(pattern)
+    if not rest:
+        found = [folder]
+    elif has_magic(rest):
+        names = glob(rest, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob takes the folder for a pattern
+        found = [folder / name for name in sorted(names, key=_natural_order)]
+    else:
+        found = []
+    files = list(_model_files(found))
+    if not files:
+        raise FileNotFoundError(pattern)
+    return files, not rest
+
+
+def _existing_part(pattern: str) -> tuple[Path, str]:
+    """The longest beginning of a pattern that is there under this very name, absolute, and the rest."""
+    parts = Path(pattern).expanduser().parts
+    folder = Path.cwd()
+    for index, part in enumerate(parts):
+        if not os.path.lexists(folder / part):
+            return folder, str(Path(*parts[index:]))
+        folder /= part
+    return folder, ""
+
+
+def _model_files(paths: Iterable[Path]) -> Iterable[Path]:
+    return (file for path in paths if (file := model_file(path)) is not None)
+
+
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    """A sort key that compares numbers in names as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,55 @@
+"""Compares state dicts with the layout of a network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sweep.core.weights import ParameterLayout
+
+
+def state_dict_mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> list[str]:
+    """Mismatches of a state dict to a layout: missing and unknown tensors, other shapes, types, broken ties."""
+    return list(itertools.chain(*_mismatches(state, layout)))
+
+
+def mismatch_text(state: Mapping[str, Tensor], layout: ParameterLayout, limit: int = 3) -> str:
+    """The first mismatches of every kind, and how many more there are; empty if the state dict fits."""
+    kinds = _mismatches(state, layout)
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*kinds))
+    shown = set(itertools.islice(filter(None, turns), limit))
+    every = list(itertools.chain(*kinds))
+    more = f" (and {len(every) - len(shown)} more)" if len(every) > len(shown) else ""
+    return "; ".join(problem for problem in every if problem in shown) + more
+
+
+def _mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> Sequence[list[str]]:
+    """The mismatches by kind."""
+    expected = {e.name: e.shape for e in layout.entries}
+    known = expected.keys() | set(layout.counters) | {name for name, _ in layout.tied}
+    missing = [f"`{name}` is missing" for name in expected if name not in state]
+    unknown = [f"`{name}` is unknown" for name in state if name not in known]
+    shaped = [
+        f"`{name}` has shape {tuple(state[name].shape)} instead of {shape}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    not_floats = [
+        f"`{name}` is {state[name].dtype}" for name in expected if name in state and not state[name].is_floating_point()
+    ]
+    untied = [
+        f"`{name}` differs from `{source}`, but the network has one tensor for both"
+        for name, source in layout.tied
+        if _differ(state.get(name), state.get(source))
+    ]
+    return missing, unknown, shaped, not_floats, untied
+
+
+def _differ(first: Tensor | None, second: Tensor | None) -> bool:
+    """Whether both tensors are there and have other values."""
+    if first is None or second is None or first.data_ptr() == second.data_ptr():
+        return False
+    return not torch.equal(first, second)

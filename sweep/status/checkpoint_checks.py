@@ -1,0 +1,158 @@
+"""External checkpoints before a run: whether they fit their networks, what identifies them, and what is left out."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from sweep.config.document import KeyPath
+from sweep.config.spec import CheckpointSource, Population, Sweep
+from sweep.core.choice import PluginConfig
+from sweep.core.dataset import Dataset
+from sweep.core.ids import content_id
+from sweep.core.weights import ParameterLayout
+from sweep.model.build import layout_on_meta
+from sweep.status.dataset_info import dataset_info
+from sweep.storage.checkpoint_forms import checkpoint_digest, read_checkpoint
+from sweep.storage.checkpoints import CheckpointError, checkpoint_parts
+from sweep.storage.files import file_hash, file_version, is_settled
+
+_SKIP = "on_bad_member: skip goes on without it"
+_SHOWN = 3  # names that a note lists
+
+
+class CheckpointReport(NamedTuple):
+    """What was found in a checkpoint: the problem with it, or which weights were taken and what was left out."""
+
+    problem: str
+    hint: str
+    taken: str = ""
+    others: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def checkpoint_fingerprint(source: CheckpointSource) -> str:
+    """The hash of the weights that the network takes from a file; the hash of the files themselves if it takes none.
+
+    Unchanged files are read once per process.
+    """
+    layout = _network_layout(source.architecture, source.dataset)
+    try:
+        return _once_per_version(_digest, source, layout) if layout else _files_hash(source.file)
+    except CheckpointError:
+        return _files_hash(source.file)
+
+
+def check_checkpoints(
+    population: Population, layout: ParameterLayout, imported: Collection[Path]
+) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield (key path, message, hint) for each external checkpoint that cannot be read or does not fit the network."""
+    path = (*population.path, "checkpoints")
+    for source in population.checkpoints:
+        report = _report(source, layout) if source.file not in imported else None
+        if report and report.problem:
+            yield path, report.problem, f"{report.hint}; {_SKIP}" if report.hint else _SKIP
+
+
+def checkpoint_notes(
+    sweep: Sweep, loaded: Mapping[PluginConfig, Dataset], imported: Collection[Path] = ()
+) -> list[str]:
+    """What a user should know of checkpoints that fit, a line for each kind: weights chosen, tensors left out, bases.
+
+    Checkpoints in `imported` are in the run folder already and are not read.
+    """
+    notes: list[str] = []
+    for population in (each for each in sweep.populations if each.files and not each.reference):
+        name = f"population `{population.name}`"
+        new = [source for source in population.checkpoints if source.file not in imported]
+        if population.left_out and new:
+            files = ", ".join(str(file) for file in population.left_out)
+            notes.append(f"{name}: {files} is its base and left out of its members")
+        layout = layout_on_meta(population.architecture, loaded[population.dataset].shape)
+        notes += [f"{name}: {note}" for note in _notes([(each.file, _report(each, layout)) for each in new])]
+    return notes
+
+
+def _notes(reports: Iterable[tuple[Path, CheckpointReport]]) -> Iterator[str]:
+    """Yield a line for each choice among weights and each list of tensors left out, with the files that it is about."""
+    choices: dict[tuple[str, tuple[str, ...]], list[Path]] = {}
+    extras: dict[tuple[str, ...], list[Path]] = {}
+    for file, report in reports:
+        if report.others:
+            choices.setdefault((report.taken, report.others), []).append(file)
+        if report.left_out:
+            extras.setdefault(report.left_out, []).append(file)
+    for (taken, others), files in choices.items():
+        every = " and ".join([taken, *others])
+        yield f"{_holding(files)} {every}: {taken} is taken; choose with `weights: {others[0]}`"
+    for names, files in extras.items():
+        shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        yield f"{_holding(files)} {len(names)} tensors beside the network, which are left out: {shown}{more}"
+
+
+def _holding(files: list[Path]) -> str:
+    return f"{files[0]} holds" if len(files) == 1 else f"{files[0]} and {len(files) - 1} other files hold"
+
+
+def _report(source: CheckpointSource, layout: ParameterLayout) -> CheckpointReport:
+    """What is in a checkpoint for a network."""
+    try:
+        return _once_per_version(_read_report, source, layout)
+    except CheckpointError as error:
+        return CheckpointReport(str(error), error.hint)
+
+
+def _read_report(source: CheckpointSource, layout: ParameterLayout) -> CheckpointReport:
+    found = read_checkpoint(source.file, layout, source.weights)
+    if found.mismatches:
+        return CheckpointReport(f"{source.file} does not fit {source.architecture.name}: {found.mismatches}", "")
+    return CheckpointReport("", "", found.taken, found.others, found.left_out)
+
+
+def _digest(source: CheckpointSource, layout: ParameterLayout) -> str:
+    return checkpoint_digest(source.file, layout, source.weights)
+
+
+_Result = TypeVar("_Result", str, CheckpointReport)
+_results: dict[tuple[str, CheckpointSource, ParameterLayout], tuple[tuple[object, ...], Any]] = {}
+
+
+def _once_per_version(
+    function: Callable[[CheckpointSource, ParameterLayout], _Result], source: CheckpointSource, layout: ParameterLayout
+) -> _Result:
+    """The result of a function, kept in this process until one of the checkpoint's files changes."""
+    key = function.__name__, source, layout
+    try:
+        versions = tuple(file_version(part) for part in checkpoint_parts(source.file))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {error.filename or source.file}: {error.strerror}") from None
+    known = _results.get(key)
+    if known is not None and known[0] == versions:
+        found: _Result = known[1]
+        return found
+    result = function(source, layout)
+    if all(is_settled(version) for version in versions):
+        _results[key] = versions, result
+    return result
+
+
+def _files_hash(file: Path) -> str:
+    """A hash of the files of a checkpoint; of its name if they cannot be read."""
+    try:
+        parts = checkpoint_parts(file)
+        return file_hash(file) if parts == (file,) else content_id("files", [file_hash(part) for part in parts])
+    except (OSError, CheckpointError):
+        return content_id("file", os.fsencode(file).hex())
+
+
+@functools.cache
+def _network_layout(architecture: PluginConfig, dataset: PluginConfig) -> ParameterLayout | None:
+    """The layout of a network for the images of a data set; None if either cannot be made, which checks report."""
+    try:
+        return layout_on_meta(architecture, dataset_info(dataset).shape, pretrained=False)
+    except Exception:  # a user's architecture may raise anything
+        return None
