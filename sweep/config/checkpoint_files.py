@@ -87,7 +87,7 @@ def _matches(pattern: str) -> tuple[list[Path], bool]:
 
 def _existing_part(pattern: str) -> tuple[Path, str]:
     """The longest beginning of a pattern that is there under this very name, absolute, and the rest."""
-    parts = Path(pattern).expanduser().parts
+    parts = (Path(pattern).expanduser() if pattern.startswith("~") else Path(pattern)).parts
     folder = Path.cwd()
     for index, part in enumerate(parts):
         if not os.path.lexists(folder / part):

@@ -104,13 +104,14 @@ def _load_one(file: Path) -> Any:
     return _safetensors(file) if _is_safetensors(file) else _torch(file)
 
 
+@cached_by_file
 def _is_safetensors(file: Path) -> bool:
     """Whether the file is to be read as safetensors: by its first bytes, whatever its name is; else by its name."""
     with file.open("rb") as opened:
         start = opened.read(9)
     length = int.from_bytes(start[:8], "little")
     is_header = start[8:] == b"{" and length <= file.stat().st_size - 8
-    return is_header or (file.suffix == ".safetensors" and not start.startswith(b"PK"))
+    return is_header or file.suffix == ".safetensors"
 
 
 @cached_by_file

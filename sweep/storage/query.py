@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,11 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     connection = duckdb.connect()
     try:
         for table in COLUMNS:
-            files = ", ".join(_text(path) for path in part_files(run, table))
+            files = ", ".join(_file_text(path) for path in part_files(run, table))
             if files:
-                connection.execute(
-                    f"create view {table} as select * from read_parquet([{files}], union_by_name = true)"
-                )
-        connection.execute(f"set allowed_directories = [{_text(run)}]")
+                options = "union_by_name = true, hive_partitioning = false"  # a folder `lr=0.1` makes no column
+                connection.execute(f"create view {table} as select * from read_parquet([{files}], {options})")
+        connection.execute(f"set allowed_directories = [{_text(run)}, {_file_text(run)}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         found = connection.sql(_select_statement(connection.extract_statements(query))).to_arrow_table()
@@ -53,6 +53,11 @@ def _select_statement(statements: list[Any]) -> Any:
 def _text(value: Path) -> str:
     """A path as an SQL string."""
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def _file_text(file: Path) -> str:
+    """A path as an SQL string that DuckDB, which reads paths as patterns, takes for this path alone."""
+    return _text(Path(re.sub(r"([*?[])", r"[\1]", str(file))))
 
 
 def _unique_names(names: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 from sweep.core.file_lock import file_lock
 
@@ -31,7 +32,17 @@ def is_server(uri: str) -> bool:
 
 def tracking_uri(storage: Path) -> str:
     """Where runs go: MLFLOW_TRACKING_URI, or a database file beside the run folders."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_LOCAL}{storage.expanduser().absolute() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(storage.expanduser().absolute() / "mlflow.db")
+
+
+def database_uri(file: Path) -> str:
+    """The address of a database file, whatever characters its path has: `?` begins a query and `%` a code."""
+    return _LOCAL + str(file).replace("%", "%25").replace("?", "%3F")
+
+
+def database_file(uri: str) -> Path:
+    """The file of a database's address."""
+    return Path(unquote(uri.removeprefix(_LOCAL).split("?")[0]))
 
 
 def ui_command(uri: str) -> str:
@@ -118,7 +129,7 @@ def exclusive(uri: str) -> Iterator[None]:
     if not uri.startswith(_LOCAL):
         yield
         return
-    file = Path(uri.removeprefix(_LOCAL).split("?")[0])
+    file = database_file(uri)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(file.with_name(f"{file.name}.lock")):
         yield
