@@ -91,7 +91,8 @@ def _notes(reports: Iterable[tuple[Path, CheckpointReport]]) -> Iterator[str]:
     for names, files in extras.items():
         shown = ", ".join(f"`{name}`" for name in names[:_SHOWN])
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        yield f"{_holding(files)} {len(names)} tensors beside the network, which are left out: {shown}{more}"
+        count = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+        yield f"{_holding(files)} {count} beside the network, left out here: {shown}{more}"
 
 
 def _holding(files: list[Path]) -> str:
