@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,10 @@ def load_run_sweep(run: Path) -> Sweep:
 
     path = absolute(run)
     RunFolder(path).run_info()
-    overrides = [f"execution.storage={json.dumps(str(path.parent))}", f"name={json.dumps(path.name)}"]
-    return load(run / "sweep.yaml", overrides, accept_renamed=True)
+    sweep = load(run / "sweep.yaml", accept_renamed=True)
+    execution = sweep.execution.model_copy(update={"storage": path.parent})
+    settings = sweep.settings.model_copy(update={"execution": execution, "name": path.name})
+    return replace(sweep, settings=settings)  # not as overrides: a folder may have names that no sweep has
 
 
 def absolute(run: Path) -> Path:

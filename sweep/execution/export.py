@@ -85,9 +85,14 @@ def _card(sweep: Sweep, plan: Plan, candidate: Candidate, target: Path) -> str:
         "candidate": candidate.id,
         "sweep": f"{sweep.name}, merge-sweep {code_version()}",
     }
-    table = "\n".join(f"| {key} | {value} |" for key, value in properties.items())
+    table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in properties.items())
     header = f"# {target.stem}\n\nMerged from {len(candidate.subset)} models.\n\n| | |\n|---|---|\n{table}\n"
     return f"{header}\n## Members\n\n{members}\n\n## Measured\n\n{metrics}\n"
+
+
+def _cell(text: str) -> str:
+    """A text for a cell of a table in Markdown, where `|` would end the cell, in code as well."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _plugin_text(config: PluginConfig) -> str:

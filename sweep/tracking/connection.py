@@ -133,5 +133,9 @@ def exclusive(uri: str) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(file.with_name(f"{file.name}.lock")):
         yield
+    as_written = Path(uri.removeprefix(_LOCAL)).parent
+    if as_written != file.parent:
+        with suppress(OSError):
+            os.removedirs(as_written)  # MLflow makes the folder with its codes as well, and leaves it empty
     with suppress(sqlite3.OperationalError), closing(sqlite3.connect(file)) as connection:
         connection.execute("pragma journal_mode = wal")  # it only adds speed
