@@ -23,7 +23,7 @@ SPLITS = ("train", "validation", "test")
 AUGMENTATIONS = frozenset({"crop", "flip"})
 IN_MEMORY = 2 * 1024**3
 """Bytes of decoded images: a split with more of them, and with a key, is a memory-mapped file."""
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Enters the names of those files: raise it when the same settings would be decoded to other pixels."""
 
 Images = NDArray[np.uint8]  # (examples, channels, size, size)
