@@ -35,7 +35,7 @@ class Ignored:
     def log(self) -> None:
         """Log all of it in one line."""
         if self.counts:
-            parts = [f"{count:,} {kind} ({self._list(kind)})" for kind, count in self.counts.items()]
+            parts = [f"{kind}: {count:,} ({self._list(kind)})" for kind, count in self.counts.items()]
             warn_once(printable(f"{self.root}: not read: {'; '.join(parts)}"))
 
     def _list(self, kind: str) -> str:

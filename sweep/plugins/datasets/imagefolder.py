@@ -118,7 +118,7 @@ def _check_training_images(
     numbers = [f"{counts[name][label]} in {_FOLDERS[name]}" for name in counts]
     below = count_images(place)
     deeper = f", {below} in folders below it" if below else ""
-    more = f"; {len(missing) - 1} more classes have none" if len(missing) > 1 else ""
+    more = f"; classes without training images: {len(missing)}" if len(missing) > 1 else ""
     raise DataError(
         f"no training images of class `{classes[label]}` in {place} ({', '.join(numbers)}{deeper}){more}", _HINT
     )
