@@ -85,12 +85,18 @@ class Split:
     def images(self) -> Images:
         """(examples, channels, size, size), uint8."""
         if self.key:
-            here = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
-            self.file = next((file for file in (self.file, here) if file and file.is_file()), None)
+            self.file = next((file for file in (self.file, self._cached_file()) if file and _is_file(file)), None)
         images = _read_images(self.file) if self.file else self._decoded()
         if len(images) != len(self.labels):
             raise DataError(f"{len(images)} images for {len(self.labels)} labels")
         return images
+
+    def _cached_file(self) -> Path | None:
+        """Where the decoded images are kept, if this user has a cache folder."""
+        try:
+            return cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+        except UserError:
+            return None
 
     def _decoded(self) -> Images:
         found = self.decode()
@@ -117,6 +123,13 @@ class Split:
         if self.file is None:
             return _load_images, (self.labels, images)
         return Split, (self.labels, self.decode, self.key, self.bound, self.file)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # in a folder that this user may not enter
+        return False
 
 
 def _read_images(file: Path) -> Images:
@@ -242,6 +255,8 @@ _MISSING_HINT = "add some, or take the class out of the data set; labels count t
 
 def _count_classes(split: str, labels: Labels, classes: int) -> NDArray[np.int64]:
     """Number of images per class. Raises DataError for labels that are no classes."""
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"labels of type {labels.dtype} and shape {labels.shape} in {split}: expected one integer each")
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(f"labels from {labels.min()} to {labels.max()} in {split} for {classes} classes")
     return np.bincount(labels, minlength=classes)

@@ -20,7 +20,7 @@ from types import TracebackType
 
 from sweep.core.errors import UserError
 from sweep.core.memmap import cache_folder
-from sweep.core.text import format_duration
+from sweep.core.text import format_duration, printable
 
 _log = logging.getLogger(__name__)
 _CHUNK = 4096  # files looked up by one query; SQLite allows 32,766 names
@@ -63,6 +63,9 @@ def iter_digests(files: Sequence[Path], kind: str, compute: Compute) -> Iterator
                 yield from _digest_chunk(chunk, compute, store, pool, progress)
         finally:
             pool.shutdown(cancel_futures=True)
+    if store.problem and progress.has_reported:
+        hint = "MERGE_SWEEP_CACHE names another folder for it"
+        _log.warning(printable(f"the digests of these files are not kept: {store.problem}; {hint}"))
 
 
 def _digest_chunk(
@@ -105,7 +108,7 @@ class _Store:
         self.kind = kind
         self.file: Path | None = None
         self.database: sqlite3.Connection | None = None
-        self.can_write = True
+        self.problem = ""  # why digests are not kept
         self.pending: list[tuple[str, bytes, str, str]] = []
         self.last_flush = time.monotonic()
 
@@ -151,11 +154,11 @@ class _Store:
             self._flush()
 
     def _flush(self) -> None:
-        if self.database and self.can_write and self.pending:
+        if self.database and self.pending and not self.problem:
             try:
                 self._insert(self.database)
-            except sqlite3.OperationalError:  # locked, read-only or full: what is kept can still be read
-                self.can_write = False
+            except sqlite3.OperationalError as error:  # locked, read-only or full: what is kept can still be read
+                self.problem = f"{self.file}: {error}"
             except sqlite3.Error as error:
                 self._give_up(error)
         self.pending.clear()
@@ -172,6 +175,7 @@ class _Store:
 
     def _give_up(self, error: Exception) -> None:
         """Go on without the database; one that is damaged is removed, so that the next look makes a new one."""
+        self.problem = f"{self.file or 'no cache folder'}: {error}"
         if self.database:
             self.database.close()
             self.database = None
@@ -190,6 +194,7 @@ class _Progress:
         self.done = 0
         self.start = time.monotonic()
         self.next = self.start + _FIRST_REPORT
+        self.has_reported = False
 
     def add(self, count: int) -> None:
         """Count files as done."""
@@ -198,5 +203,6 @@ class _Progress:
         if now < self.next or not 0 < self.done < self.total:
             return
         self.next = now + _NEXT_REPORT
+        self.has_reported = True
         rest = (now - self.start) * (self.total - self.done) / self.done
         _log.warning(f"reading files: {self.done:,} of {self.total:,}, about {format_duration(rest)} left")

@@ -227,3 +227,14 @@ def test_a_long_look_reports_how_far_it_is(
     assert len(caplog.messages) == 1, "the next one would come after 10 s"
     assert caplog.messages[0].startswith("reading files: ")
     assert " of 30, about " in caplog.messages[0]
+
+
+def test_a_long_look_without_a_cache_names_the_cause(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = write_old(tmp_path / "files", 30)
+    cache.write_text("a file")
+    monkeypatch.setattr(hash_cache, "_FIRST_REPORT", 0)
+    look(files)
+    assert caplog.messages[-1].startswith("the digests of these files are not kept: ")
+    assert caplog.messages[-1].endswith("; MERGE_SWEEP_CACHE names another folder for it")

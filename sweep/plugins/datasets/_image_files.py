@@ -53,14 +53,22 @@ def images_in(folder: Path, ignored: Ignored) -> list[Path]:
         path = folder / entry.name
         if entry.name.startswith("."):
             ignored.add(HIDDEN, path)
-        elif entry.is_dir():
+        elif is_folder(entry):
             count = count_images(path)
             ignored.add(BELOW if count else "folders below a class", path, count or 1)
-        elif path.suffix.lower() in SUFFIXES and (entry.is_file() or entry.is_symlink()):
+        elif path.suffix.lower() in SUFFIXES and (entry.is_symlink() or entry.is_file()):
             images.append(path)
         else:
             ignored.add(OTHERS, path)
     return images
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def count_images(folder: Path) -> int:

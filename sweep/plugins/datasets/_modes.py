@@ -85,11 +85,11 @@ def _check_maximum(picture: Image.Image, name: str) -> None:
     if not tile or tile[0].codec_name != "ppm" or stream is None:
         return
     maximum = tile[0].args[1]
-    stream.seek(tile[0].offset)
-    values = np.frombuffer(stream.read(), np.uint8)
-    if maximum > 255:
-        values = values[: len(values) // 2 * 2].view(">u2")
+    kind = np.dtype(np.uint8 if maximum < 256 else ">u2")
     count = picture.width * picture.height * len(picture.getbands())
-    if values[:count].max(initial=0) > maximum:
-        what = f"{name}: a value of {values[:count].max()} is above the maximum of {maximum} in its header"
+    stream.seek(tile[0].offset)
+    content = stream.read(count * kind.itemsize)
+    values = np.frombuffer(content[: len(content) // kind.itemsize * kind.itemsize], kind)
+    if values.max(initial=0) > maximum:
+        what = f"{name}: a value of {values.max()} is above the maximum of {maximum} in its header"
         raise DataError(what, "write it again with the right maximum")

@@ -60,9 +60,7 @@ def arrays(
         shapes = {part: _shape(archive, f"{prefix}images", file) for part, prefix in prefixes.items()}
     form = _form({shape[1:] for shape in shapes.values()}, file)
     labels, classes = _labels(file, prefixes, names)
-    for part, shape in shapes.items():
-        if shape[0] != len(labels[part]):
-            raise DataError(f"{file}: {shape[0]} images for {len(labels[part])} labels in {part}")
+    _check_counts(file, shapes, labels)
     _log_ignored(file, names - {f"{prefix}{what}" for prefix in prefixes.values() for what in ("images", "labels")})
     size = size or form.side
     count = form.channels
@@ -70,11 +68,7 @@ def arrays(
     mean, std = (each * count if len(each) == 1 else each for each in (mean, std))
     if len(mean) != count:
         raise DataError(f"{len(mean)} means for {count} channels")
-    digests: dict[str, Iterable[str]] = {}
-    for part, prefix in prefixes.items():
-        read = partial(_images, prefixes=prefixes, form=form, part=part)
-        digests |= image_digests({part: [file]}, f"npz {prefix}images", read)
-    published = Published("arrays", classes, mean, std, size, digests, labels, pieces)
+    published = Published("arrays", classes, mean, std, size, _digests(file, prefixes, form), labels, pieces)
     return published.split(split, held_out) if "all" not in labels else _split_in_three(published, split, held_out)
 
 
@@ -165,6 +159,22 @@ def _class_names(file: Path) -> tuple[str, ...]:
     if names.ndim != 1:
         raise DataError(f"{file}: `classes` has {names.ndim} dimensions", "expected one name for each label, in a list")
     return tuple(name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name) for name in names)
+
+
+def _check_counts(file: Path, shapes: Mapping[str, tuple[int, ...]], labels: Mapping[str, Labels]) -> None:
+    """Raise DataError for a part with another number of labels than images."""
+    for part, shape in shapes.items():
+        if shape[0] != len(labels[part]):
+            raise DataError(f"{file}: {shape[0]} images for {len(labels[part])} labels in {part}")
+
+
+def _digests(file: Path, prefixes: Mapping[str, str], form: _Form) -> dict[str, Iterable[str]]:
+    """Part -> digests of its images, the same for every layout of the array."""
+    digests: dict[str, Iterable[str]] = {}
+    for part, prefix in prefixes.items():
+        read = partial(_images, prefixes=prefixes, form=form, part=part)
+        digests |= image_digests({part: [file]}, f"npz {prefix}images", read)
+    return digests
 
 
 def _log_ignored(file: Path, others: Set[str]) -> None:

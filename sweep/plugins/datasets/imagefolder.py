@@ -20,7 +20,15 @@ from sweep.core.dataset import (
     digest,
     expand,
 )
-from sweep.plugins.datasets._image_files import HIDDEN, Ignored, count_images, file_digests, images_in, sorted_entries
+from sweep.plugins.datasets._image_files import (
+    HIDDEN,
+    Ignored,
+    count_images,
+    file_digests,
+    images_in,
+    is_folder,
+    sorted_entries,
+)
 from sweep.plugins.datasets._pictures import decode_files
 
 CITES = ()
@@ -87,7 +95,7 @@ def _class_folders(split: Path, ignored: Ignored) -> list[str]:
     for entry in sorted_entries(split):
         if entry.name.startswith("."):
             ignored.add(HIDDEN, split / entry.name)
-        elif entry.is_dir():
+        elif is_folder(entry):
             names.append(entry.name)
         else:
             ignored.add("files beside the class folders", split / entry.name)
