@@ -120,3 +120,12 @@ def check_labels(labels: NDArray[Any], classes: int | None, place: Path) -> Labe
         expected = "whole numbers from 0" if classes is None else f"{classes} classes"
         raise DataError(f"{place}: labels from {labels.min()} to {labels.max()} for {expected}")
     return labels.astype(np.int64)
+
+
+def numbered_classes(labels: Mapping[str, Labels], place: Path) -> tuple[str, ...]:
+    """The labels from 0 to the largest one, as names of classes. Raises DataError if that is more than the images."""
+    largest = max(int(each.max(initial=0)) for each in labels.values())
+    examples = sum(map(len, labels.values()))
+    if largest >= examples:  # at once, since a list of 10^18 names fits nowhere
+        raise DataError(f"{place}: labels up to {largest} for {examples} images", "labels count the classes from 0")
+    return tuple(map(str, range(largest + 1)))

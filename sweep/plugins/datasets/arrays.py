@@ -27,7 +27,7 @@ from sweep.core.dataset import (
     warn_once,
 )
 from sweep.core.text import printable
-from sweep.plugins.datasets._published import Published, check_labels, image_digests, iter_images
+from sweep.plugins.datasets._published import Published, check_labels, image_digests, iter_images, numbered_classes
 
 CITES = ()
 
@@ -141,17 +141,8 @@ def _labels(file: Path, prefixes: Mapping[str, str], names: Set[str]) -> tuple[d
     found = {part: _array(file, f"{prefix}labels") for part, prefix in prefixes.items()}
     found = {part: labels[:, 0] if labels.shape[1:] == (1,) else labels for part, labels in found.items()}
     found = {part: check_labels(labels, None, file) for part, labels in found.items()}
-    classes = _class_names(file) if "classes" in names else _numbers(found, file)
+    classes = _class_names(file) if "classes" in names else numbered_classes(found, file)
     return {part: check_labels(labels, len(classes), file) for part, labels in found.items()}, classes
-
-
-def _numbers(labels: Mapping[str, Labels], file: Path) -> tuple[str, ...]:
-    """The labels from 0 to the largest one, as names of classes."""
-    largest = max(int(each.max(initial=0)) for each in labels.values())
-    examples = sum(map(len, labels.values()))
-    if largest >= examples:  # at once, since a list of 10^18 names fits nowhere
-        raise DataError(f"{file}: labels up to {largest} for {examples} images", "labels count the classes from 0")
-    return tuple(map(str, range(largest + 1)))
 
 
 def _class_names(file: Path) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from sweep.core.dataset import (
 from sweep.core.hash_cache import cached_digests
 from sweep.plugins.datasets._image_files import Ignored, file_digests
 from sweep.plugins.datasets._pictures import PIECE, decode_files, decode_image
-from sweep.plugins.datasets._published import Pieces, Published, check_labels
+from sweep.plugins.datasets._published import Pieces, Published, check_labels, numbered_classes
 
 CITES = ("le2015tiny",)
 
@@ -142,10 +142,11 @@ def _tables(folder: Path, size: int) -> _Found:
     try:
         labels = {part: _column([pq.read_table(file, columns=["label"]) for file in files[part]]) for part in files}
         noted = json.loads((pq.read_schema(files["train"][0]).metadata or {}).get(b"huggingface", b"{}"))
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        names = noted.get("info", {}).get("features", {}).get("label", {}).get("names")
+    except (OSError, KeyError, ValueError, AttributeError, pa.ArrowException) as error:
         raise DataError(f"cannot read the Parquet files in {folder}: {error}") from error
-    names = noted.get("info", {}).get("features", {}).get("label", {}).get("names")
-    classes = tuple(names or map(str, range(max(int(each.max()) for each in labels.values()) + 1)))
+    labels = {part: check_labels(each, None, folder) for part, each in labels.items()}
+    classes = tuple(map(str, names)) if isinstance(names, list) else numbered_classes(labels, folder)
     labels = {part: check_labels(each, len(classes), folder) for part, each in labels.items()}
     digests = {part: cached_digests(several, "parquet images", _row_digests) for part, several in files.items()}
     return _Found(digests, labels, partial(_of_rows, files, size), classes)
@@ -153,8 +154,11 @@ def _tables(folder: Path, size: int) -> _Found:
 
 def _row_digests(file: Path) -> str:
     """The sha256 of each encoded image in its row, one per line: images cut into other files have equal digests."""
-    rows = (row for batch in _batches(file) for row in batch["image"].to_pylist())
-    return "\n".join(hashlib.sha256(row["bytes"] or b"").hexdigest() for row in rows)
+    try:
+        rows = (row for batch in _batches(file) for row in batch["image"].to_pylist())
+        return "\n".join(hashlib.sha256(row["bytes"] or b"").hexdigest() for row in rows)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file}: expected a column `image` with `bytes` and `path`") from error
 
 
 def _column(tables: Sequence[Any]) -> Labels:

@@ -247,6 +247,15 @@ def test_moving_an_image_to_the_next_class_changes_the_fingerprint(tmp_path: Pat
     assert keys("imagefolder", settings)[0] != before[0], "the images and their order are the same, the counts not"
 
 
+def test_both_forms_of_tiny_imagenet_have_equal_digests_of_images(tmp_path: Path) -> None:
+    from sweep.plugins.datasets.tiny_imagenet import _folders, _tables
+
+    folders = _folders(MAKERS["tiny_imagenet"][1](tmp_path / "a")["root"] / "tiny-imagenet-200", 64).digests
+    tables = _tables(MAKERS["tiny_imagenet in tables"][1](tmp_path / "b")["root"] / "data", 64).digests
+    for part in ("train", "test"):
+        assert "\n".join(folders[part]) == "\n".join(tables[part])
+
+
 @pytest.mark.parametrize("case", sorted(set(MAKERS) - set(IN_FILES)))
 def test_data_without_files_has_no_fingerprint(case: str, tmp_path: Path) -> None:
     assert made(case, MAKERS[case][1](tmp_path)).fingerprint == ""
