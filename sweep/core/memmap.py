@@ -11,14 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from sweep.core.errors import UserError
 from sweep.core.file_lock import file_lock
 
 
 def cache_folder() -> Path:
-    """The folder of cached arrays: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache."""
+    """The folder of cached arrays: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache.
+
+    Raises UserError for a user without a home folder.
+    """
     if folder := os.environ.get("MERGE_SWEEP_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merge-sweep"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merge-sweep"
+    except RuntimeError:
+        hint = "MERGE_SWEEP_CACHE names a folder to use instead"
+        raise UserError("no folder for cached arrays: this user has no home folder", hint) from None
 
 
 def open_memmap(file: Path) -> NDArray[Any]:
