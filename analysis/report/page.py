@@ -16,6 +16,7 @@ import markupsafe
 from analysis.core import registry
 from analysis.core.constants import read_constant
 from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.core.files import write_file
 from analysis.display import draw, numbers, style
 from analysis.report import pdf, tables
 from analysis.report.audit_table import defects
@@ -65,7 +66,7 @@ def write(
         return
     found = context(run, _beside(path) if form == "md" else _inside, progress, populations)
     progress("writing")
-    path.write_text(_template(form).render(found), encoding="utf-8")
+    write_file(path, _template(form).render(found))
 
 
 def _write_pdf(run: Run, path: Path, progress: Progress, populations: int | None) -> None:

@@ -31,6 +31,7 @@ from sweep.config.spec import (
     Sweep,
 )
 from sweep.core.choice import PluginConfig
+from sweep.core.paths import PathError, expand
 from sweep.core.protocol import CORRECT
 from sweep.core.registry import list_plugins
 from sweep.core.text import did_you_mean
@@ -43,7 +44,7 @@ def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
     """
     files: list[Path] = []
     for pattern in patterns:
-        whole = str(Path(pattern).expanduser().absolute())
+        whole = str(expand(pattern))
         found = sorted(glob(whole, recursive=True), key=_natural_order) if has_magic(whole) else [whole]  # noqa: PTH207 - absolute
         here = [Path(name) for name in found if Path(name).is_file()]
         if not here:
@@ -242,7 +243,10 @@ class _Reader:
         except FileNotFoundError as error:
             self.issues.append(self.document.issue((*path, "checkpoints"), f"no file {error.args[0]}"))
             return
-        base = source.base.expanduser().absolute() if source.base else None
+        except PathError as error:
+            self.issues.append(self.document.issue((*path, "checkpoints"), str(error), error.hint))
+            return
+        base = expand(source.base) if source.base else None
         if base and not base.is_file():
             self.issues.append(self.document.issue((*path, "base"), f"no file {base}"))
         start = "shared" if base else "unknown"

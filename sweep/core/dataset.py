@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from sweep.core.choice import PluginConfig
 from sweep.core.errors import UserError
 from sweep.core.memmap import cache_folder, open_memmap, write_npy_once
+from sweep.core.paths import PathError
 
 SPLITS = ("train", "validation", "test")
 AUGMENTATIONS = frozenset({"crop", "flip"})
@@ -80,8 +82,8 @@ class Split:
     def images(self) -> Images:
         """(examples, channels, size, size), uint8."""
         if self.key:
-            here = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
-            self.file = next((file for file in (self.file, here) if file and file.is_file()), None)
+            with suppress(PathError):  # without a home there is no such file yet, and few images need none
+                self.file = next((file for file in (self.file, self._cache_file()) if file and file.is_file()), None)
         images = _read_images(self.file) if self.file else self._decoded()
         if len(images) != len(self.labels):
             raise DataError(f"{len(images)} images for {len(self.labels)} labels")
@@ -95,13 +97,17 @@ class Split:
         pieces = itertools.chain((first,), pieces)
         if not self.key or math.prod(shape) <= self.bound:
             return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _concatenate(pieces, shape)
-        self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+        self.file = self._cache_file()
         try:
             write_npy_once(self.file, pieces, shape, np.uint8)
         except OSError as error:
             what = f"cannot keep decoded images in {self.file.parent}: {error}"
             raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
         return _read_images(self.file)
+
+    def _cache_file(self) -> Path:
+        """Where the decoded images are kept. Raises PathError without a folder for them."""
+        return cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
 
     def __len__(self) -> int:
         return len(self.labels)

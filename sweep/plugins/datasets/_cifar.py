@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweep.core.dataset import DataError, Images, Labels
+from sweep.core.paths import expand
 from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
 
 
@@ -28,7 +29,7 @@ class Layout(NamedTuple):
 
 def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Published:
     """The data set in root/<folder>/. Raises DataError for missing files and for files that are no batch of images."""
-    folder = root.expanduser().absolute() / layout.folder
+    folder = expand(root) / layout.folder
     names = [*layout.parts["train"], *layout.parts["test"], layout.meta]
     sizes = check_files(layout.name, root, {name: folder / name for name in names})
     found = _batch(folder / layout.meta).get(layout.classes, ())

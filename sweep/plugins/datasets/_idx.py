@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.core.dataset import DataError, Images, Part
+from sweep.core.paths import expand
 from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
 
 _PREFIXES = {"train": "train", "test": "t10k"}
@@ -41,7 +42,7 @@ class Layout(NamedTuple):
 
 def idx(layout: Layout, root: Path, size: int, channels: int) -> Published:
     """The data set in root/<folder>/raw/. Raises DataError for missing or damaged files."""
-    folder = root.expanduser().absolute() / layout.folder / "raw"
+    folder = expand(root) / layout.folder / "raw"
     images = {part: _find_file(folder / f"{prefix}-images-idx3-ubyte") for part, prefix in _PREFIXES.items()}
     numbers = {part: _find_file(folder / f"{prefix}-labels-idx1-ubyte") for part, prefix in _PREFIXES.items()}
     check_files(layout.name, root, {file.name: file for file in (*images.values(), *numbers.values())})

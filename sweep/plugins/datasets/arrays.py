@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from sweep.core.dataset import SPLITS, DataError, Dataset, Deviation, Fraction, Images, Labels, Seed, stratified_split
+from sweep.core.paths import expand
 from sweep.plugins.datasets._published import Published, check_labels, iter_images
 
 CITES = ()
@@ -36,7 +37,7 @@ def arrays(
     every `split`, and as many images are the validation split, random with the seed `split`. One mean holds for all
     channels; `size: 0` keeps the images' size. Raises DataError for a file with other contents.
     """
-    file = file.expanduser().absolute()
+    file = expand(file)
     with _open(file) as archive:
         checksums = {each.filename.removesuffix(".npy"): each.CRC for each in archive.infolist()}
         prefixes = _prefixes(checksums.keys(), file)

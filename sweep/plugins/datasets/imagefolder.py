@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sweep.core.dataset import DataError, Dataset, Deviation, Fraction, Labels, Pixels, Split, digest, files_fingerprint
+from sweep.core.paths import expand
 from sweep.plugins.datasets._pictures import decode_files
 
 CITES = ()
@@ -29,7 +30,7 @@ def imagefolder(
     One `mean` makes them grey, three RGB. Raises DataError, with the path, for a missing folder, fewer than two
     classes, classes that differ between splits, and an unreadable image.
     """
-    root = root.expanduser().absolute()
+    root = expand(root)
     if len(mean) not in (1, 3):
         raise DataError(f"{len(mean)} means: images are grey (1) or RGB (3)")
     classes = _classes(root)

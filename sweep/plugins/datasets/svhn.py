@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.core.dataset import DataError, Dataset, Images, Labels, Part, Pixels, PublishedInfo, Seed, Share
+from sweep.core.paths import expand
 from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
 
 CITES = ("netzer2011reading",)
@@ -40,7 +41,7 @@ def svhn(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 
     a stratified random split with the seed `split`. Raises DataError for missing or damaged files.
     Source: Y. Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning", NIPS workshop 2011.
     """
-    files = {part: root.expanduser().absolute() / f"{part}_32x32.mat" for part in ("train", "test")}
+    files = {part: expand(root) / f"{part}_32x32.mat" for part in ("train", "test")}
     sizes = check_files("svhn", root, {file.name: file for file in files.values()})
     labels = {part: _labels(file) for part, file in files.items()}
     pieces = partial(iter_images, partial(_images, files), labels, size, 3)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, Part, Pixels, PublishedInfo, Seed, Share
+from sweep.core.paths import expand
 from sweep.plugins.datasets._pictures import PIECE, decode_files, decode_image
 from sweep.plugins.datasets._published import Pieces, Published, check_labels
 
@@ -41,7 +42,7 @@ def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation:
     since the labels of the official test split were never published. Raises DataError for missing or damaged files.
     Source: Y. Le, X. Yang, "Tiny ImageNet Visual Recognition Challenge", CS231N 2015.
     """
-    place = root.expanduser().absolute()
+    place = expand(root)
     folders = [each for each in (place / "tiny-imagenet-200", place) if (each / "wnids.txt").is_file()]
     tables = [each for each in (place / "data", place) if any(each.glob("train-*.parquet"))]
     if not folders + tables:
