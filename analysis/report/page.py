@@ -92,7 +92,7 @@ def context(
     return {
         "name": str(run.info.get("sweep") or run.folder.resolve().name),
         "run": run,
-        "invocations": [_invocation(one) for one in run.info.get("invocations", []) if isinstance(one, dict)],
+        "invocations": [_invocation(one) for one in run.invocations],
         "counts": tables.counts(rows),
         "trained": int(((run.members["role"] == "member") & (run.members["status"] == "ok")).sum()),
         "pools": int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
@@ -106,7 +106,7 @@ def context(
         "best": tables.best(rows),
         "failures": tables.failures(rows, run.members),
         "margin": numbers.fixed(100 * run.margin, 2),
-        "fixed_at": next((numbers.when(str(one["started_at"])) for one in _margins(run)), ""),
+        "fixed_at": next((numbers.when(str(one.get("started_at"))) for one in _margins(run)), ""),
         "drawn": [figure["name"] for figure in figures],
         "methods": [
             {"name": one, "caption": registry.caption(registry.get_plugin("statistics", one))}
@@ -121,7 +121,7 @@ def context(
 
 def _margins(run: Run) -> list[dict[str, Any]]:
     """The invocations that recorded a margin, in order."""
-    return [one for one in run.info.get("invocations", []) if isinstance(one, dict) and "margin" in one]
+    return [one for one in run.invocations if "margin" in one]
 
 
 def _template(form: str) -> jinja2.Template:
@@ -219,7 +219,7 @@ def _text(value: Any) -> str:
 
 def _invocation(one: dict[str, Any]) -> dict[str, Any]:
     """One invocation of `sweep run`; missing keys are dashes."""
-    machine = one.get("machine") or {}
+    machine = one["machine"] if isinstance(one.get("machine"), dict) else {}
     memory = machine.get("memory_bytes")
     parts = [machine.get("host"), machine.get("cpu"), f"{machine['cores']} cores" if machine.get("cores") else None]
     parts += [f"{numbers.size(memory)} memory" if memory else None, *(machine.get("accelerators") or [])]
