@@ -12,6 +12,7 @@ import click
 
 from sweep.core.causes import explain
 from sweep.core.output import allow_any_name, close_output, is_output_closed
+from sweep.core.paths import working_folder
 
 INTERVAL = 2.0
 """Least seconds between progress lines in a file or pipe; a terminal shows each step."""
@@ -28,6 +29,7 @@ class ErrorHandlingGroup(click.Group):
         """Run a verb; every error becomes an exit code."""
         allow_any_name()
         try:
+            working_folder()  # without one even the import of torch ends this process
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise

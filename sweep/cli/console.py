@@ -14,7 +14,7 @@ import click
 
 from sweep.core.causes import explain
 from sweep.core.output import allow_any_name, close_output, is_output_closed
-from sweep.core.paths import expand, expand_home
+from sweep.core.paths import expand, expand_home, working_folder
 from sweep.core.text import null_non_finite
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class ErrorHandlingGroup(click.Group):
         """Run a verb; every error becomes an exit code."""
         allow_any_name()
         try:
+            working_folder()  # without one even the import of torch ends this process
             return super().invoke(context)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise

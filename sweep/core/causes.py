@@ -37,7 +37,7 @@ _HINTS = {
     errno.ELOOP: "its links lead in a circle: remove one of them",
     errno.ENOTDIR: "a file is where a folder is expected: move it away, or choose another place",
     errno.EISDIR: "a folder is where a file is expected: move it away, or choose another name",
-    errno.EEXIST: "move it away, or choose another place",
+    errno.EEXIST: "a file, or a link that leads nowhere, is in its place: move it away, or choose another place",
     errno.ENOENT: "was it moved or deleted, or does a link lead nowhere?",
     errno.EIO: "the disk or the connection to it fails: see dmesg, then run the same command again",
     errno.ESTALE: "the network drive has changed: mount it again, then run the same command again",
@@ -57,7 +57,7 @@ def explain(error: BaseException) -> UserError | None:
     return _no_memory(error) or _own_code(error) or _system(error) or _names(error) or _installation(error)
 
 
-def reason(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """An error in one line, for a table or a report: as `explain` words it, else its type and text."""
     known = explain(error)
     text = str(known) if known else f"{type(error).__name__}: {error}"
@@ -88,7 +88,12 @@ def _system(error: BaseException) -> UserError | None:
         printable(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)
     ]
     text = error.strerror or root_line(error) or type(error).__name__
-    return UserError(": ".join([" and ".join(names), text] if names else [text]), _HINTS.get(error.errno or 0, ""))
+    return UserError(": ".join([" and ".join(names), text] if names else [text]), errno_hint(error))
+
+
+def errno_hint(error: OSError) -> str:
+    """What to do about an error of the operating system; empty if nothing is known."""
+    return _HINTS.get(error.errno or 0, "")
 
 
 def _names(error: BaseException) -> UserError | None:

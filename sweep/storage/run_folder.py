@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweep.core.causes import errno_hint
 from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
 from sweep.storage.columns import COLUMNS, KEYS
 from sweep.storage.files import (
@@ -82,7 +83,7 @@ class RunFolder:
         except FileNotFoundError:
             raise self._missing(file) from None
         except (OSError, ValueError, RecursionError) as error:
-            hint = "" if isinstance(error, OSError) else _RESTORE
+            hint = errno_hint(error) if isinstance(error, OSError) else _RESTORE
             raise StoreError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}", hint) from None
         if not _describes_run(info):
             raise StoreError(f"cannot read {file}: it does not describe a run", _RESTORE)
@@ -116,14 +117,14 @@ class RunFolder:
         try:
             rows = read(self.path, table, columns, **equal)
         except READ_ERRORS as error:
-            raise self._read_error(table, error) from None
+            raise self.read_error(table, error) from None
         if any(name in rows.schema.names and rows[name].null_count for name in KEYS[table]):
             bad = [file for file in part_files(self.path, table) if is_other_table(table, pq.read_schema(file))]
             if bad:
-                raise self._read_error(table, "it is of another table")
+                raise self.read_error(table, "it is of another table")
         return rows
 
-    def _read_error(self, table: str, error: object) -> StoreError:
+    def read_error(self, table: str, error: object) -> StoreError:
         """An error with the name of the damaged part and the command that repairs the folder."""
         found = ((file, find_defect(table, file)) for file in part_files(self.path, table))
         bad, why = next(((file, why) for file, why in found if why), (self.path, str(error)))
