@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -17,6 +17,7 @@ from sweep.core.paths import working_folder
 INTERVAL = 2.0
 """Least seconds between progress lines in a file or pipe; a terminal shows each step."""
 
+EXIT_FAILED = 1
 EXIT_WRONG = 2
 EXIT_FAULT = 3
 EXIT_INTERRUPTED = 130
@@ -54,6 +55,14 @@ def _report(error: Exception) -> int:
     hint = f"\nhint: {known.hint}" if known.hint and f"hint: {known.hint}" not in str(known) else ""
     click.echo(f"error: {known}{hint}", err=True)
     return EXIT_WRONG
+
+
+def report_failures(failed: Sequence[str]) -> None:
+    """Print what failed, if anything did; the other parts were made."""
+    for one in failed:
+        click.echo(f"failed: {one}", err=True)
+    if failed:
+        click.echo(f"{len(failed)} part{'s' * (len(failed) > 1)} failed; the others are complete", err=True)
 
 
 def progress_line() -> Callable[[str], None]:

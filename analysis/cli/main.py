@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.console import ErrorHandlingGroup, clear, progress_line
+from analysis.cli.console import EXIT_FAILED, ErrorHandlingGroup, clear, progress_line, report_failures
 from analysis.core.errors import AnalysisError
 from analysis.core.files import write_file
 from sweep.core.paths import expand, expand_home
@@ -63,9 +63,10 @@ def report(run: Path, output: Path | None, form: str | None, populations: str) -
     ending = output.suffix[1:].lower() if output else ""
     form = form or (ending if ending in FORMS else FORMS[0])
     path = output or run / f"report.{form}"
-    write(loaded, path, progress, form, most)
+    failed = write(loaded, path, progress, form, most)
     clear()
     click.echo(path)
+    report_failures(failed)
     click.echo(f"open it in a browser: {expand(path).as_uri()}", err=True)
 
 
@@ -204,6 +205,10 @@ def claims(run: Path, as_json: bool) -> None:
     found = answers(load(run))
     clear()
     click.echo(tables.as_json(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
+    failed = [f"claim {one.name}: {one.missing}" for one in found if one.failed]
+    report_failures(failed)
+    if len(failed) == len(found):
+        sys.exit(EXIT_FAILED)
 
 
 @main.command("ls")

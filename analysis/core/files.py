@@ -14,10 +14,22 @@ from sweep.core.text import printable
 _OF_FOLDERS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
+class CannotWriteError(AnalysisError):
+    """A file or folder that cannot be written: the place is wrong, not the content."""
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder unless it exists. Raises CannotWriteError."""
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Write or replace a file in one step; an earlier one stays as it is if that fails.
 
-    Devices and pipes, such as /dev/stdout, are written as they are. Raises AnalysisError with the cause.
+    Devices and pipes, such as /dev/stdout, are written as they are. Raises CannotWriteError with the cause.
     """
     content = printable(content).encode() if isinstance(content, str) else content
     try:
@@ -39,9 +51,9 @@ def _replace(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def cannot_write(path: Path, error: OSError) -> AnalysisError:
+def cannot_write(path: Path, error: OSError) -> CannotWriteError:
     """The error of a file that cannot be written, with what to do."""
     known = explain(error)
     hint = known.hint if known and error.errno not in _OF_FOLDERS else ""
     hint = hint or "does the folder exist, and is it writable? -o names another place"
-    return AnalysisError(printable(str(path)), f"cannot be written: {error.strerror or error}", hint)
+    return CannotWriteError(printable(str(path)), f"cannot be written: {error.strerror or error}", hint)

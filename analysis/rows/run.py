@@ -200,4 +200,18 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
         raise AnalysisError(place, f"cannot be read: {error}", hint) from None
     if repeated:
         warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
-    return rows
+    return _without_infinite(rows, name, warnings)
+
+
+def _without_infinite(rows: pd.DataFrame, name: str, warnings: list[str]) -> pd.DataFrame:
+    """The rows with NaN for infinite numbers, of an overflowed model for example: no statistic can use them."""
+    import numpy as np
+
+    found = {}
+    for column in rows.columns[rows.dtypes == np.float64]:
+        values = rows[column].to_numpy()
+        infinite = np.isinf(values)
+        if infinite.any():
+            found[column] = np.where(infinite, np.nan, values)
+            warnings.append(f"{name}: {int(infinite.sum())} infinite values of `{column}` were left out")
+    return rows.assign(**found) if found else rows
