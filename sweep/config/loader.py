@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,25 +32,35 @@ from sweep.config.spec import (
     Sweep,
 )
 from sweep.core.choice import PluginConfig
+from sweep.core.paths import PathError, expand
 from sweep.core.protocol import CORRECT
 from sweep.core.registry import list_plugins
 from sweep.core.text import did_you_mean
 
 
-def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
+def expand_patterns(patterns: Sequence[str], *, missing_too: bool = False) -> tuple[Path, ...]:
     """The files that match patterns or names, absolute; those of a pattern in natural order (2 before 10).
 
-    Raises FileNotFoundError with the first pattern that matches none.
+    What is there but cannot be read, such as a link that leads nowhere, is among them: it is reported, not left out.
+    With `missing_too`, so is a missing file that is named. Raises FileNotFoundError with the first pattern that
+    matches none.
     """
     files: list[Path] = []
     for pattern in patterns:
-        whole = str(Path(pattern).expanduser().absolute())
+        whole = str(expand(pattern))
         found = sorted(glob(whole, recursive=True), key=_natural_order) if has_magic(whole) else [whole]  # noqa: PTH207 - absolute
-        here = [Path(name) for name in found if Path(name).is_file()]
+        here = [Path(name) for name in found if _is_meant(name, named=found == [whole], missing_too=missing_too)]
         if not here:
             raise FileNotFoundError(pattern)
         files += here
     return tuple(files)
+
+
+def _is_meant(name: str, *, named: bool, missing_too: bool) -> bool:
+    """Whether a path is a member: of what a pattern matches all but folders, of what is named all that exists."""
+    if named and missing_too:
+        return True
+    return os.path.lexists(name) and (named or not Path(name).is_dir())
 
 
 def _natural_order(name: str) -> list[tuple[int, str]]:
@@ -238,11 +249,14 @@ class _Reader:
     ) -> Iterator[Population]:
         """The populations of external models; `members` is the size of the smallest pool."""
         try:
-            files = tuple(expand_patterns(patterns) for patterns in source.patterns)
+            files = tuple(expand_patterns(one, missing_too=source.on_bad_member == "skip") for one in source.patterns)
         except FileNotFoundError as error:
             self.issues.append(self.document.issue((*path, "checkpoints"), f"no file {error.args[0]}"))
             return
-        base = source.base.expanduser().absolute() if source.base else None
+        except PathError as error:
+            self.issues.append(self.document.issue((*path, "checkpoints"), str(error), error.hint))
+            return
+        base = expand(source.base) if source.base else None
         if base and not base.is_file():
             self.issues.append(self.document.issue((*path, "base"), f"no file {base}"))
         start = "shared" if base else "unknown"

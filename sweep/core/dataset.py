@@ -94,7 +94,7 @@ class Split:
     def _cached_file(self) -> Path | None:
         """Where the decoded images are kept, if this user has a cache folder."""
         try:
-            return cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+            return self._cache_file()
         except UserError:
             return None
 
@@ -106,13 +106,17 @@ class Split:
         pieces = itertools.chain((first,), pieces)
         if not self.key or math.prod(shape) <= self.bound:
             return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _concatenate(pieces, shape)
-        self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+        self.file = self._cache_file()
         try:
             write_npy_once(self.file, pieces, shape, np.uint8)
         except OSError as error:
             what = f"cannot keep decoded images in {self.file.parent}: {error}"
             raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
         return _read_images(self.file)
+
+    def _cache_file(self) -> Path:
+        """Where the decoded images are kept. Raises PathError without a folder for them."""
+        return cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -181,14 +185,6 @@ def content_fingerprint(classes: Sequence[str], parts: Mapping[str, tuple[Labels
         for image in images:
             whole.update(f"{image}\n".encode())
     return whole.hexdigest()[:32]
-
-
-def expand(path: Path) -> Path:
-    """The absolute path, with `~` replaced by a home folder. Raises DataError for an unknown user's home."""
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError as error:
-        raise DataError(f"{path}: {error}", "write the whole path") from None
 
 
 @cache

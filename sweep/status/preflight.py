@@ -7,15 +7,21 @@ from pathlib import Path, PurePath
 
 from sweep.config.document import ConfigError, ConfigIssue, KeyPath
 from sweep.config.spec import Population, Sweep
+from sweep.core.causes import own_place
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import DataError, Dataset, load_dataset, unsupported_augmentations
+from sweep.core.ids import content_id
+from sweep.core.text import printable
+from sweep.core.paths import PathError
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_on_meta, layout_on_meta
 from sweep.model.layout import make_layout, state_dict_mismatches
 from sweep.model.tracing import AlignmentError, find_permutations
-from sweep.storage.checkpoints import CheckpointError, read_checkpoint
-from sweep.storage.files import file_hash
+from sweep.storage.checkpoints import read_checkpoint
+from sweep.storage.files import StoreError, check_regular, file_hash, with_path
 from sweep.training.vmap_trainer import check_vmappable
+
+_SKIP = "on_bad_member: skip goes on without it"
 
 
 def fingerprints(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> dict[PluginConfig | Path, str]:
@@ -25,12 +31,36 @@ def fingerprints(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> dict[Pl
     """
     present = [p for p in sweep.populations if p.dataset not in absent]
     with_files = [p for p in present if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
-    files = dict.fromkeys(file for population in sweep.populations for file in _checkpoint_files(population))
     fingerprint_of: dict[PluginConfig | Path, str] = {
         config: dataset.fingerprint for config, dataset in _datasets(sweep, with_files).items()
     }
     fingerprint_of |= {config: config.settings_json for config in absent}
-    return fingerprint_of | {file: file_hash(file) for file in files}
+    return fingerprint_of | _checkpoint_hashes(sweep)
+
+
+def _checkpoint_hashes(sweep: Sweep) -> dict[PluginConfig | Path, str]:
+    """Hashes of the external checkpoints.
+
+    One that cannot be read is known by its path, so that it alone fails; raises ConfigError with all of them where
+    `on_bad_member` is `stop`.
+    """
+    found: dict[PluginConfig | Path, str] = {}
+    issues: list[ConfigIssue] = []
+    for population in sweep.populations:
+        for file in [path for path in _checkpoint_files(population) if path not in found]:
+            try:
+                check_regular(file)
+                found[file] = file_hash(file)
+            except (OSError, StoreError) as error:
+                if population.on_bad_member == "stop":
+                    issues.append(
+                        sweep.document.issue((*population.path, "checkpoints"), with_path(file, error), _SKIP)
+                    )
+                else:
+                    found[file] = content_id("unreadable", printable(str(file)))
+    if issues:
+        raise ConfigError(issues)
+    return found
 
 
 def datasets(sweep: Sweep) -> dict[PluginConfig, Dataset]:
@@ -46,7 +76,7 @@ def _datasets(sweep: Sweep, populations: list[Population]) -> dict[PluginConfig,
             continue
         try:
             loaded[population.dataset] = load_dataset(population.dataset)
-        except DataError as error:
+        except (DataError, PathError) as error:
             path = _dataset_path(sweep, population)
             issues.append(sweep.document.issue(path, f"{population.dataset.name}: {error}", error.hint))
     if issues:
@@ -82,7 +112,11 @@ def _network_issues(
             layout = layout_on_meta(population.architecture, dataset.shape)
         except Exception as error:  # a user's architecture may raise anything
             hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {dataset.size} here"
-            yield (*population.path, "architecture"), f"cannot build {population.architecture.name}: {error}", hint
+            yield (
+                (*population.path, "architecture"),
+                f"cannot build {population.architecture.name}: {_text(error)}",
+                hint,
+            )
             continue
         yield from _check_vmap(population, dataset)
         if population.on_bad_member == "stop":
@@ -102,8 +136,14 @@ def _check_vmap(population: Population, dataset: Dataset) -> Iterator[tuple[KeyP
     try:
         check_vmappable(lambda: architecture.plugin.function(*shape, **architecture.settings), population.recipe, shape)
     except Exception as error:  # vmap raises errors of many types for unsupported operations
-        message = f"`{architecture.name}` cannot be trained so: {str(error).partition('. ')[0]}"
+        message = f"`{architecture.name}` cannot be trained so: {_text(error).partition('. ')[0]}"
         yield (*population.path, "train", "vmap_members"), message, "vmap_members: 1"
+
+
+def _text(error: Exception) -> str:
+    """The text of an error, after the file and line of a user's own code if it began there."""
+    place = own_place(error)
+    return f"{place}: {type(error).__name__}: {error}" if place else str(error)
 
 
 def _check_scalings(scalings: Sequence[PluginConfig], layout: ParameterLayout) -> Iterator[ValueError]:
@@ -144,14 +184,15 @@ def _check_checkpoints(
     """Yield a problem for each external checkpoint that cannot be read or does not fit the architecture."""
     for file in [path for path in _checkpoint_files(population) if path not in imported]:
         try:
+            check_regular(file)
             problems = state_dict_mismatches(read_checkpoint(file), layout)
-        except CheckpointError as error:
-            skip = "on_bad_member: skip goes on without it"
-            yield (*population.path, "checkpoints"), str(error), f"{error.hint}; {skip}" if error.hint else skip
+        except Exception as error:  # a file may be damaged in any way
+            hint = getattr(error, "hint", "")
+            yield (*population.path, "checkpoints"), with_path(file, error), f"{hint}; {_SKIP}" if hint else _SKIP
             continue
         if problems:
             message = f"{file} does not fit {population.architecture.name}: {'; '.join(problems[:3])}"
-            yield (*population.path, "checkpoints"), message, "on_bad_member: skip goes on without it"
+            yield (*population.path, "checkpoints"), message, _SKIP
 
 
 def _checkpoint_files(population: Population) -> list[Path]:

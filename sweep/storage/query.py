@@ -22,15 +22,19 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     """
     import duckdb
 
-    RunFolder(run).run_info()
+    folder = RunFolder(run)
+    folder.run_info()
     connection = duckdb.connect()
-    try:
-        for table in COLUMNS:
-            files = ", ".join(_text(path) for path in part_files(run, table))
+    for table in COLUMNS:
+        files = ", ".join(_text(path) for path in part_files(run, table))
+        try:
             if files:
                 connection.execute(
                     f"create view {table} as select * from read_parquet([{files}], union_by_name = true)"
                 )
+        except duckdb.Error as error:
+            raise folder.read_error(table, error) from None
+    try:
         connection.execute(f"set allowed_directories = [{_text(run)}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")

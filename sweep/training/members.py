@@ -24,8 +24,8 @@ from sweep.model.layout import make_layout, state_dict_mismatches
 from sweep.model.metrics import compute_metrics
 from sweep.model.split import DeviceSplit, shuffle_labels, to_device
 from sweep.plan.pools import Member, TrainingGroup
-from sweep.storage.checkpoints import CheckpointError, read_checkpoint
-from sweep.storage.files import StoreError
+from sweep.storage.checkpoints import read_checkpoint
+from sweep.storage.files import StoreError, check_regular, with_path
 from sweep.storage.run_folder import RunFolder, failed_members
 from sweep.training.checkpoint import TrainingCheckpoint
 from sweep.training.history import Epoch, TrainResult
@@ -111,10 +111,11 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
     network = _measure_network(member.population.architecture, dataset.shape)
     layout = network.layout
     try:
+        check_regular(member.file)
         state = read_checkpoint(member.file)
-    except CheckpointError as error:
-        return record_failure(member, sweep, folder, str(error))
-    problems = state_dict_mismatches(state, layout)
+        problems = state_dict_mismatches(state, layout)
+    except Exception as error:  # whatever is wrong with one file fails this member alone
+        return record_failure(member, sweep, folder, with_path(member.file, error))
     if problems:
         name = member.population.architecture.name
         return record_failure(member, sweep, folder, f"{member.file} does not fit {name}: {'; '.join(problems[:3])}")

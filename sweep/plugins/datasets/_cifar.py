@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweep.core.dataset import DataError, Images, Labels, expand
+from sweep.core.dataset import DataError, Images, Labels
+from sweep.core.paths import expand
 from sweep.plugins.datasets._published import Published, check_files, check_labels, image_digests, iter_images
 
 

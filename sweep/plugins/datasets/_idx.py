@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.core.dataset import DataError, Images, Part, expand
+from sweep.core.dataset import DataError, Images, Part
+from sweep.core.paths import expand
 from sweep.plugins.datasets._published import Published, check_files, check_labels, image_digests, iter_images
 
 _PREFIXES = {"train": "train", "test": "t10k"}

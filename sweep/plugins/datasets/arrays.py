@@ -22,10 +22,10 @@ from sweep.core.dataset import (
     Images,
     Labels,
     Seed,
-    expand,
     stratified_split,
     warn_once,
 )
+from sweep.core.paths import expand
 from sweep.core.text import printable
 from sweep.plugins.datasets._published import Published, check_labels, image_digests, iter_images, numbered_classes
 

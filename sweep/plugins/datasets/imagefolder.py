@@ -18,8 +18,8 @@ from sweep.core.dataset import (
     Split,
     content_fingerprint,
     digest,
-    expand,
 )
+from sweep.core.paths import expand
 from sweep.plugins.datasets._image_files import (
     HIDDEN,
     Ignored,

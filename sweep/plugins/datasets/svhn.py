@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.core.dataset import DataError, Dataset, Images, Labels, Part, Pixels, PublishedInfo, Seed, Share, expand
+from sweep.core.dataset import DataError, Dataset, Images, Labels, Part, Pixels, PublishedInfo, Seed, Share
+from sweep.core.paths import expand
 from sweep.plugins.datasets._published import Published, check_files, check_labels, image_digests, iter_images
 
 CITES = ("netzer2011reading",)

@@ -24,9 +24,9 @@ from sweep.core.dataset import (
     PublishedInfo,
     Seed,
     Share,
-    expand,
 )
 from sweep.core.hash_cache import cached_digests
+from sweep.core.paths import expand
 from sweep.plugins.datasets._image_files import Ignored, file_digests
 from sweep.plugins.datasets._pictures import PIECE, decode_files, decode_image
 from sweep.plugins.datasets._published import Pieces, Published, check_labels, numbered_classes
