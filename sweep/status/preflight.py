@@ -11,8 +11,8 @@ from sweep.core.causes import own_place
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import DataError, Dataset, load_dataset, unsupported_augmentations
 from sweep.core.ids import content_id
-from sweep.core.text import printable
 from sweep.core.paths import PathError
+from sweep.core.text import printable
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_on_meta, layout_on_meta
 from sweep.model.layout import make_layout, state_dict_mismatches

@@ -130,7 +130,7 @@ def test_without_a_home_only_large_splits_are_an_error(monkeypatch: pytest.Monke
     assert len(synthetic(examples=100).splits["train"].images) == 100
     with pytest.raises(UserError, match="this user has no home folder") as raised:
         _ = large().splits["train"].images
-    assert raised.value.hint == "MERGE_SWEEP_CACHE names a folder to use instead"
+    assert raised.value.hint == "set MERGE_SWEEP_CACHE to a folder that you may write to"
 
 
 def test_a_cache_that_cannot_be_used_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

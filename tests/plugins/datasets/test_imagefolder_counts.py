@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from sweep.core.dataset import SPLITS, DataError, warn_once
+from sweep.core.paths import PathError
 from sweep.plugins.datasets.imagefolder import imagefolder
 from tests.helpers.command import SWEEP
 from tests.helpers.pictures import picture, two_classes
@@ -159,5 +160,5 @@ def test_names_that_are_no_utf8_are_read_and_can_be_shown(folder: Path, caplog: 
 
 
 def test_an_unknown_home_folder_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"~no-such-user/images"):
+    with pytest.raises(PathError, match=r"~no-such-user/images"):
         imagefolder(root=Path("~no-such-user/images"))
