@@ -45,7 +45,7 @@ ALLOWED = {
 }
 """Package -> packages beside it that it may import; imports inside functions count."""
 
-SHARED = {"sweep.core.text", "sweep.core.errors"}
+SHARED = {"sweep.core.text", "sweep.core.errors", "sweep.core.causes", "sweep.core.output", "sweep.core.paths"}
 TABLES = {"sweep.storage.columns", "sweep.storage.tables"}
 DOORS = {
     "click": {"sweep.cli.main", "sweep.cli.console", "sweep.cli.tools", "analysis.cli.main", "analysis.cli.console"},

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from analysis.cli.console import clear, progress_line
+from analysis.cli.console import EXIT_FAILED, ErrorHandlingGroup, clear, progress_line, report_failures
 from analysis.core.errors import AnalysisError
-
-
-class _ErrorHandlingGroup(click.Group):
-    """Report errors that a user can correct in one message with exit code 2, without a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb."""
-        try:
-            return super().invoke(ctx)
-        except AnalysisError as error:
-            clear()
-            click.echo(f"error: {error}", err=True)
-        except OSError as error:
-            clear()
-            place = error.filename or "file"
-            click.echo(
-                f"error: {place}: {error.strerror or error}\nhint: does the folder exist, and is it writable?", err=True
-            )
-        sys.exit(2)
+from analysis.core.files import write_file
+from sweep.core.paths import expand, expand_home
 
 
 def _parse_populations(populations: str) -> int | None:
@@ -42,7 +24,7 @@ def _parse_populations(populations: str) -> int | None:
     return int(populations)
 
 
-@click.group(cls=_ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Statistics, figures and one report from the rows of a run folder.
 
@@ -51,8 +33,8 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "output", type=click.Path(path_type=Path), help="Where to write; RUN/report.html by default.")
+@click.argument("run", type=expand_home)
+@click.option("-o", "output", type=expand_home, metavar="PATH", help="Where to write; RUN/report.html by default.")
 @click.option(
     "--format",
     "form",
@@ -81,16 +63,17 @@ def report(run: Path, output: Path | None, form: str | None, populations: str) -
     ending = output.suffix[1:].lower() if output else ""
     form = form or (ending if ending in FORMS else FORMS[0])
     path = output or run / f"report.{form}"
-    write(loaded, path, progress, form, most)
+    failed = write(loaded, path, progress, form, most)
     clear()
     click.echo(path)
-    click.echo(f"open it in a browser: {path.resolve().as_uri()}", err=True)
+    report_failures(failed)
+    click.echo(f"open it in a browser: {expand(path).as_uri()}", err=True)
 
 
 @main.command()
 @click.argument("name")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("-o", "output", type=click.Path(path_type=Path), help="A .svg, .pdf, .png or .csv; NAME.svg by default.")
+@click.argument("run", type=expand_home)
+@click.option("-o", "output", type=expand_home, metavar="PATH", help="A .svg, .pdf, .png or .csv; NAME.svg by default.")
 @click.option(
     "--population", "populations", multiple=True, help="Draw only this population; repeatable. All by default."
 )
@@ -120,12 +103,12 @@ def figure(name: str, run: Path, output: Path | None, populations: tuple[str, ..
 
 @main.command()
 @click.argument("name")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=expand_home)
 @click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--json", "form", flag_value="json", help="Records as JSON; NaN and infinite numbers are null.")
 @click.option("--csv", "form", flag_value="csv", help="Every column as comma-separated values.")
 @click.option("--tex", "form", flag_value="tex", help="A booktabs table.")
-@click.option("-o", "output", type=click.Path(path_type=Path), help="Write into this .txt, .json, .csv or .tex file.")
+@click.option("-o", "output", type=expand_home, metavar="PATH", help="Write into this .txt, .json, .csv or .tex file.")
 def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | None, output: Path | None) -> None:
     """Compute the statistic NAME on RUN; `analysis ls` lists statistics. Without RUN, describe it and its settings.
 
@@ -153,13 +136,13 @@ def stats(name: str, run: Path | None, settings: tuple[str, ...], form: str | No
     if output is None:
         click.echo(found, nl=False)
     else:
-        output.write_text(found, encoding="utf-8")
+        write_file(output, found)
         click.echo(output)
 
 
 @main.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=expand_home)
+@click.argument("b", type=expand_home)
 @click.option("--assert-equal", "strict", is_flag=True, help="Exit with 1 if rows, statuses or numbers differ.")
 @click.option(
     "--tolerance", default=0.0, show_default=True, help="Largest difference of two numbers that counts as equal."
@@ -187,7 +170,7 @@ def compare(a: Path, b: Path, strict: bool, tolerance: float, as_json: bool) -> 
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=expand_home)
 def cite(run: Path) -> None:
     """Print BibTeX for what RUN used: methods, metrics, networks, data, statistics and this system.
 
@@ -206,7 +189,7 @@ def cite(run: Path) -> None:
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=expand_home)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def claims(run: Path, as_json: bool) -> None:
     """Evaluate every claim of `analysis/claims` on RUN: its verdict, and the number of pools that would decide it.
@@ -222,6 +205,10 @@ def claims(run: Path, as_json: bool) -> None:
     found = answers(load(run))
     clear()
     click.echo(tables.as_json(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
+    failed = [f"claim {one.name}: {one.missing}" for one in found if one.failed]
+    report_failures(failed)
+    if len(failed) == len(found):
+        sys.exit(EXIT_FAILED)
 
 
 @main.command("ls")

@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.core import registry
 from analysis.core.errors import AnalysisError
+from analysis.core.files import write_file
 from analysis.display import style, tables
 from analysis.display.svg import simplify
 from analysis.rows.run import Run
@@ -37,10 +38,11 @@ def save(plot: style.Plot, name: str, path: Path) -> None:
     if suffix not in SUFFIXES:
         raise AnalysisError(str(path), f"cannot write `{suffix}`", f"end in one of {', '.join(SUFFIXES)}")
     if suffix == ".csv":
-        path.write_text(csv(plot), encoding="utf-8")
+        write_file(path, csv(plot))
         return
-    with style.context(name):
-        plot.figure.savefig(path, format=suffix[1:], metadata=_NO_DATE[suffix], dpi=200, facecolor="white")
+    with style.context(name), io.BytesIO() as buffer:
+        plot.figure.savefig(buffer, format=suffix[1:], metadata=_NO_DATE[suffix], dpi=200, facecolor="white")
+        write_file(path, buffer.getvalue())
 
 
 def csv(plot: style.Plot) -> str:

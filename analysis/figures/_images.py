@@ -16,15 +16,19 @@ COLOURS = mpl.colormaps["RdBu_r"]
 
 
 def pictures(values: bytes, channels: int) -> np.ndarray:
-    """One image (height, width) from little-endian float32 bytes (channels, side, side); the mean over channels."""
+    """One image (height, width) from little-endian float32 bytes (channels, side, side); the mean over channels.
+
+    Infinite values are NaN, which is drawn as nothing.
+    """
     flat = np.frombuffer(values, "<f4").astype(float)
+    flat = np.where(np.isfinite(flat), flat, np.nan)
     side = math.isqrt(flat.size // channels)
     return np.asarray(flat.reshape(channels, side, -1).mean(0))
 
 
 def scale_of(images: Sequence[np.ndarray]) -> float:
     """The largest absolute value: the end of the color scale that all images share."""
-    return max((float(np.abs(image).max()) for image in images), default=0.0) or 1.0
+    return max((float(np.abs(image[np.isfinite(image)]).max(initial=0.0)) for image in images), default=0.0) or 1.0
 
 
 def strip(axes: Axes, images: Sequence[np.ndarray], scale: float, names: Sequence[str] = ()) -> None:

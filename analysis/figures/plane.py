@@ -57,7 +57,12 @@ def _means(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _panel(figure: Figure, axes: Axes, rows: pd.DataFrame, place: np.ndarray, metric: str) -> None:
-    """Draw filled contours of one metric, with the members and their soup."""
+    """Draw filled contours of one metric, with the members and their soup; nothing for points on one line."""
+    rows = rows[np.isfinite(rows["estimate"])]
+    if len(rows) < 3 or min(rows["a"].nunique(), rows["b"].nunique()) < 2:
+        axes.axis("off")
+        style.title(axes, "", "too few finite points")
+        return
     xy = rows[["a", "b"]].to_numpy(float) @ place
     values = rows["estimate"].to_numpy(float) * (100 if metric == "accuracy" else 1)
     least = max(values.min(), 1e-6)
@@ -104,7 +109,8 @@ def corners(rows: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray:
     known = pairs.set_index([pairs["member_a"].astype(object), pairs["member_b"].astype(object)])["l2_distance"]
     triples = rows.drop_duplicates(["pool_id", "subset"])["members"]
     sides = np.array([[_distance(known, one[i], one[j]) for i, j in ((0, 1), (0, 2), (1, 2))] for one in triples])
-    first, second, across = np.nanmean(sides, axis=0) if np.isfinite(sides).any() else np.ones(3)
+    usable = sides[(np.isfinite(sides) & (sides > 0)).all(axis=1)]
+    first, second, across = usable.mean(axis=0) if len(usable) else np.ones(3)
     along = (first**2 + second**2 - across**2) / (2 * first)
     return np.array([[first, 0.0], [along, np.sqrt(max(second**2 - along**2, 0.0))]])
 

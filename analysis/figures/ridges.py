@@ -60,6 +60,7 @@ def _key() -> list[Line2D]:
 
 def _panel(axes: Axes, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Draw the ridges of one population, one per tensor; return the rows of the data table."""
+    rows = rows[np.isfinite(rows["mean"]) & (rows["std"] > 0)]
     members = rows[rows["kind"] == "member"].sort_values("depth")
     soups = rows[(rows["method"] == "uniform_soup") & (rows["n_members"] == rows["n_members"].max())]
     soups = soups.drop_duplicates("tensor").set_index(soups.drop_duplicates("tensor")["tensor"].astype(object))

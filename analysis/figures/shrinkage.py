@@ -37,8 +37,10 @@ def shrinkage(layers: pd.DataFrame) -> style.Plot:
         raise NothingToDrawError("layers", f"no weights of a `{MERGE}`")
     found = shapes(rows)
     data = found[found["quantity"].isin(LOOKS) & (found["n_units"] > 0) & (found["n_members"] > 1)]
+    if data.empty:
+        raise NothingToDrawError("layers", f"no finite weights of a `{MERGE}` and its members")
     populations = sorted(set(data["population"]))
-    figure, axes = style.grid(max(len(populations), 1), 2)
+    figure, axes = style.grid(len(populations), 2)
     for name, (left, right) in zip(populations, axes, strict=True):
         own = data[data["population"] == name]
         _by_size(left, own)

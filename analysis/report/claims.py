@@ -18,6 +18,7 @@ from analysis.inference.power import pools_wanted
 from analysis.inference.verdict import adjust_and_judge
 from analysis.rows.protocols import CORRECT, protocols, rows_under, short
 from analysis.rows.run import Run
+from sweep.core.causes import describe
 
 SUPPORTED = "supported"
 REFUTED = "refuted"
@@ -30,8 +31,8 @@ class Answer:
     """A claim with its verdict.
 
     `needs` is the number of additional pools that would decide it; None if it is decided or the number is unknown.
-    `missing` is the reason if there is no verdict. `audited` has the same claim under every other protocol that has
-    rows for it.
+    `missing` is the reason if there is no verdict; `failed` is True if its computation ended in an error. `audited` has
+    the same claim under every other protocol that has rows for it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Answer:
     verdict: str
     needs: int | None = None
     missing: str = ""
+    failed: bool = False
     audited: dict[str, Answer] = field(default_factory=dict)
 
     @property
@@ -109,6 +111,8 @@ def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
         finding: Finding = function(**needed, margin=run.margin)
     except AnalysisError as error:
         return Answer(name, question, quantity, None, "", missing=error.what)
+    except Exception as error:  # one claim that fails must not cost the others
+        return Answer(name, question, quantity, None, "", missing=f"it failed: {describe(error)}", failed=True)
     return Answer(name, question, quantity, finding, "")
 
 

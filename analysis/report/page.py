@@ -7,21 +7,25 @@ import math
 import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import markupsafe
+import pandas as pd
 
 from analysis.core import registry
 from analysis.core.constants import read_constant
 from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.core.files import CannotWriteError, make_folder, write_file
 from analysis.display import draw, numbers, style
 from analysis.report import pdf, tables
 from analysis.report.audit_table import defects
-from analysis.report.claims import answers
+from analysis.report.claims import Answer, answers
 from analysis.rows.protocols import protocols, short
 from analysis.rows.run import Run
+from sweep.core.causes import describe
 
 FORMS = ("html", "md", "pdf")
 SHOWN_ROWS = 80
@@ -36,6 +40,8 @@ ORDER = (
 """Figures in the order of the report's sections; others follow by name."""
 ACROSS = ("patterns", "templates")
 """Figures with all populations in one panel; these always show all populations, because a part would mislead."""
+_NO_TABLE: dict[str, Any] = {"columns": [], "rows": [], "variants": 0}
+_NO_MERGES = pd.DataFrame(columns=["population", "n_members", "label"])
 HIDDEN = ("estimand", "unit", "p")
 
 Progress = Callable[[str], None]
@@ -51,8 +57,10 @@ def write(
     progress: Progress = lambda _: None,
     form: str = "html",
     populations: int | None = MOST_POPULATIONS,
-) -> None:
+) -> list[str]:
     """Write the report of a run in one of `FORMS`; equal rows give equal bytes. `progress` is called before each step.
+
+    Returns the parts that failed, each with its reason, which the report has in their place.
 
     Figures and the table of every merge show the first `populations` by name, or all if it is None; claims and other
     tables cover all populations. Markdown has its figures and their rows as files in a folder `<stem>_files` beside
@@ -61,21 +69,23 @@ def write(
     if form not in FORMS:
         raise AnalysisError(str(path), f"no report in `{form}`", f"one of {', '.join(FORMS)}")
     if form == "pdf":
-        _write_pdf(run, path, progress, populations)
-        return
+        return _write_pdf(run, path, progress, populations)
     found = context(run, _beside(path) if form == "md" else _inside, progress, populations)
     progress("writing")
-    path.write_text(_template(form).render(found), encoding="utf-8")
+    write_file(path, _template(form).render(found))
+    failed: list[str] = found["broken"]
+    return failed
 
 
-def _write_pdf(run: Run, path: Path, progress: Progress, populations: int | None) -> None:
+def _write_pdf(run: Run, path: Path, progress: Progress, populations: int | None) -> list[str]:
     """Print the HTML page with a browser; a missing browser is reported before anything is drawn."""
     browser = pdf.browser()
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
-        write(run, page, progress, populations=populations)
+        failed = write(run, page, progress, populations=populations)
         progress("printing")
         pdf.print_pdf(browser, page, path)
+    return failed
 
 
 def context(
@@ -86,26 +96,28 @@ def context(
     figures, missing, broken = _figures(run, shown, place, progress)
     progress("making tables")
     rows = run.candidates
-    pairs = tables.differences(rows)
-    claims = answers(run)
+    attempt = partial(_attempt, broken)
+    pairs = attempt("differences", lambda: tables.differences(rows), tables.Differences(_NO_MERGES, [], {}))
+    claims: list[Answer] = attempt("claims", lambda: answers(run), [])
+    broken += [f"claim {one.name}: {one.missing}" for one in claims if one.failed]
     return {
         "name": str(run.info.get("sweep") or run.folder.resolve().name),
         "run": run,
-        "invocations": [_invocation(one) for one in run.info.get("invocations", []) if isinstance(one, dict)],
+        "invocations": [_invocation(one) for one in run.invocations],
         "counts": tables.counts(rows),
         "trained": int(((run.members["role"] == "member") & (run.members["status"] == "ok")).sum()),
         "pools": int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
-        "claims": tables.claims(claims),
-        "defects": defects(claims),
+        "claims": attempt("claims", lambda: tables.claims(claims), []),
+        "defects": attempt("defects", lambda: defects(claims), []),
         "together": {short(one): one.replace("+", ", ") for one in protocols(rows) if short(one) != one},
-        "populations": tables.populations(run.members, rows),
-        "versus": tables.versus(pairs, only="uniform_soup"),
-        "everything": tables.versus(pairs, populations=shown),
-        "barriers": tables.barriers(rows),
-        "best": tables.best(rows),
-        "failures": tables.failures(rows, run.members),
+        "populations": attempt("populations", lambda: tables.populations(run.members, rows), []),
+        "versus": attempt("versus", lambda: tables.versus(pairs, only="uniform_soup"), _NO_TABLE),
+        "everything": attempt("everything", lambda: tables.versus(pairs, populations=shown), _NO_TABLE),
+        "barriers": attempt("barriers", lambda: tables.barriers(rows), []),
+        "best": attempt("best", lambda: tables.best(rows), []),
+        "failures": attempt("failures", lambda: tables.failures(rows, run.members), []),
         "margin": numbers.fixed(100 * run.margin, 2),
-        "fixed_at": next((numbers.when(str(one["started_at"])) for one in _margins(run)), ""),
+        "fixed_at": next((numbers.when(str(one.get("started_at"))) for one in _margins(run)), ""),
         "drawn": [figure["name"] for figure in figures],
         "methods": [
             {"name": one, "caption": registry.caption(registry.get_plugin("statistics", one))}
@@ -118,9 +130,18 @@ def context(
     }
 
 
+def _attempt(broken: list[str], name: str, make: Callable[[], Any], empty: Any) -> Any:
+    """A part of the report; `empty`, with the reason in `broken`, if making it fails."""
+    try:
+        return make()
+    except Exception as error:  # one table that fails must not cost the reader the report
+        broken.append(f"table {name}: {describe(error)}")
+        return empty
+
+
 def _margins(run: Run) -> list[dict[str, Any]]:
     """The invocations that recorded a margin, in order."""
-    return [one for one in run.info.get("invocations", []) if isinstance(one, dict) and "margin" in one]
+    return [one for one in run.invocations if "margin" in one]
 
 
 def _template(form: str) -> jinja2.Template:
@@ -159,7 +180,7 @@ def _beside(path: Path) -> Place:
     folder = path.with_name(f"{path.stem}_files")
 
     def save(name: str, plot: style.Plot) -> dict[str, str]:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         for suffix in ("svg", "csv"):
             draw.save(plot, name, folder / f"{name}.{suffix}")
         return {suffix: f"<{folder.name}/{name}.{suffix}>" for suffix in ("svg", "csv")}
@@ -184,10 +205,10 @@ def _figures(
             figures.append(_figure(name, plot) | place(name, plot))
         except NothingToDrawError as error:
             missing.append(f"{name}: {error.what}")
-        except OSError:
+        except CannotWriteError:
             raise
         except Exception as error:  # a figure that fails must not cost the reader the report
-            broken.append(f"{name}: {type(error).__name__}: {error}")
+            broken.append(f"figure {name}: {describe(error)}")
     return figures, missing, broken
 
 
@@ -218,7 +239,7 @@ def _text(value: Any) -> str:
 
 def _invocation(one: dict[str, Any]) -> dict[str, Any]:
     """One invocation of `sweep run`; missing keys are dashes."""
-    machine = one.get("machine") or {}
+    machine = one["machine"] if isinstance(one.get("machine"), dict) else {}
     memory = machine.get("memory_bytes")
     parts = [machine.get("host"), machine.get("cpu"), f"{machine['cores']} cores" if machine.get("cores") else None]
     parts += [f"{numbers.size(memory)} memory" if memory else None, *(machine.get("accelerators") or [])]

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from analysis.core.errors import AnalysisError
+from analysis.core.files import write_file
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _HINT = "write the report as html, open it in a browser and print it there"
@@ -37,4 +38,4 @@ def print_pdf(program: str, page: Path, path: Path) -> None:
         if not target.is_file():
             last = (done.stderr.strip().splitlines() or ["no message on stderr"])[-1]
             raise AnalysisError(program, f"the browser wrote no PDF: {last}", _HINT)
-        path.write_bytes(target.read_bytes())
+        write_file(path, target.read_bytes())

@@ -58,10 +58,14 @@ class Run:
     @property
     def margin(self) -> float:
         """The smallest difference in accuracy that matters, from the first invocation that recorded one; else 0.005."""
-        stated = [
-            one["margin"] for one in self.info.get("invocations", []) if isinstance(one, dict) and "margin" in one
-        ]
+        stated = [one["margin"] for one in self.invocations if isinstance(one.get("margin"), int | float)]
         return float(stated[0]) if stated else MARGIN
+
+    @property
+    def invocations(self) -> list[dict[str, Any]]:
+        """What run.json recorded of each `sweep run`; entries of another form are left out."""
+        entries = self.info.get("invocations")
+        return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
 
     def has(self, name: str) -> bool:
         """Whether a table has rows, without reading them."""
@@ -127,8 +131,8 @@ def load(folder: str | Path) -> Run:
 
 def _last_command(info: dict[str, Any]) -> str:
     """The command that the last invocation recorded; a placeholder if none did, or if the run came from Python."""
-    invocations = info.get("invocations") or []
-    commands = [one["command"] for one in invocations if isinstance(one, dict) and isinstance(one.get("command"), str)]
+    invocations = Run(Path(), info, "").invocations
+    commands = [one["command"] for one in invocations if isinstance(one.get("command"), str)]
     return commands[-1] if commands and commands[-1].startswith("sweep run ") else "sweep run FILE.yaml"
 
 
@@ -139,7 +143,7 @@ def _info(folder: Path) -> dict[str, Any]:
         return {}
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AnalysisError(
             str(path), f"not JSON: {error}", "restore it, or move it away to continue without it"
         ) from None
@@ -158,9 +162,18 @@ def _refuse_newer(folder: Path, info: dict[str, Any]) -> None:
         for path in table.part_files(folder, name)[:1]:
             versions[path] = (_schema(path).metadata or {}).get(b"schema_version")
     for path, version in versions.items():
-        if version is not None and int(version) > table.SCHEMA_VERSION:
-            what = f"schema version {int(version)}, newer than {table.SCHEMA_VERSION} which this code reads"
+        number = _version(version)
+        if number > table.SCHEMA_VERSION:
+            what = f"schema version {number}, newer than {table.SCHEMA_VERSION} which this code reads"
             raise AnalysisError(str(path), what, "upgrade to the version that wrote it")
+
+
+def _version(text: Any) -> int:
+    """A schema version as a number; 0 for none and for what is no number, such as files of other programs."""
+    try:
+        return int(text)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _schema(path: Path) -> Any:
@@ -187,4 +200,18 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
         raise AnalysisError(place, f"cannot be read: {error}", hint) from None
     if repeated:
         warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
-    return rows
+    return _without_infinite(rows, name, warnings)
+
+
+def _without_infinite(rows: pd.DataFrame, name: str, warnings: list[str]) -> pd.DataFrame:
+    """The rows with NaN for infinite numbers, of an overflowed model for example: no statistic can use them."""
+    import numpy as np
+
+    found = {}
+    for column in rows.columns[rows.dtypes == np.float64]:
+        values = rows[column].to_numpy()
+        infinite = np.isinf(values)
+        if infinite.any():
+            found[column] = np.where(infinite, np.nan, values)
+            warnings.append(f"{name}: {int(infinite.sum())} infinite values of `{column}` were left out")
+    return rows.assign(**found) if found else rows

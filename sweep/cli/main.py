@@ -1,6 +1,7 @@
 """The verbs. Data goes to stdout, messages to stderr.
 
-Exit codes: 0 done, 1 some candidates failed, 2 wrong usage or configuration, 3 a bug, 130 interrupted.
+Exit codes: 0 done, 1 some candidates failed, 2 wrong usage or configuration, 3 a bug, 130 interrupted,
+141 the reader of stdout has ended (`sweep ls | head -1`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from sweep.cli.console import (
     OVERRIDES,
     RUN,
     ErrorHandlingGroup,
-    absolute,
+    absolute_folder,
     echo_err,
     emit,
     load_run_sweep,
     shell_quote,
 )
 from sweep.cli.tools import COMMANDS
+from sweep.core.paths import expand
 
 
 @click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -133,7 +135,7 @@ def status(run: Path, as_json: bool) -> None:
     from sweep.cli.text import plan_text
     from sweep.status.summary import plan_summary, run_summary
 
-    summary = run_summary(absolute(run))
+    summary = run_summary(absolute_folder(run))
     if summary is None:
         from sweep.status.state import load_state
 
@@ -155,7 +157,7 @@ def failures(run: Path, as_json: bool) -> None:
     from sweep.status.summary import failure_causes
     from sweep.storage.run_folder import RunFolder
 
-    folder = RunFolder(run.absolute())
+    folder = RunFolder(expand(run))
     folder.run_info()
     causes = failure_causes(folder)
     emit(causes, failure_text(causes), as_json=as_json)

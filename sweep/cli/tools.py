@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from sweep.cli.console import EXIT_FAILED, JSON, RUN, echo_err, emit, load_run_sweep
+from sweep.core.paths import expand, expand_home
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=expand_home)
 @click.option("--repair", is_flag=True, help="Move damaged files aside; the next run repeats their work.")
 @JSON
 def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
@@ -28,9 +29,9 @@ def doctor(run: Path | None, repair: bool, as_json: bool) -> None:
 
     if repair and not run:
         raise click.UsageError("--repair needs a RUN")
-    for line in repair_run(RunFolder(run.absolute())) if repair and run else ():
+    for line in repair_run(RunFolder(expand(run))) if repair and run else ():
         echo_err(line)
-    findings = list(folder_findings(RunFolder(run.absolute())) if run else machine_findings(Path("runs")))
+    findings = list(folder_findings(RunFolder(expand(run))) if run else machine_findings(Path("runs")))
     emit([finding._asdict() for finding in findings], [str(finding) for finding in findings], as_json=as_json)
     if not all(finding.good for finding in findings):
         sys.exit(EXIT_FAILED)
@@ -47,7 +48,7 @@ def compact(run: Path, as_json: bool) -> None:
     from sweep.storage.compact import compact as compact_tables
     from sweep.storage.run_folder import RunFolder
 
-    tables, left = compact_tables(RunFolder(run.absolute()))
+    tables, left = compact_tables(RunFolder(expand(run)))
     lines = [f"{each.table:12} {each.before:,} files merged into {each.after:,}, {each.rows:,} rows" for each in tables]
     lines += [f"{left:,} leftovers of killed writers removed"] if left else []
     emit({"tables": [each._asdict() for each in tables], "removed": left}, lines, as_json=as_json)
@@ -62,7 +63,7 @@ def stop(run: Path) -> None:
     """
     from sweep.storage.lock import request_stop
 
-    echo_err(f"asked {request_stop(run.absolute())} to stop; the same command continues")
+    echo_err(f"asked {request_stop(expand(run))} to stop; the same command continues")
 
 
 @click.command()
@@ -78,7 +79,7 @@ def sql(run: Path, query: str, as_json: bool) -> None:
     """
     from sweep.storage.query import query_tables
 
-    emit(*query_tables(run.absolute(), query), as_json=as_json)
+    emit(*query_tables(expand(run), query), as_json=as_json)
 
 
 @click.command()
@@ -106,7 +107,7 @@ def sync(run: Path) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--root", required=True, type=click.Path(path_type=Path), help="Folder to download into.")
+@click.option("--root", required=True, type=expand_home, metavar="PATH", help="Folder to download into.")
 def fetch(name: str, root: Path) -> None:
     """Download a published data set and check its md5 sums.
 
@@ -121,7 +122,7 @@ def fetch(name: str, root: Path) -> None:
 @click.command()
 @RUN
 @click.argument("candidate")
-@click.option("--to", "target", required=True, type=click.Path(path_type=Path), help="FILE.safetensors, .pth or .pt")
+@click.option("--to", "target", required=True, type=expand_home, metavar="PATH", help="FILE.safetensors, .pth or .pt")
 def export(run: Path, candidate: str, target: Path) -> None:
     """Write the merged weights of a candidate as a checkpoint, with a card that documents them.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
 from sweep.core.errors import UserError
+from sweep.core.paths import expand_home, working_folder
 
 _FOLDER_FILES = (
     *("model.safetensors", "model.safetensors.index.json"),
@@ -25,17 +26,18 @@ class PoolFiles(NamedTuple):
     left_out: tuple[Path, ...] = ()
 
 
-def find_pool_files(patterns: Sequence[str], base: Path | None = None) -> PoolFiles:
+def find_pool_files(patterns: Sequence[str], base: Path | None = None, *, missing_too: bool = False) -> PoolFiles:
     """The files that names or patterns mean, absolute; those of a pattern in natural order (2 before 10).
 
-    Raises FileNotFoundError with the first pattern that matches none, and UserError if the base is listed by name, or
-    if a pattern matches nothing but the base.
+    What is there but cannot be read, such as a link that leads nowhere, is among them: it is reported, not left out.
+    With `missing_too`, so is a missing file that is named. Raises FileNotFoundError with the first pattern that matches
+    none, and UserError if the base is listed by name, or if a pattern matches nothing but the base.
     """
     members: list[Path] = []
     left_out: list[Path] = []
     for pattern in patterns:
-        found, is_name = _matches(pattern)
-        is_base = [base is not None and base.exists() and file.samefile(base) for file in found]
+        found, is_name = _matches(pattern, missing_too=missing_too)
+        is_base = [base is not None and _is_same(file, base) for file in found]
         if any(is_base) and (is_name or all(is_base)):
             hint = "take it off the list, or leave `base` out: the base is what members started from"
             raise UserError(f"{pattern} is the base of this population and cannot be a member of it", hint)
@@ -66,38 +68,44 @@ def from_pattern(pattern: str) -> Path:
     return Path(re.sub(r"\[([*?[])\]", r"\1", pattern)).absolute()
 
 
-def _matches(pattern: str) -> tuple[list[Path], bool]:
+def _matches(pattern: str, *, missing_too: bool) -> tuple[list[Path], bool]:
     """The files that a name or pattern means, and whether it is a name. Raises FileNotFoundError if there are none.
 
     What is there under exactly this name is meant; so no folder on the way is a pattern, but what stands in its place.
     """
     folder, rest = _existing_part(pattern)
-    if not rest:
-        found = [folder]
-    elif has_magic(rest):
-        names = glob(rest, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob takes the folder for a pattern
-        found = [folder / name for name in sorted(names, key=_natural_order)]
-    else:
-        found = []
-    files = list(_model_files(found))
+    if not rest and (missing_too or model_file(folder) or not folder.is_dir()):
+        return [model_file(folder) or folder], True
+    if not has_magic(rest):
+        if missing_too:
+            return [folder / rest], True
+        raise FileNotFoundError(pattern)
+    names = glob(rest, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob takes the folder for a pattern
+    found = [folder / name for name in sorted(names, key=_natural_order)]
+    files = [model_file(path) or path for path in found if model_file(path) or not path.is_dir()]
     if not files:
         raise FileNotFoundError(pattern)
-    return files, not rest
+    return files, False
+
+
+def _is_same(file: Path, base: Path) -> bool:
+    """Whether two paths lead to one file; False if either leads nowhere."""
+    try:
+        return file.samefile(base)
+    except OSError:
+        return False
 
 
 def _existing_part(pattern: str) -> tuple[Path, str]:
     """The longest beginning of a pattern that is there under this very name, absolute, and the rest."""
-    parts = (Path(pattern).expanduser() if pattern.startswith("~") else Path(pattern)).parts
-    folder = Path.cwd()
+    whole = expand_home(pattern) if pattern.startswith("~") else Path(pattern)
+    parts = whole.parts
+    folder = Path() if whole.is_absolute() else working_folder()
     for index, part in enumerate(parts):
         if not os.path.lexists(folder / part):
             return folder, str(Path(*parts[index:]))
         folder /= part
     return folder, ""
-
-
-def _model_files(paths: Iterable[Path]) -> Iterable[Path]:
-    return (file for path in paths if (file := model_file(path)) is not None)
 
 
 def _natural_order(name: str) -> list[tuple[int, str]]:

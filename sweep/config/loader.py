@@ -31,6 +31,7 @@ from sweep.config.spec import (
 )
 from sweep.core.choice import PluginConfig
 from sweep.core.errors import UserError
+from sweep.core.paths import expand
 from sweep.core.protocol import CORRECT
 from sweep.core.registry import list_plugins
 from sweep.core.text import did_you_mean
@@ -217,7 +218,8 @@ class _Reader:
         """The populations of external models; `members` is the size of the smallest pool."""
         base = self.base(source, path)
         try:
-            found = [find_pool_files(patterns, base) for patterns in source.patterns]
+            is_skipped = source.on_bad_member == "skip"
+            found = [find_pool_files(one, base, missing_too=is_skipped) for one in source.patterns]
         except FileNotFoundError as error:
             self.issues.append(self.document.issue((*path, "checkpoints"), *_no_file(error.args[0])))
             return
@@ -237,7 +239,7 @@ class _Reader:
         """The file of the base, absolute; an issue if it is not there."""
         if source.base is None:
             return None
-        base = source.base.expanduser().absolute()
+        base = expand(source.base)
         file = model_file(base)
         if file is None:
             self.issues.append(self.document.issue((*path, "base"), *_no_file(str(base))))
@@ -256,7 +258,7 @@ def _written_path(path: KeyPath, document: Document) -> KeyPath:
 
 def _no_file(name: str) -> tuple[str, str]:
     """The message for a missing checkpoint, and a hint if there is a folder of that name."""
-    if Path(name).expanduser().is_dir():
+    if expand(name).is_dir():
         hint = "expected model.safetensors or pytorch_model.bin, or the .index.json of either; or name the files in it"
         return f"the folder {name} holds no model", hint
     return f"no file {name}", ""

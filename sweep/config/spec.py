@@ -16,6 +16,7 @@ from sweep.config.document import Document, KeyPath, dump
 from sweep.config.recipe import Recipe
 from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json, content_id
+from sweep.core.paths import PathError, expand, expand_home
 from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -28,6 +29,18 @@ def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values or len(set(values)) < len(values):
         raise ValueError("expected one or more values without repetition")
     return values
+
+
+def _check_home(path: Path) -> Path:
+    """The path as it is. Raises ValueError if it begins with the home folder of a user that is not known here."""
+    try:
+        expand_home(path)
+    except PathError as error:
+        raise ValueError(f"{error}; {error.hint}") from None
+    return path
+
+
+Place = Annotated[Path, AfterValidator(_check_home)]
 
 
 class Subsets(BaseModel):
@@ -47,7 +60,7 @@ class Execution(BaseModel):
 
     model_config = _STRICT
 
-    storage: Path = Path("runs")
+    storage: Place = Path("runs")
     workers: Literal["auto"] | Count = "auto"
     threads: Count = 1
     gpus_per_member: Annotated[float, Ge(0)] = 0.0
@@ -115,7 +128,7 @@ class ExternalPopulationConfig(BaseModel):
 
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     checkpoints: str | tuple[str, ...] | tuple[tuple[str, ...], ...]
-    base: Path | None = None
+    base: Place | None = None
     weights: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)] | None = None
     on_bad_member: Literal["skip", "stop"] = "stop"
 
@@ -266,7 +279,7 @@ class Sweep:
     @property
     def folder(self) -> Path:
         """The run folder, absolute."""
-        return self.execution.storage.expanduser().absolute() / self.name
+        return expand(self.execution.storage) / self.name
 
     @property
     def id(self) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.core.ids import canonical_json
+from sweep.core.paths import expand
 from sweep.core.registry import Plugin, get_plugin, identity
 
 
@@ -69,5 +70,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Path):
-        return str(value.expanduser().absolute())  # a resolved configuration is read from anywhere
+        return str(expand(value))  # a resolved configuration is read from anywhere
     return value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,13 +19,17 @@ from numpy.typing import NDArray
 from sweep.core.choice import PluginConfig
 from sweep.core.errors import UserError
 from sweep.core.memmap import cache_folder, open_memmap, write_npy_once
+from sweep.core.text import printable
 
+_log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 AUGMENTATIONS = frozenset({"crop", "flip"})
 IN_MEMORY = 2 * 1024**3
 """Bytes of decoded images: a split with more of them, and with a key, is a memory-mapped file."""
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """Enters the names of those files: raise it when the same settings would be decoded to other pixels."""
+FINGERPRINT_VERSION = 2
+"""Enters every fingerprint: raise it when a data set read from equal files would give other numbers."""
 
 Images = NDArray[np.uint8]  # (examples, channels, size, size)
 Labels = NDArray[np.int64]  # (examples,)
@@ -80,12 +85,18 @@ class Split:
     def images(self) -> Images:
         """(examples, channels, size, size), uint8."""
         if self.key:
-            here = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
-            self.file = next((file for file in (self.file, here) if file and file.is_file()), None)
+            self.file = next((file for file in (self.file, self._cached_file()) if file and _is_file(file)), None)
         images = _read_images(self.file) if self.file else self._decoded()
         if len(images) != len(self.labels):
             raise DataError(f"{len(images)} images for {len(self.labels)} labels")
         return images
+
+    def _cached_file(self) -> Path | None:
+        """Where the decoded images are kept, if this user has a cache folder."""
+        try:
+            return self._cache_file()
+        except UserError:
+            return None
 
     def _decoded(self) -> Images:
         found = self.decode()
@@ -95,13 +106,17 @@ class Split:
         pieces = itertools.chain((first,), pieces)
         if not self.key or math.prod(shape) <= self.bound:
             return np.ascontiguousarray(found) if isinstance(found, np.ndarray) else _concatenate(pieces, shape)
-        self.file = cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
+        self.file = self._cache_file()
         try:
             write_npy_once(self.file, pieces, shape, np.uint8)
         except OSError as error:
             what = f"cannot keep decoded images in {self.file.parent}: {error}"
             raise DataError(what, "MERGE_SWEEP_CACHE names another folder") from error
         return _read_images(self.file)
+
+    def _cache_file(self) -> Path:
+        """Where the decoded images are kept. Raises PathError without a folder for them."""
+        return cache_folder() / f"{digest(DECODING_VERSION, self.key)}.npy"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -112,6 +127,13 @@ class Split:
         if self.file is None:
             return _load_images, (self.labels, images)
         return Split, (self.labels, self.decode, self.key, self.bound, self.file)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # in a folder that this user may not enter
+        return False
 
 
 def _read_images(file: Path) -> Images:
@@ -150,10 +172,25 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def files_fingerprint(sizes: Mapping[str, int]) -> str:
-    """Hash of names and sizes of files: it tells one content from another without reading it."""
-    lines = (f"{name}\0{size}\n".encode() for name, size in sizes.items())
-    return hashlib.sha256(b"".join(lines)).hexdigest()[:32]
+def content_fingerprint(classes: Sequence[str], parts: Mapping[str, tuple[Labels, Iterable[str]]]) -> str:
+    """Hash of what a data set read from files holds: 32 hex digits, equal if and only if all of this is equal.
+
+    The names of the classes; for each part (train, test, …) its labels and the digests of its images in their order.
+    Names, places and times of files are no content.
+    """
+    whole = hashlib.sha256(repr((FINGERPRINT_VERSION, tuple(classes))).encode())
+    for name, (labels, images) in parts.items():
+        whole.update(f"\n{name} {len(labels)}\n".encode())
+        whole.update(labels.astype("<i8").tobytes())
+        for image in images:
+            whole.update(f"{image}\n".encode())
+    return whole.hexdigest()[:32]
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Log a message about data, once per process."""
+    _log.warning(message)
 
 
 @dataclass
@@ -161,7 +198,9 @@ class Dataset:
     """Classes, splits and normalisation (mean and std per channel of pixels in [0, 1]).
 
     `fingerprint` stands in ids for content that the settings do not determine, as files in a folder. `augmentation`
-    holds what leaves the class of an image as it is: a mirrored digit is another one, or none.
+    holds what leaves the class of an image as it is: a mirrored digit is another one, or none. Raises DataError for a
+    class without training images; one without images for validation or test is logged, since accuracies there say
+    nothing about it.
     """
 
     classes: tuple[str, ...]
@@ -174,6 +213,7 @@ class Dataset:
     channels: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.classes = tuple(printable(name) for name in self.classes)
         self.channels = len(self.mean)
         if len(self.classes) < 2:
             raise DataError(f"{len(self.classes)} class: a classifier needs at least two")
@@ -182,6 +222,18 @@ class Dataset:
         empty = [name for name in SPLITS if not len(self.splits.get(name, ()))]
         if empty:
             raise DataError(f"no images in {', '.join(empty)}")
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        for name in SPLITS:
+            counts = _count_classes(name, self.splits[name].labels, len(self.classes))
+            missing = [self.classes[label] for label in np.flatnonzero(counts == 0)]
+            if missing and name == "train":
+                raise DataError(f"no training images of {_list_classes(missing)}", _MISSING_HINT)
+            if missing:
+                warn_once(
+                    f"no {name} images of {_list_classes(missing)}: metrics of this split do not cover all classes"
+                )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -192,6 +244,26 @@ class Dataset:
         """Bring the images of every split into memory; raises DataError for one that cannot be read."""
         for split in self.splits.values():
             _ = split.images
+
+
+_MISSING_HINT = "add some, or take the class out of the data set; labels count the classes from 0, without gaps"
+
+
+def _count_classes(split: str, labels: Labels, classes: int) -> NDArray[np.int64]:
+    """Number of images per class. Raises DataError for labels that are no classes."""
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(f"labels of type {labels.dtype} and shape {labels.shape} in {split}: expected one integer each")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(f"labels from {labels.min()} to {labels.max()} in {split} for {classes} classes")
+    return np.bincount(labels, minlength=classes)
+
+
+def _list_classes(names: Sequence[str]) -> str:
+    """`class `a`` or `3 classes (`a`, `b`, …)`."""
+    if len(names) == 1:
+        return f"class `{names[0]}`"
+    shown = ", ".join(f"`{name}`" for name in names[:3])
+    return f"{len(names)} classes ({shown}{', …' if len(names) > 3 else ''})"
 
 
 def unsupported_augmentations(dataset: Dataset, asked: Mapping[str, object]) -> list[tuple[str, str, str]]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from sweep.core.text import printable
+
 
 class UserError(Exception):
-    """What is wrong and where, with a hint how to fix it; the command line shows both without a traceback."""
+    """What is wrong and where, with a hint how to fix it; the command line shows both without a traceback.
+
+    Both are `printable`, so that terminals, logs and tables can hold them, whatever file names they quote.
+    """
 
     def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what)
-        self.hint = hint
+        super().__init__(printable(what))
+        self.hint = printable(hint)
 
 
 def root_cause(error: Exception) -> str:

@@ -12,13 +12,23 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sweep.core.file_lock import file_lock
+from sweep.core.paths import PathError, expand, home
 
 
 def cache_folder() -> Path:
-    """The folder of cached arrays: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache."""
+    """The folder of cached arrays: MERGE_SWEEP_CACHE, else `merge-sweep` in XDG_CACHE_HOME or ~/.cache.
+
+    Raises PathError where none of these is known.
+    """
     if folder := os.environ.get("MERGE_SWEEP_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "merge-sweep"
+        return expand(folder)
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return expand(folder) / "merge-sweep"
+    try:
+        return home() / ".cache" / "merge-sweep"
+    except PathError as error:
+        what = f"there is no folder for decoded images and large pools: {error}"
+        raise PathError(what, "set MERGE_SWEEP_CACHE to a folder that you may write to") from None
 
 
 def open_memmap(file: Path) -> NDArray[Any]:

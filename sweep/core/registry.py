@@ -20,7 +20,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from sweep.core.causes import own_place, root_line
 from sweep.core.errors import UserError
+from sweep.core.paths import PathError, expand_home
 from sweep.core.text import did_you_mean
 
 NEEDS: dict[str, frozenset[str]] = {
@@ -136,10 +138,24 @@ class Plugin:
         Raises RegistryError with one problem per wrong setting.
         """
         try:
-            return dict(self.settings(**settings))
+            found = dict(self.settings(**settings))
         except ValidationError as error:
             known = list(self.settings.model_fields)
             raise RegistryError([describe_validation_error(problem, known) for problem in error.errors()]) from None
+        _check_paths(found)
+        return found
+
+
+def _check_paths(settings: Mapping[str, Any]) -> None:
+    """Raise RegistryError for paths that begin with the home folder of a user that is not known here."""
+    problems: list[tuple[tuple[str | int, ...], str, str]] = []
+    for key, value in settings.items():
+        try:
+            _ = expand_home(value) if isinstance(value, PurePath) else None
+        except PathError as error:
+            problems.append(((key,), str(error), error.hint))
+    if problems:
+        raise RegistryError(problems)
 
 
 def describe_validation_error(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | int, ...], str, str]:
@@ -174,10 +190,7 @@ def get_plugin(kind: str, name: str) -> Plugin:
         attribute = name
     else:
         raise RegistryError([((), f"no `{name}` in {kind}", did_you_mean(name, list_plugins(kind)))])
-    try:
-        function = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # importing a user's module may raise anything
-        raise RegistryError([((), f"cannot load `{name}`: {error}", "is its folder on PYTHONPATH?")]) from error
+    function = _load_function(name, module, attribute)
     try:
         return _check_signature(Plugin(kind, name, function))
     except RegistryError:
@@ -185,6 +198,23 @@ def get_plugin(kind: str, name: str) -> Plugin:
     except Exception as error:  # no function, or annotations that mean nothing
         what = f"`{name}` has no signature to read settings from: {error}"
         raise RegistryError([((), what, "settings are keyword-only, each with its type")]) from error
+
+
+def _load_function(name: str, module: str, attribute: str) -> Any:
+    """A function of a module. Raises RegistryError, with the place in the user's code, if it cannot be had."""
+    try:
+        found = importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # importing a user's module may raise anything
+        place = own_place(error)
+        where = f"{place}: " if place else ""
+        what = f"cannot load `{name}`: {where}{type(error).__name__}: {root_line(error)}".rstrip(": ")
+        hint = "correct your own module there" if place else "is its folder on PYTHONPATH?"
+        raise RegistryError([((), what, hint)]) from error
+    if not hasattr(found, attribute):
+        known = [key for key, value in vars(found).items() if inspect.isfunction(value) and not key.startswith("_")]
+        what = f"cannot load `{name}`: {found.__file__} defines no `{attribute}`"
+        raise RegistryError([((), what, did_you_mean(attribute, known))])
+    return getattr(found, attribute)
 
 
 def _module_name(*parts: str) -> str:

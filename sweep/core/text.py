@@ -55,3 +55,8 @@ def null_non_finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [null_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def printable(text: str) -> str:
+    """A text that UTF-8 can hold: bytes of file names that are no UTF-8 become `\\udc…`, as Python shows them."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -14,6 +14,7 @@ from typing import Any
 
 from sweep.config.spec import Execution
 from sweep.core.errors import UserError
+from sweep.core.paths import PathError, home
 from sweep.core.provenance import usable_cores
 
 _ENVIRONMENT = {
@@ -150,10 +151,16 @@ def auth_environment(address: str) -> dict[str, str]:
     """
     if address == "local":
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    known = "RAY_AUTH_TOKEN" in os.environ or token_file().is_file()
+    token = token_file()
+    known = "RAY_AUTH_TOKEN" in os.environ or (token is not None and token.is_file())
     return {"RAY_AUTH_MODE": "token"} if known else {}
 
 
-def token_file() -> Path:
-    """Where the secret of a cluster lies, unless RAY_AUTH_TOKEN holds it."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+def token_file() -> Path | None:
+    """Where the secret of a cluster lies, unless RAY_AUTH_TOKEN holds it; None for a user without a home folder."""
+    if place := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return Path(place)
+    try:
+        return home() / ".ray" / "auth_token"
+    except PathError:
+        return None

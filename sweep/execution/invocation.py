@@ -28,7 +28,8 @@ _log = logging.getLogger(__name__)
 def is_settled(folder: RunFolder, sweep: Sweep) -> bool:
     """Whether the last call of a run came to its end, with the same sweep."""
     info = folder.run_info()
-    return info.get("sweep_id") == sweep.id and bool(info["invocations"][-1]["finished_at"])
+    last = info.get("invocations", [])[-1:]
+    return info.get("sweep_id") == sweep.id and bool(last and last[0].get("finished_at"))
 
 
 def new_run_info(sweep: Sweep) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def recorded(folder: RunFolder, sweep: Sweep, command: str, overrides: Sequence[
         "sweep_id": sweep.id,
         "metrics": list(sweep.metrics),
         "evaluation": before.get("evaluation", {}) | evaluation,
-        "invocations": [*before["invocations"], entry],
+        "invocations": [*before.get("invocations", []), entry],
     }
     folder.write_run_info(info)
     yield info

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.core.causes import NO_SPACE
 from sweep.core.errors import root_cause
 from sweep.core.provenance import now
 from sweep.execution.stragglers import StragglerDetector
 from sweep.execution.training_order import TrainingOrder
-from sweep.storage.files import NO_SPACE, StoreError
+from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:

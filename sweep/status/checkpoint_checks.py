@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from sweep.config.document import KeyPath
-from sweep.config.spec import CheckpointSource, Population, Sweep
+from sweep.config.document import ConfigError, ConfigIssue, KeyPath
+from sweep.config.spec import CheckpointSource, Input, Population, Sweep
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import Dataset
+from sweep.core.errors import UserError
+from sweep.core.hash_cache import cached_digests
 from sweep.core.ids import content_id
+from sweep.core.text import printable
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import layout_on_meta
 from sweep.status.dataset_info import dataset_info
-from sweep.storage.checkpoint_forms import checkpoint_digest, read_checkpoint
-from sweep.storage.checkpoints import CheckpointError, checkpoint_parts
-from sweep.storage.files import file_hash, file_version, is_settled
+from sweep.storage.checkpoint_forms import CHECKPOINT_VERSION, checkpoint_digest, layout_key, read_checkpoint
+from sweep.storage.checkpoints import checkpoint_parts
+from sweep.storage.files import StoreError, check_regular, file_hash, file_version, is_settled, with_path
 
 _SKIP = "on_bad_member: skip goes on without it"
+_Network = tuple[str, PluginConfig, PluginConfig]
+"""The weights, architecture and data set of a checkpoint's source."""
 _SHOWN = 3  # names that a note lists
 
 
@@ -34,16 +38,48 @@ class CheckpointReport(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-def checkpoint_fingerprint(source: CheckpointSource) -> str:
-    """The hash of the weights that the network takes from a file; the hash of the files themselves if it takes none.
+def checkpoint_fingerprints(sweep: Sweep) -> dict[Input, str]:
+    """The hash of the weights that a network takes from each file; the hash of the files themselves if it takes none.
 
-    Unchanged files are read once per process.
+    One that cannot be read is known by its path, so that it alone fails; raises ConfigError with all of them where
+    `on_bad_member` is `stop`. Unchanged files are read once, by any process.
     """
-    layout = _network_layout(source.architecture, source.dataset)
-    try:
-        return _once_per_version(_digest, source, layout) if layout else _files_hash(source.file)
-    except CheckpointError:
-        return _files_hash(source.file)
+    issues: list[ConfigIssue] = []
+    found: dict[Input, str] = {}
+    readable: dict[_Network, list[CheckpointSource]] = {}
+    for population in sweep.populations:
+        for source in (each for each in population.checkpoints if each not in found):
+            try:
+                check_regular(source.file)
+                readable.setdefault(source[1:], []).append(source)
+            except StoreError as error:
+                found[source] = content_id("unreadable", printable(str(source.file)))
+                if population.on_bad_member == "stop":
+                    path = (*population.path, "checkpoints")
+                    issues.append(sweep.document.issue(path, with_path(source.file, error), _SKIP))
+    if issues:
+        raise ConfigError(issues)
+    for network, sources in readable.items():
+        found |= zip(sources, _digests(network, [source.file for source in sources]), strict=True)
+    return found
+
+
+def _digests(network: _Network, files: Sequence[Path]) -> list[str]:
+    """Fingerprints of files for one network; those of an index are not kept, since its parts may change alone."""
+    layout = _network_layout(*network[1:])
+    kind = content_id("checkpoint", [CHECKPOINT_VERSION, network[0], layout_key(layout) if layout else None])
+
+    def digest(file: Path) -> str:
+        try:
+            return _once_per_version(_digest, CheckpointSource(file, *network), layout) if layout else _files_hash(file)
+        except MemoryError:
+            raise
+        except Exception:  # a file may be damaged in any way
+            return _files_hash(file)
+
+    alone = [file for file in files if file.suffix != ".json"]
+    kept = dict(zip(alone, cached_digests(alone, kind, digest), strict=True))
+    return [kept[file] if file in kept else digest(file) for file in files]
 
 
 def check_checkpoints(
@@ -103,8 +139,8 @@ def _report(source: CheckpointSource, layout: ParameterLayout) -> CheckpointRepo
     """What is in a checkpoint for a network."""
     try:
         return _once_per_version(_read_report, source, layout)
-    except CheckpointError as error:
-        return CheckpointReport(str(error), error.hint)
+    except Exception as error:  # a file may be damaged in any way
+        return CheckpointReport(with_path(source.file, error), getattr(error, "hint", ""))
 
 
 def _read_report(source: CheckpointSource, layout: ParameterLayout) -> CheckpointReport:
@@ -127,10 +163,8 @@ def _once_per_version(
 ) -> _Result:
     """The result of a function, kept in this process until one of the checkpoint's files changes."""
     key = function.__name__, source, layout
-    try:
-        versions = tuple(file_version(part) for part in checkpoint_parts(source.file))
-    except OSError as error:
-        raise CheckpointError(f"cannot read {error.filename or source.file}: {error.strerror}") from None
+    check_regular(source.file)
+    versions = tuple(file_version(part) for part in checkpoint_parts(source.file))
     known = _results.get(key)
     if known is not None and known[0] == versions:
         found: _Result = known[1]
@@ -146,8 +180,8 @@ def _files_hash(file: Path) -> str:
     try:
         parts = checkpoint_parts(file)
         return file_hash(file) if parts == (file,) else content_id("files", [file_hash(part) for part in parts])
-    except (OSError, CheckpointError):
-        return content_id("file", os.fsencode(file).hex())
+    except (OSError, UserError):
+        return content_id("unreadable", printable(str(file)))
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from sweep.plan.candidates import NO_BLOCKS, Ids, Ints, PlannedBlocks, hex_ids, 
 from sweep.plan.planner import Plan
 from sweep.storage.files import StoreError, write_atomic
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.tables import PLAN_HINT, plan_defect
 
 _KEY = b"plan"
 OUTLINE = b"outline"
@@ -43,11 +44,13 @@ def read_plan_table(folder: RunFolder) -> pa.Table | None:
     file = folder.path / "plan.parquet"
     if not file.exists():
         return None
+    defect = plan_defect(file)
+    if defect:
+        raise StoreError(f"cannot read {file}: {defect}", PLAN_HINT)
     try:
         return pq.read_table(file, read_dictionary=list(_NAMES)).unify_dictionaries()
     except (pa.ArrowException, OSError) as error:
-        hint = "move it aside: the plan is made again, and finished candidates stay"
-        raise StoreError(f"cannot read {file}: {error}", hint) from None
+        raise StoreError(f"cannot read {file}: {error}", PLAN_HINT) from None
 
 
 def columns_of(plan: Plan) -> pa.Table:

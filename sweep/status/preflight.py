@@ -7,15 +7,19 @@ from pathlib import Path, PurePath
 
 from sweep.config.document import ConfigError, ConfigIssue, KeyPath
 from sweep.config.spec import Input, Population, Sweep
+from sweep.core.causes import own_place
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import DataError, Dataset, load_dataset, unsupported_augmentations
+from sweep.core.paths import PathError
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_on_meta, layout_on_meta
 from sweep.model.layout import make_layout
 from sweep.model.tracing import AlignmentError, find_permutations
 from sweep.plan.pools import make_pools
-from sweep.status.checkpoint_checks import check_checkpoints, checkpoint_fingerprint
+from sweep.status.checkpoint_checks import check_checkpoints, checkpoint_fingerprints
 from sweep.training.vmap_trainer import check_vmappable
+
+_SKIP = "on_bad_member: skip goes on without it"
 
 
 def fingerprints(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> dict[Input, str]:
@@ -25,12 +29,11 @@ def fingerprints(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> dict[In
     """
     present = [p for p in sweep.populations if p.dataset not in absent]
     with_files = [p for p in present if any(isinstance(v, PurePath) for v in p.dataset.settings.values())]
-    sources = dict.fromkeys(source for population in sweep.populations for source in population.checkpoints)
     fingerprint_of: dict[Input, str] = {
         config: dataset.fingerprint for config, dataset in _datasets(sweep, with_files).items()
     }
     fingerprint_of |= {config: config.settings_json for config in absent}
-    return fingerprint_of | {source: checkpoint_fingerprint(source) for source in sources}
+    return fingerprint_of | checkpoint_fingerprints(sweep)
 
 
 def datasets(sweep: Sweep) -> dict[PluginConfig, Dataset]:
@@ -46,7 +49,7 @@ def _datasets(sweep: Sweep, populations: list[Population]) -> dict[PluginConfig,
             continue
         try:
             loaded[population.dataset] = load_dataset(population.dataset)
-        except DataError as error:
+        except (DataError, PathError) as error:
             path = _dataset_path(sweep, population)
             issues.append(sweep.document.issue(path, f"{population.dataset.name}: {error}", error.hint))
     if issues:
@@ -87,7 +90,11 @@ def _network_issues(
             layout = layout_on_meta(population.architecture, dataset.shape)
         except Exception as error:  # a user's architecture may raise anything
             hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {dataset.size} here"
-            yield (*population.path, "architecture"), f"cannot build {population.architecture.name}: {error}", hint
+            yield (
+                (*population.path, "architecture"),
+                f"cannot build {population.architecture.name}: {_text(error)}",
+                hint,
+            )
             continue
         yield from _check_vmap(population, dataset)
         if population.on_bad_member == "stop":
@@ -107,8 +114,14 @@ def _check_vmap(population: Population, dataset: Dataset) -> Iterator[tuple[KeyP
     try:
         check_vmappable(lambda: architecture.plugin.function(*shape, **architecture.settings), population.recipe, shape)
     except Exception as error:  # vmap raises errors of many types for unsupported operations
-        message = f"`{architecture.name}` cannot be trained so: {str(error).partition('. ')[0]}"
+        message = f"`{architecture.name}` cannot be trained so: {_text(error).partition('. ')[0]}"
         yield (*population.path, "train", "vmap_members"), message, "vmap_members: 1"
+
+
+def _text(error: Exception) -> str:
+    """The text of an error, after the file and line of a user's own code if it began there."""
+    place = own_place(error)
+    return f"{place}: {type(error).__name__}: {error}" if place else str(error)
 
 
 def _check_scalings(scalings: Sequence[PluginConfig], layout: ParameterLayout) -> Iterator[ValueError]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweep.core.ids import content_id
 from sweep.core.state_dict import mismatch_text, state_dict_mismatches
 from sweep.core.text import did_you_mean
 from sweep.core.weights import ParameterLayout
@@ -120,6 +121,11 @@ def checkpoint_digest(file: Path, layout: ParameterLayout, weights: str = "") ->
         digest.update(f"/{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode("utf-8", "surrogatepass"))
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def layout_key(layout: ParameterLayout) -> str:
+    """A hash of what `checkpoint_digest` depends on beside the file: names, shapes, counters and ties of a network."""
+    return content_id("layout", [[each[:2] for each in layout.entries], layout.counters, layout.tied])
 
 
 def _choose(sets: Sequence[_WeightSet], wanted: str, file: Path) -> _WeightSet:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import UserError
-from sweep.storage.files import StoreError, cached_by_file
+from sweep.storage.files import StoreError, cached_by_file, check_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,9 @@ def load_content(file: Path) -> Any:
         hint = f"name {index if index.exists() else 'its index (…index.json)'} or the folder instead"
         raise CheckpointError(f"{file} is one part of {int(part['count'])} of a model", hint)
     try:
+        if file.is_dir():
+            hint = "expected model.safetensors or pytorch_model.bin in it, or the .index.json of either; or name a file"
+            raise CheckpointError(f"cannot read {file}: it is a folder that holds no model", hint)
         return _indexed(file) if file.suffix == ".json" else _load_one(file)
     except OSError as error:
         raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from None
@@ -69,6 +72,7 @@ def check_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 def _weight_map(index: Path) -> dict[str, Path]:
     """Tensor name -> file, of an index as Hugging Face writes it. Raises CheckpointError."""
+    check_regular(index)
     try:
         content = json.loads(index.read_bytes())
         names = dict(content["weight_map"])
@@ -101,6 +105,7 @@ def _indexed(index: Path) -> dict[str, Any]:
 
 
 def _load_one(file: Path) -> Any:
+    check_regular(file)
     return _safetensors(file) if _is_safetensors(file) else _torch(file)
 
 

@@ -13,7 +13,7 @@ from sweep.storage.columns import COLUMNS, KEYS
 from sweep.storage.files import StoreError, leftover_files, read_hash
 from sweep.storage.parts import delete_rows, find_defect, quarantine
 from sweep.storage.run_folder import RunFolder, joined_key
-from sweep.storage.tables import part_files
+from sweep.storage.tables import part_files, plan_defect
 
 
 class Finding(NamedTuple):
@@ -33,6 +33,7 @@ def folder_findings(folder: RunFolder) -> Iterator[Finding]:
     left = sum(len(leftover_files(folder.path / place)) for place in ("members", "tables"))
     if left:
         yield Finding(True, "leftovers", f"{left} temporary files of killed writers; sweep compact RUN removes them")
+    yield from _damaged_plan(folder.path / "plan.parquet")
     for table in COLUMNS:
         files = part_files(folder.path, table)
         for file in files:
@@ -50,6 +51,11 @@ def folder_findings(folder: RunFolder) -> Iterator[Finding]:
             if problem:
                 yield Finding(False, "weights", problem)
     yield Finding(True, "weights", f"{intact} files are as they were written")
+
+
+def _damaged_plan(file: Path) -> Iterator[Finding]:
+    if file.exists() and (why := plan_defect(file)):
+        yield Finding(False, "plan", f"cannot read {file}: {why}; sweep doctor RUN --repair moves it aside")
 
 
 def _unreadable(table: str, file: Path) -> Iterator[Finding]:
@@ -92,7 +98,16 @@ def repair_run(folder: RunFolder) -> list[str]:
     """
     folder.run_info()
     with folder.lock("sweep doctor --repair"):
-        return [*_parts(folder), *_weights(folder), *_drop_duplicates(folder)]
+        return [*_plan(folder), *_parts(folder), *_weights(folder), *_drop_duplicates(folder)]
+
+
+def _plan(folder: RunFolder) -> Iterator[str]:
+    """Move an unreadable plan aside."""
+    file = folder.path / "plan.parquet"
+    why = plan_defect(file) if file.exists() else ""
+    if why:
+        quarantine(folder.path, "plan", file)
+        yield f"moved {file} aside: {why}; the next sweep run makes it again"
 
 
 def _parts(folder: RunFolder) -> Iterator[str]:

@@ -6,20 +6,28 @@ import errno
 import functools
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from sweep.core.causes import describe, errno_hint
 from sweep.core.errors import UserError
 from sweep.core.file_lock import file_lock
 
 _T = TypeVar("_T")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _RENAME_LOCK = ".turn"
+_NO_FILES = (
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+)
 _SETTLED_NS = 2_000_000_000  # a file changed less than 2 s ago may change again under the same time stamp
-NO_SPACE = "free some space and run the same command again: nothing is lost"
 
 
 class StoreError(UserError):
@@ -34,8 +42,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except OSError as error:
-        hint = NO_SPACE if error.errno == errno.ENOSPC else ""
-        raise StoreError(f"cannot write {path}: {error.strerror or error}", hint) from error
+        raise StoreError(f"cannot write {path}: {error.strerror or error}", errno_hint(error)) from error
 
 
 def file_version(file: Path) -> tuple[int, int, int]:
@@ -68,6 +75,30 @@ def cached_by_file(function: Callable[[Path], _T]) -> Callable[[Path], _T]:
         return result
 
     return cached
+
+
+def check_regular(file: Path) -> None:
+    """Raise StoreError unless a file can be opened without waiting: a pipe would block for ever.
+
+    Says what is in its place: nothing, a link that leads nowhere, a folder, or a file that this user may not read.
+    """
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        is_link = isinstance(error, FileNotFoundError) and file.is_symlink()
+        reason = f"it is a link to {file.readlink()}, which is missing" if is_link else error.strerror
+        raise StoreError(f"cannot read {file}: {reason}", "" if is_link else errno_hint(error)) from None
+    kind = next((name for is_kind, name in _NO_FILES if is_kind(mode)), "")
+    if kind:
+        raise StoreError(f"cannot read {file}: it is a {kind}, not a file", "name the file itself")
+    if not os.access(file, os.R_OK):
+        raise StoreError(f"cannot read {file}: {os.strerror(errno.EACCES)}", "give this user the permission to read it")
+
+
+def with_path(file: Path, error: Exception) -> str:
+    """An error of a file in one line with its path; with the file and line of a user's own code if it began there."""
+    text = str(error) if isinstance(error, UserError) else describe(error)
+    return text if str(file) in text else f"cannot read {file}: {text}"
 
 
 def read_hash(file: Path) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweep.core.text import printable
 from sweep.storage.columns import COLUMNS, KEYS
 from sweep.storage.files import create_atomic, fsync_dir, storage_errors, write_atomic
 from sweep.storage.tables import JOURNAL, journal, part_files, schema
@@ -43,7 +44,8 @@ def to_parquet(table: str, rows: pa.Table) -> bytes:
 
 def rows_to_parquet(table: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Encode rows in the schema of a table as a Parquet file."""
-    return to_parquet(table, pa.Table.from_pylist([dict(row) for row in rows], schema=schema(table)))
+    plain = [{key: printable(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
+    return to_parquet(table, pa.Table.from_pylist(plain, schema=schema(table)))
 
 
 def concat_files(table: str, files: Sequence[Path]) -> pa.Table:

@@ -23,14 +23,18 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     """
     import duckdb
 
-    RunFolder(run).run_info()
+    folder = RunFolder(run)
+    folder.run_info()
     connection = duckdb.connect()
-    try:
-        for table in COLUMNS:
-            files = ", ".join(_file_text(path) for path in part_files(run, table))
+    for table in COLUMNS:
+        files = ", ".join(_file_text(path) for path in part_files(run, table))
+        options = "union_by_name = true, hive_partitioning = false"  # a folder `lr=0.1` makes no column
+        try:
             if files:
-                options = "union_by_name = true, hive_partitioning = false"  # a folder `lr=0.1` makes no column
                 connection.execute(f"create view {table} as select * from read_parquet([{files}], {options})")
+        except duckdb.Error as error:
+            raise folder.read_error(table, error) from None
+    try:
         connection.execute(f"set allowed_directories = [{_text(run)}, {_file_text(run)}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")

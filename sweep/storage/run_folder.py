@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sweep.core.causes import errno_hint
 from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
 from sweep.storage.columns import COLUMNS, KEYS
 from sweep.storage.files import (
@@ -43,6 +44,16 @@ Row = Mapping[str, Any]
 _OF_MEMBERS = ("curves", "tasks", "members")
 _MEMBER_COLUMNS = ("member_id", "status", "error", "weights_sha256")
 
+_RESTORE = "restore it, or move it away: the next sweep run writes a new one, and the tables stay"
+
+
+def _describes_run(info: Any) -> bool:
+    """Whether the content of run.json has the types that readers rely on."""
+    types = {"schema_version": int, "invocations": list, "metrics": list, "evaluation": dict}
+    if not isinstance(info, dict) or not all(isinstance(info[key], kind) for key, kind in types.items() if key in info):
+        return False
+    return all(isinstance(one, dict) for one in info.get("invocations", ()))
+
 
 class RunFolder:
     """Paths, tables and weights of one run."""
@@ -70,16 +81,24 @@ class RunFolder:
         try:
             info: dict[str, Any] = json.loads(file.read_text("utf-8"))
         except FileNotFoundError:
-            raise StoreError(f"no run folder at {self.path}", "sweep run FILE makes one; see sweep ls runs") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"cannot read {file}: {error}") from None
-        if not isinstance(info, dict) or not isinstance(info.get("schema_version", 0), int):
-            raise StoreError(f"cannot read {file}: it does not describe a run")
+            raise self._missing(file) from None
+        except (OSError, ValueError, RecursionError) as error:
+            hint = errno_hint(error) if isinstance(error, OSError) else _RESTORE
+            raise StoreError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}", hint) from None
+        if not _describes_run(info):
+            raise StoreError(f"cannot read {file}: it does not describe a run", _RESTORE)
         if info.get("schema_version", 0) > SCHEMA_VERSION:
             newer = f"schema {info['schema_version']}, this one knows {SCHEMA_VERSION}"
             what = f"{self.path} was made by a newer version ({newer})"
             raise StoreError(what, "upgrade merge-sweep, or give the sweep another name")
         return info
+
+    def _missing(self, file: Path) -> StoreError:
+        """Why there is no run.json: no folder, a link that leads nowhere, or a folder of something else."""
+        if file.is_symlink() or self.path.is_symlink():
+            link = file if file.is_symlink() else self.path
+            return StoreError(f"{link} leads nowhere: {link.readlink()} is missing", "mount or restore what it names")
+        return StoreError(f"no run folder at {self.path}", "sweep run FILE makes one; see sweep ls runs")
 
     def write_run_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json."""
@@ -98,14 +117,14 @@ class RunFolder:
         try:
             rows = read(self.path, table, columns, **equal)
         except READ_ERRORS as error:
-            raise self._read_error(table, error) from None
+            raise self.read_error(table, error) from None
         if any(name in rows.schema.names and rows[name].null_count for name in KEYS[table]):
             bad = [file for file in part_files(self.path, table) if is_other_table(table, pq.read_schema(file))]
             if bad:
-                raise self._read_error(table, "it is of another table")
+                raise self.read_error(table, "it is of another table")
         return rows
 
-    def _read_error(self, table: str, error: object) -> StoreError:
+    def read_error(self, table: str, error: object) -> StoreError:
         """An error with the name of the damaged part and the command that repairs the folder."""
         found = ((file, find_defect(table, file)) for file in part_files(self.path, table))
         bad, why = next(((file, why) for file, why in found if why), (self.path, str(error)))

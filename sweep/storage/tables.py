@@ -18,9 +18,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from sweep.storage.columns import COLUMNS
+from sweep.storage.files import StoreError
 
 SCHEMA_VERSION = 1
 JOURNAL = "compacting.json"
+PLAN_COLUMNS = ("candidate_id", "block_id", "pool_id", "method", "planned")
+PLAN_HINT = "move it aside: the next sweep run or sweep plan makes the plan again, and finished candidates stay"
 _ATTEMPTS = 5
 
 
@@ -33,7 +36,7 @@ def schema(table: str) -> pa.Schema:
 def part_files(folder: Path, table: str) -> list[Path]:
     """The files of a table in a run folder, sorted by name, without temporary files.
 
-    During a compaction either the old files or the new file is listed, never both.
+    During a compaction either the old files or the new file is listed, never both. Raises StoreError.
     """
     base = folder / "tables" / table
     while True:
@@ -52,11 +55,15 @@ def journal(base: Path) -> tuple[set[str], set[str]]:
 
     As soon as all new files exist, they count and the others do not.
     """
+    file = base / JOURNAL
     try:
-        entry = json.loads((base / JOURNAL).read_text("utf-8"))
-    except FileNotFoundError:
+        entry = json.loads(file.read_text("utf-8"))
+        return set(entry["made"]), set(entry["replaced"])
+    except (FileNotFoundError, NotADirectoryError):
         return set(), set()
-    return set(entry["made"]), set(entry["replaced"])
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        hint = f"move it away; then sweep doctor {base.parent.parent} --repair removes rows that are there twice"
+        raise StoreError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}", hint) from None
 
 
 def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal: str) -> pa.Table:
@@ -100,15 +107,28 @@ def _dataset(files: list[str], table: str) -> ds.Dataset:
     return ds.dataset(files, schema=schema(table), format=form)
 
 
+def plan_defect(file: Path) -> str:
+    """Why a plan.parquet cannot be used; empty for one that can be read."""
+    try:
+        found = set(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError) as error:
+        return str(error)
+    missing = [name for name in PLAN_COLUMNS if name not in found]
+    return f"it is no plan: the column `{missing[0]}` is missing" if missing else ""
+
+
 def planned(folder: Path, table: str) -> tuple[str, pa.Array] | None:
     """The column that links rows of a table to the current plan, and its values; None without a plan.
 
     A run folder also keeps rows of earlier plans. Candidates and predictions belong to a plan by candidate, other rows
-    by pool.
+    by pool. Raises StoreError for a damaged plan.
     """
     file = folder / "plan.parquet"
     if not file.exists():
         return None
+    defect = plan_defect(file)
+    if defect:
+        raise StoreError(f"cannot read {file}: {defect}", PLAN_HINT)
     key = "candidate_id" if table in ("candidates", "predictions") else "pool_id"
     return key, pc.unique(pq.read_table(file, columns=[key], filters=[("planned", "=", True)])[key])
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from sweep.core.file_lock import file_lock
+from sweep.core.paths import expand
 
 _LOCAL = "sqlite:///"
 _UNAUTHORIZED = "401 unauthorized: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -32,7 +33,7 @@ def is_server(uri: str) -> bool:
 
 def tracking_uri(storage: Path) -> str:
     """Where runs go: MLFLOW_TRACKING_URI, or a database file beside the run folders."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(storage.expanduser().absolute() / "mlflow.db")
+    return os.environ.get("MLFLOW_TRACKING_URI") or database_uri(expand(storage) / "mlflow.db")
 
 
 def database_uri(file: Path) -> str:
@@ -56,7 +57,7 @@ def ui_command(uri: str) -> str:
 
 def artifact_location(uri: str, storage: Path) -> str | None:
     """Where the files of runs go: beside the run folders, not in the working folder; None for a server."""
-    return None if is_server(uri) else (storage.expanduser().absolute() / "mlflow-artifacts").as_uri()
+    return None if is_server(uri) else (expand(storage) / "mlflow-artifacts").as_uri()
 
 
 def describe_error(uri: str, error: Exception) -> str:

@@ -25,8 +25,7 @@ from sweep.model.metrics import compute_metrics
 from sweep.model.split import DeviceSplit, shuffle_labels, to_device
 from sweep.plan.pools import Member, TrainingGroup
 from sweep.storage.checkpoint_forms import read_checkpoint
-from sweep.storage.checkpoints import CheckpointError
-from sweep.storage.files import StoreError
+from sweep.storage.files import StoreError, with_path
 from sweep.storage.run_folder import RunFolder, failed_members
 from sweep.training.checkpoint import TrainingCheckpoint
 from sweep.training.history import Epoch, TrainResult
@@ -113,8 +112,8 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
     layout = network.layout
     try:
         found = read_checkpoint(member.file, layout, member.population.weights)
-    except CheckpointError as error:
-        return record_failure(member, sweep, folder, str(error))
+    except Exception as error:  # whatever is wrong with one file fails this member alone
+        return record_failure(member, sweep, folder, with_path(member.file, error))
     if found.mismatches:
         name = member.population.architecture.name
         return record_failure(member, sweep, folder, f"{member.file} does not fit {name}: {found.mismatches}")

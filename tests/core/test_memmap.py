@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sweep.core.dataset import DataError, Dataset, Split
+from sweep.core.errors import UserError
 from sweep.core.memmap import cache_folder
 from sweep.plugins.datasets.cifar10 import cifar10
 from sweep.plugins.datasets.synthetic import synthetic
@@ -120,6 +121,16 @@ def test_the_folder_of_decoded_images_may_be_chosen(monkeypatch: pytest.MonkeyPa
     assert cache_folder() == Path("/x/merge-sweep")
     monkeypatch.setenv("MERGE_SWEEP_CACHE", "/own")
     assert cache_folder() == Path("/own")
+
+
+def test_without_a_home_only_large_splits_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MERGE_SWEEP_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", str)  # as for a user id that the system does not list
+    assert len(synthetic(examples=100).splits["train"].images) == 100
+    with pytest.raises(UserError, match="this user has no home folder") as raised:
+        _ = large().splits["train"].images
+    assert raised.value.hint == "set MERGE_SWEEP_CACHE to a folder that you may write to"
 
 
 def test_a_cache_that_cannot_be_used_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sweep.core.dataset import DataError, Images, Labels
-from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
+from sweep.core.paths import expand
+from sweep.plugins.datasets._published import Published, check_files, check_labels, image_digests, iter_images
 
 
 class Layout(NamedTuple):
@@ -28,9 +29,9 @@ class Layout(NamedTuple):
 
 def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Published:
     """The data set in root/<folder>/. Raises DataError for missing files and for files that are no batch of images."""
-    folder = root.expanduser().absolute() / layout.folder
+    folder = expand(root) / layout.folder
     names = [*layout.parts["train"], *layout.parts["test"], layout.meta]
-    sizes = check_files(layout.name, root, {name: folder / name for name in names})
+    check_files(layout.name, root, [folder / name for name in names])
     found = _batch(folder / layout.meta).get(layout.classes, ())
     if not _listed(found, bytes):
         raise DataError(f"{folder / layout.meta}: it holds no `{layout.classes}`")
@@ -46,7 +47,7 @@ def cifar(layout: Layout, root: Path, size: int, mean: tuple[float, ...], std: t
         mean,
         std,
         size,
-        sizes,
+        image_digests(files, "cifar", _read_images),
         labels,
         partial(iter_images, partial(_images, files), labels, size, 3),
     )
@@ -65,7 +66,11 @@ def _labels(file: Path, key: str, classes: int) -> Labels:
 
 
 def _images(files: Mapping[str, Sequence[Path]], part: str) -> Images:
-    return np.concatenate([_pixels(file, _batch(file)) for file in files[part]])
+    return np.concatenate([_read_images(file) for file in files[part]])
+
+
+def _read_images(file: Path) -> Images:
+    return _pixels(file, _batch(file))
 
 
 def _pixels(file: Path, batch: Mapping[str, Any]) -> Images:

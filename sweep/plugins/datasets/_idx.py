@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.core.dataset import DataError, Images, Part
-from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
+from sweep.core.paths import expand
+from sweep.plugins.datasets._published import Published, check_files, check_labels, image_digests, iter_images
 
 _PREFIXES = {"train": "train", "test": "t10k"}
 
@@ -41,16 +42,16 @@ class Layout(NamedTuple):
 
 def idx(layout: Layout, root: Path, size: int, channels: int) -> Published:
     """The data set in root/<folder>/raw/. Raises DataError for missing or damaged files."""
-    folder = root.expanduser().absolute() / layout.folder / "raw"
+    folder = expand(root) / layout.folder / "raw"
     images = {part: _find_file(folder / f"{prefix}-images-idx3-ubyte") for part, prefix in _PREFIXES.items()}
     numbers = {part: _find_file(folder / f"{prefix}-labels-idx1-ubyte") for part, prefix in _PREFIXES.items()}
-    check_files(layout.name, root, {file.name: file for file in (*images.values(), *numbers.values())})
-    sizes = {file.name.removesuffix(".gz"): _unpacked_size(file) for file in (*images.values(), *numbers.values())}
+    check_files(layout.name, root, (*images.values(), *numbers.values()))
     labels = {part: check_labels(_read(file, 1), len(layout.classes), file) for part, file in numbers.items()}
     pieces = partial(iter_images, partial(_images, images), labels, size, channels)
     mean = (layout.mean,) * channels
     std = (layout.std,) * channels
-    return Published(layout.name, layout.classes, mean, std, size, sizes, labels, pieces, layout.augmentation)
+    digests = image_digests({part: [file] for part, file in images.items()}, "idx", _read_images)
+    return Published(layout.name, layout.classes, mean, std, size, digests, labels, pieces, layout.augmentation)
 
 
 def _find_file(file: Path) -> Path:
@@ -58,15 +59,12 @@ def _find_file(file: Path) -> Path:
     return file if file.is_file() else file.with_name(file.name + ".gz")
 
 
-def _unpacked_size(file: Path) -> int:
-    """Size in bytes of the unpacked file, so that the fingerprint does not depend on compression."""
-    if file.suffix != ".gz":
-        return file.stat().st_size
-    return int.from_bytes(file.read_bytes()[-4:], "little")
-
-
 def _images(files: Mapping[str, Path], part: str) -> Images:
-    return _read(files[part], 3)[:, None]
+    return _read_images(files[part])
+
+
+def _read_images(file: Path) -> Images:
+    return _read(file, 3)[:, None]
 
 
 def _read(file: Path, dimensions: int) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from sweep.core.dataset import DataError, Images
+from sweep.plugins.datasets._modes import to_bytes
 
 PIECE = 1024  # images decoded at a time
 _LARGEST = 64_000_000  # pixels: larger images are refused by their header, before they are decoded
@@ -40,20 +41,11 @@ def decode_image(source: Path | bytes, name: str, size: int, mode: str) -> Image
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as picture:
             if picture.width * picture.height > _LARGEST:
                 raise DataError(f"{name}: {picture.width} x {picture.height} pixels is beyond the bound of 64 million")
-            return _crop(_prepare_mode(picture).convert(mode), size)
+            return _crop(to_bytes(picture, mode, name), size)
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow raises many kinds of errors for damaged files
         raise DataError(f"cannot read the image {name}: {error}", "replace it or take it out of the folder") from error
-
-
-def _prepare_mode(picture: Image.Image) -> Image.Image:
-    """The image in a mode that Pillow converts correctly: it would clip values of 16 bits above 255 to white."""
-    if picture.mode == "P" and "transparency" in picture.info:
-        return picture.convert("RGBA")
-    if not picture.mode.startswith("I;16"):
-        return picture
-    return Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8))
 
 
 def _crop(picture: Image.Image, size: int) -> Images:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from sweep.core.dataset import (
     AUGMENTATIONS,
+    FINGERPRINT_VERSION,
     DataError,
     Dataset,
     Images,
     Indices,
     Labels,
     Split,
+    content_fingerprint,
     digest,
-    files_fingerprint,
     stratified_split,
 )
+from sweep.core.hash_cache import cached_digests
 from sweep.plugins.datasets._pictures import PIECE, resized
 
 Pieces = Callable[[str, Indices], Iterator[Images]]
@@ -37,7 +39,7 @@ class Published(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     size: int
-    contents: Mapping[str, int]  # file -> bytes, or array -> checksum
+    digests: Mapping[str, Iterable[str]]  # part -> digests of its images, in their order
     labels: Mapping[str, Labels]  # part -> labels
     pieces: Pieces
     augmentation: frozenset[str] = AUGMENTATIONS
@@ -52,9 +54,8 @@ class Published(NamedTuple):
 
     def make_dataset(self, parts: Mapping[str, tuple[str, Indices]]) -> Dataset:
         """The data set whose splits are the given examples of the given parts."""
-        # Labels distinguish contents whose files have the same names and sizes; they are read anyway.
-        content = [hash_array(labels) for labels in self.labels.values()]
-        fingerprint = digest(files_fingerprint(self.contents), content)
+        content = {part: (labels, self.digests[part]) for part, labels in self.labels.items()}
+        fingerprint = content_fingerprint(self.classes, content)
         key = (self.name, fingerprint, self.size, len(self.mean))
         splits = {}
         for name, (part, indices) in parts.items():
@@ -66,6 +67,25 @@ class Published(NamedTuple):
 def hash_array(values: Labels) -> str:
     """Hash of an array of integers."""
     return hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()
+
+
+def hash_images(images: Images) -> str:
+    """Hash of images (examples, channels, side, side), whatever their layout in memory or in a file."""
+    whole = hashlib.sha256(repr(images.shape).encode())
+    for start in range(0, len(images), PIECE):
+        whole.update(np.ascontiguousarray(images[start : start + PIECE]).data)
+    return whole.hexdigest()
+
+
+def image_digests(
+    files: Mapping[str, Sequence[Path]], kind: str, read: Callable[[Path], Images]
+) -> dict[str, list[str]]:
+    """Part -> `hash_images` of what `read` makes of each of its files; kept as long as the files do not change."""
+    kind = f"{kind} {FINGERPRINT_VERSION}"
+    try:
+        return {part: cached_digests(each, kind, lambda file: hash_images(read(file))) for part, each in files.items()}
+    except OSError as error:
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def iter_images(
@@ -80,18 +100,32 @@ def iter_images(
         yield piece if piece.shape[1] == channels else np.repeat(piece, channels, axis=1)
 
 
-def check_files(name: str, root: Path, files: Mapping[str, Path]) -> dict[str, int]:
-    """Sizes of files in bytes. Raises DataError with the place of one that is missing."""
-    for file in files.values():
+def check_files(name: str, root: Path, files: Iterable[Path]) -> None:
+    """Raise DataError with the place of a file that is missing."""
+    for file in files:
         if not file.is_file():
             raise DataError(f"no file {file}", f"sweep fetch {name} --root {root}")
-    return {key: file.stat().st_size for key, file in files.items()}
 
 
-def check_labels(labels: NDArray[Any], classes: int, place: Path) -> Labels:
-    """The labels as int64. Raises DataError where they are no whole numbers that count the classes from 0."""
+def check_labels(labels: NDArray[Any], classes: int | None, place: Path) -> Labels:
+    """The labels as int64. Raises DataError where they are no whole numbers that count the classes from 0.
+
+    Without `classes`, any whole number from 0 is a label.
+    """
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise DataError(f"{place}: labels are whole numbers from 0, one per image")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise DataError(f"{place}: labels from {labels.min()} to {labels.max()} for {classes} classes")
+        what = f"{place}: labels of type {labels.dtype} and shape {labels.shape}"
+        raise DataError(what, "labels are whole numbers from 0, one per image")
+    bound = 2**63 if classes is None else classes
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < bound:
+        expected = "whole numbers from 0" if classes is None else f"{classes} classes"
+        raise DataError(f"{place}: labels from {labels.min()} to {labels.max()} for {expected}")
     return labels.astype(np.int64)
+
+
+def numbered_classes(labels: Mapping[str, Labels], place: Path) -> tuple[str, ...]:
+    """The labels from 0 to the largest one, as names of classes. Raises DataError if that is more than the images."""
+    largest = max(int(each.max(initial=0)) for each in labels.values())
+    examples = sum(map(len, labels.values()))
+    if largest >= examples:  # at once, since a list of 10^18 names fits nowhere
+        raise DataError(f"{place}: labels up to {largest} for {examples} images", "labels count the classes from 0")
+    return tuple(map(str, range(largest + 1)))

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.core.dataset import DataError, Dataset, Images, Labels, Part, Pixels, PublishedInfo, Seed, Share
-from sweep.plugins.datasets._published import Published, check_files, check_labels, iter_images
+from sweep.core.paths import expand
+from sweep.plugins.datasets._published import Published, check_files, check_labels, image_digests, iter_images
 
 CITES = ("netzer2011reading",)
 
@@ -40,13 +41,14 @@ def svhn(*, root: Path, size: Pixels = 32, split: Seed = 0, validation: Share = 
     a stratified random split with the seed `split`. Raises DataError for missing or damaged files.
     Source: Y. Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning", NIPS workshop 2011.
     """
-    files = {part: root.expanduser().absolute() / f"{part}_32x32.mat" for part in ("train", "test")}
-    sizes = check_files("svhn", root, {file.name: file for file in files.values()})
+    files = {part: expand(root) / f"{part}_32x32.mat" for part in ("train", "test")}
+    check_files("svhn", root, files.values())
     labels = {part: _labels(file) for part, file in files.items()}
     pieces = partial(iter_images, partial(_images, files), labels, size, 3)
     mean = (0.4377, 0.4438, 0.4728)
     std = (0.1980, 0.2010, 0.1970)
-    about = Published("svhn", _CLASSES, mean, std, size, sizes, labels, pieces, frozenset({"crop"}))
+    digests = image_digests({part: [file] for part, file in files.items()}, "svhn", _read_images)
+    about = Published("svhn", _CLASSES, mean, std, size, digests, labels, pieces, frozenset({"crop"}))
     return about.split(split, validation)
 
 
@@ -57,10 +59,14 @@ def _labels(file: Path) -> Labels:
 
 
 def _images(files: Mapping[str, Path], part: str) -> Images:
+    return _read_images(files[part])
+
+
+def _read_images(file: Path) -> Images:
     """(examples, 3, 32, 32) of the file's (32, 32, 3, examples)."""
-    images = _variable(files[part], "X")
+    images = _variable(file, "X")
     if images.ndim != 4 or images.shape[:3] != (32, 32, 3) or images.dtype != np.uint8:
-        raise DataError(f"{files[part]}: `X` is {images.shape} of {images.dtype}")
+        raise DataError(f"{file}: `X` is {images.shape} of {images.dtype}")
     return images.transpose(3, 2, 0, 1)
 
 
@@ -71,4 +77,6 @@ def _variable(file: Path, name: str) -> NDArray[Any]:
         variable: NDArray[Any] = loadmat(file, variable_names=[name])[name]
     except Exception as error:  # scipy's reader raises many kinds of errors for a damaged file
         raise DataError(f"cannot read {file}: {error}", "remove it and fetch it again") from error
+    if not isinstance(variable, np.ndarray):
+        raise DataError(f"{file}: `{name}` is no array", "remove it and fetch it again")
     return variable

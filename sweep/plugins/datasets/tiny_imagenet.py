@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweep.core.dataset import DataError, Dataset, Images, Indices, Labels, Part, Pixels, PublishedInfo, Seed, Share
+from sweep.core.dataset import (
+    DataError,
+    Dataset,
+    Images,
+    Indices,
+    Labels,
+    Part,
+    Pixels,
+    PublishedInfo,
+    Seed,
+    Share,
+)
+from sweep.core.hash_cache import cached_digests
+from sweep.core.paths import expand
+from sweep.plugins.datasets._image_files import Ignored, file_digests
 from sweep.plugins.datasets._pictures import PIECE, decode_files, decode_image
-from sweep.plugins.datasets._published import Pieces, Published, check_labels
+from sweep.plugins.datasets._published import Pieces, Published, check_labels, numbered_classes
 
 CITES = ("le2015tiny",)
 
@@ -41,7 +56,7 @@ def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation:
     since the labels of the official test split were never published. Raises DataError for missing or damaged files.
     Source: Y. Le, X. Yang, "Tiny ImageNet Visual Recognition Challenge", CS231N 2015.
     """
-    place = root.expanduser().absolute()
+    place = expand(root)
     folders = [each for each in (place / "tiny-imagenet-200", place) if (each / "wnids.txt").is_file()]
     tables = [each for each in (place / "data", place) if any(each.glob("train-*.parquet"))]
     if not folders + tables:
@@ -51,7 +66,7 @@ def tiny_imagenet(*, root: Path, size: Pixels = 64, split: Seed = 0, validation:
 
 
 class _Found(NamedTuple):
-    contents: Mapping[str, int]
+    digests: Mapping[str, Iterable[str]]
     labels: Mapping[str, Labels]
     pieces: Pieces
     classes: tuple[str, ...]
@@ -59,24 +74,35 @@ class _Found(NamedTuple):
 
 def _folders(folder: Path, size: int) -> _Found:
     """Files as in the zip; classes in the order of their WordNet ids."""
-    ids = sorted((folder / "wnids.txt").read_text().split())
     try:
+        ids = sorted(_text(folder / "wnids.txt").split())
         listed = {"train": _training_files(folder, ids), "test": _test_files(folder, ids)}
         files = {part: [file for file, _ in pairs] for part, pairs in listed.items()}
-        sizes = {each.relative_to(folder).as_posix(): each.stat().st_size for part in files.values() for each in part}
+        words = _words(folder, ids)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error}", "unpack the zip again") from error
     labels = {part: np.array([label for _, label in pairs], dtype=np.int64) for part, pairs in listed.items()}
-    return _Found(sizes, labels, partial(_of_files, files, size), _words(folder, ids))
+    digests = {part: file_digests(several) for part, several in files.items()}
+    return _Found(digests, labels, partial(_of_files, files, size), words)
+
+
+def _text(file: Path) -> str:
+    """The text of a file, whose bytes need not be UTF-8, as those of file names."""
+    return os.fsdecode(file.read_bytes())
 
 
 def _training_files(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
-    return [
-        (file, label)
-        for label, name in enumerate(ids)
-        for file in sorted((folder / "train" / name / "images").iterdir())
-        if file.suffix == ".JPEG"
-    ]
+    """Images and labels, sorted by class and name; other files beside the images are logged."""
+    found = []
+    ignored = Ignored(folder)
+    for label, name in enumerate(ids):
+        for file in sorted((folder / "train" / name / "images").iterdir()):
+            if file.suffix == ".JPEG":
+                found.append((file, label))
+            else:
+                ignored.add("entries that are no .JPEG", file)
+    ignored.log()
+    return found
 
 
 def _test_files(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
@@ -84,7 +110,7 @@ def _test_files(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
     numbers = {name: label for label, name in enumerate(ids)}
     notes = folder / "val" / "val_annotations.txt"
     pairs = []
-    for line in sorted(notes.read_text().splitlines()):
+    for line in sorted(_text(notes).splitlines()):
         file, _, rest = line.partition("\t")
         name = rest.split("\t")[0]
         if name not in numbers:
@@ -96,7 +122,7 @@ def _test_files(folder: Path, ids: Sequence[str]) -> list[tuple[Path, int]]:
 def _words(folder: Path, ids: Sequence[str]) -> tuple[str, ...]:
     """The first word for each WordNet id; the id itself where there is none."""
     file = folder / "words.txt"
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = _text(file).splitlines() if file.is_file() else []
     words = dict(line.split("\t", 1) for line in lines if "\t" in line)
     return tuple(words.get(name, name).split(",")[0] for name in ids)
 
@@ -116,13 +142,23 @@ def _tables(folder: Path, size: int) -> _Found:
     try:
         labels = {part: _column([pq.read_table(file, columns=["label"]) for file in files[part]]) for part in files}
         noted = json.loads((pq.read_schema(files["train"][0]).metadata or {}).get(b"huggingface", b"{}"))
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        names = noted.get("info", {}).get("features", {}).get("label", {}).get("names")
+    except (OSError, KeyError, ValueError, AttributeError, pa.ArrowException) as error:
         raise DataError(f"cannot read the Parquet files in {folder}: {error}") from error
-    names = noted.get("info", {}).get("features", {}).get("label", {}).get("names")
-    classes = tuple(names or map(str, range(max(int(each.max()) for each in labels.values()) + 1)))
+    labels = {part: check_labels(each, None, folder) for part, each in labels.items()}
+    classes = tuple(map(str, names)) if isinstance(names, list) else numbered_classes(labels, folder)
     labels = {part: check_labels(each, len(classes), folder) for part, each in labels.items()}
-    sizes = {file.name: file.stat().st_size for part in files.values() for file in part}
-    return _Found(sizes, labels, partial(_of_rows, files, size), classes)
+    digests = {part: cached_digests(several, "parquet images", _row_digests) for part, several in files.items()}
+    return _Found(digests, labels, partial(_of_rows, files, size), classes)
+
+
+def _row_digests(file: Path) -> str:
+    """The sha256 of each encoded image in its row, one per line: images cut into other files have equal digests."""
+    try:
+        rows = (row for batch in _batches(file) for row in batch["image"].to_pylist())
+        return "\n".join(hashlib.sha256(row["bytes"] or b"").hexdigest() for row in rows)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file}: expected a column `image` with `bytes` and `path`") from error
 
 
 def _column(tables: Sequence[Any]) -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,28 @@ BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "no labels": ({"images": IMAGES}, "holds images$"),
     "only train": ({"train_images": IMAGES, "train_labels": LABELS}, "holds train_images, train_labels$"),
     "floats": ({"images": IMAGES / 255, "labels": LABELS}, "`images` is float64"),
-    "float labels": ({"images": IMAGES, "labels": LABELS / 2}, "labels are whole numbers"),
-    "negative labels": ({"images": IMAGES, "labels": LABELS - 1}, "labels from -1 to 0 for 1 classes"),
+    "float labels": ({"images": IMAGES, "labels": LABELS / 2}, r"labels of type float64 and shape \(20,\)"),
+    "labels that are no numbers": ({"images": IMAGES, "labels": LABELS * np.nan}, "labels of type float64"),
+    "text labels": ({"images": IMAGES, "labels": np.array(["a", "b"] * 10)}, "labels of type <U1"),
+    "complex labels": ({"images": IMAGES, "labels": LABELS * 1j}, "labels of type complex128"),
+    "truth values": ({"images": IMAGES, "labels": LABELS > 0}, "labels of type bool"),
+    "one column per class": ({"images": IMAGES, "labels": np.eye(2, dtype=int)[LABELS]}, r"shape \(20, 2\)"),
+    "one label": ({"images": IMAGES, "labels": np.array(1)}, r"labels of type int64 and shape \(\)"),
+    "negative labels": ({"images": IMAGES, "labels": LABELS - 1}, "labels from -1 to 0 for whole numbers from 0"),
+    "labels from 1": ({"images": IMAGES, "labels": LABELS + 1}, "no training images of class `0`"),
+    "a gap": ({"images": IMAGES, "labels": LABELS * 3}, r"no training images of 2 classes \(`1`, `2`\)"),
+    "huge labels": ({"images": IMAGES, "labels": LABELS * 10**15}, "labels up to 1000000000000000 for 20 images"),
+    "too large labels": (
+        {"images": IMAGES, "labels": np.full(20, 2**64 - 1, np.uint64)},
+        "labels from 18446744073709551615",
+    ),
+    "a name too many": (
+        {"images": IMAGES, "labels": LABELS, "classes": ["a", "b", "c"]},
+        "no training images of class `c`",
+    ),
+    "a table of names": ({"images": IMAGES, "labels": LABELS, "classes": [["a", "b"]]}, "`classes` has 2 dimensions"),
+    "16 bits": ({"images": IMAGES.astype(np.uint16), "labels": LABELS}, "`images` is uint16"),
+    "floats that are no numbers": ({"images": IMAGES * np.nan, "labels": LABELS}, "`images` is float64"),
     "one class": ({"images": IMAGES, "labels": LABELS * 0}, "1 class: a classifier needs at least two"),
     "more labels": ({"images": IMAGES, "labels": np.arange(22) % 2}, "20 images for 22 labels"),
     "fewer labels": ({"images": IMAGES, "labels": LABELS[:18]}, "20 images for 18 labels"),
@@ -83,6 +104,25 @@ def test_arrays_that_cannot_be_used_are_an_error(name: str, tmp_path: Path) -> N
     np.savez(tmp_path / "own.npz", **contents)
     with pytest.raises(DataError, match=message):
         arrays(file=tmp_path / "own.npz").decode()
+
+
+def test_other_arrays_are_ignored_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.savez(
+        tmp_path / "own.npz", images=IMAGES, labels=LABELS, notes=LABELS, val_images=IMAGES, classes=[b"a", b"\xe9"]
+    )
+    for _ in range(2):
+        assert arrays(file=tmp_path / "own.npz").classes == ("a", "\\udce9")
+    assert caplog.messages == [f"{tmp_path / 'own.npz'}: 2 arrays are ignored: notes, val_images"]
+
+
+def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "own.npz"
+    np.savez_compressed(file, images=IMAGES, labels=LABELS)
+    content = file.read_bytes()
+    for place in range(0, len(content), 7):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        with suppress(DataError):
+            arrays(file=file).decode()
 
 
 class Runs:

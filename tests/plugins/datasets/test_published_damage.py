@@ -182,6 +182,13 @@ def test_damaged_tables_of_tiny_imagenet_are_an_error(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([row | {"label": 3}]), valid)
     with pytest.raises(DataError, match="labels from 3 to 3 for 3 classes"):
         tiny_imagenet(root=tmp_path)
+    for label, message in (
+        (-1, "labels from -1 to -1 for whole"),
+        (10**15, "labels from 10{15} to 10{15} for 3 classes"),
+    ):
+        pq.write_table(pa.Table.from_pylist([row | {"label": label}]), valid)
+        with pytest.raises(DataError, match=message):
+            tiny_imagenet(root=tmp_path)
     for label in ("a", None, 0.5):
         pq.write_table(pa.Table.from_pylist([row | {"label": label}]), valid)
         with pytest.raises(DataError, match=r"cannot read the Parquet files in .*: 1 labels of"):
@@ -193,3 +200,17 @@ def test_damaged_tables_of_tiny_imagenet_are_an_error(tmp_path: Path) -> None:
     valid.unlink()
     with pytest.raises(DataError, match=r"no file .*valid-\*\.parquet"):
         tiny_imagenet(root=tmp_path)
+
+
+def test_labels_of_tables_without_names_are_the_classes(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    row = {"image": {"bytes": b"", "path": None}}
+    for name, labels in (("train-0", [0, 1, 10**15]), ("valid-0", [0, 1])):
+        table = pa.Table.from_pylist([row | {"label": label} for label in labels])
+        pq.write_table(table.replace_schema_metadata({b"huggingface": b"{}"}), tmp_path / "data" / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"labels up to 10{15} for 5 images"):
+        tiny_imagenet(root=tmp_path)
+    for noted in (b"[]", b'{"info": 3}', b"no json"):
+        pq.write_table(table.replace_schema_metadata({b"huggingface": noted}), tmp_path / "data" / "train-0.parquet")
+        with pytest.raises(DataError, match="cannot read the Parquet files in"):
+            tiny_imagenet(root=tmp_path)
