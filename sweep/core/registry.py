@@ -206,8 +206,8 @@ def _load_function(name: str, module: str, attribute: str) -> Any:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # importing a user's module may raise anything
         place = own_place(error)
-        where = f"{place}: " if place else ""
-        what = f"cannot load `{name}`: {where}{type(error).__name__}: {root_line(error)}".rstrip(": ")
+        text = error.msg if isinstance(error, SyntaxError) else root_line(error)
+        what = f"cannot load `{name}`: " + (f"{place}: {type(error).__name__}: {text}" if place else text)
         hint = "correct your own module there" if place else "is its folder on PYTHONPATH?"
         raise RegistryError([((), what, hint)]) from error
     if not hasattr(found, attribute):

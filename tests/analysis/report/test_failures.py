@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.core import registry
@@ -14,31 +16,30 @@ from analysis.core.errors import AnalysisError
 from analysis.display.draw import draw, inline
 from analysis.report import page
 from analysis.rows.run import Run, load
-from sweep.storage.columns import KEYS
-from sweep.storage.tables import schema
 from tests.helpers import rows
 
+SETTINGS = ("scaling_factor", "weight_decay", "mixup")
 DAMAGES = ("some infinite", "all infinite", "some missing", "one row", "constant")
 
 
 def damaged(folder: Path, damage: str) -> Run:
     """A whole run whose measured numbers are damaged, as it is read from its folder."""
-    whole = rows.run_folder(folder / "whole")
-    found = load(whole)
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for name in KEYS:
-        made = found.table(name).drop(columns="subset", errors="ignore").to_dict("records")
-        floats = [f.name for f in schema(name) if str(f.type) == "double" and f.name != "scaling_factor"]
-        tables[name] = [_damage(row, floats, damage, place) for place, row in enumerate(made)]
-        tables[name] = tables[name][:1] if damage == "one row" else tables[name]
-    return load(rows.write(folder / "damaged", {name: made for name, made in tables.items() if made}))
+    rows.run_folder(folder)
+    for file in sorted(folder.rglob("*.parquet")):
+        found = pq.read_table(file)
+        found = found.slice(0, 1) if damage == "one row" else found
+        for place, field in enumerate(found.schema):
+            if field.type == pa.float64() and field.name not in SETTINGS:
+                found = found.set_column(
+                    place, field, pa.array(_damaged(found[field.name].to_pylist(), damage), pa.float64())
+                )
+        pq.write_table(found, file)
+    return load(folder)
 
 
-def _damage(row: dict[str, Any], floats: list[str], damage: str, place: int) -> dict[str, Any]:
-    value = {"some missing": np.nan, "constant": 0.5}.get(damage, np.inf)
-    if damage == "one row" or (damage.startswith("some") and place % 5):
-        return {key: None if isinstance(one, float) and np.isnan(one) else one for key, one in row.items()}
-    return {key: value if key in floats else None if one != one else one for key, one in row.items()}
+def _damaged(values: list[float | None], damage: str) -> list[float | None]:
+    new = {"some missing": None, "constant": 0.5, "one row": values[0]}.get(damage, np.inf)
+    return [old if damage.startswith("some") and place % 5 else new for place, old in enumerate(values)]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -78,6 +79,7 @@ def test_a_figure_and_a_table_that_fail_leave_the_rest_standing(
     monkeypatch.setattr(page.tables, "best", lambda _: {}["gone"])
     failed = page.write(run, tmp_path / "report.md", form="md")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert {"figure number: ZeroDivisionError: by design", "table best: KeyError: 'gone'"} <= set(failed)
+    assert any(one.startswith("figure number: ") and one.endswith("ZeroDivisionError: by design") for one in failed)
+    assert any(one.startswith("table best: ") and one.endswith("KeyError: 'gone'") for one in failed)
     assert "by design" in text
     assert (tmp_path / "report_files/spaces.svg").stat().st_size > 100

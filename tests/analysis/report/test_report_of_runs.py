@@ -163,7 +163,8 @@ def test_a_figure_that_fails_does_not_end_the_report(
     path = tmp_path / f"report.{form}"
     report.write(load(folder), path, form=form)
     text = path.read_text(encoding="utf-8")
-    assert "These figures failed: paths: ZeroDivisionError: no" in text
+    assert "These parts failed: figure paths: " in text
+    assert "ZeroDivisionError: no" in text
     assert "no <width>" not in text
     assert "Weights, features or logits" in text
 
