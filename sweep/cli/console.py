@@ -67,7 +67,7 @@ def load_run_sweep(run: Path) -> Sweep:
     path = absolute(run)
     RunFolder(path).run_info()
     overrides = [f"execution.storage={json.dumps(str(path.parent))}", f"name={json.dumps(path.name)}"]
-    return load(run / "sweep.yaml", overrides, accept_renamed=True)
+    return load(run / "sweep.yaml", overrides, accept_renamed=True, accept_missing=True)
 
 
 def absolute(run: Path) -> Path:

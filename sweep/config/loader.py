@@ -75,25 +75,28 @@ _BROADCAST = _OF_POPULATION - {"dataset"}
 """Keys that an override such as `train.epochs=2` sets in every population."""
 
 
-def load(file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: bool = False) -> Sweep:
+def load(
+    file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: bool = False, accept_missing: bool = False
+) -> Sweep:
     """The sweep in a YAML file, with `key.path=value` overrides.
 
     Raises ConfigError with every issue: file, line, column, key path, message and hint. `accept_renamed` also reads
-    the earlier names of keys, for the `sweep.yaml` of older run folders.
+    the earlier names of keys, for the `sweep.yaml` of older run folders. `accept_missing` also reads the names of
+    checkpoints that are gone, since the run folder holds their weights.
     """
     document = read_document(Path(file))
     if accept_renamed:
         rename_keys(document)
     override(document, overrides, _BROADCAST)
-    return check(document)
+    return check(document, accept_missing=accept_missing)
 
 
-def check(document: Document) -> Sweep:
-    """The sweep in a document. Raises ConfigError with every issue."""
+def check(document: Document, *, accept_missing: bool = False) -> Sweep:
+    """The sweep in a document; `accept_missing` as in `load`. Raises ConfigError with every issue."""
     issues = list(renamed_keys(document))
     if issues:
         raise ConfigError(issues)
-    reader = _Reader(document)
+    reader = _Reader(document, accept_missing=accept_missing)
     values = document.values
     reader.unknown(values, (), [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID])
     own = {key: value for key, value in values.items() if key in Settings.model_fields}
@@ -114,8 +117,9 @@ def check(document: Document) -> Sweep:
 class _Reader:
     """Reads the parts of a document and collects their issues."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, *, accept_missing: bool) -> None:
         self.document = document
+        self.accept_missing = accept_missing
         self.issues: list[ConfigIssue] = []
 
     def attempt(self, make: Callable[[], list[Item]]) -> list[Item]:
@@ -238,18 +242,24 @@ class _Reader:
     ) -> Iterator[Population]:
         """The populations of external models; `members` is the size of the smallest pool."""
         try:
-            files = tuple(expand_patterns(patterns) for patterns in source.patterns)
+            files = tuple(self.files(patterns) for patterns in source.patterns)
         except FileNotFoundError as error:
             self.issues.append(self.document.issue((*path, "checkpoints"), f"no file {error.args[0]}"))
             return
         base = source.base.expanduser().absolute() if source.base else None
-        if base and not base.is_file():
+        if base and not base.is_file() and not self.accept_missing:
             self.issues.append(self.document.issue((*path, "base"), f"no file {base}"))
         start = "shared" if base else "unknown"
         smallest = min(map(len, files))
         for model, data in grid:
             one = Population(source.name or "", model, data, start, len(files), smallest, Recipe(), path)
             yield replace(one, files=files, base=base, on_bad_member=source.on_bad_member)
+
+    def files(self, patterns: Sequence[str]) -> tuple[Path, ...]:
+        """The files that match patterns or names; a run folder holds names alone. Raises FileNotFoundError."""
+        if self.accept_missing:
+            return tuple(Path(name).absolute() for name in patterns)
+        return expand_patterns(patterns)
 
     def stop(self) -> None:
         """Raise ConfigError if there is any issue."""

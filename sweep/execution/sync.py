@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sweep.config.spec import Sweep
+from sweep.core.dataset import DataError
 from sweep.core.ids import canonical_json
 from sweep.status.state import RunState
 from sweep.tracking.connection import tracking_uri
@@ -51,7 +52,18 @@ class CandidateLoader:
         candidate = plan.candidate(candidate_id)
         if self._engine is None or self._engine[0] != candidate.pool_id:
             self._engine = None  # frees one pool before the next is loaded
-            self._engine = (candidate.pool_id, local_engine(self.state.sweep, plan.pool_of[candidate.pool_id]))
+            self._engine = (candidate.pool_id, local_engine(self.state, plan.pool_of[candidate.pool_id]))
         engine = self._engine[1]
+        return merged_model(engine, candidate), _example_images(engine)
+
+
+def _example_images(engine: PoolEngine) -> Tensor:
+    """Two normalized test images, (2, channels, size, size); zeros if the files of the data set are gone."""
+    import torch
+
+    try:
         test = engine.split("test")
-        return merged_model(engine, candidate), test.normalize(test.images[:2])
+    except DataError:
+        _, channels, size = engine.dataset.shape
+        return torch.zeros(2, channels, size, size)
+    return test.normalize(test.images[:2])
