@@ -8,6 +8,7 @@ from sweep.config.spec import Sweep
 from sweep.core.dataset import DataError
 from sweep.core.ids import canonical_json
 from sweep.status.state import RunState
+from sweep.storage.run_folder import RunFolder, folder_id
 from sweep.tracking.connection import tracking_uri
 from sweep.tracking.tracker import Tracker
 
@@ -23,7 +24,8 @@ def make_tracker(sweep: Sweep) -> Tracker:
     parameters = {
         key: value if isinstance(value, str) else canonical_json(value) for key, value in _flat(sweep).items()
     }
-    return Tracker(tracking_uri(storage), storage, sweep.name, sweep.id, parameters)
+    owner = folder_id(RunFolder(sweep.folder).run_info())
+    return Tracker(tracking_uri(storage), storage, sweep.name, sweep.id, parameters, owner)
 
 
 def _flat(sweep: Sweep) -> dict[str, object]:

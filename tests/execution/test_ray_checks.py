@@ -121,7 +121,7 @@ def test_an_address_without_ray_is_named_with_its_origin(
     ],
 )
 def test_an_address_of_another_form_is_explained(address: str, cause: str) -> None:
-    with pytest.raises(LaunchError, match="^no Ray at RAY_ADDRESS=") as error:
+    with pytest.raises(LaunchError, match=r"^no Ray at RAY_ADDRESS=") as error:
         check_reachable(RayAddress(address, "RAY_ADDRESS"))
     assert cause in str(error.value)
 
@@ -179,7 +179,7 @@ def test_the_limit_of_a_socket_name_is_met_exactly(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("RAY_TMPDIR", str(folder))
         check_temporary_folder()
         monkeypatch.setenv("RAY_TMPDIR", f"{folder}y")
-        with pytest.raises(LaunchError, match="1 bytes|too long"):
+        with pytest.raises(LaunchError, match="too long"):
             check_temporary_folder()
     finally:
         folder.rmdir()
