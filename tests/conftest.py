@@ -106,7 +106,7 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     storage = tmp_path_factory.mktemp("template")
     with logged() as lines:
-        Tracker(f"sqlite:///{storage / 'mlflow.db'}", storage, "template", "template", {}).open()
+        Tracker(f"sqlite:///{storage / 'mlflow.db'}", storage, "template", "template", {}, "template").open()
     assert lines == []
     return storage / "mlflow.db"
 

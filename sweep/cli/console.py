@@ -79,7 +79,7 @@ def load_run_sweep(run: Path) -> Sweep:
 
     path = absolute_folder(run)
     RunFolder(path).run_info()
-    sweep = load(path / "sweep.yaml", accept_renamed=True)
+    sweep = load(path / "sweep.yaml", accept_renamed=True, accept_missing=True)
     execution = sweep.execution.model_copy(update={"storage": path.parent})
     settings = sweep.settings.model_copy(update={"execution": execution, "name": path.name})
     return replace(sweep, settings=settings)  # not as overrides: a folder may have names that no sweep has

@@ -137,9 +137,9 @@ def status(run: Path, as_json: bool) -> None:
 
     summary = run_summary(absolute_folder(run))
     if summary is None:
-        from sweep.status.state import load_state
+        from sweep.status.state import load_run_state
 
-        summary = plan_summary(load_state(load_run_sweep(run)))
+        summary = plan_summary(load_run_state(load_run_sweep(run)))
     emit(summary, plan_text(summary), as_json=as_json)
 
 

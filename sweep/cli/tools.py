@@ -92,13 +92,13 @@ def sync(run: Path) -> None:
     from sweep.cli.text import where_mlflow
     from sweep.execution.progress import Progress
     from sweep.execution.sync import make_tracker, mirror_run
-    from sweep.status.state import load_state
+    from sweep.status.state import load_run_state
 
     sweep = load_run_sweep(run)
     tracker = make_tracker(sweep)
     with Progress():
         tracker.open()
-        mirror_run(tracker, load_state(sweep))
+        mirror_run(tracker, load_run_state(sweep))
         tracker.close("FINISHED")
     if tracker.disabled:
         sys.exit(EXIT_FAILED)

@@ -46,11 +46,6 @@ def find_pool_files(patterns: Sequence[str], base: Path | None = None, *, missin
     return PoolFiles(tuple(members), tuple(left_out))
 
 
-def expand_patterns(patterns: Sequence[str]) -> tuple[Path, ...]:
-    """The files that names or patterns mean, as `find_pool_files` returns them."""
-    return find_pool_files(patterns).members
-
-
 def model_file(path: Path) -> Path | None:
     """The path itself if it is a file, the file of the model in a folder that holds one, else None."""
     if path.is_dir():

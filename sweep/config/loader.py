@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from sweep.config.checkpoint_files import find_pool_files, model_file
+from sweep.config.checkpoint_files import PoolFiles, find_pool_files, from_pattern, model_file
 from sweep.config.conflicts import grid_conflicts, population_conflicts
 from sweep.config.defaults import plugin_defaults, with_defaults
 from sweep.config.document import ConfigError, ConfigIssue, Document, KeyPath, override, read_document
@@ -54,25 +54,28 @@ _BROADCAST = _OF_POPULATION - {"dataset"}
 """Keys that an override such as `train.epochs=2` sets in every population."""
 
 
-def load(file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: bool = False) -> Sweep:
+def load(
+    file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: bool = False, accept_missing: bool = False
+) -> Sweep:
     """The sweep in a YAML file, with `key.path=value` overrides.
 
     Raises ConfigError with every issue: file, line, column, key path, message and hint. `accept_renamed` also reads
-    the earlier names of keys, for the `sweep.yaml` of older run folders.
+    the earlier names of keys, for the `sweep.yaml` of older run folders. `accept_missing` also reads the names of
+    checkpoints that are gone, since the run folder holds their weights.
     """
     document = read_document(Path(file))
     if accept_renamed:
         rename_keys(document)
     override(document, overrides, _BROADCAST)
-    return check(document)
+    return check(document, accept_missing=accept_missing)
 
 
-def check(document: Document) -> Sweep:
-    """The sweep in a document. Raises ConfigError with every issue."""
+def check(document: Document, *, accept_missing: bool = False) -> Sweep:
+    """The sweep in a document; `accept_missing` as in `load`. Raises ConfigError with every issue."""
     issues = list(renamed_keys(document))
     if issues:
         raise ConfigError(issues)
-    reader = _Reader(document)
+    reader = _Reader(document, accept_missing=accept_missing)
     values = document.values
     reader.unknown(values, (), [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID])
     own = {key: value for key, value in values.items() if key in Settings.model_fields}
@@ -93,8 +96,9 @@ def check(document: Document) -> Sweep:
 class _Reader:
     """Reads the parts of a document and collects their issues."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, *, accept_missing: bool) -> None:
         self.document = document
+        self.accept_missing = accept_missing
         self.issues: list[ConfigIssue] = []
 
     def attempt(self, make: Callable[[], list[Item]]) -> list[Item]:
@@ -218,8 +222,7 @@ class _Reader:
         """The populations of external models; `members` is the size of the smallest pool."""
         base = self.base(source, path)
         try:
-            is_skipped = source.on_bad_member == "skip"
-            found = [find_pool_files(one, base, missing_too=is_skipped) for one in source.patterns]
+            found = [self.files(patterns, base, source) for patterns in source.patterns]
         except FileNotFoundError as error:
             self.issues.append(self.document.issue((*path, "checkpoints"), *_no_file(error.args[0])))
             return
@@ -241,9 +244,15 @@ class _Reader:
             return None
         base = expand(source.base)
         file = model_file(base)
-        if file is None:
+        if file is None and not self.accept_missing:
             self.issues.append(self.document.issue((*path, "base"), *_no_file(str(base))))
         return file or base
+
+    def files(self, patterns: Sequence[str], base: Path | None, source: ExternalPopulationConfig) -> PoolFiles:
+        """The files of one pool; a run folder holds names alone. Raises FileNotFoundError and UserError."""
+        if self.accept_missing:
+            return PoolFiles(tuple(from_pattern(name) for name in patterns))
+        return find_pool_files(patterns, base, missing_too=source.on_bad_member == "skip")
 
     def stop(self) -> None:
         """Raise ConfigError if there is any issue."""

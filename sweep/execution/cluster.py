@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import platform
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sweep.config.spec import Execution
-from sweep.core.errors import UserError
 from sweep.core.paths import PathError, home
 from sweep.core.provenance import usable_cores
+from sweep.execution.ray_checks import (
+    LOCAL,
+    LaunchError,
+    RayAddress,
+    check_reachable,
+    check_temporary_folder,
+    ray_address,
+)
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -24,12 +33,13 @@ _ENVIRONMENT = {
 }
 
 
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+_ANSWER_SECONDS = 40  # Ray gives up on a silent cluster after as long
+_JOIN_SECONDS = 120  # a cluster that has answered may be busy
+_ALIVE = 0  # GcsNodeInfo.GcsNodeState.ALIVE
+_SAME_VERSIONS = "run the sweep in the environment of the cluster: all nodes need the same versions"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray reads it on every system: without clusters its ports are bound to the loopback alone."""
-
-
-class LaunchError(UserError):
-    """A cluster that cannot carry out the sweep."""
 
 
 @contextmanager
@@ -38,29 +48,119 @@ def cluster(execution: Execution) -> Iterator[None]:
 
     Raises LaunchError for a cluster that cannot be reached or lacks what one worker needs.
     """
+    place = ray_address(execution)
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
-    address = execution.ray_address or os.environ.get("RAY_ADDRESS") or "local"
-    own = auth_environment(address) if "RAY_AUTH_MODE" not in os.environ else {}
+    own = auth_environment(place.address) if "RAY_AUTH_MODE" not in os.environ else {}
     os.environ.update(own)
-    if address == "local":
+    if place.is_local:
+        check_temporary_folder()
         os.environ.setdefault(_CLUSTERS, "0")
     import ray
 
     if own:
         reload_ray_config()
-    size: dict[str, Any] = {"num_cpus": _cores(execution), "include_dashboard": False} if address == "local" else {}
+    if place.is_local:
+        _start(execution)
+    else:
+        _connect(place)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **size)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise LaunchError(
-            f"no Ray at {address}: {error}", "is the cluster up, and RAY_AUTH_MODE and its token set?"
-        ) from None
-    try:
-        if address == "local":  # elsewhere nodes may still be on their way
+        if place.is_local:  # elsewhere nodes may still be on their way
             _check_resources(execution, ray.cluster_resources())
         yield
     finally:
         ray.shutdown()
+
+
+def _start(execution: Execution) -> None:
+    """Start Ray on this machine. Raises LaunchError."""
+    import ray
+
+    try:
+        ray.init(address=LOCAL, num_cpus=_cores(execution), include_dashboard=False, **_QUIET)
+    except Exception as error:  # Ray's processes may fail to start for any reason
+        ray.shutdown()  # ends those that did start
+        hint = "`sweep doctor` checks this machine; Ray's logs are in ray/session_latest/logs below TMPDIR or /tmp"
+        raise LaunchError(f"Ray did not start on this machine: {_first_line(error)}", hint) from None
+
+
+def _connect(place: RayAddress) -> None:
+    """Connect to a cluster, after it has answered within seconds. Raises LaunchError."""
+    import ray
+
+    found = _resolve(place)
+    check_reachable(found)
+    _within(_ANSWER_SECONDS, lambda: _check_cluster(found), found)
+    try:
+        _within(_JOIN_SECONDS, lambda: ray.init(address=found.address, **_QUIET), found)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise LaunchError(f"no Ray at {found}: {_first_line(error)}", found.remedy) from None
+
+
+def _resolve(place: RayAddress) -> RayAddress:
+    """The address as host:port: `auto` is the cluster on this machine. Raises LaunchError if there is none."""
+    if place.address != "auto":
+        return place
+    from ray._private import services
+
+    try:
+        return RayAddress(services.canonicalize_bootstrap_address_or_die("auto"), f"{place.origin}=auto")
+    except ConnectionError:
+        problem = "no cluster runs on this machine"
+        raise LaunchError(f"no Ray at {place}: {problem}", place.remedy) from None
+
+
+def _check_cluster(place: RayAddress) -> None:
+    """Raise LaunchError unless the cluster admits us, has our versions, and has a node on this machine."""
+    import ray
+    from ray._private import ray_constants, utils
+
+    try:
+        native: Any = ray._raylet
+        client = native.GcsClient(address=place.address)
+        seconds = {"timeout": _ANSWER_SECONDS}
+        text = client.internal_kv_get(b"CLUSTER_METADATA", ray_constants.KV_NAMESPACE_CLUSTER, **seconds)
+        nodes = client.get_all_node_info(**seconds).values()
+    except ray.exceptions.AuthenticationError:
+        hint = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the cluster"
+        raise LaunchError(f"the cluster at {place} refuses the token of this process", hint) from None
+    except ray.exceptions.RayError as error:
+        raise LaunchError(f"no Ray at {place}: {_first_line(error)}", place.remedy) from None
+    metadata = json.loads(text or "{}")
+    try:
+        utils.check_version_info(metadata, "here")
+    except (RuntimeError, KeyError):
+        there = f"Ray {metadata.get('ray_version', '?')} and Python {metadata.get('python_version', '?')}"
+        here = f"Ray {ray.__version__} and Python {platform.python_version()}"
+        raise LaunchError(f"the cluster at {place} has {there}, and this process {here}", _SAME_VERSIONS) from None
+    if not any(Path(node.raylet_socket_name).exists() for node in nodes if node.state == _ALIVE):
+        hint = f"run the sweep on one of its nodes, or `ray start --address={place.address}` here first"
+        raise LaunchError(f"this machine is not a node of the cluster at {place}", hint)
+
+
+def _within(seconds: int, call: Callable[[], object], place: RayAddress) -> None:
+    """Run a call in a thread; LaunchError if it takes longer."""
+    outcome: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    threading.Thread(target=run, name="ray-connect", daemon=True).start()
+    try:
+        outcome.result(seconds)
+    except TimeoutError:
+        if outcome.done():
+            raise
+        raise LaunchError(f"no Ray at {place}: no answer in {seconds} seconds", place.remedy) from None
+
+
+def _first_line(error: Exception) -> str:
+    """The type and the first line of an error's text."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"[:300]
 
 
 class BackgroundCluster:
@@ -76,7 +176,17 @@ class BackgroundCluster:
         self._thread = threading.Thread(target=self._run, name="ray")
 
     def __enter__(self) -> BackgroundCluster:
+        """Check what can be checked at once; a cluster that is there already is connected to before this returns."""
+        place = ray_address(self.execution)
+        if place.is_local:
+            check_temporary_folder()
         self._thread.start()
+        try:
+            if not place.is_local:
+                self.wait_until_up()
+        except BaseException:
+            self.shut_down()
+            raise
         return self
 
     def wait_until_up(self) -> None:

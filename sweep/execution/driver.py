@@ -66,7 +66,7 @@ def _run_locked(state: RunState, progress: Progress, command: str, overrides: Se
             _log.info(note)
         cluster = stack.enter_context(_start_ray(state)) if _is_incomplete(state) else None
         folder.create(new_run_info(sweep))
-        write_plan_files(folder, sweep, state.plan)
+        write_plan_files(folder, sweep, state.plan, state.known)
         info = stack.enter_context(recorded(folder, sweep, command, overrides))
         tracker = stack.enter_context(_tracked(state))
         if cluster:

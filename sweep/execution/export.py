@@ -14,7 +14,7 @@ from sweep.core.provenance import code_version
 from sweep.execution.local import local_engine, merged_model
 from sweep.plan.candidates import Candidate
 from sweep.plan.planner import Plan, PlanError
-from sweep.status.state import load_state
+from sweep.status.state import load_run_state
 from sweep.storage.files import create_atomic
 from sweep.storage.run_folder import RunFolder
 
@@ -26,18 +26,22 @@ def export(sweep: Sweep, prefix: str, target: Path) -> tuple[Path, Path]:
 
     Raises PlanError for a candidate that is unknown, averages outputs or has a failed member, and for an existing file.
     """
-    plan = load_state(sweep).plan
+    state = load_run_state(sweep)
+    plan = state.plan
     candidate = plan.candidate(prefix)
     card = target.with_suffix(".md")
     _check(candidate, target, card)
-    engine = local_engine(sweep, plan.pool_of[candidate.pool_id])
+    engine = local_engine(state, plan.pool_of[candidate.pool_id])
     failures = [
         f"member {index}: {engine.pool.failed[index]}" for index in candidate.subset if index in engine.pool.failed
     ]
     if failures:
         raise PlanError(f"{candidate.id} has no weights: {'; '.join(failures)}")
-    state = merged_model(engine, candidate).state_dict()
-    for file, content in ((target, _serialize(state, target)), (card, _card(sweep, plan, candidate, target).encode())):
+    weights = merged_model(engine, candidate).state_dict()
+    for file, content in (
+        (target, _serialize(weights, target)),
+        (card, _card(sweep, plan, candidate, target).encode()),
+    ):
         if not create_atomic(file.absolute(), content):
             raise PlanError(f"{file} is there already", "give another name")
     return target, card

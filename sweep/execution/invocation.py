@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.core.provenance import now, run_environment
 from sweep.storage.lock import stop_requested
+from sweep.storage.run_folder import new_folder_id
 from sweep.storage.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ def is_settled(folder: RunFolder, sweep: Sweep) -> bool:
 
 def new_run_info(sweep: Sweep) -> dict[str, Any]:
     """What run.json holds before the first call."""
-    return {"schema_version": SCHEMA_VERSION, "sweep": sweep.name, "created_at": _time(), "invocations": []}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "sweep": sweep.name,
+        "folder_id": new_folder_id(),
+        "created_at": _time(),
+        "invocations": [],
+    }
 
 
 @contextmanager

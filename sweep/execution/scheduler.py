@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import root_cause
 from sweep.evaluation.rows import failed_rows
-from sweep.execution.cluster import LaunchError, n_workers
+from sweep.execution.cluster import n_workers
+from sweep.execution.ray_checks import LaunchError
 from sweep.execution.stragglers import StragglerDetector
 from sweep.execution.work_queue import OpenBlock, WorkQueue, WorkUnit
 from sweep.execution.worker import Worker

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sweep.config.spec import Sweep
+from sweep.core.dataset import DataError
 from sweep.core.ids import canonical_json
 from sweep.status.state import RunState
+from sweep.storage.run_folder import RunFolder, folder_id
 from sweep.tracking.connection import tracking_uri
 from sweep.tracking.tracker import Tracker
 
@@ -22,7 +24,8 @@ def make_tracker(sweep: Sweep) -> Tracker:
     parameters = {
         key: value if isinstance(value, str) else canonical_json(value) for key, value in _flat(sweep).items()
     }
-    return Tracker(tracking_uri(storage), storage, sweep.name, sweep.id, parameters)
+    owner = folder_id(RunFolder(sweep.folder).run_info())
+    return Tracker(tracking_uri(storage), storage, sweep.name, sweep.id, parameters, owner)
 
 
 def _flat(sweep: Sweep) -> dict[str, object]:
@@ -51,7 +54,18 @@ class CandidateLoader:
         candidate = plan.candidate(candidate_id)
         if self._engine is None or self._engine[0] != candidate.pool_id:
             self._engine = None  # frees one pool before the next is loaded
-            self._engine = (candidate.pool_id, local_engine(self.state.sweep, plan.pool_of[candidate.pool_id]))
+            self._engine = (candidate.pool_id, local_engine(self.state, plan.pool_of[candidate.pool_id]))
         engine = self._engine[1]
+        return merged_model(engine, candidate), _example_images(engine)
+
+
+def _example_images(engine: PoolEngine) -> Tensor:
+    """Two normalized test images, (2, channels, size, size); zeros if the files of the data set are gone."""
+    import torch
+
+    try:
         test = engine.split("test")
-        return merged_model(engine, candidate), test.normalize(test.images[:2])
+    except DataError:
+        _, channels, size = engine.dataset.shape
+        return torch.zeros(2, channels, size, size)
+    return test.normalize(test.images[:2])

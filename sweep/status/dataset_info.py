@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweep.config.spec import Sweep
+from sweep.config.spec import Sweep, input_key
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import DataError, PublishedInfo, load_dataset
 from sweep.plan.pools import Pool
+from sweep.status.inputs import RunInputs
 from sweep.status.outline import DatasetInfo, PlanSummary
 
 
-def summarize_plan(sweep: Sweep, pools: Sequence[Pool], *, estimated: bool = True) -> PlanSummary:
-    """Summarize a sweep with these pools; `estimated` adds the data sets' sizes. Raises DataError."""
-    infos = {each.dataset: dataset_info(each.dataset) for each in sweep.populations if estimated}
-    return PlanSummary.from_plan(sweep, pools, infos)
+def summarize_plan(
+    sweep: Sweep, pools: Sequence[Pool], inputs: RunInputs | None = None, *, estimated: bool = True
+) -> PlanSummary:
+    """Summarize a sweep with these pools; `estimated` adds the data sets' sizes. Raises DataError.
+
+    Data sets in `inputs` are not read.
+    """
+    infos = {each.dataset: dataset_info(each.dataset, inputs) for each in sweep.populations if estimated}
+    return PlanSummary.from_plan(sweep, pools, infos, inputs)
 
 
 def missing_datasets(sweep: Sweep) -> dict[PluginConfig, DataError]:
@@ -29,8 +35,11 @@ def missing_datasets(sweep: Sweep) -> dict[PluginConfig, DataError]:
     return found
 
 
-def dataset_info(config: PluginConfig) -> DatasetInfo:
-    """Shape and size of a data set, from its files or else from its publication. Raises DataError."""
+def dataset_info(config: PluginConfig, inputs: RunInputs | None = None) -> DatasetInfo:
+    """Shape and size of a data set: as recorded, from its files, or else from its publication. Raises DataError."""
+    record = inputs.datasets.get(input_key(config)) if inputs else None
+    if record is not None:
+        return DatasetInfo((len(record.classes), len(record.mean), record.size), record.examples)
     try:
         dataset = load_dataset(config)
     except DataError:

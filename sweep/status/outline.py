@@ -15,6 +15,7 @@ from sweep.core.choice import PluginConfig
 from sweep.plan.planner import EVALUATION_VERSION
 from sweep.plan.pools import TRAINING_VERSION, Pool, unique_members
 from sweep.status.counts import OUTLINE, CandidateCounts, count_candidates, in_plan, read_plan_table
+from sweep.status.inputs import RunInputs
 from sweep.storage.files import file_hash
 from sweep.storage.run_folder import RunFolder
 
@@ -62,10 +63,15 @@ class PlanSummary(BaseModel):
     facts: tuple[DatasetInfo, ...]  # of the data set of each population; empty if no cost was estimated
     pools: Mapping[str, int]  # pool id -> index of its population
     members: Mapping[str, MemberSummary]  # starts, then members, by id
+    inputs: RunInputs | None = None  # None in the run folders of earlier versions
 
     @classmethod
     def from_plan(
-        cls, sweep: Sweep, pools: Sequence[Pool], dataset_infos: Mapping[PluginConfig, DatasetInfo]
+        cls,
+        sweep: Sweep,
+        pools: Sequence[Pool],
+        dataset_infos: Mapping[PluginConfig, DatasetInfo],
+        inputs: RunInputs | None = None,
     ) -> PlanSummary:
         """Summarize a sweep with its pools; `dataset_infos` may be empty if no cost is to be estimated."""
         execution = sweep.execution
@@ -93,6 +99,7 @@ class PlanSummary(BaseModel):
             facts=tuple(dataset_infos[population.dataset] for population in sweep.populations if dataset_infos),
             pools={pool.id: index_of[pool.population.name] for pool in pools},
             members={member.id: MemberSummary(member.pool_id, member.epochs) for member in unique_members(pools)},
+            inputs=inputs,
         )
 
     @property
@@ -137,3 +144,9 @@ def read_plan_summary(folder: RunFolder) -> PlanSummary | None:
         return PlanSummary.model_validate_json(metadata.get(OUTLINE, b""))
     except (pa.ArrowException, OSError, ValidationError):
         return None
+
+
+def read_inputs(folder: RunFolder) -> RunInputs | None:
+    """What the folder's sweep.yaml reads, as it was when the run planned it; None if that is not recorded."""
+    outline = read_plan_summary(folder)
+    return outline.inputs if outline is not None and outline.is_current(folder) else None

@@ -11,8 +11,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from sweep.config.spec import Input, Sweep
+from sweep.config.spec import Input, Sweep, input_key
 from sweep.core.choice import PluginConfig
+from sweep.core.dataset import Dataset
 from sweep.plan.candidates import PendingCandidates
 from sweep.plan.planner import Plan, make_plan, plan_key
 from sweep.plan.pools import Member, Pool, make_pools, unique_members
@@ -29,6 +30,14 @@ from sweep.status.counts import (
     read_plan_table,
     write_plan,
 )
+from sweep.status.inputs import (
+    RunInputs,
+    dataset_of_run,
+    original_dataset,
+    record_inputs,
+    recorded_fingerprints,
+)
+from sweep.status.outline import read_inputs
 from sweep.storage.files import StoreError, write_atomic
 from sweep.storage.run_folder import RunFolder
 
@@ -47,6 +56,7 @@ class RunState:
     folder: RunFolder
     members: Mapping[str, str]  # id -> status, of members and starts
     known: Mapping[Input, str]  # fingerprints of data sets and external checkpoints
+    inputs: RunInputs | None = None  # what the run folder records of them, if the state comes from the folder alone
 
     @cached_property
     def plan(self) -> Plan:
@@ -72,6 +82,14 @@ class RunState:
     def reloaded(self) -> RunState:
         """The state after the run folder has changed: its rows are read again, data sets and checkpoints are not."""
         return dataclasses.replace(self, members=self.folder.member_statuses())
+
+    def dataset(self, config: PluginConfig, *, with_images: bool) -> Dataset:
+        """A data set of the sweep. Raises DataError if it cannot be read, or is not that of the run any more.
+
+        Unless its images are needed, a data set without its files has the recorded shape.
+        """
+        record = self.inputs.datasets[input_key(config)] if self.inputs else None
+        return original_dataset(config, record) if with_images else dataset_of_run(config, record)
 
     @property
     def blocks(self) -> dict[str, CandidateWork]:
@@ -150,6 +168,25 @@ def load_state(sweep: Sweep, absent: Collection[PluginConfig] = ()) -> RunState:
     return RunState(sweep, make_pools(sweep, known), folder, folder.member_statuses(), known)
 
 
+def load_run_state(sweep: Sweep) -> RunState:
+    """The state of a sweep that was loaded from its run folder, with the ids of the run. Raises StoreError.
+
+    Data sets and checkpoints are not read, but in the folders of earlier versions, which do not record them.
+    """
+    folder = RunFolder(sweep.folder)
+    folder.run_info()
+    inputs = read_inputs(folder)
+    known = recorded_fingerprints(inputs, sweep) if inputs else None
+    if known is None:
+        sources = (source for population in sweep.populations for source in population.checkpoints)
+        gone = next((source.file for source in sources if not source.file.exists()), None)
+        if gone:
+            what = f"{gone} is gone, and {folder.path} does not record what it was"
+            raise StoreError(what, "put it back; the next `sweep run` of its configuration records it")
+        return load_state(sweep)
+    return RunState(sweep, make_pools(sweep, known), folder, folder.member_statuses(), known, inputs)
+
+
 def _count_uninspected(plan: Plan, folder: RunFolder, members: Mapping[str, str], failures: Collection[str]) -> int:
     """Number of models without rows of their inspection."""
     from sweep.status.pending import inspection_blocks
@@ -182,9 +219,15 @@ def with_recorded_settings(sweep: Sweep) -> Sweep:
     return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
 
 
-def write_plan_files(folder: RunFolder, sweep: Sweep, plan: Plan) -> None:
-    """Write the resolved sweep and the plan; candidates of earlier plans stay in the file with `planned` false."""
+def write_plan_files(
+    folder: RunFolder, sweep: Sweep, plan: Plan, fingerprints: Mapping[Input, str] | None = None
+) -> None:
+    """Write the resolved sweep, and the plan with the record of what the sweep reads.
+
+    Candidates of earlier plans stay in the file with `planned` false.
+    """
     from sweep.status.dataset_info import summarize_plan
 
     write_atomic(folder.path / "sweep.yaml", sweep.to_yaml().encode())
-    write_plan(folder, plan, summarize_plan(sweep, plan.pools).model_dump_json())
+    inputs = record_inputs(sweep, fingerprints or {})
+    write_plan(folder, plan, summarize_plan(sweep, plan.pools, inputs).model_dump_json())

@@ -18,7 +18,7 @@ def plan_summary(state: RunState) -> dict[str, Any]:
     from sweep.status.dataset_info import summarize_plan
     from sweep.status.outline import RunStatus
 
-    outline = summarize_plan(state.sweep, state.pools, estimated=bool(state.n_pending or state.missing))
+    outline = summarize_plan(state.sweep, state.pools, state.inputs, estimated=bool(state.n_pending or state.missing))
     return _summary(state.sweep.folder, RunStatus(outline, state.members, state.counts), state.n_uninspected)
 
 

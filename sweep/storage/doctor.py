@@ -9,8 +9,9 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sweep.core.hash_cache import hash_bytes
 from sweep.storage.columns import COLUMNS, KEYS
-from sweep.storage.files import StoreError, leftover_files, read_hash
+from sweep.storage.files import StoreError, leftover_files
 from sweep.storage.parts import delete_rows, find_defect, quarantine
 from sweep.storage.run_folder import RunFolder, joined_key
 from sweep.storage.tables import part_files, plan_defect
@@ -82,7 +83,7 @@ def weights_defect(file: Path, digest: str) -> str:
     """Why a member's weights cannot be used; empty for a file with the hash of the table. Reads the file."""
     if not file.exists():
         return f"{file} is missing; sweep run FILE --retry trains it again"
-    return "" if read_hash(file) == digest else f"{file} has changed since it was written"
+    return "" if hash_bytes(file) == digest else f"{file} has changed since it was written"
 
 
 _IN_ORDER = ("predictions", "pairs", "curves", "tasks", "candidates", "members")

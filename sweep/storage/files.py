@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import os
 import stat
 import time
@@ -16,6 +15,7 @@ from typing import TypeVar
 from sweep.core.causes import describe, errno_hint
 from sweep.core.errors import UserError
 from sweep.core.file_lock import file_lock
+from sweep.core.hash_cache import hash_bytes
 
 _T = TypeVar("_T")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -101,13 +101,7 @@ def with_path(file: Path, error: Exception) -> str:
     return text if str(file) in text else f"cannot read {file}: {text}"
 
 
-def read_hash(file: Path) -> str:
-    """sha256 of a file's content, read from the disk."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-file_hash = cached_by_file(read_hash)
+file_hash = cached_by_file(hash_bytes)
 """sha256 of a file's content; an unchanged file is read once per process."""
 
 

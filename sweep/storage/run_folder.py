@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.core.causes import errno_hint
+from sweep.core.ids import content_id
 from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
 from sweep.storage.columns import COLUMNS, KEYS
 from sweep.storage.files import (
@@ -227,6 +229,23 @@ class RunFolder:
             delete_rows(
                 self.path, "predictions", lambda rows: pc.invert(pc.is_in(joined_key(rows), value_set=known)), orphans
             )
+
+
+def new_folder_id() -> str:
+    """A random id for a run folder: sweeps of one name are distinguished by it where they meet."""
+    return secrets.token_hex(16)
+
+
+def folder_id(info: Mapping[str, Any]) -> str:
+    """The id of a run folder from its run.json; for a folder of an earlier version, one made of when and where it was.
+
+    It stays the same when the folder is moved, and when its configuration is edited.
+    """
+    if "folder_id" in info:
+        return str(info["folder_id"])
+    first: Mapping[str, Any] = next(iter(info.get("invocations", [])), {})
+    host = first.get("machine", {}).get("host")
+    return content_id("run folder", [info.get("sweep"), info.get("created_at"), first.get("started_at"), host])
 
 
 def failed_members(folder: RunFolder) -> dict[str, str]:

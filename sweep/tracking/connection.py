@@ -17,7 +17,6 @@ from sweep.core.file_lock import file_lock
 from sweep.core.paths import expand
 
 _LOCAL = "sqlite:///"
-_UNAUTHORIZED = "401 unauthorized: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -60,17 +59,14 @@ def artifact_location(uri: str, storage: Path) -> str | None:
     return None if is_server(uri) else (expand(storage) / "mlflow-artifacts").as_uri()
 
 
-def describe_error(uri: str, error: Exception) -> str:
-    """One line on why MLflow cannot be used, without the password in its address."""
-    status = getattr(error, "get_http_status_code", lambda: None)()
-    cause = _UNAUTHORIZED if status == 401 else f"{type(error).__name__}: {error}"
-    line = f"MLflow at {uri} cannot be used ({cause}"
-    return " ".join(re.sub(r"//[^/@\s]*@", "//", line).split())[:300] + ")"
+def registry_name(name: str) -> str:
+    """A name in the characters that MLflow's model registry accepts."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
 
 
-def registry_name(sweep_name: str) -> str:
-    """The name of a sweep in the characters that MLflow's model registry accepts."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", sweep_name)
+def model_name(sweep_name: str, folder_id: str) -> str:
+    """The registered model of a run folder: registered names are those of all users of a server."""
+    return registry_name(f"{sweep_name}-{folder_id[:8]}")
 
 
 @contextmanager
@@ -125,7 +121,8 @@ def request_timeout(uri: str, seconds: int) -> Iterator[None]:
 def exclusive(uri: str) -> Iterator[None]:
     """Let one process at a time create the tables of a database file: MLflow fails if two do it at once.
 
-    Afterwards the file can be read while it is written (journal mode WAL). Servers and other databases are not touched.
+    Raises sqlite3.Error for a file that is no database or cannot be opened. Afterwards it can be read while it is
+    written (journal mode WAL). Servers and other databases are not touched.
     """
     if not uri.startswith(_LOCAL):
         yield
@@ -133,6 +130,9 @@ def exclusive(uri: str) -> Iterator[None]:
     file = database_file(uri)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(file.with_name(f"{file.name}.lock")):
+        if file.exists():  # MLflow tries again for minutes
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("pragma schema_version")
         yield
     as_written = Path(uri.removeprefix(_LOCAL)).parent
     if as_written != file.parent:

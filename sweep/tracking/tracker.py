@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ from typing import TYPE_CHECKING, Literal
 
 from sweep.tracking.connection import (
     artifact_location,
-    describe_error,
     exclusive,
     is_server,
+    model_name,
     quiet_mlflow,
-    registry_name,
     request_timeout,
 )
+from sweep.tracking.errors import TrackingError, describe_error, remedy, without_password
 from sweep.tracking.model_registry import ModelRegistry
 from sweep.tracking.records import (
     CELL_TABLE,
@@ -50,6 +51,7 @@ _PROBE_SECONDS = 4  # limit of one request to a server while it is not known whe
 _REQUEST_SECONDS = 20  # limit of the other requests
 _PROGRESS_SECONDS = 10  # between two reports of progress, each of which is a write
 
+_FOLDER = "ms.folder"  # tag with the id of the run folder
 _OPTIONAL_TAGS = {"error", "ms.non_finite_values", "mlflow.loggedArtifacts"}  # a later record may lack them
 
 
@@ -58,7 +60,7 @@ class Tracker:
     """The MLflow runs of one sweep. No method raises: the first error is logged, and afterwards nothing is tried.
 
     `storage` holds the run folders, and the artifacts if the runs go to a database file. `parameters` is the flattened
-    configuration.
+    configuration. The runs of a run folder carry `folder_id`, so that another sweep of the same name keeps its own.
     """
 
     uri: str
@@ -66,6 +68,7 @@ class Tracker:
     sweep_name: str
     sweep_id: str
     parameters: Mapping[str, str]
+    folder_id: str
     disabled: bool = field(default=False, init=False)
     cancelled: bool = field(default=False, init=False)  # set by another thread: the mirror stops after its current run
     _client: MlflowClient | None = field(default=None, init=False)
@@ -98,10 +101,10 @@ class Tracker:
     def mirror(self, folder: Path, load_model: ModelLoader | None, best: int = 3) -> None:
         """Make MLflow equal to the tables of a run folder; runs that are up to date are not written again.
 
-        The `best` merges in weight space become versions of the registered model of the sweep's name, the first with
-        the alias `champion`. `load_model` takes a candidate_id and returns the model and a batch of its inputs, with
-        which `torch.export` traces it: the file holds tensors and a graph, no pickled code. It loads without this
-        package, on the CPU, for batches of any size, and stays in evaluation mode.
+        The `best` merges in weight space become versions of the registered model of the run folder (`model_name`), the
+        first with the alias `champion`. `load_model` takes a candidate_id and returns the model and a batch of its
+        inputs, with which `torch.export` traces it: the file holds tensors and a graph, no pickled code. It loads
+        without this package, on the CPU, for batches of any size, and stays in evaluation mode.
         """
         self._attempt(lambda client: self._mirror(client, folder, load_model, best), _REQUEST_SECONDS)
 
@@ -122,7 +125,9 @@ class Tracker:
                 action(client)
         except Exception as error:  # of MLflow, its database, the network or the disk: none may stop the sweep
             self.disabled = True
-            hint = f"going on without it: `sweep sync {self.storage / self.sweep_name}` replays it"
+            known = remedy(self.uri, error)
+            before = f"{known}; then " if known else ""
+            hint = f"going on without it: {before}`sweep sync {self.storage / self.sweep_name}` replays it"
             _log.warning(f"{describe_error(self.uri, error)}; {hint}")
 
     def _connect(self) -> MlflowClient:
@@ -133,18 +138,36 @@ class Tracker:
             with exclusive(self.uri):
                 client = MlflowClient(tracking_uri=self.uri)
                 self._experiment = self._find_experiment(client)
-            runs = client.search_runs([self._experiment], f"tags.`ms.key` = '{self.sweep_id}'", max_results=1)
-            record = RunRecord("sweep", self.sweep_id, self.sweep_name, {})
-            info = (runs[0] if runs else self._create_run(client, record)).info
+            info = (self._find_sweep_run(client) or self._create_run(client, self._sweep_record)).info
             self._run = str(info.run_id)
             self._started_at = int(info.start_time)
             self._client = client
         return self._client
 
+    @property
+    def _sweep_record(self) -> RunRecord:
+        """The sweep's own run before it shows anything."""
+        return RunRecord("sweep", self.sweep_id, self.sweep_name, {})
+
+    def _find_sweep_run(self, client: MlflowClient) -> Run | None:
+        """The sweep's own run of this run folder. Runs of earlier versions belong to no folder and stay as they are."""
+        runs = client.search_runs([self._experiment], f"tags.`ms.key` = '{self.sweep_id}'", max_results=1000)
+        own = [run for run in runs if run.data.tags.get(_FOLDER) == self.folder_id]
+        if not own and any(_FOLDER not in run.data.tags for run in runs):
+            what = f"runs that an earlier version wrote stay in {self._experiment_name} as they are"
+            _log.info(f"MLflow: {what}, beside the new ones; those without the tag {_FOLDER} can be deleted")
+        return own[0] if own else None
+
+    @property
+    def _experiment_name(self) -> str:
+        return f"sweep/{self.sweep_name}"
+
     def _find_experiment(self, client: MlflowClient) -> str:
         """The id of the sweep's experiment, which is created if it does not exist."""
-        name = f"sweep/{self.sweep_name}"
+        name = self._experiment_name
         if (experiment := client.get_experiment_by_name(name)) is not None:
+            if experiment.lifecycle_stage == "deleted":
+                raise self._deletion_error(experiment.experiment_id)
             return str(experiment.experiment_id)
         location = artifact_location(self.uri, self.storage)
         tags = {
@@ -153,9 +176,17 @@ class Tracker:
         }
         return client.create_experiment(name, location, tags)
 
+    def _deletion_error(self, experiment: str) -> TrackingError:
+        """Whoever deleted an experiment may have had a reason, so it is not restored here."""
+        what = f"the experiment {self._experiment_name} was deleted there"
+        command = f"mlflow experiments restore --experiment-id {experiment}"
+        variable = f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))}"
+        return TrackingError(what, f"`{variable} {command}` restores it, and another name of the sweep makes a new one")
+
     def _create_run(self, client: MlflowClient, record: RunRecord, parent: Mapping[str, str] | None = None) -> Run:
         started_at = None if record.ended is None else record.ended - int(1000 * record.seconds)
-        tags = record.tags | {"mlflow.user": os.environ.get("USER", "unknown"), **(parent or {})}
+        owner = {"mlflow.user": os.environ.get("USER", "unknown"), _FOLDER: self.folder_id}
+        tags = {**record.tags, **owner, **(parent or {})}
         return client.create_run(self._experiment, started_at, tags, record.name)
 
     def _mirror_members(self, client: MlflowClient, folder: Path) -> None:
@@ -166,6 +197,8 @@ class Tracker:
     def _mirror(self, client: MlflowClient, folder: Path, load_model: ModelLoader | None, best: int) -> None:
         known = self._find_runs(client)
         cells = summarize_cells(folder)
+        if self.sweep_id not in known:
+            raise TrackingError("the run of this sweep was deleted there meanwhile")
         self._write_sweep(client, folder, cells, known[self.sweep_id])
         chosen = best_records(folder, best)
         runs: dict[str, str] = {}
@@ -176,16 +209,17 @@ class Tracker:
             else:
                 runs |= self._write_all(client, records, known)
         if chosen and load_model is not None and not self.cancelled:
-            name = registry_name(self.sweep_name)
+            name = model_name(self.sweep_name, self.folder_id)
             registry = ModelRegistry(client, self._experiment, name, is_server(self.uri))
             registry.register_best(chosen, runs, load_model)
 
     def _find_runs(self, client: MlflowClient) -> dict[str, Run]:
-        """Key -> run, for every run of the experiment: one search is cheaper than one per key."""
+        """Key -> run, for every run of this run folder: one search is cheaper than one per key."""
+        own = f"tags.`{_FOLDER}` = '{self.folder_id}'"
         runs: list[Run] = []
         token: str | None = None
         while token != "":
-            page = client.search_runs([self._experiment], max_results=1000, page_token=token)
+            page = client.search_runs([self._experiment], own, max_results=1000, page_token=token)
             runs += page
             token = page.token or ""
         return {run.data.tags["ms.key"]: run for run in runs if "ms.key" in run.data.tags}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config.checkpoint_files import PoolFiles, as_pattern, expand_patterns, find_pool_files, from_pattern
+from sweep.config.checkpoint_files import PoolFiles, as_pattern, find_pool_files, from_pattern
 from sweep.core.errors import UserError
 
 NASTY = [
@@ -33,7 +33,7 @@ def test_a_name_that_is_there_means_this_file(folder: Path) -> None:
     for name in NASTY:
         written = f"./{name}" if name.startswith("~") else name
         for pattern in (written, str(folder / name), f"only[1]*/{name}"):
-            found = expand_patterns([pattern])
+            found = find_pool_files([pattern]).members
             assert [file.name for file in found] == [name]
             assert found[0].read_text() == name
 
@@ -42,21 +42,21 @@ def test_only_what_was_written_is_a_pattern_and_no_folder_on_the_way(folder: Pat
     (folder / "m1.pth").write_text("another")
     (folder / "only1").mkdir()
     (folder / "only1" / "m7.pth").write_text("another")
-    assert [file.name for file in expand_patterns(["m*].pth"])] == ["m[1].pth", "m[!1].pth"]
-    assert len(expand_patterns(["only[1]*/*.pth"])) == sum(name.endswith(".pth") for name in NASTY)
-    assert expand_patterns(["m[1].pth", "m1.pth"]) == (folder / "m[1].pth", folder / "m1.pth")
+    assert [file.name for file in find_pool_files(["m*].pth"]).members] == ["m[1].pth", "m[!1].pth"]
+    assert len(find_pool_files(["only[1]*/*.pth"]).members) == sum(name.endswith(".pth") for name in NASTY)
+    assert find_pool_files(["m[1].pth", "m1.pth"]).members == (folder / "m[1].pth", folder / "m1.pth")
     (folder / "m[1].pth").unlink()
-    assert expand_patterns(["m[1].pth"]) == (folder / "m1.pth",)
+    assert find_pool_files(["m[1].pth"]).members == (folder / "m1.pth",)
 
 
 def test_resolved_names_are_read_back(folder: Path) -> None:
     for name in NASTY:
         file = folder / "only[1]*" / name
-        assert expand_patterns([as_pattern(file)]) == (file,)
+        assert find_pool_files([as_pattern(file)]).members == (file,)
         assert from_pattern(as_pattern(file)) == file
         file.unlink()
         with pytest.raises(FileNotFoundError):
-            expand_patterns([as_pattern(file)])
+            find_pool_files([as_pattern(file)])
 
 
 def test_files_come_in_natural_order_and_the_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ def test_files_come_in_natural_order_and_the_home_is_found(tmp_path: Path, monke
     monkeypatch.setenv("HOME", str(home))
     for name in ("m10.pth", "m2.pth", "m1.pth"):
         (home / name).touch()
-    assert [file.name for file in expand_patterns(["~/m*.pth"])] == ["m1.pth", "m2.pth", "m10.pth"]
-    assert [file.name for file in expand_patterns(["~/m10.pth", "~/m1.pth"])] == ["m10.pth", "m1.pth"]
+    assert [file.name for file in find_pool_files(["~/m*.pth"]).members] == ["m1.pth", "m2.pth", "m10.pth"]
+    assert [file.name for file in find_pool_files(["~/m10.pth", "~/m1.pth"]).members] == ["m10.pth", "m1.pth"]
 
 
 def test_a_folder_with_a_model_is_its_file(tmp_path: Path) -> None:
@@ -76,11 +76,11 @@ def test_a_folder_with_a_model_is_its_file(tmp_path: Path) -> None:
         (tmp_path / f"run{number}" / "config.json").touch()
         (tmp_path / f"run{number}" / name).touch()
     (tmp_path / "empty").mkdir()
-    found = expand_patterns([f"{tmp_path}/*"])
+    found = find_pool_files([f"{tmp_path}/*"]).members
     assert [file.name for file in found] == inside
-    assert expand_patterns([f"{tmp_path}/run1"]) == (tmp_path / "run1" / inside[1],)
+    assert find_pool_files([f"{tmp_path}/run1"]).members == (tmp_path / "run1" / inside[1],)
     with pytest.raises(FileNotFoundError):
-        expand_patterns([f"{tmp_path}/empty"])
+        find_pool_files([f"{tmp_path}/empty"])
 
 
 def test_the_base_is_no_member(tmp_path: Path) -> None:

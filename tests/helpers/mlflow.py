@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from sweep.tracking.connection import model_name
 from sweep.tracking.records import CELL_TABLE
 from sweep.tracking.tracker import Tracker
 from tests.helpers.rows import candidate, curves, members, write
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 NAME = "made"
+FOLDER = "0123456789abcdef"
 TIME = datetime(2026, 1, 2, 3, 4, 5)
 
 
@@ -73,7 +75,7 @@ class Place:
         self.lines = lines
 
     def tracker(self, sweep: str = NAME, key: str = "id-of-the-sweep", **parameters: str) -> Tracker:
-        return Tracker(self.uri, self.storage, sweep, key, parameters or {"name": sweep})
+        return Tracker(self.uri, self.storage, sweep, key, parameters or {"name": sweep}, FOLDER)
 
     def mirror(self, folder: Path, *, models: bool = False, best: int = 3) -> None:
         self.tracker().mirror(folder, load_model if models else None, best)
@@ -95,7 +97,9 @@ class Place:
         """Every run with its tags, parameters and whole metric histories, and every version."""
         runs = [run for kind in ("sweep", "member", "cell", "candidate") for run in self.runs(kind)]
         values: dict[str, Any] = {r.info.run_id: (r.data.tags, r.data.params, self.history(r)) for r in runs}
-        values |= {v.version: v.source for v in self.client.search_model_versions(f"name = '{NAME}'")}
+        values |= {
+            v.version: v.source for v in self.client.search_model_versions(f"name = '{model_name(NAME, FOLDER)}'")
+        }
         return values
 
     def cell_table(self) -> list[dict[str, Any]]:
@@ -116,7 +120,7 @@ class Place:
         import mlflow.pytorch
 
         with self._as_default():
-            model: nn.Module = mlflow.pytorch.load_model(f"models:/{name}@champion")
+            model: nn.Module = mlflow.pytorch.load_model(f"models:/{model_name(name, FOLDER)}@champion")
         return model
 
     @contextmanager

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sweep.cli.main import main
-from sweep.config.checkpoint_files import expand_patterns
+from sweep.config.checkpoint_files import find_pool_files
 from sweep.config.loader import load
 from sweep.core.dataset import load_dataset
 from sweep.execution.driver import run
@@ -106,11 +106,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
 def test_files_come_in_natural_order(tmp_path: Path) -> None:
     for name in ("m10.pth", "m2.pth", "m1.pth", "other.txt"):
         (tmp_path / name).touch()
-    assert [file.name for file in expand_patterns([f"{tmp_path}/m*.pth"])] == ["m1.pth", "m2.pth", "m10.pth"]
+    assert [file.name for file in find_pool_files([f"{tmp_path}/m*.pth"]).members] == ["m1.pth", "m2.pth", "m10.pth"]
     listed = [str(tmp_path / name) for name in ("m10.pth", "m1.pth")]
-    assert [file.name for file in expand_patterns(listed)] == ["m10.pth", "m1.pth"]
+    assert [file.name for file in find_pool_files(listed).members] == ["m10.pth", "m1.pth"]
     with pytest.raises(FileNotFoundError, match=r"nothing\*"):
-        expand_patterns([f"{tmp_path}/nothing*"])
+        find_pool_files([f"{tmp_path}/nothing*"])
 
 
 def sweep_file(tmp_path: Path, population: str) -> Path:

@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from sweep.storage.files import StoreError, create_atomic, write_atomic
-from sweep.storage.run_folder import RunFolder
+from sweep.storage.run_folder import RunFolder, folder_id, new_folder_id
 from sweep.storage.tables import SCHEMA_VERSION, part_files
 from tests.helpers.logs import logged
 from tests.helpers.mounts import apart, tmpfs
@@ -238,3 +239,16 @@ def test_a_file_in_the_place_of_a_folder_is_reported(tmp_path: Path) -> None:
         RunFolder(tmp_path / "run").create({})
     with pytest.raises(StoreError, match=r"^cannot write .*: Not a directory$"):
         RunFolder(tmp_path / "run").append("tasks", "a", [{"created_at": datetime.now(UTC).replace(tzinfo=None)}])
+
+
+def test_a_run_folder_keeps_its_id_and_shares_it_with_no_other() -> None:
+    """Also one of an earlier version, which has none in its run.json."""
+    first = {"folder_id": new_folder_id()}
+    assert folder_id(first) != new_folder_id()
+    assert folder_id(first | {"invocations": [{"started_at": "later"}]}) == folder_id(first)
+    earlier: list[dict[str, Any]] = [
+        {"sweep": "a", "created_at": at, "invocations": [{"machine": {"host": "h"}}]} for at in ("1", "2")
+    ]
+    assert len({folder_id(info) for info in earlier}) == 2
+    again = earlier[0] | {"invocations": [*earlier[0]["invocations"], {"started_at": "later"}]}
+    assert folder_id(again) == folder_id(earlier[0])

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.helpers.mlflow import NAME, Model, Place, load_model, run_folder
+from sweep.tracking.connection import model_name
+from tests.helpers.mlflow import FOLDER, NAME, Model, Place, load_model, run_folder
 from tests.helpers.rows import candidate
+
+MODEL = model_name(NAME, FOLDER)
 
 
 def test_champion_loads_with_its_weights_and_moves(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +25,7 @@ def test_champion_loads_with_its_weights_and_moves(place: Place, monkeypatch: py
     assert loaded.state_dict().keys() == Model("soup-1").state_dict().keys()
     place.mirror(run_folder(place.storage / NAME, accuracies=(0.9, 0.5, 0.91)), models=True, best=2)
     assert torch.equal(place.champion()(images), Model("soup-2").eval()(images))
-    versions = place.client.search_model_versions(f"name = '{NAME}'")
+    versions = place.client.search_model_versions(f"name = '{MODEL}'")
     assert {v.tags["ms.key"] for v in versions} == {"soup-0", "soup-1", "soup-2"}
 
 
@@ -49,9 +52,9 @@ def test_a_model_that_cannot_be_traced_is_logged_and_stops_nothing(place: Place)
     (line,) = place.lines
     assert "soup-1" in line
     assert "no weights" in line
-    (version,) = place.client.search_model_versions(f"name = '{NAME}'")
+    (version,) = place.client.search_model_versions(f"name = '{MODEL}'")
     assert version.tags["ms.key"] == "soup-2"
-    assert place.client.get_registered_model(NAME).aliases == {}
+    assert place.client.get_registered_model(MODEL).aliases == {}
 
 
 def test_models_are_loaded_pool_by_pool_from_the_champion_s_on(place: Place) -> None:

@@ -28,7 +28,7 @@ def test_a_new_store_is_made_without_output(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from sweep.tracking.connection import tracking_uri; from sweep.tracking.tracker import Tracker\n"
-        "s = Path(sys.argv[1]); t = Tracker(tracking_uri(s), s, 'fresh', 'key', {})\n"
+        "s = Path(sys.argv[1]); t = Tracker(tracking_uri(s), s, 'fresh', 'key', {}, 'folder')\n"
         "t.open(); t.progress(1, 0, 1, 1.0); t.mirror(s / 'fresh', None); t.close('FINISHED')"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
@@ -48,7 +48,7 @@ def _journal(file: Path) -> str:
 
 def test_a_dead_server_is_reported_once_and_stops_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = dict(os.environ)
-    tracker = Tracker("http://me:secret@127.0.0.1:9", tmp_path, NAME, "key", {})
+    tracker = Tracker("http://me:secret@127.0.0.1:9", tmp_path, NAME, "key", {}, "folder")
     began = time.monotonic()
     with logged() as lines:
         tracker.open()

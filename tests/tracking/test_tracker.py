@@ -13,7 +13,7 @@ import pytest
 from sweep.tracking.connection import tracking_uri, ui_command
 from sweep.tracking.tracker import Tracker
 from tests.helpers import ROOT
-from tests.helpers.mlflow import NAME, Place, load_model, run_folder
+from tests.helpers.mlflow import FOLDER, NAME, Place, load_model, run_folder
 from tests.helpers.rows import candidate, curves, members, write
 
 PAIRS = ((0, 1), (0, 2))
@@ -156,14 +156,14 @@ def test_odd_names_are_accepted(place: Place) -> None:
     soups.append(candidate(0, PAIRS[0], "alone", population=odd, candidate_id="alone", accuracy=0.1))
     folder = write(place.storage / odd, {"members": models, "curves": epochs, "candidates": soups}, {})
     parameters = {"methods[0].a@b/../c": "x" * 9000, "d" * 300: "1"}
-    tracker = Tracker(place.uri, place.storage, odd, "odd", parameters)
+    tracker = Tracker(place.uri, place.storage, odd, "odd", parameters, FOLDER)
     tracker.open()
     tracker.mirror(folder, load_model)
     tracker.close("FINISHED")
     assert place.lines == []
     assert [len(place.runs(kind, odd)) for kind in ("sweep", "member", "cell", "candidate")] == [1, 1, 1, 3]
     assert place.runs("cell", odd)[0].data.params["population"] == odd
-    assert place.champion("a-b-c-50-x-") is not None
+    assert place.champion(odd) is not None
 
 
 def test_the_queries_of_the_readme_find_what_it_promises(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
