@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
+
+from sweep.core.settings import SettingsModel
 
 Count = Annotated[int, Ge(1)]
 Share = Annotated[float, Ge(0), Lt(1)]
@@ -14,10 +16,8 @@ RECORDED_NAMES = {"checkpoint": "keep", "clip_grad_norm": "clip", "vmap_members"
 """Settings whose key was renamed: ids, tables and MLflow keep the earlier name."""
 
 
-class Recipe(BaseModel):
+class Recipe(SettingsModel):
     """The settings under `train`; durations are in epochs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     epochs: Count = 10
     start_epochs: Count = 1

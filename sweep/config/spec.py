@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, Field
 
 from sweep.config.document import Document, KeyPath, dump
 from sweep.config.recipe import Recipe
 from sweep.core.choice import PluginConfig
 from sweep.core.ids import content_id
 from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
+from sweep.core.settings import SettingsModel
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 LONGEST_NAME = 100
 Count = Annotated[int, Ge(1)]
-Number = Annotated[int, Strict()]  # rejects booleans, so that `pairs: yes` is an error
 
 
 def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -28,22 +27,18 @@ def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-class Subsets(BaseModel):
+class Subsets(SettingsModel):
     """The subsets of members to merge: random subsets per size, pairs, and prefixes of the pool."""
-
-    model_config = _STRICT
 
     sizes: tuple[Count, ...] = ()
     per_size: Count = 20
-    pairs: Literal["all"] | Annotated[Number, Ge(0)] = 0
+    pairs: Literal["all"] | Annotated[int, Ge(0)] = 0
     prefixes: tuple[Count, ...] = ()
-    seed: Number = 0
+    seed: int = 0
 
 
-class Execution(BaseModel):
+class Execution(SettingsModel):
     """How the sweep is executed; no setting here enters an id."""
-
-    model_config = _STRICT
 
     storage: Path = Path("runs")
     workers: Literal["auto"] | Count = "auto"
@@ -62,13 +57,11 @@ class Execution(BaseModel):
     mlflow_models: Annotated[int, Ge(0), Le(100)] = 3
 
 
-class Settings(BaseModel):
+class Settings(SettingsModel):
     """The keys of a sweep whose values are not plug-ins."""
 
-    model_config = _STRICT
-
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    seed: Annotated[Number, Ge(0)] = 0
+    seed: Annotated[int, Ge(0)] = 0
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_check_unique)] = ("test",)
     inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_check_unique)] | None = None
     """Tables that describe the weights of members and soups; none by default."""
@@ -77,10 +70,8 @@ class Settings(BaseModel):
     execution: Execution = Execution()
 
 
-class PopulationConfig(BaseModel):
+class PopulationConfig(SettingsModel):
     """The keys of a population whose values are not plug-ins."""
-
-    model_config = _STRICT
 
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     start: Literal["shared", "scratch", "pretrained"] = "shared"
@@ -90,25 +81,21 @@ class PopulationConfig(BaseModel):
     members: Count = 10
 
 
-class SeedGrid(BaseModel):
+class SeedGrid(SettingsModel):
     """`members` as a mapping: one member for each combination of initialization and data order.
 
     The member with initialization i and order j has index i × `order` + j.
     """
 
-    model_config = _STRICT
-
     init: Count = 1
     order: Count = 1
 
 
-class ExternalPopulationConfig(BaseModel):
+class ExternalPopulationConfig(SettingsModel):
     """The keys of a population of external checkpoints.
 
     `checkpoints` is a file pattern, a list of files or patterns, or one such list per pool.
     """
-
-    model_config = _STRICT
 
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     checkpoints: str | tuple[str, ...] | tuple[tuple[str, ...], ...]
