@@ -170,7 +170,7 @@ def parse_grid(
         try:
             found.append(model(**values))
         except ValidationError as error:
-            problems = describe_errors(error, values, list(model.model_fields))
+            problems = describe_errors(error, values, model)
             issues += [_located(document, path, point, problem) for problem in problems]
     if issues:
         raise ConfigError(list(dict.fromkeys(issues)))
@@ -184,5 +184,5 @@ def parse_one(model: type[Model], settings: Any, path: KeyPath, document: Docume
     try:
         return model(**settings)
     except ValidationError as error:
-        problems = describe_errors(error, settings, list(model.model_fields))
+        problems = describe_errors(error, settings, model)
         raise ConfigError([document.issue((*path, *where), *about) for where, *about in problems]) from None

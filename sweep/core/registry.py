@@ -132,8 +132,7 @@ class Plugin:
         try:
             return dict(self.settings(**settings))
         except ValidationError as error:
-            known = list(self.settings.model_fields)
-            raise RegistryError(describe_errors(error, settings, known)) from None
+            raise RegistryError(describe_errors(error, settings, self.settings)) from None
 
 
 @cache

@@ -23,21 +23,21 @@ _LARGEST = {"int": 2**63 - 1, "float": 1e30}
 """Largest absolute values: integers fit 64 bits, and floats, with some operations on them, the range of float32."""
 
 
-def _strict(schema: Any) -> Any:
-    """A part of a pydantic schema, with a check before each number; models in it have theirs."""
+def _strict(schema: Any, owner: type[BaseModel]) -> Any:
+    """A part of a pydantic schema, with a check before each number; models in that of `owner` have theirs."""
     if isinstance(schema, list | tuple):
-        return type(schema)(_strict(item) for item in schema)
+        return type(schema)(_strict(item, owner) for item in schema)
     if not isinstance(schema, dict):
         return schema
     kind = schema.get("type")
-    if kind == "model" and issubclass(schema["cls"], SettingsModel):
+    if kind == "model" and schema["cls"] is not owner and issubclass(schema["cls"], SettingsModel):
         return schema
     if kind == "bool":
         return {**schema, "strict": True}
     if kind in _LARGEST:
         check = _check_integer if kind == "int" else _check_float
         return core_schema.no_info_before_validator_function(check, schema)
-    return {key: value if key in ("default", "metadata") else _strict(value) for key, value in schema.items()}
+    return {key: value if key in ("default", "metadata") else _strict(value, owner) for key, value in schema.items()}
 
 
 def _check_integer(value: Any) -> Any:
@@ -65,8 +65,7 @@ class SettingsModel(BaseModel):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Pydantic's schema, with stricter numbers and truth values at every depth."""
-        schema = dict(handler(source))
-        schema["schema"] = _strict(schema["schema"])
+        schema: core_schema.CoreSchema = _strict(handler(source), cls)
         return schema
 
 
@@ -119,23 +118,23 @@ class _Expectation(NamedTuple):
     hint: str
 
 
-def describe_errors(error: ValidationError, values: Mapping[str, Any], known: Sequence[str]) -> list[Problem]:
-    """The errors of settings as problems, one for each value; `known` are the keys that hints for unknown ones name."""
+def describe_errors(error: ValidationError, values: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
+    """The errors of settings as problems, one for each value; `model` is what they were validated against."""
     found: dict[Path, list[_Expectation]] = {}
     for problem in error.errors(include_url=False):
-        each = _describe(problem, values, known)
+        each = _describe(problem, values, model)
         found.setdefault(each.path, []).append(each)
     return [_merge(path, each, values) for path, each in found.items()]
 
 
-def _describe(problem: Mapping[str, Any], values: Mapping[str, Any], known: Sequence[str]) -> _Expectation:
+def _describe(problem: Mapping[str, Any], values: Mapping[str, Any], model: type[BaseModel]) -> _Expectation:
     """One error of pydantic in plain words."""
     kind = str(problem["type"])
     path = _written_path(problem["loc"], values)
     if kind == "missing":
         return _Expectation(path, "", f"`{problem['loc'][-1]}` is missing", "")
     if kind == "extra_forbidden":
-        return _Expectation(path, "", "unknown key", did_you_mean(str(path[-1]), known))
+        return _Expectation(path, "", "unknown key", did_you_mean(str(path[-1]), _known_keys(model, path)))
     context = {key: _plain(value) for key, value in problem.get("ctx", {}).items()}
     if kind in _EXPECTED:
         return _Expectation(path, _EXPECTED[kind].format(**context), "", "")
@@ -144,6 +143,15 @@ def _describe(problem: Mapping[str, Any], values: Mapping[str, Any], known: Sequ
         for pattern, plain in _PLAIN_WORDS.items():
             message = re.sub(pattern, plain, message, flags=re.IGNORECASE)
     return _Expectation(path, "", message[:1].lower() + message[1:], "")
+
+
+def _known_keys(model: type[BaseModel], path: Path) -> list[str]:
+    """Keys that are allowed at the last step of a key path."""
+    for key in path[:-1]:
+        inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return list(model.model_fields)
 
 
 def _plain(value: Any) -> str:
