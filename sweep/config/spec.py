@@ -18,7 +18,11 @@ from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
 from sweep.core.settings import SettingsModel
 
 LONGEST_NAME = 100
-Count = Annotated[int, Ge(1)]
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+PoolSize = Annotated[int, Ge(1), Le(10_000)]
+"""Pools of a population, or members of a pool."""
+Processes = Annotated[int, Ge(1), Le(10_000)]
+Gpus = Annotated[float, Ge(0), Le(1000)]
 
 
 def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -32,7 +36,7 @@ class Subsets(SettingsModel):
 
     sizes: tuple[Count, ...] = ()
     per_size: Count = 20
-    pairs: Literal["all"] | Annotated[int, Ge(0)] = 0
+    pairs: Literal["all"] | Annotated[int, Ge(0), Le(1_000_000)] = 0
     prefixes: tuple[Count, ...] = ()
     seed: int = 0
 
@@ -41,17 +45,17 @@ class Execution(SettingsModel):
     """How the sweep is executed; no setting here enters an id."""
 
     storage: Path = Path("runs")
-    workers: Literal["auto"] | Count = "auto"
-    threads: Count = 1
-    gpus_per_member: Annotated[float, Ge(0)] = 0.0
-    gpus_per_worker: Annotated[float, Ge(0)] = 0.0
+    workers: Literal["auto"] | Processes = "auto"
+    threads: Processes = 1
+    gpus_per_member: Gpus = 0.0
+    gpus_per_worker: Gpus = 0.0
     eval_batch_size: Literal["auto"] | Count = 128  # auto: tuned once per network and run
     mmap_bytes: Annotated[int, Ge(0)] = 2 * 1024**3  # larger pools are memory-mapped from a cache file on each node
     block_size: Annotated[int, Ge(1), Le(100_000)] = 64
-    retries: Annotated[int, Ge(0)] = 2
-    checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
+    retries: Annotated[int, Ge(0), Le(1000)] = 2
+    checkpoint_seconds: Annotated[float, Ge(0), Le(1e9)] = 30.0
     ray_address: str | None = None
-    straggler_seconds: Annotated[float, Gt(0)] = 60.0  # a block or training is never a straggler before this
+    straggler_seconds: Annotated[float, Gt(0), Le(1e9)] = 60.0  # a block or training is never a straggler before this
     probabilities: bool = False  # rows also store log-probabilities for calibration, 2 bytes per example and class
     mlflow: bool = True
     mlflow_models: Annotated[int, Ge(0), Le(100)] = 3
@@ -77,8 +81,8 @@ class PopulationConfig(SettingsModel):
     start: Literal["shared", "scratch", "pretrained"] = "shared"
     new_heads: bool = False
     """Whether each member of a pretrained start gets a freshly drawn head, from its own init seed."""
-    pools: Count = 1
-    members: Count = 10
+    pools: PoolSize = 1
+    members: PoolSize = 10
 
 
 class SeedGrid(SettingsModel):
@@ -87,8 +91,8 @@ class SeedGrid(SettingsModel):
     The member with initialization i and order j has index i × `order` + j.
     """
 
-    init: Count = 1
-    order: Count = 1
+    init: PoolSize = 1
+    order: PoolSize = 1
 
 
 class ExternalPopulationConfig(SettingsModel):
