@@ -55,9 +55,9 @@ DOORS = {
     "jinja2": {"analysis.report.page"},
     "duckdb": {"sweep.storage.query"},
     "safetensors": {"sweep.storage.checkpoints"},
-    "yaml": {"sweep.config.document"},
+    "yaml": {"sweep.config.yaml_nodes"},
     "pydantic": {
-        *("sweep.core.registry", "sweep.status.outline"),
+        *("sweep.core.registry", "sweep.core.settings", "sweep.status.outline"),
         *("sweep.config.expansion", "sweep.config.loader", "sweep.config.recipe", "sweep.config.spec"),
     },
 }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from sweep.config.document import KeyPath
 from sweep.config.spec import Grid, Population
 from sweep.core.choice import PluginConfig
+
+_MOST_MEMBERS = 1_000_000  # of one population
+_MOST_CANDIDATES = 20_000_000  # of one grid: planning takes about a minute and some GB of memory
 
 
 def grid_conflicts(grid: Grid, populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str, str]]:
@@ -18,6 +22,7 @@ def grid_conflicts(grid: Grid, populations: Sequence[Population]) -> Iterator[tu
             if size > smallest.members:
                 what = f"subsets of {size} members, but `{smallest.name}` has {smallest.members}"
                 yield (*grid.path, "subsets", key, index), what, f"take smaller subsets, or members: {size}"
+    yield from _size_conflicts(grid, populations)
     offered = {*subsets.sizes, *subsets.prefixes} | ({2} if subsets.pairs else set())
     for method in grid.methods:
         arity = method.plugin.arity
@@ -28,6 +33,29 @@ def grid_conflicts(grid: Grid, populations: Sequence[Population]) -> Iterator[tu
             yield (*grid.path, "methods"), what, hint
     if not offered and any(method.plugin.arity != 1 for method in grid.methods):
         yield (*grid.path, "subsets"), "no subset to merge", "for example subsets: {sizes: [2, 3], per_size: 20}"
+
+
+def _size_conflicts(grid: Grid, populations: Sequence[Population]) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield an issue for a grid of more candidates than can be planned."""
+    most = _max_candidates(grid, populations)
+    if most > _MOST_CANDIDATES:
+        what = f"up to {most:,} candidates, expected at most {_MOST_CANDIDATES:,} in a grid"
+        yield (*grid.path, "subsets"), what, "take fewer subsets, pools, methods or scalings"
+
+
+def _max_candidates(grid: Grid, populations: Sequence[Population]) -> int:
+    """An upper bound of the candidates of a grid, without drawing its subsets."""
+    subsets = grid.subsets
+    factors = (grid.alignments, grid.scalings, grid.repairs, grid.protocols, (*grid.methods, "single"))
+    total = 0
+    for population in populations:
+        members = population.members
+        pairs = math.comb(members, 2)
+        per_pool = members + len(subsets.prefixes)
+        per_pool += pairs if subsets.pairs == "all" else min(subsets.pairs, pairs)
+        per_pool += sum(min(subsets.per_size, math.comb(members, size)) for size in subsets.sizes)
+        total += population.pools * per_pool
+    return total * math.prod(map(len, factors))
 
 
 def missing_base(method: PluginConfig, populations: Sequence[Population]) -> Iterator[tuple[str, str]]:
@@ -42,6 +70,11 @@ def population_conflicts(population: Population) -> Iterator[tuple[KeyPath, str,
     """Yield (key path, message, hint) for each conflict between the settings of a population."""
     yield from _start_conflicts(population)
     yield from _vmap_conflicts(population)
+    if population.pools * population.members > _MOST_MEMBERS:
+        what = (
+            f"{population.pools:,} pools of {population.members:,} members, expected at most {_MOST_MEMBERS:,} in all"
+        )
+        yield (*population.path, "members"), what, "take fewer pools or members"
     start = population.start
     crossing = population.seed_grid
     if population.new_heads and start != "pretrained":

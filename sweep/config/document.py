@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import json
-import math
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sweep.config.yaml_nodes import KeyPath, Reading, YamlError, read_yaml, write_yaml
 from sweep.core.errors import UserError
+from sweep.core.text import show
 
+__all__ = ["ConfigError", "ConfigIssue", "Document", "KeyPath", "dump", "format_path", "override", "parse"]
 Key = str | int
-KeyPath = tuple[Key, ...]
+ANCHORS = "x-"
+"""Top-level keys that begin so are not read: a place for anchors."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,15 @@ def format_path(path: KeyPath) -> str:
 
 @dataclass
 class Document:
-    """Plain values, and the location of each key path: `file:line:column` or the override that set it."""
+    """Plain values, and the location of each key path: `file:line:column` or the override that set it.
+
+    `notes` holds, for values that do not look like what they are (`yes`), how YAML reads them.
+    """
 
     name: str
     values: dict[str, Any]
     locations: dict[KeyPath, str] = field(default_factory=dict)
+    notes: dict[KeyPath, str] = field(default_factory=dict)
 
     def location(self, path: KeyPath) -> str:
         """The location of a key path, or of the nearest enclosing value that has one."""
@@ -65,35 +70,18 @@ class Document:
         return self.name
 
     def issue(self, path: KeyPath, what: str, hint: str = "") -> ConfigIssue:
-        """An issue at a key path."""
-        return ConfigIssue(self.location(path), path, what, hint)
+        """An issue at a key path; the hint begins with how YAML reads the value, if that is not obvious."""
+        hints = [each for each in (self.notes.get(path, ""), hint) if each]
+        return ConfigIssue(self.location(path), path, what, "; ".join(hints))
 
 
-_LARGEST = 100_000  # values of a document
-_DEEPEST = 40  # levels of nesting
-_TAGS: dict[type[yaml.Node], set[str]] = {
-    yaml.ScalarNode: {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")},
-    yaml.SequenceNode: {"tag:yaml.org,2002:seq"},
-    yaml.MappingNode: {"tag:yaml.org,2002:map"},
-}
-_NUMBER = "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, except that `1e-3` is a number and not text."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes text that `_Loader` would read as a number."""
-
-
-_Loader.add_implicit_resolver(*_NUMBER)
-_Dumper.add_implicit_resolver(*_NUMBER)
+_MOST_BYTES = 16 * 1024**2
+_EXAMPLE = "see configs/digits.yaml"
 
 
 def dump(values: Any) -> str:
     """Plain values as a text that `parse` reads back to the same values."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return write_yaml(values)
 
 
 def read_document(file: Path) -> Document:
@@ -102,11 +90,29 @@ def read_document(file: Path) -> Document:
     Raises ConfigError for a file that cannot be read, bad syntax, repeated keys, and anything but a mapping at the top.
     """
     try:
-        text = file.read_text("utf-8")
+        with file.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError([ConfigIssue(str(file), (), f"cannot read it: {reason}", _siblings(file))]) from None
-    return parse(text, str(file))
+    if len(content) > _MOST_BYTES:
+        what = f"more than {_MOST_BYTES // 1024**2} MiB: this is no configuration"
+        raise ConfigError([ConfigIssue(str(file), (), what, _EXAMPLE)])
+    return parse(_decode(content, str(file)), str(file))
+
+
+def _decode(content: bytes, name: str) -> str:
+    """The text of a file, without a byte order mark. Raises ConfigError if it is not UTF-8."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError([ConfigIssue(name, (), "expected UTF-8, got UTF-16", "save it in the encoding UTF-8")])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        place = f"{name}:{before.count(10) + 1}:{len(before) - before.rfind(10)}"
+        what = f"expected UTF-8, got the byte 0x{error.object[error.start]:02x}"
+        hint = "is this a text file? save it in the encoding UTF-8"
+        raise ConfigError([ConfigIssue(place, (), what, hint)]) from None
 
 
 def _siblings(file: Path) -> str:
@@ -117,81 +123,26 @@ def _siblings(file: Path) -> str:
 
 def parse(text: str, name: str) -> Document:
     """The document in a text. Raises ConfigError as `read_document` does."""
-    document = Document(name, {})
-    values = _value(text, document)
-    if not isinstance(values, dict):
-        raise ConfigError(
-            [ConfigIssue(f"{name}:1:1", (), "expected a mapping of keys to values", "see configs/digits.yaml")]
-        )
-    document.values = json.loads(json.dumps(values))  # what aliases share would change together
-    return document
+    reading = _read(text, name)
+    if not isinstance(reading.values, dict):
+        found = "nothing" if reading.values is None else show(reading.values)
+        what = f"expected a mapping of keys to values, got {found}"
+        raise ConfigError([ConfigIssue(f"{name}:1:1", (), what, _EXAMPLE)])
+    values = json.loads(json.dumps(reading.values))  # what aliases share would change together
+    locations = {path: f"{name}:{line}:{column}" for path, (line, column) in reading.places.items()}
+    return Document(name, values, locations, reading.notes)
 
 
-def _value(text: str, document: Document) -> Any:
-    """The value of a YAML text; records the location of every value in the document. Raises ConfigError."""
-    name = document.name
+def _read(text: str, name: str) -> Reading:
+    """The values of a YAML text with their places. Raises ConfigError."""
     try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        issues = list(_walk(root, (), document, loader)) if root else []
-        if issues:
-            raise ConfigError(issues)
-        return loader.construct_document(root) if root else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError([ConfigIssue(place, (), error.problem or str(error))]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([ConfigIssue(name, (), " ".join(str(error).split()))]) from None
-    except RecursionError:
-        raise ConfigError([ConfigIssue(name, (), "nested too deeply")]) from None
-
-
-def _walk(node: yaml.Node, path: KeyPath, document: Document, loader: _Loader) -> Iterator[ConfigIssue]:
-    """Record the location of every value; yield an issue for values that are not plain and for repeated or bad keys."""
-    place = f"{document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-    document.locations[path] = place
-    if len(document.locations) > _LARGEST:  # aliases of aliases grow exponentially
-        hint = "are there aliases of aliases?"
-        raise ConfigError([ConfigIssue(document.name, (), f"more than {_LARGEST:,} values", hint)])
-    if len(path) > _DEEPEST:
-        raise ConfigError([ConfigIssue(place, (), "nested too deeply", "does an alias stand in what it names?")])
-    problem = _not_plain(node, loader)
-    if problem:
-        yield ConfigIssue(place, path, problem, "quotes make it text" if node.tag not in _TAGS[type(node)] else "")
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _walk(item, (*path, index), document, loader)
-    elif isinstance(node, yaml.MappingNode):
-        yield from _walk_mapping(node, path, document, loader)
-
-
-def _walk_mapping(node: yaml.MappingNode, path: KeyPath, document: Document, loader: _Loader) -> Iterator[ConfigIssue]:
-    seen: set[str] = set()
-    for key, value in node.value:
-        at = f"{document.name}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
-        if key.tag != "tag:yaml.org,2002:str" or not isinstance(key, yaml.ScalarNode):
-            yield ConfigIssue(at, path, "keys are plain words here")
-            continue
-        if key.value in seen:
-            yield ConfigIssue(at, (*path, key.value), "repeated key", "keep one of the two")
-        seen.add(key.value)
-        yield from _walk(value, (*path, key.value), document, loader)
-        document.locations[(*path, key.value)] = at
-
-
-def _not_plain(node: yaml.Node, loader: _Loader) -> str:
-    """Why a value is neither text, a finite number, a boolean, null, a list nor a mapping; empty if it is one."""
-    kind = node.tag.rpartition(":")[2]
-    if node.tag not in _TAGS[type(node)]:
-        return f"a {kind} has no meaning here"
-    if not isinstance(node, yaml.ScalarNode):
-        return ""
-    try:
-        value = loader.construct_object(node)
-    except (ValueError, LookupError) as error:
-        return f"not a {kind}: {error}"
-    return "" if not isinstance(value, float) or math.isfinite(value) else "not a finite number"
+        return read_yaml(text)
+    except YamlError as error:
+        issues = []
+        for place, path, message, hint in error.mistakes:
+            where = f"{name}:{place[0]}:{place[1]}" if place else name
+            issues.append(ConfigIssue(where, path, message, hint))
+        raise ConfigError(issues) from None
 
 
 def override(document: Document, assignments: Sequence[str], spread: frozenset[str]) -> None:
@@ -207,17 +158,27 @@ def override(document: Document, assignments: Sequence[str], spread: frozenset[s
             issues.append(ConfigIssue(name, (), "an override is key.path=value", "for example train.epochs=2"))
             continue
         keys: KeyPath = tuple(int(key) if key.isdecimal() else key for key in path.split("."))
+        if path.startswith(ANCHORS):
+            what = f"keys that begin with `{ANCHORS}` are not read"
+            issues.append(ConfigIssue(name, keys, what, "override the keys that take their values from there"))
+            continue
         for full in _override_targets(document.values, keys, spread):
-            try:
-                value = _value(text, Document(name, {}))  # once per target: they share no mutable value
-            except ConfigError as error:
-                issues += [ConfigIssue(name, (*full, *m.path), m.message, m.hint) for m in error.issues]
-                continue
-            problem = _assign(document, full, value, name)
-            if problem:
-                issues.append(ConfigIssue(name, full, problem))
+            issues += _override(document, full, text, name)
     if issues:
         raise ConfigError(list(dict.fromkeys(issues)))
+
+
+def _override(document: Document, path: KeyPath, text: str, name: str) -> list[ConfigIssue]:
+    """Set a key path to the value of a YAML text, read anew for each path: paths share no mutable value."""
+    try:
+        reading = _read(text, name)
+    except ConfigError as error:
+        return [ConfigIssue(name, (*path, *m.path), m.message, m.hint) for m in error.issues]
+    problem = _assign(document, path, json.loads(json.dumps(reading.values)), name)
+    if problem:
+        return [ConfigIssue(name, path, problem)]
+    document.notes |= {(*path, *inner): note for inner, note in reading.notes.items()}
+    return []
 
 
 def _override_targets(values: dict[str, Any], keys: KeyPath, spread: frozenset[str]) -> list[KeyPath]:
@@ -244,6 +205,7 @@ def _assign(document: Document, path: KeyPath, value: Any, name: str) -> str:
     values[path[-1]] = value
     for inner in [place for place in document.locations if place[: len(path)] == path]:
         del document.locations[inner]  # the replaced value has no location any more
+        document.notes.pop(inner, None)
     document.locations[path] = name
     return ""
 

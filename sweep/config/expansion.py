@@ -12,7 +12,9 @@ from pydantic import BaseModel, ValidationError
 
 from sweep.config.document import ConfigError, ConfigIssue, Document, KeyPath
 from sweep.core.choice import PluginConfig
-from sweep.core.registry import RegistryError, describe_validation_error, get_plugin, list_plugins
+from sweep.core.registry import RegistryError, get_plugin, list_plugins
+from sweep.core.settings import describe_errors
+from sweep.core.text import show
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -57,7 +59,7 @@ def _settings_grid(kind: str, item: Any, path: KeyPath, document: Document) -> l
     except RegistryError as error:
         raise ConfigError([document.issue(here, what, hint) for _, what, hint in error.problems]) from None
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(here, f"expected a mapping of settings, got {settings!r}")])
+        raise ConfigError([document.issue(here, f"expected a mapping of settings, got {show(settings)}")])
     configs: list[PluginConfig] = []
     issues: list[ConfigIssue] = []
     for point in expand_grid(plugin.settings, settings, here, document):
@@ -71,14 +73,15 @@ def _settings_grid(kind: str, item: Any, path: KeyPath, document: Document) -> l
 
 
 def _plugin_config(kind: str, item: Any, path: KeyPath, document: Document) -> tuple[str, Any]:
-    """Name and settings of an item. Raises ConfigError for `null`, `no` and `off`, which YAML does not read as text."""
+    """Name and settings of an item. Raises ConfigError for what YAML does not read as text, such as `no` and `1.10`."""
     if isinstance(item, str):
         return item, {}
     if isinstance(item, dict) and len(item) == 1:
         ((name, settings),) = item.items()
         return str(name), {} if settings is None else settings
     example = f"write a name, or one name with its settings: {{{list_plugins(kind)[0]}: {{…}}}}"
-    raise ConfigError([document.issue(path, f"not one of the {kind}: {item!r}", example)])
+    hint = example if isinstance(item, dict | list) else f"quotes make it text; {example}"
+    raise ConfigError([document.issue(path, f"not one of the {kind}: {show(item)}", hint)])
 
 
 def _located(document: Document, here: KeyPath, point: _Point, problem: tuple[KeyPath, str, str]) -> ConfigIssue:
@@ -125,6 +128,7 @@ def _range(value: dict[str, Any], path: KeyPath, document: Document) -> Sequence
         or not _number(low)
         or not _number(high)
         or not isinstance(steps, int)
+        or isinstance(steps, bool)
         or not isinstance(log, bool)
         or not 2 <= steps <= 10_000
     ):
@@ -158,17 +162,16 @@ def parse_grid(
     Raises ConfigError with all mistakes.
     """
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(path, f"expected a mapping, got {settings!r}")])
+        raise ConfigError([document.issue(path, f"expected a mapping, got {show(settings)}")])
     found: list[Any] = []
     issues: list[ConfigIssue] = []
     for point in expand_grid(model, settings, path, document):
+        values = completed(point.values)
         try:
-            found.append(model(**completed(point.values)))
+            found.append(model(**values))
         except ValidationError as error:
-            known = list(model.model_fields)
-            issues += [
-                _located(document, path, point, describe_validation_error(problem, known)) for problem in error.errors()
-            ]
+            problems = describe_errors(error, values, model)
+            issues += [_located(document, path, point, problem) for problem in problems]
     if issues:
         raise ConfigError(list(dict.fromkeys(issues)))
     return list(dict.fromkeys(found))
@@ -177,23 +180,9 @@ def parse_grid(
 def parse_one(model: type[Model], settings: Any, path: KeyPath, document: Document) -> Model:
     """The instance of a model for settings in which lists are plain values. Raises ConfigError with all issues."""
     if not isinstance(settings, dict):
-        raise ConfigError([document.issue(path, f"expected a mapping, got {settings!r}")])
+        raise ConfigError([document.issue(path, f"expected a mapping, got {show(settings)}")])
     try:
         return model(**settings)
     except ValidationError as error:
-        messages: dict[KeyPath, tuple[str, str]] = {}
-        for problem in error.errors():
-            where, what, hint = describe_validation_error(problem, _fields(model, problem["loc"]))
-            if (*path, *where) not in document.locations and (*path, *where[:-1]) in document.locations:
-                where = where[:-1]  # the last step is the name of a union member, not a key of the file
-            messages[where] = (f"{messages[where][0]}, or {what}" if where in messages else what, hint)
-        raise ConfigError([document.issue((*path, *where), *what) for where, what in messages.items()]) from None
-
-
-def _fields(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """Keys that are allowed at the last step of a key path."""
-    for key in path[:-1]:
-        inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return list(model.model_fields)
+        problems = describe_errors(error, settings, model)
+        raise ConfigError([document.issue((*path, *where), *about) for where, *about in problems]) from None

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from sweep.config.checkpoint_files import PoolFiles, find_pool_files, from_pattern, model_file
 from sweep.config.conflicts import grid_conflicts, population_conflicts
 from sweep.config.defaults import plugin_defaults, with_defaults
-from sweep.config.document import ConfigError, ConfigIssue, Document, KeyPath, override, read_document
+from sweep.config.document import ANCHORS, ConfigError, ConfigIssue, Document, KeyPath, override, read_document
 from sweep.config.expansion import parse_choices, parse_grid, parse_one
 from sweep.config.naming import duplicate_populations, unique_names
 from sweep.config.protocols import parse_protocols, retrained_populations
@@ -34,7 +34,7 @@ from sweep.core.errors import UserError
 from sweep.core.paths import expand
 from sweep.core.protocol import CORRECT
 from sweep.core.registry import list_plugins
-from sweep.core.text import did_you_mean
+from sweep.core.text import did_you_mean, show
 
 Item = TypeVar("Item")
 Model = TypeVar("Model", bound=BaseModel)
@@ -77,7 +77,9 @@ def check(document: Document, *, accept_missing: bool = False) -> Sweep:
         raise ConfigError(issues)
     reader = _Reader(document, accept_missing=accept_missing)
     values = document.values
-    reader.unknown(values, (), [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID])
+    written = {key: value for key, value in values.items() if not key.startswith(ANCHORS)}
+    top_level = [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID]
+    reader.unknown(written, (), top_level, f"; a key that begins with `{ANCHORS}` is a place for anchors")
     own = {key: value for key, value in values.items() if key in Settings.model_fields}
     settings = reader.one(Settings, own, ())
     metrics = reader.choices("metrics", values.get("metrics", list_plugins("metrics")), ("metrics",))
@@ -150,11 +152,13 @@ class _Reader:
         path: KeyPath = ("grids", index) if item else ()
         return [Grid(subsets[0], **sets, protocols=tuple(protocols), path=path)] if len(self.issues) == before else []
 
-    def unknown(self, values: Mapping[str, Any], path: KeyPath, known: list[str]) -> None:
-        """Collect an issue for every key that is not known."""
+    def unknown(self, values: Mapping[str, Any], path: KeyPath, known: list[str], more: str = "") -> None:
+        """Collect an issue for every key that is not known; `more` ends the hint for one that is like no other."""
         for key in values:
             if key not in known:
-                self.issues.append(self.document.issue((*path, key), "unknown key", did_you_mean(str(key), known)))
+                hint = did_you_mean(str(key), known)
+                hint += "" if hint.startswith("did") else more
+                self.issues.append(self.document.issue((*path, key), "unknown key", hint))
 
     def populations(self, values: Mapping[str, Any]) -> list[Population]:
         """The populations of all items, with unique names."""
@@ -174,7 +178,7 @@ class _Reader:
         """Every population of one item: architectures × data sets × sizes × recipes."""
         path: KeyPath = ("populations", index)
         if not isinstance(item, dict):
-            self.issues.append(self.document.issue(path, f"expected a mapping, got {item!r}"))
+            self.issues.append(self.document.issue(path, f"expected a mapping, got {show(item)}"))
             return
         keys = ExternalPopulationConfig if "checkpoints" in item else PopulationConfig
         own = ["train"] if keys is PopulationConfig else []

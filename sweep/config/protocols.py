@@ -15,7 +15,7 @@ from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json
 from sweep.core.protocol import COMBINED, CORRECT, CORRECT_PROTOCOL, EvalProtocol
 from sweep.core.registry import list_plugins
-from sweep.core.text import did_you_mean
+from sweep.core.text import did_you_mean, show
 
 
 def parse_protocols(value: Any, path: KeyPath, document: Document) -> list[EvalProtocol]:
@@ -49,7 +49,7 @@ def _parse_item(item: Any, path: KeyPath, document: Document) -> list[EvalProtoc
     listed = item[COMBINED]
     here = (*path, COMBINED)
     if not isinstance(listed, list):
-        raise ConfigError([document.issue(here, f"expected a list of protocols, got {listed!r}")])
+        raise ConfigError([document.issue(here, f"expected a list of protocols, got {show(listed)}")])
     each = [parse_choices("protocols", one, (*here, index), document) for index, one in enumerate(listed)]
     named = [group[0].name for group in each]
     if not named or len(set(named)) < len(named):

@@ -5,26 +5,26 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
-Count = Annotated[int, Ge(1)]
+from sweep.core.settings import SettingsModel
+
+Count = Annotated[int, Ge(1), Le(1_000_000)]
 Share = Annotated[float, Ge(0), Lt(1)]
-NotNegative = Annotated[float, Ge(0)]
+NotNegative = Annotated[float, Ge(0), Le(1_000_000)]
 RECORDED_NAMES = {"checkpoint": "keep", "clip_grad_norm": "clip", "vmap_members": "together"}
 """Settings whose key was renamed: ids, tables and MLflow keep the earlier name."""
 
 
-class Recipe(BaseModel):
+class Recipe(SettingsModel):
     """The settings under `train`; durations are in epochs."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     epochs: Count = 10
     start_epochs: Count = 1
     """Epochs of training of a shared start; its other settings are those of the members."""
-    batch_size: Annotated[int, Ge(2)] = 64
+    batch_size: Annotated[int, Ge(2), Le(1_000_000)] = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Annotated[float, Gt(0)] = 0.05
+    lr: Annotated[float, Gt(0), Le(1_000_000)] = 0.05
     momentum: Share = 0.9
     """Momentum of sgd; adamw uses betas 0.9 and 0.999."""
     weight_decay: NotNegative = 5e-4
@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     """Both parameters of the Beta distribution of the mixup weight (alpha in arXiv 1710.09412); 0 disables mixup."""
     shuffle_labels: bool = False
     """Train on labels that are permuted once per pool: a control for effects without true labels (arXiv 1611.03530)."""
-    crop: Annotated[int, Ge(0)] = 0
+    crop: Annotated[int, Ge(0), Le(4096)] = 0
     """Pixels of zero padding on each side before a random crop to the original size; 0 disables crops."""
     flip: bool = False
     """Flip each image horizontally with probability 0.5."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, Field
 
 from sweep.config.checkpoint_files import as_pattern
 from sweep.config.document import Document, KeyPath, dump
@@ -18,11 +18,14 @@ from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json, content_id
 from sweep.core.paths import PathError, expand, expand_home
 from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
+from sweep.core.settings import SettingsModel
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 LONGEST_NAME = 100
-Count = Annotated[int, Ge(1)]
-Number = Annotated[int, Strict()]  # rejects booleans, so that `pairs: yes` is an error
+Count = Annotated[int, Ge(1), Le(1_000_000)]
+PoolSize = Annotated[int, Ge(1), Le(10_000)]
+"""Pools of a population, or members of a pool."""
+Processes = Annotated[int, Ge(1), Le(10_000)]
+Gpus = Annotated[float, Ge(0), Le(1000)]
 
 
 def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -43,47 +46,41 @@ def _check_home(path: Path) -> Path:
 Place = Annotated[Path, AfterValidator(_check_home)]
 
 
-class Subsets(BaseModel):
+class Subsets(SettingsModel):
     """The subsets of members to merge: random subsets per size, pairs, and prefixes of the pool."""
-
-    model_config = _STRICT
 
     sizes: tuple[Count, ...] = ()
     per_size: Count = 20
-    pairs: Literal["all"] | Annotated[Number, Ge(0)] = 0
+    pairs: Literal["all"] | Annotated[int, Ge(0), Le(1_000_000)] = 0
     prefixes: tuple[Count, ...] = ()
-    seed: Number = 0
+    seed: int = 0
 
 
-class Execution(BaseModel):
+class Execution(SettingsModel):
     """How the sweep is executed; no setting here enters an id."""
 
-    model_config = _STRICT
-
     storage: Place = Path("runs")
-    workers: Literal["auto"] | Count = "auto"
-    threads: Count = 1
-    gpus_per_member: Annotated[float, Ge(0)] = 0.0
-    gpus_per_worker: Annotated[float, Ge(0)] = 0.0
+    workers: Literal["auto"] | Processes = "auto"
+    threads: Processes = 1
+    gpus_per_member: Gpus = 0.0
+    gpus_per_worker: Gpus = 0.0
     eval_batch_size: Literal["auto"] | Count = 128  # auto: tuned once per network and run
     mmap_bytes: Annotated[int, Ge(0)] = 2 * 1024**3  # larger pools are memory-mapped from a cache file on each node
     block_size: Annotated[int, Ge(1), Le(100_000)] = 64
-    retries: Annotated[int, Ge(0)] = 2
-    checkpoint_seconds: Annotated[float, Ge(0)] = 30.0
+    retries: Annotated[int, Ge(0), Le(1000)] = 2
+    checkpoint_seconds: Annotated[float, Ge(0), Le(1e9)] = 30.0
     ray_address: str | None = None
-    straggler_seconds: Annotated[float, Gt(0)] = 60.0  # a block or training is never a straggler before this
+    straggler_seconds: Annotated[float, Gt(0), Le(1e9)] = 60.0  # a block or training is never a straggler before this
     probabilities: bool = False  # rows also store log-probabilities for calibration, 2 bytes per example and class
     mlflow: bool = True
     mlflow_models: Annotated[int, Ge(0), Le(100)] = 3
 
 
-class Settings(BaseModel):
+class Settings(SettingsModel):
     """The keys of a sweep whose values are not plug-ins."""
 
-    model_config = _STRICT
-
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    seed: Annotated[Number, Ge(0)] = 0
+    seed: Annotated[int, Ge(0)] = 0
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_check_unique)] = ("test",)
     inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_check_unique)] | None = None
     """Tables that describe the weights of members and soups; none by default."""
@@ -92,39 +89,33 @@ class Settings(BaseModel):
     execution: Execution = Execution()
 
 
-class PopulationConfig(BaseModel):
+class PopulationConfig(SettingsModel):
     """The keys of a population whose values are not plug-ins."""
-
-    model_config = _STRICT
 
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     start: Literal["shared", "scratch", "pretrained"] = "shared"
     new_heads: bool = False
     """Whether each member of a pretrained start gets a freshly drawn head, from its own init seed."""
-    pools: Count = 1
-    members: Count = 10
+    pools: PoolSize = 1
+    members: PoolSize = 10
 
 
-class SeedGrid(BaseModel):
+class SeedGrid(SettingsModel):
     """`members` as a mapping: one member for each combination of initialization and data order.
 
     The member with initialization i and order j has index i × `order` + j.
     """
 
-    model_config = _STRICT
-
-    init: Count = 1
-    order: Count = 1
+    init: PoolSize = 1
+    order: PoolSize = 1
 
 
-class ExternalPopulationConfig(BaseModel):
+class ExternalPopulationConfig(SettingsModel):
     """The keys of a population of external checkpoints.
 
     `checkpoints` is a file pattern, a list of files or patterns, or one such list per pool. `weights` names one of
     several sets of weights in a file, such as `state_dict_ema`; `ema` means averaged weights of any usual name.
     """
-
-    model_config = _STRICT
 
     name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
     checkpoints: str | tuple[str, ...] | tuple[tuple[str, ...], ...]

@@ -18,11 +18,12 @@ from functools import cache, cached_property
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
 from sweep.core.causes import own_place, root_line
 from sweep.core.errors import UserError
 from sweep.core.paths import PathError, expand_home
+from sweep.core.settings import Problem, SettingsModel, describe_errors
 from sweep.core.text import did_you_mean
 
 NEEDS: dict[str, frozenset[str]] = {
@@ -39,11 +40,6 @@ NEEDS: dict[str, frozenset[str]] = {
 }
 """Kind of plug-in -> the needs that its functions may name; the engine provides exactly these."""
 
-_PLAINER = {
-    "tuple_type": "expected a list",
-    "model_type": "expected a mapping",
-    "path_type": "expected a path",
-}
 _PROVIDED = {
     "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator"),
     "logits": ("logits", "members", "unscaled", "base", "score", "generator"),
@@ -60,7 +56,7 @@ class RegistryError(UserError):
     `problems` holds (path within the settings, message, hint); an empty path means the name itself.
     """
 
-    def __init__(self, problems: list[tuple[tuple[str | int, ...], str, str]]) -> None:
+    def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("; ".join(what + (f" ({hint})" if hint else "") for _, what, hint in problems))
 
@@ -101,16 +97,14 @@ class Plugin:
         return next((mark.count for mark in marks if hasattr(mark, "count")), 0)
 
     @cached_property
-    def settings(self) -> type[BaseModel]:
+    def settings(self) -> type[SettingsModel]:
         """The settings as a model: one field per keyword-only parameter, nothing else allowed."""
         fields: dict[str, Any] = {
             p.name: (self.hints[p.name], ... if p.default is p.empty else p.default)
             for p in self.signature.parameters.values()
             if p.kind is p.KEYWORD_ONLY
         }
-        # Defaults are validated too, so that a wrong one is found by the laws and not by a user.
-        strict = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-        return create_model(self.name, __config__=strict, **fields)
+        return create_model(self.name, __base__=SettingsModel, **fields)
 
     @property
     def summary(self) -> str:
@@ -140,8 +134,7 @@ class Plugin:
         try:
             found = dict(self.settings(**settings))
         except ValidationError as error:
-            known = list(self.settings.model_fields)
-            raise RegistryError([describe_validation_error(problem, known) for problem in error.errors()]) from None
+            raise RegistryError(describe_errors(error, settings, self.settings)) from None
         _check_paths(found)
         return found
 
@@ -156,18 +149,6 @@ def _check_paths(settings: Mapping[str, Any]) -> None:
             problems.append(((key,), str(error), error.hint))
     if problems:
         raise RegistryError(problems)
-
-
-def describe_validation_error(problem: Mapping[str, Any], known: list[str]) -> tuple[tuple[str | int, ...], str, str]:
-    """A pydantic error as (path, message, hint)."""
-    path = tuple(problem["loc"])
-    kind = problem["type"]
-    if kind == "extra_forbidden":
-        return path, "unknown key", did_you_mean(str(path[-1]), known)
-    if kind == "missing":
-        return path[:-1], f"`{path[-1]}` is missing", ""
-    what = _PLAINER.get(kind) or str(problem["msg"]).removeprefix("Value error, ")
-    return path, what[:1].lower() + what[1:], ""
 
 
 @cache

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LONGEST_LIST = 30  # names that a hint lists where none is near
+_LONGEST_VALUE = 60  # characters of a value in a message
 
 
 def format_duration(seconds: float) -> str:
@@ -46,6 +48,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if similar:
         return "did you mean " + " or ".join(f"`{name}`" for name in similar) + "?"
     return "known: " + ", ".join(f"`{name}`" for name in names) if 0 < len(names) <= _LONGEST_LIST else ""
+
+
+def show(value: Any) -> str:
+    """A plain value for a message, as YAML writes it and in at most about 60 characters."""
+    if isinstance(value, str):
+        text = repr(value)
+    else:
+        try:
+            text = json.dumps(value, ensure_ascii=False, default=str)
+        except ValueError:  # Python writes no integer of more than 4,300 digits
+            text = "a number of thousands of digits"
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def null_non_finite(value: Any) -> Any:

@@ -15,6 +15,7 @@ from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_on_meta, layout_on_meta
 from sweep.model.layout import make_layout
 from sweep.model.tracing import AlignmentError, find_permutations
+from sweep.model.trial import TrialError
 from sweep.plan.pools import make_pools
 from sweep.status.checkpoint_checks import check_checkpoints, checkpoint_fingerprints
 from sweep.training.vmap_trainer import check_vmappable
@@ -64,7 +65,7 @@ def _dataset_path(sweep: Sweep, population: Population) -> KeyPath:
 
 
 def check_networks(sweep: Sweep, loaded: Mapping[PluginConfig, Dataset], imported: Collection[Path] = ()) -> None:
-    """Build each architecture on the meta device, find its head, and apply each scaling and alignment to its tensors.
+    """Try a forward pass of each architecture, find its head, and apply each scaling and alignment to its tensors.
 
     Checkpoints in `imported` are in the run folder already and are not read. Raises ConfigError with all problems.
     """
@@ -90,11 +91,9 @@ def _network_issues(
             layout = layout_on_meta(population.architecture, dataset.shape)
         except Exception as error:  # a user's architecture may raise anything
             hint = getattr(error, "hint", "") or f"images of {population.dataset.name} have size {dataset.size} here"
-            yield (
-                (*population.path, "architecture"),
-                f"cannot build {population.architecture.name}: {_text(error)}",
-                hint,
-            )
+            name = population.architecture.name
+            what = f"`{name}` {error}" if isinstance(error, TrialError) else f"cannot build {name}: {_text(error)}"
+            yield (*population.path, "architecture"), " ".join(what.split()), hint
             continue
         yield from _check_vmap(population, dataset)
         if population.on_bad_member == "stop":

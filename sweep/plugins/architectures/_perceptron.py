@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-Width = Annotated[int, Ge(1)]
+Width = Annotated[int, Ge(1), Le(100_000)]
 
 
 class MLP(nn.Module):

@@ -1,4 +1,4 @@
-"""Helpers for networks of torchvision and timm: names, channels, image sizes, pretrained weights, and a trial pass."""
+"""Helpers for networks of torchvision and timm: names, channels, image sizes, and pretrained weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweep.core.capture import capture_outputs
 from sweep.core.registry import RegistryError
 from sweep.core.text import did_you_mean
 
@@ -133,30 +132,7 @@ def fetching_weights(name: str, folder: Callable[[], str | Path]) -> Iterator[No
 
 
 def finish(model: nn.Module, shape: Shape, side: int) -> nn.Module:
-    """The model with a hook that resizes images to `side`; on the meta device, as before every sweep, it is tried."""
+    """The model, with a hook that resizes images to `side`."""
     if side != shape[2]:
         model.register_forward_pre_hook(Resize(side))
-    if next(model.parameters()).is_meta:
-        _try_forward(model, shape)
     return model
-
-
-@torch.inference_mode()
-def _try_forward(model: nn.Module, shape: Shape) -> None:
-    """Raise RegistryError if images of that shape do not pass, or the output is not that of one linear head."""
-    _, channels, size = shape
-    kind = type(model).__name__
-    layers = linear_layers(model)
-    training = model.training
-    try:
-        with capture_outputs(layers[-1][1] if layers else nn.Identity()) as head_outputs:
-            output = model.eval()(torch.empty(2, channels, size, size, device="meta"))
-    except Exception as error:  # each library raises errors of its own
-        reason = textwrap.shorten(str(error), 160)
-        what = f"{kind} cannot take images of size {size}: {reason}"
-        raise setting_error("upsample", what, "`upsample` makes them larger") from None
-    finally:
-        model.train(training)
-    if not any(output is each for each in head_outputs):
-        what = f"{kind} does not end in one linear layer: its head is a convolution, or there are several"
-        raise setting_error("name", what, "features are the input of one linear head: choose a network that has it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,7 +51,7 @@ def cnn(
     channels: int,
     size: Annotated[int, Ge(8)],
     *,
-    width: Annotated[int, Ge(1)] = 32,
+    width: Annotated[int, Ge(1), Le(10_000)] = 32,
     dropout: Probability = 0.5,
 ) -> nn.Module:
     """Three convolutions, of `width`, 2 `width` and 4 `width` channels, and a hidden layer: SimpleCNN of 2411.09263."""

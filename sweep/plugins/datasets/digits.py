@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sweep.core.dataset import Channels, Dataset, Pixels, stratified_split, subset
+from sweep.core.dataset import Channels, Dataset, Pixels, Seed, stratified_split, subset
 from sweep.plugins.datasets._pictures import resized
 
 CITES = ("alpaydin1998digits",)
 
 
-def digits(*, size: Pixels = 16, channels: Channels = 1, seed: int = 0) -> Dataset:
+def digits(*, size: Pixels = 16, channels: Channels = 1, seed: Seed = 0) -> Dataset:
     """1,797 handwritten digits of scikit-learn (10 classes, 8x8 grey): 60% train, 20% validation, 20% test.
 
     Resized to `size`; the stratified split is random with the seed `seed`.

@@ -24,10 +24,10 @@ _COARSE = 4  # level of the mean and deviation of the noise, pixels of a mean's 
 def synthetic(
     *,
     classes: Annotated[int, Ge(2), Le(100_000)] = 10,
-    examples: Annotated[int, Ge(10)] = 1000,
+    examples: Annotated[int, Ge(10), Le(100_000_000)] = 1000,
     size: Pixels = 16,
     channels: Channels = 3,
-    separation: Annotated[float, Ge(0)] = 4.0,
+    separation: Annotated[float, Ge(0), Le(1000)] = 4.0,
     seed: Seed = 0,
 ) -> Dataset:
     """Smooth random class means plus Gaussian noise: `examples` training images, a fifth as many to validate and test.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Protocol
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor
 
-Several = Annotated[int, Ge(2)]  # one image has no variance
+Several = Annotated[int, Ge(2), Le(1_000_000)]  # one image has no variance
 
 
 class Images(Protocol):
