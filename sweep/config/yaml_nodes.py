@@ -189,7 +189,7 @@ class _Walker:
                     yield Mistake(_place(key), path, "`<<` merges mappings", "write `<<: *anchor` of a mapping")
                     continue
                 yield from self._flatten(source, path, inside | {id(node)})
-                merged |= {each.value: (each, item) for each, item in source.value if isinstance(each.value, str)}
+                merged |= {each.value: (each, item) for each, item in source.value if _is_merged(each)}
         self.flat.add(id(node))
         names = {key.value for key, _ in own if isinstance(key, yaml.ScalarNode)}
         node.value = [pair for name, pair in merged.items() if name not in names] + own
@@ -210,8 +210,12 @@ class _Walker:
             if _is_surprising(node.value, value):
                 yield f"`{node.value}` is the number {value} in YAML 1.1", f"write {value}, or quotes to make it text"
             elif node.value != (shown := json.dumps(value)):
-                written = _quoted(node.value) if node.value else "an empty value"
-                self.reading.notes[path] = f"YAML reads {written} as {shown}"
+                self.reading.notes[path] = f"YAML reads {_quoted(node.value)} as {shown}"
+
+
+def _is_merged(key: yaml.Node) -> bool:
+    """Whether a key is taken over by a merge; keys that are no text are reported where they are written."""
+    return isinstance(key, yaml.ScalarNode) and key.tag != _TAG + "merge"
 
 
 def _repeated(key: yaml.Node, path: KeyPath) -> Mistake:
@@ -251,4 +255,6 @@ def _bad_key(key: yaml.Node) -> tuple[str, str] | None:
 def _quoted(text: str) -> str:
     """A scalar as written, in one line."""
     line = " ".join(text.split())
+    if not line:
+        return "an empty value"
     return f"`{line[:40]}…`" if len(line) > 40 else f"`{line}`"

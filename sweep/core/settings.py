@@ -105,7 +105,7 @@ _PLAIN_WORDS = {
     "integer": "whole number",
     "boolean": "true or false",
     "python ": "",
-    r"instance of \w+": "other kind of value",
+    r"an? instance of .*": "another kind of value",
 }
 
 
@@ -121,7 +121,11 @@ class _Expectation(NamedTuple):
 def describe_errors(error: ValidationError, values: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
     """The errors of settings as problems, one for each value; `model` is what they were validated against."""
     found: dict[Path, list[_Expectation]] = {}
-    for problem in error.errors(include_url=False):
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        loc = problem["loc"]
+        if problem["type"] == "too_short" and any(p["loc"][: len(loc)] == loc != p["loc"] for p in problems):
+            continue  # pydantic does not count the items that have errors of their own
         each = _describe(problem, values, model)
         found.setdefault(each.path, []).append(each)
     return [_merge(path, each, values) for path, each in found.items()]
@@ -142,7 +146,7 @@ def _describe(problem: Mapping[str, Any], values: Mapping[str, Any], model: type
     if kind not in ("value_error", "assertion_error"):
         for pattern, plain in _PLAIN_WORDS.items():
             message = re.sub(pattern, plain, message, flags=re.IGNORECASE)
-    return _Expectation(path, "", message[:1].lower() + message[1:], "")
+    return _Expectation(path, "", message[:1].lower() + message[1:] or "not a valid value", "")
 
 
 def _known_keys(model: type[BaseModel], path: Path) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from sweep.config.document import ConfigError
 from sweep.core.registry import list_plugins
-from tests.helpers.texts import KNOWN, checked, text
+from tests.helpers.texts import ANCHORS_HINT, KNOWN, checked, text
 
 NOT_A_RANGE = "not a range\n  hint: a range is {from: number, to: number, steps: 2 or more, log: true or false}"
 WEIGHT = "f.yaml:5:27: `methods.interpolation.weight`: "
@@ -16,7 +16,7 @@ BAD = {
         text("metods: none"),
         "f.yaml:5:1: `metods`: unknown key\n  hint: did you mean `methods` or `metrics`?",
     ),
-    "unknown key, nothing near": (text("zzz: 1"), f"f.yaml:5:1: `zzz`: unknown key\n  hint: {KNOWN}"),
+    "unknown key, nothing near": (text("zzz: 1"), f"f.yaml:5:1: `zzz`: unknown key\n  hint: {KNOWN}{ANCHORS_HINT}"),
     "unknown key of a population": (
         text(population="architecture: cnn, trian: {}"),
         "f.yaml:3:25: `populations[0].trian`: unknown key\n  hint: did you mean `train`?",
@@ -37,33 +37,35 @@ BAD = {
     "no name": ("populations: [{architecture: linear}]\nsubsets: {sizes: [2]}", "f.yaml:1:1: `name` is missing"),
     "name that is no folder": (
         text().replace("name: t", "name: a/b"),
-        "f.yaml:1:1: `name`: string should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'",
+        "f.yaml:1:1: `name`: expected text that matches ^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$, got 'a/b'",
     ),
     "wrong type": (
         text(population="architecture: {cnn: {width: a}}"),
-        "f.yaml:3:27: `populations[0].architecture.cnn.width`: "
-        "input should be a valid integer, unable to parse string as an integer",
+        "f.yaml:3:27: `populations[0].architecture.cnn.width`: expected a whole number, got 'a'",
     ),
-    "truth value for a number": (text("seed: yes"), "f.yaml:5:1: `seed`: input should be a valid integer"),
+    "truth value for a number": (
+        text("seed: yes"),
+        "f.yaml:5:1: `seed`: expected a whole number, got true\n  hint: YAML reads `yes` as true",
+    ),
     "truth value for pairs": (
         text(subsets="pairs: yes"),
-        "f.yaml:4:11: `subsets.pairs`: input should be 'all', or input should be a valid integer",
+        "f.yaml:4:11: `subsets.pairs`: expected `all` or a whole number, got true\n  hint: YAML reads `yes` as true",
     ),
     "out of bounds": (
         text("methods: {interpolation: {weight: 2}}"),
-        WEIGHT + "input should be less than or equal to 1",
+        WEIGHT + "expected at most 1, got 2",
     ),
     "several points of a grid out of bounds": (
         text("methods: {interpolation: {weight: [0, 2, x]}}"),
-        "f.yaml:5:39: `methods.interpolation.weight[1]`: input should be less than or equal to 1\n"
+        "f.yaml:5:39: `methods.interpolation.weight[1]`: expected at most 1, got 2\n"
         "f.yaml:5:42: `methods.interpolation.weight[2]`: "
-        "input should be a valid number, unable to parse string as a number",
+        "expected a number, got 'x'",
     ),
     "empty subset": (
         text(subsets="sizes: [2, 0]"),
-        "f.yaml:4:22: `subsets.sizes[1]`: input should be greater than or equal to 1",
+        "f.yaml:4:22: `subsets.sizes[1]`: expected 1 or more, got 0",
     ),
-    "one size where a list is due": (text(subsets="sizes: 2"), "f.yaml:4:11: `subsets.sizes`: expected a list"),
+    "one size where a list is due": (text(subsets="sizes: 2"), "f.yaml:4:11: `subsets.sizes`: expected a list, got 2"),
     "empty list of methods": (text("methods: []"), "f.yaml:5:1: `methods`: an empty list of methods"),
     "empty list of values": (
         text(population="architecture: cnn, train: {epochs: []}"),
@@ -135,23 +137,24 @@ BAD = {
         text(population="architecture: cnn, train: 3"),
         "f.yaml:3:25: `populations[0].train`: expected a mapping, got 3",
     ),
-    "execution that is no mapping": (text("execution: 5"), "f.yaml:5:1: `execution`: expected a mapping"),
+    "execution that is no mapping": (text("execution: 5"), "f.yaml:5:1: `execution`: expected a mapping, got 5"),
     "storage that is no path": (
         text("execution: {storage: 5}"),
-        "f.yaml:5:13: `execution.storage`: expected a path",
+        "f.yaml:5:13: `execution.storage`: expected a path, got 5",
     ),
     "two names in one mapping": (
         text("methods: {a: 1, b: 2}"),
-        "f.yaml:5:1: `methods`: not one of the methods: {'a': 1, 'b': 2}\n"
+        'f.yaml:5:1: `methods`: not one of the methods: {"a": 1, "b": 2}\n'
         f"  hint: {A_NAME}{{{list_plugins('methods')[0]}: {{…}}}}",
     ),
     "no for none": (
         text("alignments: no"),
-        f"f.yaml:5:1: `alignments`: not one of the alignments: False\n  hint: {A_NAME}{{none: {{…}}}}",
+        "f.yaml:5:1: `alignments`: not one of the alignments: false\n"
+        f"  hint: YAML reads `no` as false; quotes make it text; {A_NAME}{{none: {{…}}}}",
     ),
     "null for none": (
         text("repairs: null"),
-        f"f.yaml:5:1: `repairs`: not one of the repairs: None\n  hint: {A_NAME}{{none: {{…}}}}",
+        f"f.yaml:5:1: `repairs`: not one of the repairs: null\n  hint: quotes make it text; {A_NAME}{{none: {{…}}}}",
     ),
     "range without steps": (text("methods: {interpolation: {weight: {from: 0, to: 1}}}"), WEIGHT + NOT_A_RANGE),
     "range of one step": (text("methods: {interpolation: {weight: {from: 0, to: 1, steps: 1}}}"), WEIGHT + NOT_A_RANGE),
@@ -165,6 +168,10 @@ BAD = {
     ),
     "range to the moon": (
         text(f"methods: {{interpolation: {{weight: {{from: 0, to: 1{'0' * 400}, steps: 3}}}}}}"),
+        f"f.yaml:5:49: `methods.interpolation.weight.to`: `1{'0' * 39}…` is beyond the integers of 64 bits",
+    ),
+    "range of as many steps as true": (
+        text("methods: {interpolation: {weight: {from: 0, to: 1, steps: true}}}"),
         WEIGHT + NOT_A_RANGE,
     ),
     "logarithmic range from nothing": (
@@ -173,7 +180,7 @@ BAD = {
     ),
     "range out of bounds": (
         text("methods: {interpolation: {weight: {from: 0, to: 3, steps: 3}}}"),
-        WEIGHT + "input should be less than or equal to 1",
+        WEIGHT + "expected at most 1, got 1.5\nf.yaml:5:27: `methods.interpolation.weight`: expected at most 1, got 3",
     ),
     "interpolation without pairs": (
         text("methods: interpolation", subsets="sizes: [3]"),
@@ -193,7 +200,7 @@ BAD = {
         text("splits: [test, test]"),
         "f.yaml:5:1: `splits`: expected one or more values without repetition",
     ),
-    "unknown split": (text("splits: [tst]"), "f.yaml:5:10: `splits[0]`: input should be 'test' or 'validation'"),
+    "unknown split": (text("splits: [tst]"), "f.yaml:5:10: `splits[0]`: expected `test` or `validation`, got 'tst'"),
     "grids that are no list": (
         text("grids: {}"),
         "f.yaml:5:1: `grids`: expected a list of mappings\n  hint: - {subsets: {pairs: all}, methods: uniform_soup}",
@@ -202,10 +209,10 @@ BAD = {
     "several at once": (
         text("metods: none\nseed: -1\nmethods: [unifrom_soup]", "architecture: linear, train: {lr: -1, epochs: x}"),
         "f.yaml:5:1: `metods`: unknown key\n  hint: did you mean `methods` or `metrics`?\n"
-        "f.yaml:6:1: `seed`: input should be greater than or equal to 0\n"
+        "f.yaml:6:1: `seed`: expected 0 or more, got -1\n"
         "f.yaml:3:44: `populations[0].train.epochs`: "
-        "input should be a valid integer, unable to parse string as an integer\n"
-        "f.yaml:3:36: `populations[0].train.lr`: input should be greater than 0\n"
+        "expected a whole number, got 'x'\n"
+        "f.yaml:3:36: `populations[0].train.lr`: expected a number above 0, got -1\n"
         "f.yaml:7:11: `methods[0]`: no `unifrom_soup` in methods\n  hint: did you mean `uniform_soup`?",
     ),
 }

@@ -65,7 +65,7 @@ MISTAKES = {
     ),
     "no initialisation": (
         "architecture: cnn, start: scratch, members: {init: 0, ordr: 2}",
-        "f.yaml:3:51: `populations[0].members.init`: input should be greater than or equal to 1\n"
+        "f.yaml:3:51: `populations[0].members.init`: expected 1 or more, got 0\n"
         "f.yaml:3:60: `populations[0].members.ordr`: unknown key\n  hint: did you mean `order`?",
     ),
 }

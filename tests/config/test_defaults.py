@@ -204,7 +204,7 @@ def test_an_architecture_of_ones_own_states_its_recipe(tmp_path: Path, monkeypat
     with pytest.raises(ConfigError) as caught:
         recipe("own_wrong:linear")
     assert str(caught.value) == (
-        "f.yaml: `populations[0].architecture.RECIPE.lr`: input should be greater than 0\n"
+        "f.yaml: `populations[0].architecture.RECIPE.lr`: expected a number above 0, got -1\n"
         "f.yaml: `populations[0].architecture.RECIPE.epoch`: unknown key\n  hint: did you mean `epochs`?"
     )
     for name in ("own_right", "own_wrong"):

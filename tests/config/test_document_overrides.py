@@ -78,7 +78,8 @@ def test_overrides_set_their_keys(assignment: str, path: str, value: Any) -> Non
         ("list.²=1", "override list.²=1: `list.²`: there is no `list.²` to set"),
         (
             "name=2001-99-99",
-            "override name=2001-99-99: `name`: a timestamp has no meaning here\n  hint: quotes make it text",
+            "override name=2001-99-99: `name`: YAML reads `2001-99-99` as a date, which has no meaning here\n"
+            "  hint: quotes make it text",
         ),
     ],
 )

@@ -116,3 +116,81 @@ def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> No
     file.write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=r"f\.yaml:1:\d+: `name`"):
         load(file)
+
+
+ANCHORED = """
+x-train: &train {epochs: 2, lr: 0.1}
+name: t
+populations:
+  - &first {architecture: linear, members: 3, start: scratch, train: *train}
+  - {<<: *first, architecture: mlp, train: {<<: *train, lr: TEXT}}
+subsets: {sizes: [2]}
+"""
+
+
+def test_anchors_and_merge_keys_describe_populations(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(ANCHORED.replace("TEXT", "0.2"))
+    sweep = load(file)
+    assert [(p.architecture.name, p.recipe.epochs, p.recipe.lr) for p in sweep.populations] == [
+        ("linear", 2, 0.1),
+        ("mlp", 2, 0.2),
+    ]
+    assert "x-train" not in sweep.to_yaml()
+    assert load(file, ["train.epochs=3"]).populations[0].recipe.epochs == 3
+    with pytest.raises(ConfigError, match=r"`x-train.lr`: keys that begin with `x-` are not read"):
+        load(file, ["x-train.lr=1"])
+    file.write_text(ANCHORED.replace("TEXT", "on"))
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    place = f"{file}:6:57: `populations[1].train.lr`: "
+    assert str(raised.value) == place + "expected a number, got true\n  hint: YAML reads `on` as true"
+
+
+ABSURD = {
+    "members=1000000000": "members",
+    "pools=1000000000": "pools",
+    "subsets.per_size=1000000000000": "per_size",
+    "train.epochs=1000000000000000000": "epochs",
+    "train.batch_size=1000000000000000": "batch_size",
+    "train.lr=1e308": "lr",
+    "execution.workers=1000000000": "workers",
+    "seed=99999999999999999999": "seed",
+    "subsets.sizes=[2000000000]": "sizes[0]",
+    "dataset.digits.size=1000000": "size",
+    "dataset.digits.seed=-1": "seed",
+    "populations.0.architecture={mlp: {hidden: [1000000000000]}}": "hidden[0]",
+    "methods={interpolation: {weight: {from: 0, to: 1, steps: 1000000000}}}": "weight",
+}
+
+
+@pytest.mark.parametrize("assignment", ABSURD)
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_absurd_numbers_are_one_line_that_names_the_key(tmp_path: Path, verb: str, assignment: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("name: t\ndataset: digits\npopulations:\n  - {architecture: linear}\nsubsets: {sizes: [2]}\n")
+    done = CliRunner().invoke(main, [verb, str(file), assignment])
+    assert done.exit_code == 2, done.output
+    lines = [line for line in done.stderr.splitlines() if line and not line.startswith("  hint: ")]
+    assert len(lines) == 1
+    assert f"{ABSURD[assignment]}`: " in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "what"),
+    [
+        (["members=10000", "pools=10000"], "10,000 pools of 10,000 members, expected at most 1,000,000 in all"),
+        (["members={init: 10000, order: 10000}", "start=scratch"], "expected at most 1,000,000 in all"),
+        (["members=10000", "subsets.pairs=all"], "candidates, expected at most 20,000,000 in a grid"),
+        (
+            ["members=5000", "subsets.sizes=[2500]", "subsets.per_size=1000000", "pools=99"],
+            "expected at most 20,000,000",
+        ),
+    ],
+)
+def test_absurd_products_are_refused_before_they_are_made(tmp_path: Path, assignments: list[str], what: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("name: t\ndataset: digits\npopulations:\n  - {architecture: linear}\nsubsets: {sizes: [2]}\n")
+    with pytest.raises(ConfigError) as raised:
+        load(file, assignments)
+    assert what in str(raised.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.config.document import ConfigError
-from tests.helpers.texts import KNOWN, checked, text
+from tests.helpers.texts import ANCHORS_HINT, KNOWN, checked, text
 
 
 @pytest.mark.parametrize(
@@ -13,17 +13,17 @@ from tests.helpers.texts import KNOWN, checked, text
     [
         (
             "train.epochs=x",
-            "`populations[0].train.epochs`: input should be a valid integer, unable to parse string as an integer",
+            "`populations[0].train.epochs`: expected a whole number, got 'x'",
         ),
-        ("trian.epochs=2", f"`trian`: unknown key\n  hint: {KNOWN}"),
-        ("dataset={digits: {size: 0}}", "`dataset.digits.size`: input should be greater than or equal to 1"),
+        ("trian.epochs=2", f"`trian`: unknown key\n  hint: {KNOWN}{ANCHORS_HINT}"),
+        ("dataset={digits: {size: 0}}", "`dataset.digits.size`: expected 1 or more, got 0"),
         ("dataset.digits.sze=8", "`dataset.digits.sze`: unknown key\n  hint: did you mean `size`?"),
         ("populations.0=3", "`populations[0]`: expected a mapping, got 3"),
-        ("name.x=3", "`name`: input should be a valid string"),
-        ("seed=1.5", "`seed`: input should be a valid integer"),
+        ("name.x=3", '`name`: expected text, got {"t": {}, "x": 3}'),
+        ("seed=1.5", "`seed`: expected a whole number, got 1.5"),
         (
             "execution.workers=0",
-            "`execution.workers`: input should be 'auto', or input should be greater than or equal to 1",
+            "`execution.workers`: expected `auto` or 1 or more, got 0",
         ),
         (
             "subsets.sizes.0=9",

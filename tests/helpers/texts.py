@@ -10,6 +10,7 @@ KNOWN = (
     "known: `alignments`, `dataset`, `execution`, `grids`, `inspect`, `margin`, `methods`, `metrics`, `name`, "
     "`populations`, `protocols`, `repairs`, `scalings`, `seed`, `splits`, `subsets`"
 )
+ANCHORS_HINT = "; a key that begins with `x-` is a place for anchors"
 
 
 def text(extra: str = "", population: str = "architecture: linear, members: 4", subsets: str = "sizes: [2]") -> str:

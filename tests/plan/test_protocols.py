@@ -97,7 +97,7 @@ def test_a_sweep_with_protocols_is_written_so_that_it_loads_again() -> None:
         ),
         (["correct", {"combined": ["float64", "float64"]}], "expected one or more protocols without repetition"),
         (["correct", {"combined": "float64"}], "expected a list of protocols, got 'float64'"),
-        (["correct", {"train_mode": {"batch": 0}}], "input should be greater than or equal to 1"),
+        (["correct", {"train_mode": {"batch": 0}}], "expected 1 or more, got 0"),
         (["correct", {"combined": ["correct"]}], "no `correct` in protocols"),
     ],
 )

@@ -11,6 +11,7 @@ from sweep.config.document import ConfigError, parse
 from sweep.config.loader import check
 from sweep.core.registry import RegistryError
 from sweep.model.layout import find_head, make_layout
+from sweep.model.trial import TrialError, try_on_meta
 from sweep.status.preflight import check_networks, datasets
 from tests.helpers.pretrained import of_timm, of_torchvision
 from tests.helpers.zoo_networks import CLASSES, Case, timm, torchvision
@@ -20,14 +21,14 @@ ERRORS = [
     (timm("convnext_ato"), "no `convnext_ato` in timm (did you mean `convnext_atto`"),
     (timm("resnet18.a9_in1k"), "no `resnet18.a9_in1k` in timm (did you mean `resnet18"),
     (torchvision("resnet"), "no `resnet` in torchvision (did you mean `resnet18` or"),
-    (timm("volo_d1_224"), "VOLO does not end in one linear layer"),
-    (timm("crossvit_9_240", 240), "CrossVit does not end in one linear layer"),
-    (timm("deit_tiny_distilled_patch16_224"), "VisionTransformerDistilled does not end in one linear layer"),
-    (timm("levit_128s", 64), "LevitDistilled does not end in one linear layer"),
-    (timm("dla34"), "DLA does not end in one linear layer"),
-    (torchvision("squeezenet1_1"), "SqueezeNet does not end in one linear layer"),
-    (torchvision("alexnet", 32), "AlexNet cannot take images of size 32"),
-    (Case("vgg11", 16), "SmallVGG cannot take images of size 16"),
+    (timm("volo_d1_224"), "does not end in one linear layer"),
+    (timm("crossvit_9_240", 240), "does not end in one linear layer"),
+    (timm("deit_tiny_distilled_patch16_224"), "does not end in one linear layer"),
+    (timm("levit_128s", 64), "does not end in one linear layer"),
+    (timm("dla34"), "does not end in one linear layer"),
+    (torchvision("squeezenet1_1"), "does not end in one linear layer"),
+    (torchvision("alexnet", 32), "cannot take images of size 32 with 3 channels: AlexNet gives"),
+    (Case("vgg11", 16), "cannot take images of size 16 with 3 channels: SmallVGG gives"),
     (timm("vit_tiny_patch16_224", 28), "patches of 16 do not fill images of size 28 (`upsample: 32` does)"),
     (torchvision("vit_b_16", 28), "patches of 16 do not fill images of size 28 (`upsample: 32` does)"),
     (Case("vit_tiny", 32, {"patch_size": 5}), "patches of 5 do not fill images of size 32"),
@@ -41,8 +42,8 @@ ERRORS = [
 
 @pytest.mark.parametrize(("case", "what"), ERRORS, ids=str)
 def test_settings_that_do_not_fit_are_an_error(case: Case, what: str) -> None:
-    with pytest.raises(RegistryError) as caught:
-        case.on_paper()
+    with pytest.raises((RegistryError, TrialError)) as caught:
+        try_on_meta(case.on_paper(), (CLASSES, 3, case.size))
     assert what in str(caught.value)
     assert "\n" not in str(caught.value)
 
