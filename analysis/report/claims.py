@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.core import registry
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
-from analysis.inference.estimate import DIFFERENT, EQUIVALENT, Estimate
+from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, INCONCLUSIVE, Estimate
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
 from analysis.inference.verdict import adjust_and_judge
@@ -21,8 +21,7 @@ from analysis.rows.run import Run
 
 SUPPORTED = "supported"
 REFUTED = "refuted"
-INCONCLUSIVE = "inconclusive"
-VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
+VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE)
 
 
 @dataclass(frozen=True)
@@ -124,13 +123,29 @@ def _with_verdict(answer: Answer, row: Any) -> Answer:
 
 
 def claim_verdict(estimate: Estimate, expected: Expected) -> str:
-    """`supported`, `refuted`, `equivalent` (the claimed effect is smaller than the margin) or `inconclusive`."""
-    if estimate.verdict == EQUIVALENT:
-        return SUPPORTED if expected == "zero" else EQUIVALENT
-    if estimate.verdict != DIFFERENT:
+    """The verdict on a claim from the corrected verdict on its estimate.
+
+    A claim of no difference is `supported` by an effect within the margin, `refuted` by one beyond it, and otherwise
+    `different` (by an amount that may not matter) or `inconclusive`. A claim of a direction is `supported` or `refuted`
+    by the sign, `equivalent` if the effect is within the margin, and otherwise `inconclusive`.
+    """
+    if estimate.verdict == INCONCLUSIVE:
         return INCONCLUSIVE
+    if expected == "zero":
+        return {EQUIVALENT: SUPPORTED, BEYOND_MARGIN: REFUTED}.get(estimate.verdict, DIFFERENT)
+    if estimate.verdict == EQUIVALENT:
+        return EQUIVALENT
     side: Expected = "above" if estimate.estimate > 0 else "below"
     return SUPPORTED if side == expected else REFUTED
+
+
+def remark(answer: Answer) -> str:
+    """What a verdict alone leaves open: whether the effect is larger than the margin; empty where it does not."""
+    if answer.finding is None or answer.verdict not in (SUPPORTED, REFUTED, DIFFERENT):
+        return ""
+    if answer.finding.estimate.verdict == BEYOND_MARGIN:
+        return "by more than the margin"
+    return "by an amount that may not matter" if answer.finding.estimate.verdict == DIFFERENT else ""
 
 
 def _more_pools(estimate: Estimate) -> int | None:
@@ -151,6 +166,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
             "verdict_of_claim": one.verdict or "not asked",
         }
         about |= {"pools_more": one.needs, "survives_audit": one.survives, "missing": one.missing}
+        about |= {"remark": remark(one)}
         estimate = asdict(one.finding.estimate) if one.finding else {}
         audit = [_under(name, other) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
@@ -178,7 +194,8 @@ def lines(found: Sequence[Answer]) -> list[str]:
         scale = one.finding.scale
         value = numbers.signed(scale * estimate.estimate, 2)
         interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
-        parts = [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
+        parts = [remark(one)] if remark(one) else []
+        parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"survives the audit: {one.survives}"] if one.audit else []

@@ -82,6 +82,8 @@ class TestEveryClaim:
         ([0.03, 0.031, 0.029, 0.03], "above", "supported"),
         ([0.03, 0.031, 0.029, 0.03], "below", "refuted"),
         ([0.03, 0.031, 0.029, 0.03], "zero", "refuted"),
+        ([0.004, 0.009, 0.003, 0.008], "zero", "different"),
+        ([0.004, 0.009, 0.003, 0.008], "above", "supported"),
         ([0.0001, -0.0001, 0.0002, -0.0002], "above", "equivalent"),
         ([0.0001, -0.0001, 0.0002, -0.0002], "zero", "supported"),
         ([0.03, -0.03, 0.02, -0.01], "above", "inconclusive"),
@@ -114,6 +116,7 @@ def test_the_family_is_corrected_and_shown_as_a_table() -> None:
     assert values["low"] < values["estimate"] < values["high"]
     assert values["estimate"] == pytest.approx(-np.mean(gaps))
     assert values["survives_audit"] == "not audited"
+    assert values["remark"] == "by more than the margin"
     assert set(frame["claim"]) == set(CLAIMS)
 
 
