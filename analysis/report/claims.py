@@ -119,7 +119,7 @@ def _with_verdict(answer: Answer, row: Any) -> Answer:
     estimate = replace(finding.estimate, p_adjusted=adjusted, verdict=row.verdict)
     verdict = claim_verdict(estimate, finding.expected)
     needs = _more_pools(estimate) if verdict == INCONCLUSIVE else None
-    return replace(answer, finding=replace(finding, estimate=estimate), verdict=verdict, needs=needs)
+    return replace(answer, finding=replace(finding, corrected=estimate), verdict=verdict, needs=needs)
 
 
 def claim_verdict(estimate: Estimate, expected: Expected) -> str:
