@@ -14,7 +14,7 @@ from analysis.inference.estimate import LEVEL, beyond_margin_p, equivalence_p, v
 from sweep.core.text import did_you_mean
 
 MOST_CLAIMS = 12
-"""Largest family corrected by Holm; larger ones have little power (.22 at 40 tests)."""
+"""Largest family that Holm corrects without a warning; larger ones have little power (.22 at 40 tests)."""
 
 Correction = Literal["none", "holm", "bh"]
 
@@ -49,13 +49,10 @@ def adjust_and_judge(estimates: pd.DataFrame, correction: Correction, *, alpha: 
     """The estimates with `p_adjusted` and `verdict` as members of one family: all rows of the frame.
 
     The tests of a row (that it differs from zero, that it lies within its margin, that it lies beyond it) are
-    corrected, each kind among its own: Holm, for at most 12 confirmatory claims, controls the probability of any false
-    verdict of a kind at `alpha`; bh, for exploration, its expected share. A row with an empty verdict (no null value)
-    is unchanged. Raises AnalysisError for a larger family under Holm.
+    corrected, each kind among its own: Holm, for confirmatory claims, controls the probability of any false verdict of
+    a kind at `alpha`; bh, for exploration, its expected share. A row with an empty verdict (no null value) keeps it.
+    Under Holm, the rows of a family of more than 12 have a warning.
     """
-    if correction == "holm" and len(estimates) > MOST_CLAIMS:
-        what = f"a family of {len(estimates)} claims; at most {MOST_CLAIMS} can be confirmed at once"
-        raise AnalysisError("claims", what, "state fewer claims, or explore with `bh`")
     p = adjust_p_values(estimates["p"].to_numpy(np.float64, na_value=np.nan), correction)
     within, beyond = (adjust_p_values(_margin_p(estimates, test), correction) for test in _MARGIN_TESTS)
     rows = zip(estimates["verdict"], p, within, beyond, strict=True)
@@ -63,7 +60,12 @@ def adjust_and_judge(estimates: pd.DataFrame, correction: Correction, *, alpha: 
         asked and verdict_of(_known(zero), _known(inside), _known(outside), alpha)
         for asked, zero, inside, outside in rows
     ]
-    return estimates.assign(p_adjusted=p, verdict=pd.Series(verdicts, estimates.index, dtype=str))
+    found = estimates.assign(p_adjusted=p, verdict=pd.Series(verdicts, estimates.index, dtype=str))
+    if correction == "holm" and len(found) > MOST_CLAIMS:
+        text = f"corrected as one of {len(found)}: there is little power beyond {MOST_CLAIMS}"
+        warnings = [(*row, text) for row in found["warnings"]]
+        found = found.assign(warnings=pd.Series(warnings, found.index, dtype=object))
+    return found
 
 
 _MARGIN_TESTS = (equivalence_p, beyond_margin_p)

@@ -16,7 +16,8 @@ from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, IN
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
 from analysis.inference.verdict import adjust_and_judge
-from analysis.rows.protocols import CORRECT, protocols, rows_under, short
+from analysis.report.audit_changes import Change, effect_changes, summary
+from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
 
 SUPPORTED = "supported"
@@ -30,7 +31,7 @@ class Answer:
 
     `needs` is the number of additional pools that would decide it; None if it is decided or the number is unknown.
     `missing` is the reason if there is no verdict. `audited` has the same claim under every other protocol that has
-    rows for it.
+    rows for it, `changes` what each of them changes in the effect.
     """
 
     name: str
@@ -41,19 +42,7 @@ class Answer:
     needs: int | None = None
     missing: str = ""
     audited: dict[str, Answer] = field(default_factory=dict)
-
-    @property
-    def audit(self) -> dict[str, str]:
-        """The verdict under every other protocol."""
-        return {name: one.verdict for name, one in self.audited.items()}
-
-    @property
-    def survives(self) -> str:
-        """Whether the verdict is the same under every audited defect."""
-        if not self.audit:
-            return "not audited"
-        changed = [short(name) for name, verdict in self.audit.items() if verdict != self.verdict]
-        return f"no: {', '.join(changed)}" if changed else "yes"
+    changes: dict[str, Change] = field(default_factory=dict)
 
 
 def answers(run: Run) -> list[Answer]:
@@ -64,12 +53,21 @@ def answers(run: Run) -> list[Answer]:
     found = _evaluate_all(run, rows_under(run.candidates, CORRECT))
     others = [name for name in protocols(run.candidates) if name != CORRECT]
     audited = {name: _evaluate_all(run, rows_under(run.candidates, name)) for name in others}
+    numbers = dict(zip(run.candidates["pool_id"].astype(object), run.candidates["pool"].tolist(), strict=True))
     return [
-        replace(one, audited={name: rows[place] for name, rows in audited.items() if rows[place].verdict})
+        _with_audit(one, {name: rows[place] for name, rows in audited.items() if rows[place].verdict}, numbers)
         if "candidates" in _tables(one.name)
         else one
         for place, one in enumerate(found)
     ]
+
+
+def _with_audit(answer: Answer, audited: dict[str, Answer], pool_numbers: dict[str, int]) -> Answer:
+    """The claim with its answers under other protocols, and what these change."""
+    if answer.finding is None:
+        return replace(answer, audited=audited)
+    defects = {name: one.finding.values for name, one in audited.items() if one.finding}
+    return replace(answer, audited=audited, changes=effect_changes(answer.finding.values, defects, pool_numbers))
 
 
 def _tables(name: str) -> tuple[str, ...]:
@@ -116,7 +114,7 @@ def _with_verdict(answer: Answer, row: Any) -> Answer:
     finding = answer.finding
     assert finding is not None
     adjusted = None if math.isnan(row.p_adjusted) else float(row.p_adjusted)
-    estimate = replace(finding.estimate, p_adjusted=adjusted, verdict=row.verdict)
+    estimate = replace(finding.estimate, p_adjusted=adjusted, verdict=row.verdict, warnings=tuple(row.warnings))
     verdict = claim_verdict(estimate, finding.expected)
     needs = _more_pools(estimate) if verdict == INCONCLUSIVE else None
     return replace(answer, finding=replace(finding, corrected=estimate), verdict=verdict, needs=needs)
@@ -165,21 +163,22 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
             "question": one.question,
             "verdict_of_claim": one.verdict or "not asked",
         }
-        about |= {"pools_more": one.needs, "survives_audit": one.survives, "missing": one.missing}
+        about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
         about |= {"remark": remark(one)}
         estimate = asdict(one.finding.estimate) if one.finding else {}
-        audit = [_under(name, other) for name, other in one.audited.items()]
+        audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
 
 
-def _under(protocol: str, answer: Answer) -> dict[str, Any]:
-    """The verdict and estimate of a claim under a protocol, as a record."""
+def _under(protocol: str, answer: Answer, change: Change | None) -> dict[str, Any]:
+    """The verdict and estimate of a claim under a protocol, and the change of the effect, as a record."""
     assert answer.finding is not None
     names = ("estimate", "low", "high", "n_units", "p_adjusted")
-    return {"protocol": protocol, "verdict_of_claim": answer.verdict} | {
-        name: getattr(answer.finding.estimate, name) for name in names
-    }
+    found: dict[str, Any] = {"protocol": protocol, "verdict_of_claim": answer.verdict}
+    found |= {name: getattr(answer.finding.estimate, name) for name in names}
+    found |= {f"change_{name}": getattr(change.estimate, name) if change else None for name in names}
+    return found | {"change_verdict": change.verdict if change else None}
 
 
 def lines(found: Sequence[Answer]) -> list[str]:
@@ -198,6 +197,6 @@ def lines(found: Sequence[Answer]) -> list[str]:
         parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
-        parts += [f"survives the audit: {one.survives}"] if one.audit else []
+        parts += [f"audit: {summary(one.changes)}"] if one.changes else []
         texts += [f"{'':<13} {'; '.join(parts)}"]
     return texts

@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
+from analysis.report.audit_changes import summary
 from analysis.report.claims import Answer, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
@@ -137,7 +138,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "more": answer.needs,
     }
     about |= {
-        "survives": answer.survives,
+        "audit": summary(answer.changes),
         "missing": answer.missing,
         "verdict": answer.verdict or NOT_ASKED,
         "remark": remark(answer),

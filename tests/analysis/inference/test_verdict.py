@@ -196,11 +196,13 @@ def test_what_cannot_be_judged_or_was_not_asked_stays_so() -> None:
     assert found.loc[2, "p_adjusted"] == found.loc[2, "p"]
 
 
-def test_holm_takes_few_claims_alone() -> None:
+def test_a_large_family_is_corrected_with_a_warning() -> None:
     many = family(*[asked(1.0, 1.0)] * (MOST_CLAIMS + 1))
-    with pytest.raises(AnalysisError, match="a family of 13 claims"):
-        adjust_and_judge(many, "holm")
-    assert len(adjust_and_judge(many, "bh")) == MOST_CLAIMS + 1
+    found = adjust_and_judge(many, "holm")
+    assert set(found["warnings"]) == {("corrected as one of 13: there is little power beyond 12",)}
+    np.testing.assert_allclose(found["p_adjusted"], holm(many["p"].tolist()))
+    assert not adjust_and_judge(many.iloc[1:], "holm")["warnings"].map(len).any()
+    assert not adjust_and_judge(many, "bh")["warnings"].map(len).any()
     assert adjust_and_judge(many.iloc[:0], "bh").empty
 
 

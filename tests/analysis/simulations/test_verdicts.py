@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, Question, unit_mean
-from analysis.inference.finding import Expected
+from analysis.inference.finding import Expected, PoolValues
 from analysis.inference.verdict import adjust_and_judge
+from analysis.report.audit_changes import CHANGED, UNCHANGED, effect_changes
 from analysis.report.claims import REFUTED, SUPPORTED, VERDICTS, claim_verdict
 
 pytestmark = pytest.mark.slow
@@ -68,3 +69,22 @@ def test_clear_effects_are_found(noise: np.ndarray) -> None:
     small = shares(noise, 0.4, 0.1, "zero")
     assert small[SUPPORTED] + small[DIFFERENT] >= 0.95
     assert small[REFUTED] == 0.0
+
+
+def pool_values(values: np.ndarray) -> PoolValues:
+    frame = pd.DataFrame({"population": "people", "pool_id": np.arange(len(values)).astype(str), "value": values})
+    return PoolValues(frame, QUESTION)
+
+
+@pytest.mark.parametrize(("change", "wrong"), [(0.0, CHANGED), (MARGIN, UNCHANGED)])
+def test_nine_defects_are_hardly_ever_judged_wrongly(change: float, wrong: str) -> None:
+    random = np.random.default_rng(1)
+    numbers = {str(pool): pool for pool in range(6)}
+    times = TIMES // 10
+    false = 0
+    for _ in range(times):
+        correct = random.normal(0.8, 1, 6)
+        defects = {str(n): pool_values(correct + change + random.normal(0, 0.3, 6)) for n in range(9)}
+        found = effect_changes(pool_values(correct), defects, numbers)
+        false += any(one.verdict == wrong for one in found.values())
+    assert false / times <= 0.05 + 3 * (0.05 * 0.95 / times) ** 0.5
