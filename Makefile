@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo 'merge-sweep needs Python 3.11 to 3.13; say which: make setup PYTHON=python3.12'; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(PIP) install --no-deps -r requirements.lock  # the lock is complete, so that nothing is to be resolved
+	$(PIP) install --no-deps --no-compile -r requirements.lock  # complete: nothing to resolve; compiled when imported
 	$(PIP) install --no-deps -e .
 	$(PIP) check
 	@touch $(STAMP)

@@ -1,14 +1,12 @@
-"""T, the similarity of templates to their own class mean, per pool, and contrasts between trainings."""
+"""T, the similarity of templates to their own class mean, per pool, and the weights of trainings in a contrast."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.inference.estimate import Estimate, Question, stratified_mean
 from analysis.rows.select import UNIT, require
 from analysis.statistics._templates import KIND, PAIR
 
@@ -37,13 +35,6 @@ def per_pool(templates: pd.DataFrame) -> pd.DataFrame:
     )
     models = about.assign(value=(diagonal - rest).reindex(about.index)).dropna(subset="value")
     return models.groupby([*UNIT, *FAMILY, *TRAINING], sort=True)["value"].mean().reset_index()
-
-
-def contrast(pools: pd.DataFrame, shares: dict[str, float], question: Question) -> Estimate:
-    """The weighted sum of population means by `shares`; Student's t over pools, populations fixed."""
-    used = pools[pools["population"].isin([name for name, share in shares.items() if share])]
-    weights = np.array([shares[name] for name in sorted(set(used["population"]))])
-    return stratified_mean(used["value"].to_numpy(float), used["population"].to_numpy(object), question, (), weights)
 
 
 def matched_shares(pools: pd.DataFrame, one: Callable[[pd.DataFrame], pd.Series], other: str) -> dict[str, float]:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.inference.estimate import Question, stratified_mean
-from analysis.inference.finding import Finding
+from analysis.inference.estimate import Question
+from analysis.inference.finding import Finding, PoolValues
 from analysis.rows.contrasts import pool_differences
 
 TRANSFORMERS = ("vit", "deit", "swin", "beit", "eva")
@@ -33,8 +33,7 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
             raise NothingToDrawError("candidates", "no transformers beside other networks, nor two architectures")
         first = (kinds["architecture"] == names[0]).to_numpy(bool)
         words = f"{names[0]} minus {names[1]}"
-    shares = np.where(first, 1 / first.sum(), -1 / (~first).sum())
+    weights = np.where(first, 1 / first.sum(), -1 / (~first).sum())
+    shares = dict(zip(kinds["population"], weights.tolist(), strict=True))
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}", "pool", 0.0, margin)
-    values = pools["value"].to_numpy(float)
-    populations = pools["population"].to_numpy(object)
-    return Finding(stratified_mean(values, populations, question, warnings, shares), "above", "spaces")
+    return Finding(PoolValues(pools, question, warnings, shares), "above", "spaces")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
-from analysis.rows.contrasts import estimate_over_cells
+from analysis.inference.finding import Finding, PoolValues
 from analysis.rows.norms import norm_arms, over_sizes
 
 
@@ -21,4 +20,4 @@ def averaging_regularises(candidates: pd.DataFrame, *, margin: float = 0.005) ->
     arms, warnings = norm_arms(candidates)
     worth = ((arms["soup"] - arms["grown"]) + (arms["shrunk"] - arms["member"])) / 2
     question = Question("accuracy at a soup's norm minus at its members' norm", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(over_sizes(arms, worth), question, warnings), "above", "norms")
+    return Finding(PoolValues(over_sizes(arms, worth), question, warnings), "above", "norms")

@@ -6,8 +6,7 @@ import pandas as pd
 
 from analysis.claims._growth import by_size
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
-from analysis.rows.contrasts import estimate_over_cells
+from analysis.inference.finding import Finding, PoolValues
 
 
 def gain_grows(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
@@ -19,4 +18,4 @@ def gain_grows(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     sizes, warnings = by_size(candidates, "uniform_soup")
     pools = sizes.groupby(["population", "pool_id"], sort=True)["value"].agg(lambda one: one.iloc[-1] - one.iloc[0])
     question = Question("gain of uniform_soup at the largest size minus at the smallest", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools.reset_index(), question, warnings), "above", "number")
+    return Finding(PoolValues(pools.reset_index(), question, warnings), "above", "number")

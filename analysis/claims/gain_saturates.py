@@ -6,8 +6,7 @@ import pandas as pd
 
 from analysis.claims._growth import by_size
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
-from analysis.rows.contrasts import estimate_over_cells
+from analysis.inference.finding import Finding, PoolValues
 
 
 def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
@@ -21,4 +20,4 @@ def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Findin
     steps = groups["value"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
     pools = steps / groups["n_members"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
     question = Question("gain of uniform_soup per model more at the largest size", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools.rename("value").reset_index(), question, warnings), "zero", "number")
+    return Finding(PoolValues(pools.rename("value").reset_index(), question, warnings), "zero", "number")

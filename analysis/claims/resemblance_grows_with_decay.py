@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.claims._resemblance import FAMILY, contrast, per_pool
+from analysis.claims._resemblance import FAMILY, per_pool
 from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
+from analysis.inference.finding import Finding, PoolValues
 
 
 def resemblance_grows_with_decay(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
@@ -29,4 +29,4 @@ def resemblance_grows_with_decay(templates: pd.DataFrame, *, margin: float = 0.0
     if not shares:
         raise NothingToDrawError("templates", "no two weight decays above 0")
     question = Question("slope of T on log10 of weight decay", "pool", 0.0, margin)
-    return Finding(contrast(plain, shares, question), "above", "patterns", 100.0, "hundredths of T per decade")
+    return Finding(PoolValues(plain, question, shares=shares), "above", "patterns", 100.0, "hundredths of T per decade")

@@ -6,8 +6,7 @@ import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
-from analysis.rows.contrasts import estimate_over_cells
+from analysis.inference.finding import Finding, PoolValues
 from analysis.rows.select import UNIT, require
 
 
@@ -25,5 +24,5 @@ def seeds_agree(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
         raise NothingToDrawError("templates", "no templates of several linear classifiers")
     pools = rows.astype(dict.fromkeys(UNIT, object)).groupby(list(UNIT), sort=True)["agreement"].mean()
     question = Question("correlation of templates across seeds", "pool", 0.0, margin)
-    found = estimate_over_cells(pools.rename("value").reset_index(), question)
-    return Finding(found, "above", "patterns", 100.0, "hundredths of correlation")
+    values = PoolValues(pools.rename("value").reset_index(), question)
+    return Finding(values, "above", "patterns", 100.0, "hundredths of correlation")

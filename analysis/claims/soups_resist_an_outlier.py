@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
-from analysis.rows.contrasts import estimate_over_cells
+from analysis.inference.finding import Finding, PoolValues
 from analysis.statistics._scale import area_per_pool
 
 
@@ -19,4 +18,4 @@ def soups_resist_an_outlier(candidates: pd.DataFrame, *, margin: float = 0.005) 
     """
     pools, warnings = area_per_pool(candidates, "uniform_soup", "logit_average", arm="first")
     question = Question("accuracy lost over log factor: uniform_soup minus logit_average", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools, question, warnings), "below", "scale")
+    return Finding(PoolValues(pools, question, warnings), "below", "scale")

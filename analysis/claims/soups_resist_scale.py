@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
-from analysis.rows.contrasts import estimate_over_cells
+from analysis.inference.finding import Finding, PoolValues
 from analysis.statistics._scale import area_per_pool
 
 
@@ -18,4 +17,4 @@ def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.005) -> Fi
     """
     pools, warnings = area_per_pool(candidates, "uniform_soup", "single", arm="all")
     question = Question("accuracy lost over log factor: uniform_soup minus its members", "pool", 0.0, margin)
-    return Finding(estimate_over_cells(pools, question, warnings), "below", "scale")
+    return Finding(PoolValues(pools, question, warnings), "below", "scale")

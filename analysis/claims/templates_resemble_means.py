@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.claims._resemblance import contrast, matched_shares, per_pool
+from analysis.claims._resemblance import matched_shares, per_pool
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding
+from analysis.inference.finding import Finding, PoolValues
 
 
 def templates_resemble_means(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
@@ -19,4 +19,4 @@ def templates_resemble_means(templates: pd.DataFrame, *, margin: float = 0.005) 
     pools = per_pool(templates)
     shares = matched_shares(pools, lambda rows: rows["labels"] == "true", "labels")
     question = Question("T with true labels minus T with shuffled labels", "pool", 0.0, margin)
-    return Finding(contrast(pools, shares, question), "above", "patterns", 100.0, "hundredths of T")
+    return Finding(PoolValues(pools, question, shares=shares), "above", "patterns", 100.0, "hundredths of T")

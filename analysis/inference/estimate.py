@@ -51,6 +51,7 @@ LEVEL = 0.95
 ROUNDING = 1e-12
 """Relative difference below which values are equal up to rounding, such as equal accuracies of several pools."""
 DIFFERENT = "different"
+BEYOND_MARGIN = "beyond the margin"
 EQUIVALENT = "equivalent"
 INCONCLUSIVE = "inconclusive"
 
@@ -61,8 +62,8 @@ class Estimate:
 
     `n_units` counts the units of replication, `se` and `df` are of Student's t; all in the unit of the values, as is
     `margin`, the smallest difference that matters. `p_adjusted` is p corrected for its family of tests (see
-    `analysis.inference.verdict`), `verdict` one of different, equivalent and inconclusive, or empty without a null
-    value.
+    `analysis.inference.verdict`), `verdict` one of `beyond the margin`, `different`, `equivalent` and
+    `inconclusive`, or empty without a null value.
     """
 
     estimand: str
@@ -90,12 +91,26 @@ def equivalence_p(estimate: float, se: float, df: float, margin: float, null: fl
     return float(stdtr(df, (abs(estimate - null) - margin) / se)) if se > 0 and df > 0 else None
 
 
-def verdict_of(p: float | None, p_equivalent: float | None, alpha: float = 1 - LEVEL) -> str:
-    """`equivalent` if the (1 - 2 alpha) interval lies inside the margin, even if it excludes zero, since such a
-    difference is too small to matter; else `different` if p < alpha; else `inconclusive`.
+def beyond_margin_p(estimate: float, se: float, df: float, margin: float, null: float = 0.0) -> float | None:
+    """The p of the minimum-effect test: below alpha where the whole (1 - alpha) interval lies beyond the margin.
+
+    Twice the one-sided p against the nearer end of the margin, so the size is at most alpha for effects within it.
+    """
+    excess = abs(estimate - null) - margin
+    return min(1.0, float(2 * stdtr(df, -excess / se))) if se > 0 and df > 0 else None
+
+
+def verdict_of(p: float | None, p_equivalent: float | None, p_beyond: float | None, alpha: float = 1 - LEVEL) -> str:
+    """The verdict from the p values that an effect is zero, outside the margin, and inside it.
+
+    `equivalent` if the (1 - 2 alpha) interval lies inside the margin, even if it excludes zero, since such a
+    difference is too small to matter; else `beyond the margin` if the (1 - alpha) interval lies outside it; else
+    `different` if that interval excludes zero, by an amount that may not matter; else `inconclusive`.
     """
     if p_equivalent is not None and p_equivalent < alpha:
         return EQUIVALENT
+    if p_beyond is not None and p_beyond < alpha:
+        return BEYOND_MARGIN
     return DIFFERENT if p is not None and p < alpha else INCONCLUSIVE
 
 
@@ -132,7 +147,8 @@ def student(
         warnings = (*warnings, f"no spread between {unit}s: the interval has no width")
     p = None if null is None else two_sided(estimate, se, df, null)
     close = None if margin is None else equivalence_p(estimate, se, df, margin, null or 0.0)
-    verdict = "" if null is None else verdict_of(p, close)
+    beyond = None if margin is None else beyond_margin_p(estimate, se, df, margin, null or 0.0)
+    verdict = "" if null is None else verdict_of(p, close, beyond)
     low, high = (estimate - half, estimate + half) if math.isfinite(half) else (-math.inf, math.inf)
     numbers = (n_units, estimate, se, df, low, high, p, None, margin)
     return Estimate(question.estimand, unit, *numbers, verdict, tuple(warnings))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError
-from analysis.inference.estimate import LEVEL, equivalence_p, verdict_of
+from analysis.inference.estimate import LEVEL, beyond_margin_p, equivalence_p, verdict_of
 from sweep.core.text import did_you_mean
 
 MOST_CLAIMS = 12
-"""Largest family corrected by Holm; larger ones have little power (.22 at 40 tests)."""
+"""Largest family that Holm corrects without a warning; larger ones have little power (.22 at 40 tests)."""
 
 Correction = Literal["none", "holm", "bh"]
 
@@ -47,27 +48,34 @@ def adjust_p_values(p_values: np.ndarray, correction: Correction) -> np.ndarray:
 def adjust_and_judge(estimates: pd.DataFrame, correction: Correction, *, alpha: float = 1 - LEVEL) -> pd.DataFrame:
     """The estimates with `p_adjusted` and `verdict` as members of one family: all rows of the frame.
 
-    Both tests of a row, that it differs from zero and (TOST) that it lies within its margin, are corrected, each kind
-    among its own: Holm, for at most 12 confirmatory claims, controls the probability of any false `different` at
-    `alpha` and that of any false `equivalent`; bh, for exploration, their expected shares. A row with an empty verdict
-    (no null value) is unchanged. Raises AnalysisError for a larger family under Holm.
+    The tests of a row (that it differs from zero, that it lies within its margin, that it lies beyond it) are
+    corrected, each kind among its own: Holm, for confirmatory claims, controls the probability of any false verdict of
+    a kind at `alpha`; bh, for exploration, its expected share. A row with an empty verdict (no null value) keeps it.
+    Under Holm, the rows of a family of more than 12 have a warning.
     """
-    if correction == "holm" and len(estimates) > MOST_CLAIMS:
-        what = f"a family of {len(estimates)} claims; at most {MOST_CLAIMS} can be confirmed at once"
-        raise AnalysisError("claims", what, "state fewer claims, or explore with `bh`")
-    close = [_closeness(row) for row in estimates.itertuples()]
     p = adjust_p_values(estimates["p"].to_numpy(np.float64, na_value=np.nan), correction)
-    near = adjust_p_values(np.array(close, dtype=np.float64), correction)
-    families = zip(p, near, estimates["verdict"], strict=True)
-    verdicts = [asked and verdict_of(_known(one), _known(other), alpha) for one, other, asked in families]
-    return estimates.assign(p_adjusted=p, verdict=pd.Series(verdicts, estimates.index, dtype=str))
+    within, beyond = (adjust_p_values(_margin_p(estimates, test), correction) for test in _MARGIN_TESTS)
+    rows = zip(estimates["verdict"], p, within, beyond, strict=True)
+    verdicts = [
+        asked and verdict_of(_known(zero), _known(inside), _known(outside), alpha)
+        for asked, zero, inside, outside in rows
+    ]
+    found = estimates.assign(p_adjusted=p, verdict=pd.Series(verdicts, estimates.index, dtype=str))
+    if correction == "holm" and len(found) > MOST_CLAIMS:
+        text = f"corrected as one of {len(found)}: there is little power beyond {MOST_CLAIMS}"
+        warnings = [(*row, text) for row in found["warnings"]]
+        found = found.assign(warnings=pd.Series(warnings, found.index, dtype=object))
+    return found
 
 
-def _closeness(row: Any) -> float:
-    """The p of equivalence of one estimate; NaN without margin or spread."""
-    margin = _known(row.margin)
-    p = None if margin is None else equivalence_p(row.estimate, row.se, row.df, margin)
-    return math.nan if p is None else p
+_MARGIN_TESTS = (equivalence_p, beyond_margin_p)
+
+
+def _margin_p(estimates: pd.DataFrame, test: Callable[..., float | None]) -> np.ndarray:
+    """The p of one test against the margin of each estimate; NaN without margin or spread."""
+    rows = [(row, _known(row.margin)) for row in estimates.itertuples()]
+    found = [None if margin is None else test(row.estimate, row.se, row.df, margin) for row, margin in rows]
+    return np.array([math.nan if p is None else p for p in found], dtype=np.float64)
 
 
 def _known(value: Any) -> float | None:

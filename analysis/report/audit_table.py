@@ -15,8 +15,9 @@ from analysis.rows.protocols import CORRECT, short
 def defects(found: Sequence[Answer]) -> list[dict[str, Any]]:
     """The audited claims, each with `rows`: the correct protocol, then the protocols that change its estimate.
 
-    A row has `protocol`, `cell`, `verdict` and `changed` (whether the verdict differs from that under the correct
-    protocol). `same` names the protocols that change no number, `silent` those without rows for this claim.
+    A row has `protocol`, `cell` and `verdict`, and of the change of the effect `change` (its cell, None for the correct
+    protocol) and `change_verdict`. `same` names the protocols that change no number, `silent` those without rows for
+    this claim.
     """
     known = dict.fromkeys(name for one in found for name in one.audited)
     return [_claim(one, list(known)) for one in found if one.finding and one.audited]
@@ -53,9 +54,11 @@ def _finding(answer: Answer) -> Finding:
 def _row(protocol: str, answer: Answer, correct: Answer, span: float) -> dict[str, Any]:
     """One line of the table."""
     finding = _finding(answer)
+    change = correct.changes.get(protocol)
     return {
         "protocol": short(protocol),
         "cell": cell(finding.estimate, span, finding.scale),
         "verdict": answer.verdict,
-        "changed": answer.verdict != correct.verdict,
+        "change": cell(change.estimate, span, finding.scale) if change else None,
+        "change_verdict": change.verdict if change else "",
     }

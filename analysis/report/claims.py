@@ -12,18 +12,18 @@ import pandas as pd
 from analysis.core import registry
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
-from analysis.inference.estimate import DIFFERENT, EQUIVALENT, Estimate
+from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, INCONCLUSIVE, Estimate
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
 from analysis.inference.verdict import adjust_and_judge
-from analysis.rows.protocols import CORRECT, protocols, rows_under, short
+from analysis.report.audit_changes import Change, effect_changes, summary
+from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
 from sweep.core.causes import describe
 
 SUPPORTED = "supported"
 REFUTED = "refuted"
-INCONCLUSIVE = "inconclusive"
-VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, INCONCLUSIVE)
+VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Answer:
 
     `needs` is the number of additional pools that would decide it; None if it is decided or the number is unknown.
     `missing` is the reason if there is no verdict; `failed` is True if its computation ended in an error. `audited` has
-    the same claim under every other protocol that has rows for it.
+    the same claim under every other protocol that has rows for it, `changes` what each of them changes in the effect.
     """
 
     name: str
@@ -44,19 +44,7 @@ class Answer:
     missing: str = ""
     failed: bool = False
     audited: dict[str, Answer] = field(default_factory=dict)
-
-    @property
-    def audit(self) -> dict[str, str]:
-        """The verdict under every other protocol."""
-        return {name: one.verdict for name, one in self.audited.items()}
-
-    @property
-    def survives(self) -> str:
-        """Whether the verdict is the same under every audited defect."""
-        if not self.audit:
-            return "not audited"
-        changed = [short(name) for name, verdict in self.audit.items() if verdict != self.verdict]
-        return f"no: {', '.join(changed)}" if changed else "yes"
+    changes: dict[str, Change] = field(default_factory=dict)
 
 
 def answers(run: Run) -> list[Answer]:
@@ -67,12 +55,21 @@ def answers(run: Run) -> list[Answer]:
     found = _evaluate_all(run, rows_under(run.candidates, CORRECT))
     others = [name for name in protocols(run.candidates) if name != CORRECT]
     audited = {name: _evaluate_all(run, rows_under(run.candidates, name)) for name in others}
+    numbers = dict(zip(run.candidates["pool_id"].astype(object), run.candidates["pool"].tolist(), strict=True))
     return [
-        replace(one, audited={name: rows[place] for name, rows in audited.items() if rows[place].verdict})
+        _with_audit(one, {name: rows[place] for name, rows in audited.items() if rows[place].verdict}, numbers)
         if "candidates" in _tables(one.name)
         else one
         for place, one in enumerate(found)
     ]
+
+
+def _with_audit(answer: Answer, audited: dict[str, Answer], pool_numbers: dict[str, int]) -> Answer:
+    """The claim with its answers under other protocols, and what these change."""
+    if answer.finding is None:
+        return replace(answer, audited=audited)
+    defects = {name: one.finding.values for name, one in audited.items() if one.finding}
+    return replace(answer, audited=audited, changes=effect_changes(answer.finding.values, defects, pool_numbers))
 
 
 def _tables(name: str) -> tuple[str, ...]:
@@ -109,6 +106,7 @@ def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     try:
         needed = {table: tables[table] if table in tables else run.table(table) for table in registry.tables(function)}
         finding: Finding = function(**needed, margin=run.margin)
+        finding = replace(finding, corrected=finding.estimate)  # computed here, where an error costs this claim alone
     except AnalysisError as error:
         return Answer(name, question, quantity, None, "", missing=error.what)
     except Exception as error:  # one claim that fails must not cost the others
@@ -121,20 +119,36 @@ def _with_verdict(answer: Answer, row: Any) -> Answer:
     finding = answer.finding
     assert finding is not None
     adjusted = None if math.isnan(row.p_adjusted) else float(row.p_adjusted)
-    estimate = replace(finding.estimate, p_adjusted=adjusted, verdict=row.verdict)
+    estimate = replace(finding.estimate, p_adjusted=adjusted, verdict=row.verdict, warnings=tuple(row.warnings))
     verdict = claim_verdict(estimate, finding.expected)
     needs = _more_pools(estimate) if verdict == INCONCLUSIVE else None
-    return replace(answer, finding=replace(finding, estimate=estimate), verdict=verdict, needs=needs)
+    return replace(answer, finding=replace(finding, corrected=estimate), verdict=verdict, needs=needs)
 
 
 def claim_verdict(estimate: Estimate, expected: Expected) -> str:
-    """`supported`, `refuted`, `equivalent` (the claimed effect is smaller than the margin) or `inconclusive`."""
-    if estimate.verdict == EQUIVALENT:
-        return SUPPORTED if expected == "zero" else EQUIVALENT
-    if estimate.verdict != DIFFERENT:
+    """The verdict on a claim from the corrected verdict on its estimate.
+
+    A claim of no difference is `supported` by an effect within the margin, `refuted` by one beyond it, and otherwise
+    `different` (by an amount that may not matter) or `inconclusive`. A claim of a direction is `supported` or `refuted`
+    by the sign, `equivalent` if the effect is within the margin, and otherwise `inconclusive`.
+    """
+    if estimate.verdict == INCONCLUSIVE:
         return INCONCLUSIVE
+    if expected == "zero":
+        return {EQUIVALENT: SUPPORTED, BEYOND_MARGIN: REFUTED}.get(estimate.verdict, DIFFERENT)
+    if estimate.verdict == EQUIVALENT:
+        return EQUIVALENT
     side: Expected = "above" if estimate.estimate > 0 else "below"
     return SUPPORTED if side == expected else REFUTED
+
+
+def remark(answer: Answer) -> str:
+    """What a verdict alone leaves open: whether the effect is larger than the margin; empty where it does not."""
+    if answer.finding is None or answer.verdict not in (SUPPORTED, REFUTED, DIFFERENT):
+        return ""
+    if answer.finding.estimate.verdict == BEYOND_MARGIN:
+        return "by more than the margin"
+    return "by an amount that may not matter" if answer.finding.estimate.verdict == DIFFERENT else ""
 
 
 def _more_pools(estimate: Estimate) -> int | None:
@@ -154,20 +168,22 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
             "question": one.question,
             "verdict_of_claim": one.verdict or "not asked",
         }
-        about |= {"pools_more": one.needs, "survives_audit": one.survives, "missing": one.missing}
+        about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
+        about |= {"remark": remark(one)}
         estimate = asdict(one.finding.estimate) if one.finding else {}
-        audit = [_under(name, other) for name, other in one.audited.items()]
+        audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
 
 
-def _under(protocol: str, answer: Answer) -> dict[str, Any]:
-    """The verdict and estimate of a claim under a protocol, as a record."""
+def _under(protocol: str, answer: Answer, change: Change | None) -> dict[str, Any]:
+    """The verdict and estimate of a claim under a protocol, and the change of the effect, as a record."""
     assert answer.finding is not None
     names = ("estimate", "low", "high", "n_units", "p_adjusted")
-    return {"protocol": protocol, "verdict_of_claim": answer.verdict} | {
-        name: getattr(answer.finding.estimate, name) for name in names
-    }
+    found: dict[str, Any] = {"protocol": protocol, "verdict_of_claim": answer.verdict}
+    found |= {name: getattr(answer.finding.estimate, name) for name in names}
+    found |= {f"change_{name}": getattr(change.estimate, name) if change else None for name in names}
+    return found | {"change_verdict": change.verdict if change else None}
 
 
 def lines(found: Sequence[Answer]) -> list[str]:
@@ -182,9 +198,10 @@ def lines(found: Sequence[Answer]) -> list[str]:
         scale = one.finding.scale
         value = numbers.signed(scale * estimate.estimate, 2)
         interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
-        parts = [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
+        parts = [remark(one)] if remark(one) else []
+        parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
-        parts += [f"survives the audit: {one.survives}"] if one.audit else []
+        parts += [f"audit: {summary(one.changes)}"] if one.changes else []
         texts += [f"{'':<13} {'; '.join(parts)}"]
     return texts

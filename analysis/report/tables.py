@@ -10,7 +10,8 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
-from analysis.report.claims import Answer
+from analysis.report.audit_changes import summary
+from analysis.report.claims import Answer, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
@@ -136,7 +137,12 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "quantity": answer.quantity,
         "more": answer.needs,
     }
-    about |= {"survives": answer.survives, "missing": answer.missing, "verdict": answer.verdict or NOT_ASKED}
+    about |= {
+        "audit": summary(answer.changes),
+        "missing": answer.missing,
+        "verdict": answer.verdict or NOT_ASKED,
+        "remark": remark(answer),
+    }
     if answer.finding is None:
         return about
     finding = answer.finding

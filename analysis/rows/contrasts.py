@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.inference.estimate import Estimate, Question, pool_mean, stratified_mean
+from analysis.inference.estimate import Question, pool_mean
+from analysis.inference.finding import PoolValues
 from analysis.rows.groups import Numbers, column_codes, group_ids
 from analysis.rows.pairing import exclusion_warnings, pair_candidates, paired_differences
 from analysis.rows.select import UNIT
@@ -34,18 +34,11 @@ def pool_differences(
     return pools.merge(about, on="pool_id"), tuple(exclusion_warnings(pairs, 1)[0])
 
 
-def contrast(candidates: pd.DataFrame, a: str, b: str, *, margin: float, metric: str = "accuracy") -> Estimate:
+def contrast(candidates: pd.DataFrame, a: str, b: str, *, margin: float, metric: str = "accuracy") -> PoolValues:
     """Metric of `a` minus that of `b` on identical subsets, for new pools of the same populations."""
     pools, warnings = pool_differences(candidates, a, b, metric)
     question = Question(f"{metric}: {a} minus {b}, for new pools of these populations", "pool", 0.0, margin)
-    return estimate_over_cells(pools, question, warnings)
-
-
-def estimate_over_cells(pools: pd.DataFrame, question: Question, warnings: Sequence[str] = ()) -> Estimate:
-    """`stratified_mean` of a frame with `population` and `value`."""
-    values = pools["value"].to_numpy(float)
-    populations = pools["population"].to_numpy(object)
-    return stratified_mean(values, populations, replace(question, unit="pool"), warnings)
+    return PoolValues(pools, question, warnings)
 
 
 def estimate_over_pools(

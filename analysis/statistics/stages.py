@@ -1,14 +1,14 @@
-"""Stages of the path between two members: three straight pieces against one curve."""
+"""Stages of the path between two members: three straight pieces against smooth curves."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from analysis.inference.path_models import LEAST, MODELS, fit_models
 from analysis.rows.contrasts import estimate_over_pools
 from analysis.rows.groups import group_ids
 from analysis.rows.interpolation import about, exclusion_warnings, loss_of, points
@@ -16,18 +16,9 @@ from analysis.rows.select import exclusion_reason, require
 
 CITES = ()
 
-GAINS = ("BIC of line minus piecewise", "BIC of quadratic minus piecewise")
+GAINS = ("BIC of line minus piecewise", "BIC of the best smooth curve minus piecewise")
 BREAKS = ("first breakpoint", "second breakpoint")
 QUANTITIES = (*GAINS, *BREAKS)
-MODELS = ("line", "quadratic", "piecewise line")
-PARAMETERS = np.array([2, 3, 6])
-"""Number of parameters of each model, including the two breakpoints."""
-LEAST = 9
-"""Minimum number of weights: the correction of BIC divides by weights - parameters - 2."""
-PIECES = np.array([[3], [2], [3]])
-"""Minimum number of weights in each piece, including its breakpoints."""
-BLOCK = 256
-"""Paths that are fitted at once."""
 
 
 def stages(
@@ -40,16 +31,17 @@ def stages(
     """Breakpoints of a continuous piecewise line with three pieces (2510.10977), if it fits better than a curve.
 
     The path of a pool is the mean of its pairs' paths (of the metric; `accuracy` as error). Each path is reversed if
-    its least squares slope is negative; orienting it by its noisy ends would give a flat path a kink there. A line, a
-    quadratic and the piecewise line are fitted to the mean path, with breakpoints on a grid of the given resolution,
-    and compared by BIC with McQuarrie's small-sample correction: without it, three pieces win on a fifth of the noisy
-    flat or quadratic paths of 11 points. With it, 11 points show stages at a noise of 2% of their height and miss them
-    at 5%; 21 points show them at 9%. Two quantities are the differences in BIC, above 0 if three pieces are better; two
-    are the breakpoints, as weights, NaN with a warning unless three pieces win in most pools. Student's t over pools. A
-    smooth curve that is neither a line nor a quadratic can also be fitted best by pieces, and a middle piece with fewer
-    than two points cannot be found: look at the path. A pair with a row that is not `ok`, without ends, with other
-    weights than the rest of its pool, or with fewer than 9 weights, is left out and counted in `warnings`. Raises
-    AnalysisError for a missing column, duplicated rows, or a group that mixes splits, protocols or scalings.
+    its least squares slope is negative; orienting it by its noisy ends would give a flat path a kink there. The
+    piecewise line, with breakpoints on a grid of the given resolution, is fitted to the mean path beside its rivals:
+    polynomials of degree 1 to 4, a logistic curve and a smoothing spline. They are compared by BIC with McQuarrie's
+    small-sample correction. Of smooth paths (line to quartic, sigmoid, exponential, sine) at most 5% of pools prefer
+    pieces with noise up to 5% of their height. Three pieces are found at a noise of 0.5% with 11 points, 2% with 21 and
+    5% with 41; a path of a steep middle between flat ends is close to a logistic curve and needs less noise.
+    Two quantities are the differences in BIC, above 0 if three pieces are better; two are the breakpoints, as weights,
+    NaN with a warning unless three pieces win in most pools. Student's t over pools. A middle piece with fewer than two
+    points cannot be found. A pair with a row that is not `ok`, without ends, with other weights than the rest of its
+    pool, or with fewer than 9 weights, is left out and counted in `warnings`. Raises AnalysisError for a missing
+    column, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
     require(candidates, [metric])
     rows = points(candidates, by)
@@ -97,50 +89,10 @@ def _fit_series(rows: pd.DataFrame, resolution: float) -> pd.DataFrame:
 
 
 def _fit_models(weight: np.ndarray, paths: pd.DataFrame, resolution: float) -> pd.DataFrame:
-    """The three models fitted to paths that share their weights, one path per row."""
-    loss = paths.to_numpy(float)
-    n = len(weight)
-    # Differences below a millionth of the loss are rounding of float32 outputs: the BIC of an exact fit is bounded.
-    floor = n * (1e-6 * np.abs(loss).max(axis=1)) ** 2 + np.finfo(float).tiny
-    loss = loss - loss.mean(axis=1, keepdims=True)
-    breaks, designs = _pieces(weight, resolution)
-    blocks = [_search(designs, loss[start : start + BLOCK]) for start in range(0, len(loss), BLOCK)]
-    least, place = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    residual = np.stack([_residual(np.vander(weight, 2), loss), _residual(np.vander(weight, 3), loss), least])
-    penalty = PARAMETERS * math.log(n) * n / (n - PARAMETERS - 2)
-    bic = n * np.log(np.maximum(residual, floor) / n) + penalty[:, None]
-    columns = [bic[0] - bic[2], bic[1] - bic[2], *breaks[place].T, bic.argmin(axis=0)]
+    """The models fitted to paths that share their weights, one path per row."""
+    bic, breaks = fit_models(weight, paths.to_numpy(float), resolution)
+    columns = [bic[0] - bic[-1], bic[:-1].min(axis=0) - bic[-1], *breaks.T, bic.argmin(axis=0)]
     return pd.DataFrame(dict(zip((*QUANTITIES, "winner"), columns, strict=True)), index=paths.index)
-
-
-def _pieces(weight: np.ndarray, resolution: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of breakpoints, and the orthonormal columns of a line bent at them."""
-    grid = np.union1d((np.arange(1, round(1 / resolution)) * resolution).round(9), weight[1:-1])
-    breaks = np.array(list(itertools.combinations(grid, 2)))
-    first = breaks[:, :1]
-    second = breaks[:, 1:]
-    near = 1e-9
-    between = (weight >= first - near) & (weight <= second + near)
-    sizes = np.stack([(weight <= first + near).sum(1), between.sum(1), (weight >= second - near).sum(1)])
-    breaks = breaks[(sizes >= PIECES).all(axis=0)]
-    bends = [np.maximum(weight - one, 0) for one in (breaks[:, :1], breaks[:, 1:])]
-    straight = [np.broadcast_to(column, bends[0].shape) for column in (np.ones_like(weight), weight)]
-    return breaks, np.linalg.qr(np.stack([*straight, *bends], axis=2))[0]
-
-
-def _search(designs: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest residual sum of squares of each path over all designs, and the index of that design."""
-    explained = (np.swapaxes(designs, 1, 2) @ loss.T) ** 2
-    residual = (loss**2).sum(axis=1) - explained.sum(axis=1)
-    place = residual.argmin(axis=0)
-    return residual[place, np.arange(len(loss))], place
-
-
-def _residual(design: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """The residual sum of squares of each path."""
-    basis = np.linalg.qr(design)[0]
-    rest: np.ndarray = ((loss - loss @ basis @ basis.T) ** 2).sum(axis=1)
-    return rest
 
 
 def _drop_breakpoints(found: pd.DataFrame, pairs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

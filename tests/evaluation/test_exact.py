@@ -19,7 +19,7 @@ from tests.golden import plain
 ARCHITECTURES = {
     "cnn": "cnn",
     "mlp": "mlp",
-    "resnet18": "{resnet18: {stem: imagenet}}",
+    "resnet": "{timm: {name: test_resnet}}",
     "vit": "{timm: {name: test_vit}}",
 }
 MEMBERS = 4

@@ -11,7 +11,6 @@ import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision import models
 
 
 class State(dict[str, Tensor]):
@@ -69,7 +68,7 @@ class MLP(nn.Module):
 def new_model(name: str) -> nn.Module:
     if name == "vit":
         return timm.create_model("test_vit", num_classes=CLASSES, img_size=SIDE)
-    return {"cnn": CNN, "mlp": MLP, "resnet18": lambda: models.resnet18(num_classes=CLASSES)}[name]()
+    return {"cnn": CNN, "mlp": MLP, "resnet": lambda: timm.create_model("test_resnet", num_classes=CLASSES)}[name]()
 
 
 @cache
@@ -79,7 +78,7 @@ def built(name: str) -> nn.Module:
 
 
 def head_of(name: str, model: nn.Module) -> nn.Linear:
-    return model.get_submodule({"cnn": "fc2", "mlp": "layers.11", "resnet18": "fc", "vit": "head"}[name])
+    return model.get_submodule({"cnn": "fc2", "mlp": "layers.11", "resnet": "fc", "vit": "head"}[name])
 
 
 def read(root: Path, split: str) -> tuple[Tensor, Tensor]:

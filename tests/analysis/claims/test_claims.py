@@ -82,6 +82,8 @@ class TestEveryClaim:
         ([0.03, 0.031, 0.029, 0.03], "above", "supported"),
         ([0.03, 0.031, 0.029, 0.03], "below", "refuted"),
         ([0.03, 0.031, 0.029, 0.03], "zero", "refuted"),
+        ([0.004, 0.009, 0.003, 0.008], "zero", "different"),
+        ([0.004, 0.009, 0.003, 0.008], "above", "supported"),
         ([0.0001, -0.0001, 0.0002, -0.0002], "above", "equivalent"),
         ([0.0001, -0.0001, 0.0002, -0.0002], "zero", "supported"),
         ([0.03, -0.03, 0.02, -0.01], "above", "inconclusive"),
@@ -113,7 +115,8 @@ def test_the_family_is_corrected_and_shown_as_a_table() -> None:
     assert values["p_adjusted"] >= values["p"] > 0
     assert values["low"] < values["estimate"] < values["high"]
     assert values["estimate"] == pytest.approx(-np.mean(gaps))
-    assert values["survives_audit"] == "not audited"
+    assert values["audit_summary"] == "not audited"
+    assert values["remark"] == "by more than the margin"
     assert set(frame["claim"]) == set(CLAIMS)
 
 
@@ -125,9 +128,14 @@ def test_an_audited_claim_is_asked_under_every_protocol() -> None:
     acted = [row | {"candidate_id": row["candidate_id"] + "train_mode"} for row in acted]
     found = {one.name: one for one in answers(run_of(correct + acted))}
     assert found["weights_or_logits"].verdict == "supported"
-    assert found["weights_or_logits"].audit == {"train_mode": "refuted"}
-    assert found["weights_or_logits"].survives == "no: train_mode"
-    assert found["weights_beat_members"].survives == "yes"
+    assert {name: one.verdict for name, one in found["weights_or_logits"].audited.items()} == {"train_mode": "refuted"}
+    changed = found["weights_or_logits"].changes["train_mode"]
+    assert changed.verdict == "changed"
+    # Without the defect the soup is .022 less accurate on average, with it .022 more: pools differ by twice as much.
+    assert changed.estimate.estimate == pytest.approx(0.044)
+    values = {one["claim"]: one["audit_summary"] for one in table(list(found.values()))}
+    assert values["weights_or_logits"] == "changes under train_mode"
+    assert values["weights_beat_members"] == "does not change by more than the margin"
 
 
 def test_the_margin_is_the_one_of_the_first_invocation() -> None:
@@ -178,7 +186,7 @@ def test_cells_are_those_of_the_paired_difference() -> None:
     made = [row for p in range(4) for row in merges(p, 0.01 * p)]
     made += [row for p in range(3) for row in merges(p, 0.02 + 0.004 * p, population="others")]
     frame = rows.frame(made)
-    ours = contrast(frame, "uniform_soup", "logit_average", margin=0.005)
+    ours = contrast(frame, "uniform_soup", "logit_average", margin=0.005).estimate
     theirs = paired_difference(frame, over="these cells", margin=0.005).iloc[0]
     for name in ("estimate", "se", "df", "low", "high", "p"):
         assert getattr(ours, name) == pytest.approx(theirs[name])
@@ -201,7 +209,7 @@ def test_sizes_weigh_the_same_however_many_subsets_they_have() -> None:
         for subset, accuracy in [((0, 1), 0.6), ((0, 2), 0.6), ((1, 2), 0.6), ((0, 1, 2), 0.8)]:
             made.append(rows.candidate(pool, subset, "uniform_soup", accuracy=accuracy))
     found = contrast(pd.DataFrame(rows.frame(made)), "uniform_soup", "mean_member", margin=0.005)
-    assert found.estimate == pytest.approx(0.2)
+    assert found.estimate.estimate == pytest.approx(0.2)
 
 
 def test_the_verb_prints_every_claim(tmp_path: Path) -> None:

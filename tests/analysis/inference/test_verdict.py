@@ -17,11 +17,13 @@ from scipy import stats
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import (
+    BEYOND_MARGIN,
     DIFFERENT,
     EQUIVALENT,
     INCONCLUSIVE,
     Estimate,
     Question,
+    beyond_margin_p,
     equivalence_p,
     pool_mean,
     student,
@@ -70,6 +72,8 @@ def test_the_verdict_is_what_the_intervals_show(values: list[float], margin: flo
     inner = quiet(values, 0).confidence_interval(0.90)
     if -margin < inner.low and inner.high < margin:
         assert found.verdict == EQUIVALENT
+    elif found.low > margin or found.high < -margin:
+        assert found.verdict == BEYOND_MARGIN
     else:
         assert found.verdict == (DIFFERENT if found.low > 0 or found.high < 0 else INCONCLUSIVE)
 
@@ -84,11 +88,20 @@ def test_a_difference_too_small_to_matter_is_equivalent() -> None:
 
 
 def test_a_verdict_needs_p() -> None:
-    assert verdict_of(None, None) == INCONCLUSIVE
-    assert verdict_of(0.04, 0.06) == DIFFERENT
-    assert verdict_of(0.04, 0.04) == EQUIVALENT
-    assert verdict_of(0.06, 0.06) == INCONCLUSIVE
-    assert verdict_of(0.06, 0.06, alpha=0.1) == EQUIVALENT
+    assert verdict_of(None, None, None) == INCONCLUSIVE
+    assert verdict_of(0.04, 0.06, 0.06) == DIFFERENT
+    assert verdict_of(0.04, 0.04, 0.06) == EQUIVALENT
+    assert verdict_of(0.04, 0.96, 0.04) == BEYOND_MARGIN
+    assert verdict_of(0.06, 0.06, 0.06) == INCONCLUSIVE
+    assert verdict_of(0.06, 0.06, 0.06, alpha=0.1) == EQUIVALENT
+
+
+@given(VALUES, st.floats(0.01, 1e3))
+def test_the_minimum_effect_test_is_twice_the_smaller_one_sided_p(values: list[float], margin: float) -> None:
+    found = pool_mean(values, null=0.0)
+    both = quiet(values, margin, "greater").pvalue, quiet(values, -margin, "less").pvalue
+    p = beyond_margin_p(found.estimate, found.se, found.df, margin)
+    assert p == pytest.approx(min(1.0, 2 * min(both)), rel=1e-6, abs=1e-9)
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.005, NAN])
@@ -164,12 +177,12 @@ def asked(estimate: float, se: float, margin: float | None = 0.5) -> Estimate:
 
 def test_a_family_is_judged_by_corrected_p() -> None:
     alone = asked(2.4, 1.0), asked(4.0, 1.0), asked(0.0, 0.2), asked(0.1, 0.2)
-    assert [row.verdict for row in alone] == [DIFFERENT, DIFFERENT, EQUIVALENT, EQUIVALENT]
+    assert [row.verdict for row in alone] == [DIFFERENT, BEYOND_MARGIN, EQUIVALENT, EQUIVALENT]
     found = adjust_and_judge(family(*alone), "holm")
     np.testing.assert_allclose(found["p_adjusted"], holm([row.p or NAN for row in alone]))
     near = holm([equivalence_p(row.estimate, row.se, row.df, 0.5) or NAN for row in alone])
     assert near[2] < 0.07
-    assert found["verdict"].tolist() == [INCONCLUSIVE, DIFFERENT, INCONCLUSIVE, INCONCLUSIVE]
+    assert found["verdict"].tolist() == [INCONCLUSIVE, BEYOND_MARGIN, INCONCLUSIVE, INCONCLUSIVE]
     assert adjust_and_judge(family(*alone), "none")["verdict"].tolist() == [row.verdict for row in alone]
     assert adjust_and_judge(family(*alone), "bh", alpha=0.10)["verdict"].tolist() == [row.verdict for row in alone]
 
@@ -183,11 +196,13 @@ def test_what_cannot_be_judged_or_was_not_asked_stays_so() -> None:
     assert found.loc[2, "p_adjusted"] == found.loc[2, "p"]
 
 
-def test_holm_takes_few_claims_alone() -> None:
+def test_a_large_family_is_corrected_with_a_warning() -> None:
     many = family(*[asked(1.0, 1.0)] * (MOST_CLAIMS + 1))
-    with pytest.raises(AnalysisError, match="a family of 13 claims"):
-        adjust_and_judge(many, "holm")
-    assert len(adjust_and_judge(many, "bh")) == MOST_CLAIMS + 1
+    found = adjust_and_judge(many, "holm")
+    assert set(found["warnings"]) == {("corrected as one of 13: there is little power beyond 12",)}
+    np.testing.assert_allclose(found["p_adjusted"], holm(many["p"].tolist()))
+    assert not adjust_and_judge(many.iloc[1:], "holm")["warnings"].map(len).any()
+    assert not adjust_and_judge(many, "bh")["warnings"].map(len).any()
     assert adjust_and_judge(many.iloc[:0], "bh").empty
 
 

@@ -63,34 +63,43 @@ def test_by_halves_the_barrier_of_a_flat_noisy_path_is_zero() -> None:
     assert missed > 0.9
 
 
-def won(shape: Callable[[np.ndarray], np.ndarray], noise: float, weights: int, seed: int) -> pd.DataFrame:
+def won(shape: Callable[[np.ndarray], np.ndarray], noise: float, weights: int, populations: int) -> pd.DataFrame:
     """The stages of noisy paths of one shape; the share of populations with breakpoints is that of non-missing ones."""
-    made, weight = points(POPULATIONS, weights)
-    loss = shape(weight) + noise * np.random.default_rng(seed).standard_normal(len(weight))
+    made, weight = points(populations, weights)
+    loss = shape(weight) + noise * np.random.default_rng(weights).standard_normal(len(weight))
     found = stages(made.assign(cross_entropy=loss))
     return found[found["quantity"].isin(BREAKS)]
 
 
-@pytest.mark.parametrize("weights", [11, 21])
-@pytest.mark.parametrize("shape", ["flat", "line", "quadratic"])
-def test_stages_are_rarely_found_where_there_are_none(shape: str, weights: int) -> None:
-    shapes = {"flat": np.zeros_like, "line": lambda w: 1 + w, "quadratic": lambda w: 1 + 4 * w * (1 - w)}
-    found = won(shapes[shape], 0.05, weights, seed=2)
-    share = found["estimate"].notna().mean()
-    assert share <= 0.10
+SMOOTH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "flat": np.zeros_like,
+    "line": lambda w: w,
+    "quadratic": lambda w: 4 * w * (1 - w),
+    "cubic": lambda w: 20 * w * (1 - w) * (w - 0.5),
+    "quartic": lambda w: 16 * (w * (1 - w)) ** 2,
+    "sigmoid": lambda w: 1 / (1 + np.exp((0.5 - w) / 0.08)),
+    "exponential": lambda w: np.exp(-5 * w),
+    "hump": lambda w: np.exp(-(((w - 0.5) / 0.15) ** 2)),
+}
 
 
-@pytest.mark.parametrize(("weights", "noise"), [(11, 0.02), (21, 0.05)])
+@pytest.mark.parametrize(("weights", "noise"), [(11, 0.05), (21, 0.0), (21, 0.02)])
+@pytest.mark.parametrize("shape", SMOOTH)
+def test_stages_are_rarely_found_where_there_are_none(shape: str, weights: int, noise: float) -> None:
+    assert won(SMOOTH[shape], noise, weights, 100)["estimate"].notna().mean() <= 0.05
+
+
+@pytest.mark.parametrize(("weights", "noise"), [(11, 0.01), (21, 0.03)])
 def test_stages_are_mostly_found_where_they_are_and_their_intervals_cover(weights: int, noise: float) -> None:
     def broken(w: np.ndarray) -> np.ndarray:
-        return np.asarray(np.interp(w, [0, 0.42, 0.63, 1], [1.0, 1.1, 2.0, 2.1]))
+        return np.asarray(np.interp(w, [0, 0.32, 0.63, 1], [1.0, 1.1, 2.0, 1.7]))
 
-    found = won(broken, noise, weights, seed=3)
+    found = won(broken, noise, weights, POPULATIONS)
     assert found["estimate"].notna().mean() > 0.9
-    for name, truth in zip(BREAKS, (0.42, 0.63), strict=True):
+    for name, truth in zip(BREAKS, (0.32, 0.63), strict=True):
         own = found[(found["quantity"] == name) & found["estimate"].notna()]
         covered = ((own["low"] <= truth) & (truth <= own["high"])).mean()
-        assert 0.92 <= covered <= 0.98
+        assert 0.92 <= covered <= 0.99
 
 
 def smooth(random: np.random.Generator, shape: tuple[int, ...], pixels: int = 64) -> np.ndarray:

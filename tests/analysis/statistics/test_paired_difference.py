@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from analysis.core.errors import AnalysisError
-from analysis.inference.estimate import DIFFERENT, EQUIVALENT, INCONCLUSIVE
+from analysis.inference.estimate import BEYOND_MARGIN, EQUIVALENT, INCONCLUSIVE
 from analysis.rows.select import unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
@@ -90,7 +90,7 @@ class TestPairs:
         noisy = rows.frame(pools([0.01, -0.012, 0.03, -0.02]))
         assert paired_difference(noisy, margin=0.005)["verdict"].item() == INCONCLUSIVE
         assert paired_difference(noisy, margin=0.1)["verdict"].item() == EQUIVALENT
-        assert paired_difference(rows.frame(pools([0.1, 0.11, 0.12])), margin=0.005)["verdict"].item() == DIFFERENT
+        assert paired_difference(rows.frame(pools([0.1, 0.11, 0.12])), margin=0.005)["verdict"].item() == BEYOND_MARGIN
 
 
 class TestCells:

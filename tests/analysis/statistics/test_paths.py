@@ -131,7 +131,7 @@ def test_a_real_barrier_stays_by_halves() -> None:
     candidates, predictions, _ = flat(30, 11, 2000, hump=0.2)
     honest = path_split_half(candidates, predictions, margin=0.01).iloc[0]
     assert honest["low"] < 0.2 < honest["high"]
-    assert honest["verdict"] == "different"
+    assert honest["verdict"] == "beyond the margin"
 
 
 def test_split_halves_are_those_of_unpacked_bits() -> None:
