@@ -131,7 +131,7 @@ def test_no_kind_of_error_uses_the_words_of_the_validator() -> None:
         """An error of pydantic, of any kind."""
 
         def __init__(self, about: Any) -> None:
-            context = dict.fromkeys(about.get("example_context") or {}, "1") | (about.get("example_context") or {})
+            context = {key: value or "1" for key, value in (about.get("example_context") or {}).items()}
             self.problem = {
                 "type": about["type"],
                 "loc": ("word",),
