@@ -105,7 +105,7 @@ def test_invalid_files_and_overrides_are_reported(verb: str, small: Callable[...
     assert wrong(verb, "nope.yaml").startswith("nope.yaml: cannot read it: No such file or directory")
     file = small()
     assert wrong(verb, file, "train.epochs=x").startswith(
-        "override train.epochs=x: `populations[0].train.epochs`: input should be a valid integer"
+        "override train.epochs=x: `populations[0].train.epochs`: expected a whole number, got 'x'"
     )
     file.write_text("name: x\nnmae: y\n")
     assert wrong(verb, file).startswith(f"{file}:2:1: `nmae`: unknown key\n  hint: did you mean `name`?\n{file}:1:1: ")

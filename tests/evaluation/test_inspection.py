@@ -108,7 +108,7 @@ def test_nothing_is_looked_into_unless_it_is_asked(tmp_path: Path) -> None:
     [
         ("[]", "`inspect`: expected one or more values without repetition"),
         ("[layers, layers]", "`inspect`: expected one or more values without repetition"),
-        ("[layer]", "`inspect[0]`: input should be 'layers' or 'templates'"),
+        ("[layer]", "`inspect[0]`: expected `layers` or `templates`, got 'layer'"),
         ("true", "`inspect`: expected a list"),
     ],
 )

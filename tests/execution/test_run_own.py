@@ -34,7 +34,7 @@ def test_a_new_file_in_methods_is_listed_checked_and_run(tmp_path: Path) -> None
     assert "entrywise median" in sweep("ls", "methods", cwd=tmp_path, **here).stdout
     wrong = sweep("check", "small.yaml", "grids=[{methods: {middle: {pull: 2}}}]", cwd=tmp_path, check=False, **here)
     assert "middle.pull" in wrong.stderr
-    assert "less than or equal to 1" in wrong.stderr
+    assert "at most 1" in wrong.stderr
     sweep("run", "small.yaml", cwd=tmp_path, **here)
     table = RunFolder(tmp_path / "runs/small").read("candidates")
     found = [row for row in table.to_pylist() if row["method"] == "middle"]
