@@ -143,6 +143,9 @@ def own_place(error: BaseException) -> str | None:
     return None
 
 
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
 @cache
 def _packages() -> tuple[str, ...]:
     """The folders of merge-sweep's own packages."""
@@ -160,7 +163,9 @@ def _installed() -> tuple[str, ...]:
 
 def _is_own(file: str) -> bool:
     """Whether a file of code is a user's."""
-    return not file.startswith(("<", *_packages(), *_installed())) and file.endswith(".py")
+    if file.startswith(("<", *_packages(), *_installed())) or not file.endswith(".py"):
+        return False
+    return not _INSTALLED.intersection(Path(file).parts)  # also of another environment on PYTHONPATH
 
 
 def root_line(error: BaseException) -> str:

@@ -95,15 +95,18 @@ def dataset_of_run(config: PluginConfig, record: DatasetRecord | None) -> Datase
         if record is None:
             raise
         problem = error
-    splits = {name: _unreadable_split(count, problem) for name, count in record.examples.items()}
+    n_classes = len(record.classes)
+    splits = {name: _unreadable_split(count, n_classes, problem) for name, count in record.examples.items()}
     return Dataset(record.classes, splits, record.mean, record.std, record.size, record.fingerprint)
 
 
-def _unreadable_split(count: int, problem: DataError) -> Split:
+def _unreadable_split(count: int, n_classes: int, problem: DataError) -> Split:
+    """A split without images; its labels are made up, of all classes."""
+
     def decode() -> NoReturn:
         raise problem
 
-    return Split(np.zeros(count, dtype=np.int64), decode)
+    return Split(np.arange(count) % n_classes, decode)
 
 
 def place_of(config: PluginConfig) -> str:
