@@ -193,7 +193,7 @@ def test_what_failed_is_done_anew_with_its_predictions(reference: Path, tmp_path
 
 
 def test_a_training_that_diverges_is_a_row_and_the_others_go_on(reference: Path, tmp_path: Path) -> None:
-    diverging = "{architecture: linear, start: scratch, members: 2, train: {lr: 1.0e+6}}"
+    diverging = "{architecture: linear, start: scratch, members: 2, train: {lr: 1.0e+6, weight_decay: 1.0e+3}}"
     text = SMALL.replace("populations:", f"populations:\n  - {diverging}")
     (tmp_path / "small.yaml").write_text(text.replace("sizes: [2, 3]", "sizes: [2]"))
     done = sweep("run", "small.yaml", cwd=tmp_path, check=False)

@@ -17,7 +17,7 @@ CNN = "{cnn: {width: 4}}"
 
 MODELS = 4
 COUNTING = """
-import json, sys
+import hashlib, json, sys
 from collections import Counter
 from pathlib import Path
 
@@ -32,10 +32,10 @@ def count(event, arguments):
 
 from sweep.config.loader import load
 from sweep.execution.driver import run
-from sweep.storage import files, run_folder
+from sweep.storage import run_folder
 
 hashed, tables = Counter(), Counter()
-digest, read = files.hashlib.file_digest, run_folder.read
+digest, read = hashlib.file_digest, run_folder.read
 
 
 def counted_digest(content, name):
@@ -49,7 +49,7 @@ def counted_read(folder, table, *more, **equal):
 
 
 if __name__ == "__main__":
-    files.hashlib.file_digest, run_folder.read = counted_digest, counted_read
+    hashlib.file_digest, run_folder.read = counted_digest, counted_read
     sys.addaudithook(count)
     run(load(Path(sys.argv[1])))
     print(json.dumps([opened, hashed, tables]))
