@@ -63,7 +63,8 @@ class TestManyRows:
         folder = rows.write(tmp_path / "run", {"candidates": made}, {})
         ids = [row["candidate_id"] for row in made]
         pools = [row["pool_id"] for row in made]
-        plan = pa.table({"candidate_id": ids, "pool_id": pools, "planned": [True, False, True]})
+        about = {"block_id": [b"a"] * 3, "method": ["single"] * 3}
+        plan = pa.table({"candidate_id": ids, "pool_id": pools, "planned": [True, False, True], **about})
         pq.write_table(plan, folder / "plan.parquet")
         assert set(load(folder).candidates["candidate_id"]) == {ids[0], ids[2]}
 
