@@ -17,6 +17,13 @@ _FOLDER_FILES = (
     *("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 """The file of a model folder that stands for the model: the first that is there."""
+_OTHER_FORMS = {
+    "*.distcp": "it holds shards: python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE.pth",
+    "*/*_states.pt": "it holds shards of DeepSpeed: its zero_to_fp32.py writes one file",
+    "zero_to_fp32.py": "it holds shards of DeepSpeed: run zero_to_fp32.py in it, which writes one file",
+    "adapter_model.*": "it holds an adapter, which is no model: merge it into its base and save that",
+}
+"""Files in folders -> what such a folder holds instead of a model, and how one is made of it."""
 
 
 class PoolFiles(NamedTuple):
@@ -53,6 +60,17 @@ def model_file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def without_model(folder: Path) -> UserError:
+    """The error for a folder that holds no model, with what to do about what it holds."""
+    hint = f"expected {_FOLDER_FILES[0]} or {_FOLDER_FILES[2]}, or the .index.json of either; or name the files in it"
+    return UserError(f"the folder {folder} holds no model", _other_form(folder) or hint)
+
+
+def _other_form(folder: Path) -> str:
+    """The hint for a folder with weights in another form than a model's, else empty."""
+    return next((hint for name, hint in _OTHER_FORMS.items() if any(folder.glob(name))), "")
+
+
 def as_pattern(file: Path) -> str:
     """The pattern that means a file and nothing else."""
     return re.sub(r"([*?[])", r"[\1]", str(file))
@@ -78,6 +96,10 @@ def _matches(pattern: str, *, missing_too: bool) -> tuple[list[Path], bool]:
     names = glob(rest, root_dir=folder, recursive=True)  # noqa: PTH207 - Path.glob takes the folder for a pattern
     found = [folder / name for name in sorted(names, key=_natural_order)]
     files = [model_file(path) or path for path in found if model_file(path) or not path.is_dir()]
+    unread = [path for path in found if path.is_dir() and not model_file(path)]
+    others = [path for path in unread if _other_form(path)] or (unread if not files else [])
+    if others:
+        raise without_model(others[0])
     if not files:
         raise FileNotFoundError(pattern)
     return files, False
@@ -93,7 +115,7 @@ def _is_same(file: Path, base: Path) -> bool:
 
 def _existing_part(pattern: str) -> tuple[Path, str]:
     """The longest beginning of a pattern that is there under this very name, absolute, and the rest."""
-    whole = expand_home(pattern) if pattern.startswith("~") else Path(pattern)
+    whole = expand_home(pattern)
     parts = whole.parts
     folder = Path() if whole.is_absolute() else working_folder()
     for index, part in enumerate(parts):

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from sweep.config.checkpoint_files import PoolFiles, find_pool_files, from_pattern, model_file
+from sweep.config.checkpoint_files import PoolFiles, find_pool_files, from_pattern, model_file, without_model
 from sweep.config.conflicts import grid_conflicts, population_conflicts
 from sweep.config.defaults import plugin_defaults, with_defaults
 from sweep.config.document import ANCHORS, ConfigError, ConfigIssue, Document, KeyPath, override, read_document
@@ -271,7 +271,8 @@ def _written_path(path: KeyPath, document: Document) -> KeyPath:
 
 def _no_file(name: str) -> tuple[str, str]:
     """The message for a missing checkpoint, and a hint if there is a folder of that name."""
-    if expand(name).is_dir():
-        hint = "expected model.safetensors or pytorch_model.bin, or the .index.json of either; or name the files in it"
-        return f"the folder {name} holds no model", hint
+    folder = expand(name)
+    if folder.is_dir():
+        error = without_model(folder)
+        return str(error), error.hint
     return f"no file {name}", ""

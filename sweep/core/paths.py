@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from sweep.core.errors import UserError
 
+_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")  # a Path holds one slash where its text had two
+_VARIABLE = re.compile(r"^\$[A-Za-z_]|\$\{|^%\w+%$")
+
 
 class PathError(UserError):
-    """A path that leads nowhere: an unknown user's home, no home at all, or a working folder that was deleted."""
+    """A path that leads nowhere on this machine, such as an unknown user's home or an address of the web."""
 
 
 def home() -> Path:
@@ -31,8 +35,12 @@ def working_folder() -> Path:
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
-    """A path with `~` or `~user` at its beginning replaced by that home folder. Raises PathError if there is none."""
+    """A path with `~` or `~user` at its beginning replaced by that home folder. Raises PathError if there is none.
+
+    Also for an address and for a variable in place of a folder, unless something has that very name.
+    """
     path = Path(path)
+    _check_folders(path)
     if path.parts[:1] == ("~",):
         return home().joinpath(*path.parts[1:])
     try:
@@ -41,6 +49,18 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
         first = path.parts[0]
         what = f"{path}: no user `{first.removeprefix('~')}` with a home folder is known here"
         raise PathError(what, f"write the whole path, or ./{path} for a folder that is called {first}") from None
+
+
+def _check_folders(path: Path) -> None:
+    """Raise PathError if the path is an address, or names a variable as a shell would replace it."""
+    address = _ADDRESS.match(str(path))
+    if address and not os.path.lexists(path.parts[0]):
+        hint = "leave out `file://`" if address[1].lower() == "file" else "copy or mount it, and name the folder here"
+        raise PathError(f"{path}: expected a path on this machine, got an address of `{address[1]}`", hint)
+    for index, part in enumerate(path.parts):
+        if _VARIABLE.search(part) and not os.path.lexists(Path(*path.parts[: index + 1])):
+            what = f"{path}: `{part}` is no folder, and variables are not replaced"
+            raise PathError(what, "write the path itself, or `~` for the home folder")
 
 
 def expand(path: str | os.PathLike[str]) -> Path:

@@ -141,8 +141,15 @@ def _choose(sets: Sequence[_WeightSet], wanted: str, file: Path) -> _WeightSet:
 
 
 def _weight_sets(content: Any, layout: ParameterLayout) -> list[_WeightSet]:
-    """Every set of weights in a file, the preferred one first; of each mapping without any that fits, the nearest."""
-    found = [one for path, tensors in _tensor_mappings(content, ()) for one in _fitted(path, tensors, layout)]
+    """Every set of weights in a file, the preferred one first; of each mapping without any that fits, the nearest.
+
+    If no mapping holds all, the parts of a network that are saved apart, `{"encoder": …, "head": …}`, are one set.
+    """
+    mappings = list(_tensor_mappings(content, ()))
+    found = [one for path, tensors in mappings for one in _fitted(path, tensors, layout)]
+    if any(path for path, _ in mappings) and all(each.mismatches for each in found):
+        whole = {".".join((*path, name)): tensor for path, tensors in mappings for name, tensor in tensors.items()}
+        found += [each for each in _fitted((), whole, layout) if not each.mismatches]
     return sorted(found, key=lambda each: each.rank)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import UserError
+from sweep.core.file_kinds import FIRST_BYTES, foreign_kind
 from sweep.storage.files import StoreError, cached_by_file, check_regular
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _MAX_SHARING = 64  # tensors of a checkpoint that may share the same bytes, on average
 _PART = re.compile(r"^(?P<stem>.+)-\d{3,}-of-(?P<count>\d{3,})\.(?P<suffix>safetensors|bin)$")
+_ZIP = b"PK\3\4"
+_PICKLE = b"\x80\2"
+_AS_TENSORS = "save its state_dict alone: torch.save(model.state_dict(), …)"
 _FOREIGN = (r"GLOBAL ([\w.]+)", r"global:? ([\w.]+)", r"class ([\w.]+)", r"but got <class '([\w.]+)'>")
 """Where torch's messages name what a refused pickle asked for; the first that fits counts."""
 
@@ -106,6 +110,10 @@ def _indexed(index: Path) -> dict[str, Any]:
 
 def _load_one(file: Path) -> Any:
     check_regular(file)
+    with file.open("rb") as opened:
+        what, hint = foreign_kind(opened.read(FIRST_BYTES))
+    if what:
+        raise CheckpointError(f"cannot read {file}: {what}", hint)
     return _safetensors(file) if _is_safetensors(file) else _torch(file)
 
 
@@ -116,7 +124,7 @@ def _is_safetensors(file: Path) -> bool:
         start = opened.read(9)
     length = int.from_bytes(start[:8], "little")
     is_header = start[8:] == b"{" and length <= file.stat().st_size - 8
-    return is_header or file.suffix == ".safetensors"
+    return is_header or (file.suffix == ".safetensors" and not start.startswith((_ZIP, _PICKLE)))
 
 
 @cached_by_file
@@ -129,12 +137,40 @@ def _check_archive(file: Path) -> bool:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
         is_archive = zipfile.is_zipfile(opened)
         entries = zipfile.ZipFile(opened).infolist() if is_archive else []
+        _check_kind(file, [each.filename for each in entries])
+        if not is_archive and content[:4] == _ZIP:
+            raise CheckpointError(f"cannot read {file}: its end is missing", "copy or download it again")
         is_compressed = any(each.compress_type != zipfile.ZIP_STORED for each in entries)
         if is_compressed or sum(each.file_size for each in entries) > len(content):
             raise CheckpointError(f"{file} is refused: its content is compressed, or claims to be larger than the file")
         if content.find(b"bytearray") >= 0:
             raise CheckpointError(f"{file} holds more than tensors and is refused: bytearray")
     return is_archive
+
+
+def _check_kind(file: Path, entries: list[str]) -> None:
+    """Raise CheckpointError for an archive of another kind than torch.save's, by the names of its entries."""
+    names = {entry.rpartition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        hint = "save its tensors alone: torch.save(torch.jit.load(…).state_dict(), …)"
+        raise CheckpointError(f"cannot read {file}: it is a TorchScript archive", hint)
+    if names and "data.pkl" not in names:
+        is_numpy = all(name.endswith(".npy") for name in names)
+        kind = "an archive of NumPy arrays" if is_numpy else "a zip archive of other files"
+        hint = "save its arrays as tensors by name" if is_numpy else "unpack it and name the file in it"
+        raise CheckpointError(f"cannot read {file}: it is {kind}", hint)
+
+
+def _has_new_pickle(file: Path) -> bool:
+    """Whether the pickle of a checkpoint names a protocol above 2, of which torch reads no plain tensors."""
+    if not zipfile.is_zipfile(file):
+        with file.open("rb") as opened:
+            start = opened.read(2)
+    else:
+        with zipfile.ZipFile(file) as archive:
+            name = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
+            start = archive.read(name)[:2]
+    return start[:1] == b"\x80" and start[1:] > b"\2"
 
 
 def _safetensors(file: Path) -> Any:
@@ -149,14 +185,21 @@ def _torch(file: Path) -> Any:
 
     try:
         is_archive = _check_archive(file)
+        if file.suffix == ".safetensors":  # torch goes by this name, whatever the content
+            with file.open("rb") as opened:
+                return torch.load(opened, map_location="cpu", weights_only=True)
         return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
     except (CheckpointError, OSError):
         raise
     except Exception as error:  # torch raises errors of many kinds for damaged files
         foreign = _foreign_name(str(error))
         if foreign:
-            hint = "save its state_dict alone: torch.save(model.state_dict(), …)"
-            raise CheckpointError(f"{file} holds more than tensors and is refused: {foreign}", hint) from None
+            raise CheckpointError(f"{file} holds more than tensors and is refused: {foreign}", _AS_TENSORS) from None
+        if "Unsupported operand" in str(error) and _has_new_pickle(file):
+            what = (
+                "it is a pickle of protocol 3 or newer; only protocol 2, that of torch.save, is read without its code"
+            )
+            raise CheckpointError(f"cannot read {file}: {what}", _AS_TENSORS) from None
         raise CheckpointError(f"cannot read {file}: it is damaged or not a checkpoint") from None
 
 

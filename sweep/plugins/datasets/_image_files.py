@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from sweep.core.text import printable
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _EXAMPLES = 3
 HIDDEN = "hidden files or folders"
+_OF_SYSTEMS = frozenset(
+    {"__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+)
+"""Folders that operating systems, network drives and archives add by themselves."""
 OTHERS = "files with another suffix"
 BELOW = "images in folders below a class"
 
@@ -51,16 +56,31 @@ def images_in(folder: Path, ignored: Ignored) -> list[Path]:
     images = []
     for entry in sorted_entries(folder):
         path = folder / entry.name
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             ignored.add(HIDDEN, path)
         elif is_folder(entry):
             count = count_images(path)
             ignored.add(BELOW if count else "folders below a class", path, count or 1)
-        elif path.suffix.lower() in SUFFIXES and (entry.is_symlink() or entry.is_file()):
+        elif path.suffix.lower() in SUFFIXES and _is_file(entry):
             images.append(path)
         else:
             ignored.add(OTHERS, path)
     return images
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is one of a hidden file, or of a folder that a system adds by itself."""
+    return name.startswith(".") or name in _OF_SYSTEMS
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or a link that leads to one or nowhere; a pipe would block its reader for ever."""
+    if not entry.is_symlink():
+        return entry.is_file()
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

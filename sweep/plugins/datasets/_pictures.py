@@ -10,14 +10,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from sweep.core.dataset import DataError, Images
+from sweep.core.file_kinds import FIRST_BYTES, foreign_kind
 from sweep.plugins.datasets._modes import to_bytes
 
 PIECE = 1024  # images decoded at a time
 _LARGEST = 64_000_000  # pixels: larger images are refused by their header, before they are decoded
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # for some other formats Pillow starts other programs
+_LEAVE_OUT = "take it out of the folder"
+_HINT = f"replace it or {_LEAVE_OUT}"
 
 
 def decode_files(files: Sequence[Path], size: int, mode: str) -> Iterator[Images]:
@@ -45,7 +48,19 @@ def decode_image(source: Path | bytes, name: str, size: int, mode: str) -> Image
     except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow raises many kinds of errors for damaged files
-        raise DataError(f"cannot read the image {name}: {error}", "replace it or take it out of the folder") from error
+        what, hint = _foreign_kind(source) if isinstance(error, UnidentifiedImageError) else (str(error), "")
+        raise DataError(
+            f"cannot read the image {name}: {what}", f"{hint}, or {_LEAVE_OUT}" if hint else _HINT
+        ) from error
+
+
+def _foreign_kind(source: Path | bytes) -> tuple[str, str]:
+    """What a file or its bytes are that Pillow does not know, and a hint."""
+    if isinstance(source, Path):
+        with source.open("rb") as opened:
+            source = opened.read(FIRST_BYTES)
+    what, hint = foreign_kind(source[:FIRST_BYTES])
+    return what or f"it is none of {', '.join(_FORMATS)}", hint
 
 
 def _crop(picture: Image.Image, size: int) -> Images:

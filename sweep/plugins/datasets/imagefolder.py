@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from sweep.plugins.datasets._image_files import (
     file_digests,
     images_in,
     is_folder,
+    is_hidden,
     sorted_entries,
 )
 from sweep.plugins.datasets._pictures import decode_files
@@ -86,14 +88,28 @@ def _classes(root: Path, ignored: Ignored) -> tuple[str, ...]:
             raise DataError(f"{len(found[folder])} class in {place}", "a classifier needs at least two class folders")
         odd = sorted(set(found[folder]) ^ set(found["train"]))
         if odd:
-            raise DataError(f"classes of {place} differ from train: {', '.join(odd[:3])}")
+            raise DataError(f"classes of {place} differ from train: {_names(odd[:3])}", _alike(odd))
     return tuple(found["train"])
+
+
+def _names(classes: list[str]) -> str:
+    """Names of classes for a message, in ASCII if some look the same."""
+    return ", ".join(map(ascii, classes) if _alike(classes) else classes)
+
+
+def _alike(classes: list[str]) -> str:
+    """A hint if two names differ only in what is easily overlooked, else empty."""
+    plain = {" ".join(unicodedata.normalize("NFC", name).casefold().split()) for name in classes}
+    same = (
+        "two of these names differ only in capital letters, spaces or the Unicode form of a letter: rename one of them"
+    )
+    return same if len(plain) < len(classes) else ""
 
 
 def _class_folders(split: Path, ignored: Ignored) -> list[str]:
     names = []
     for entry in sorted_entries(split):
-        if entry.name.startswith("."):
+        if is_hidden(entry.name):
             ignored.add(HIDDEN, split / entry.name)
         elif is_folder(entry):
             names.append(entry.name)
