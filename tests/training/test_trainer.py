@@ -183,7 +183,7 @@ def test_it_learns_what_can_be_learnt() -> None:
 
 def test_a_loss_beyond_numbers_is_reported() -> None:
     with pytest.raises(NonFiniteError, match="non-finite loss in epoch 1"):
-        run(lr=1e6, weight_decay=1e3)
+        run(lr=1e6, weight_decay=1e6)
 
 
 def test_a_step_is_plain_sgd() -> None:
