@@ -115,7 +115,7 @@ def _is_same(file: Path, base: Path) -> bool:
 
 def _existing_part(pattern: str) -> tuple[Path, str]:
     """The longest beginning of a pattern that is there under this very name, absolute, and the rest."""
-    whole = expand_home(pattern)
+    whole = Path(pattern) if pattern.startswith("./") else expand_home(pattern)  # `./~` is a file of that name
     parts = whole.parts
     folder = Path() if whole.is_absolute() else working_folder()
     for index, part in enumerate(parts):

@@ -167,10 +167,19 @@ def _has_new_pickle(file: Path) -> bool:
         with file.open("rb") as opened:
             start = opened.read(2)
     else:
+        start = _pickle_start(file)
+    return start[:1] == b"\x80" and start[1:] > b"\2"
+
+
+def _pickle_start(file: Path) -> bytes:
+    """The first two bytes of the pickle in an archive; none of a damaged one."""
+    try:
         with zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
-            start = archive.read(name)[:2]
-    return start[:1] == b"\x80" and start[1:] > b"\2"
+            with archive.open(name) as opened:
+                return opened.read(2)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
+        return b""
 
 
 def _safetensors(file: Path) -> Any:

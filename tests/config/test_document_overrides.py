@@ -106,7 +106,7 @@ def test_places_follow_overrides() -> None:
     assert document.location(("n",)) == "override n.m=1"
 
 
-@given(WORDS.filter(lambda word: word and not set(word) & set(".=")), VALUES)
+@given(WORDS.filter(lambda word: word and not word.startswith("x-") and not set(word) & set(".=")), VALUES)
 @settings(max_examples=100, deadline=None)
 def test_any_value_can_be_set(key: str, value: Any) -> None:
     document = Document("f.yaml", {})

@@ -113,7 +113,7 @@ def test_the_base_within_a_pattern_is_left_out_and_reported_once(place: Path) ->
         ("checkpoints: ['pool/?.pth', copy.safetensors]", "copy.safetensors holds the weights of"),
         ("checkpoints: ['pool/?.pth', moved.ckpt], base: pool/start.pth", "start.pth, its base, again"),
         ("checkpoints: [[pool/0.pth, pool/1.pth], [pool/2.pth, copy.safetensors, pool/1.pth]]", "pool 1 has"),
-        ("checkpoints: [pool]", "the folder pool holds no model"),
+        ("checkpoints: [pool]", "pool holds no model"),
         ("checkpoints: 'pool/?.pth', base: pool", "holds no model"),
     ],
 )
