@@ -88,5 +88,5 @@ def test_the_python_example_of_the_readme_works(
     rows.run_folder(tmp_path / "runs" / "digits")
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {})
-    assert "different" in capsys.readouterr().out
+    assert "margin" in capsys.readouterr().out
     assert (tmp_path / "spaces.pdf").stat().st_size > 1000
