@@ -141,7 +141,7 @@ def test_what_the_norm_is_worth_is_the_mean_of_both_ways_to_change_it() -> None:
     pools = [0.02 + shift / 2 for shift in (0.0025, 0.002, 0.003, 0.004)]
     assert found.estimate.estimate == pytest.approx(np.mean(pools))
     assert found.estimate.se == pytest.approx(np.std(pools, ddof=1) / 2)
-    assert (found.estimate.verdict, found.expected) == ("different", "above")
+    assert (found.estimate.verdict, found.expected) == ("beyond the margin", "above")
     without = averaging_regularises(rows.frame(several(soup=0.93, grown=0.93, member=0.88, shrunk=0.88)), margin=0.005)
     assert without.estimate.verdict == "equivalent"
 
