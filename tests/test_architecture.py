@@ -45,10 +45,13 @@ ALLOWED = {
 }
 """Package -> packages beside it that it may import; imports inside functions count."""
 
-SHARED = {"sweep.core.text", "sweep.core.errors", "sweep.core.causes", "sweep.core.output", "sweep.core.paths"}
+SHARED = {f"sweep.core.{name}" for name in ("text", "errors", "causes", "command_group", "paths")}
 TABLES = {"sweep.storage.columns", "sweep.storage.tables"}
 DOORS = {
-    "click": {"sweep.cli.main", "sweep.cli.console", "sweep.cli.tools", "analysis.cli.main", "analysis.cli.console"},
+    "click": {
+        *("sweep.core.command_group", "sweep.cli.main", "sweep.cli.console", "sweep.cli.tools"),
+        *("analysis.cli.main", "analysis.cli.console"),
+    },
     "ray": {"sweep.execution.cluster", "sweep.execution.scheduler", "sweep.execution.tune", "sweep.execution.worker"},
     "mlflow": {"sweep.tracking.tracker", "sweep.tracking.model_registry"},
     "rich": {"sweep.execution.progress"},

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from analysis.cli.console import EXIT_FAILED, ErrorHandlingGroup, clear, progress_line, report_failures
+from analysis.cli.console import AnalysisGroup, clear, progress_line, report_failures
 from analysis.core.errors import AnalysisError
 from analysis.core.files import write_file
+from sweep.core.command_group import EXIT_FAILED
 from sweep.core.paths import expand, expand_home
 
 
@@ -24,7 +25,7 @@ def _parse_populations(populations: str) -> int | None:
     return int(populations)
 
 
-@click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=AnalysisGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Statistics, figures and one report from the rows of a run folder.
 

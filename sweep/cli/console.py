@@ -5,61 +5,29 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.core.causes import explain
-from sweep.core.output import allow_any_name, close_output, is_output_closed
-from sweep.core.paths import expand, expand_home, working_folder
+from sweep.core.command_group import ErrorHandlingGroup
+from sweep.core.paths import expand, expand_home
 from sweep.core.text import null_non_finite
 
 if TYPE_CHECKING:
     from sweep.config.spec import Sweep
 
-EXIT_FAILED = 1
-EXIT_WRONG = 2
-EXIT_FAULT = 3
-EXIT_INTERRUPTED = 130
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 FILE = click.argument("file", type=expand_home)
 RUN = click.argument("run", type=expand_home)
 OVERRIDES = click.argument("overrides", nargs=-1)
 
 
-class ErrorHandlingGroup(click.Group):
-    """Shows an error that a user can fix as one message, and any other as a bug of merge-sweep."""
+class SweepGroup(ErrorHandlingGroup):
+    """The verbs of `sweep`."""
 
-    def invoke(self, context: click.Context) -> Any:
-        """Run a verb; every error becomes an exit code."""
-        allow_any_name()
-        try:
-            working_folder()  # without one even the import of torch ends this process
-            return super().invoke(context)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
-            raise
-        except KeyboardInterrupt:
-            echo_err("interrupted: all finished work is kept; the same command continues")
-            sys.exit(EXIT_INTERRUPTED)
-        except Exception as error:
-            if isinstance(error, BrokenPipeError) and is_output_closed():
-                sys.exit(close_output())
-            sys.exit(_report(error))
-
-
-def _report(error: Exception) -> int:
-    """Print an error with its hint, or a bug with its traceback; returns the exit code."""
-    known = explain(error)
-    if known is None:
-        echo_err("".join(traceback.format_exception(error)).rstrip())
-        echo_err("this is a bug of merge-sweep: please report it with the lines above")
-        return EXIT_FAULT
-    echo_err(f"{known}" + (f"\n  hint: {known.hint}" if known.hint else ""))
-    return EXIT_WRONG
+    interrupted = "interrupted: all finished work is kept; the same command continues"
 
 
 def echo_err(line: str) -> None:

@@ -12,12 +12,11 @@ from pathlib import Path
 import click
 
 from sweep.cli.console import (
-    EXIT_FAILED,
     FILE,
     JSON,
     OVERRIDES,
     RUN,
-    ErrorHandlingGroup,
+    SweepGroup,
     absolute_folder,
     echo_err,
     emit,
@@ -25,10 +24,11 @@ from sweep.cli.console import (
     shell_quote,
 )
 from sweep.cli.tools import COMMANDS
+from sweep.core.command_group import EXIT_FAILED
 from sweep.core.paths import expand
 
 
-@click.group(cls=ErrorHandlingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=SweepGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="merge-sweep", message="%(version)s")
 def main() -> None:
     """Sweeps over merges of trained models.

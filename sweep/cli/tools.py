@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.console import EXIT_FAILED, JSON, RUN, echo_err, emit, load_run_sweep
+from sweep.cli.console import JSON, RUN, echo_err, emit, load_run_sweep
+from sweep.core.command_group import EXIT_FAILED
 from sweep.core.paths import expand, expand_home
 
 

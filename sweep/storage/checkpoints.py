@@ -178,7 +178,7 @@ def _pickle_start(file: Path) -> bytes:
             name = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
             with archive.open(name) as opened:
                 return opened.read(2)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError):
+    except (zipfile.BadZipFile, EOFError, RuntimeError):  # zipfile raises RuntimeError for what is encrypted
         return b""
 
 

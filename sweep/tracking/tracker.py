@@ -177,7 +177,7 @@ class Tracker:
         return client.create_experiment(name, location, tags)
 
     def _deletion_error(self, experiment: str) -> TrackingError:
-        """Whoever deleted an experiment may have had a reason, so it is not restored here."""
+        """The error for a deleted experiment, with the command that restores it. A sweep does not undo a deletion."""
         what = f"the experiment {self._experiment_name} was deleted there"
         command = f"mlflow experiments restore --experiment-id {experiment}"
         variable = f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))}"

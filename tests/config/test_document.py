@@ -52,7 +52,7 @@ BAD = {
         "a: &a {b: 1}\nc: {<<: *a, <<: *a}",
         "f.yaml:2:13: `c`: repeated key `<<`\n  hint: merge several in one: `<<: [*one, *other]`",
     ),
-    "merge of itself": (
+    "a mapping that merges itself": (
         "a: &a {<<: *a}",
         "f.yaml:1:4: `a`: a mapping is merged into itself\n  hint: name another anchor after `<<`",
     ),

@@ -1,4 +1,4 @@
-"""Errors of the system, of libraries and of a user's own code, told apart from bugs."""
+"""Errors of the system, of libraries and of a user's own code are explained; only other errors are bugs."""
 
 from __future__ import annotations
 

@@ -7,13 +7,18 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from sweep.core import hash_cache
 from sweep.core.hash_cache import cached_digests, hash_bytes
+
+NOBODY = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -175,15 +180,36 @@ def test_a_locked_database_is_not_waited_for_long(tmp_path: Path, cache: Path, m
     assert look(files, "other")[1] == 0
 
 
-def test_a_read_only_database_is_read(tmp_path: Path, cache: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("the superuser may write to read-only files")
-    files = write_old(tmp_path / "files", 3)
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that every user may read; that of the test is for its owner alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Without the rights of the superuser, for whom nothing is read-only."""
+    user = os.geteuid()
+    os.seteuid(user or NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_read_only_database_is_read(public_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = public_folder / "cache"
+    monkeypatch.setenv("MERGE_SWEEP_CACHE", str(cache))
+    files = write_old(public_folder / "files", 3)
     look(files[:2])
-    (cache / "digests.sqlite").chmod(0o400)
-    cache.chmod(0o500)
-    assert look(files)[1] == 1
-    assert look(files)[1] == 1
+    (cache / "digests.sqlite").chmod(0o444)
+    cache.chmod(0o555)
+    with ordinary_user():
+        assert look(files)[1] == 1
+        assert look(files)[1] == 1
     cache.chmod(0o700)
 
 

@@ -1,0 +1,60 @@
+"""The base of both command lines: every error becomes one message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from sweep.core.causes import explain
+from sweep.core.errors import UserError
+from sweep.core.output import allow_any_name, close_output, is_output_closed
+from sweep.core.paths import working_folder
+
+EXIT_FAILED = 1
+EXIT_WRONG = 2
+EXIT_FAULT = 3
+EXIT_INTERRUPTED = 130
+
+
+class ErrorHandlingGroup(click.Group):
+    """Shows an error that a user can fix as one message, and any other as a bug of merge-sweep."""
+
+    prefix = ""
+    """What the messages of errors begin with."""
+    interrupted = "interrupted"
+    """The message after Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; every error becomes an exit code."""
+        allow_any_name()
+        try:
+            working_folder()  # without one even the import of torch ends this process
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            self._end(self.interrupted, EXIT_INTERRUPTED)
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and is_output_closed():
+                sys.exit(close_output())
+            known = explain(error)
+            if known is not None:
+                self._end(self.prefix + self.message(known), EXIT_WRONG)
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            bug = "this is a bug of merge-sweep: please report it with the lines above"
+            self._end(f"{trace}\n{self.prefix}{bug}", EXIT_FAULT)
+
+    def message(self, error: UserError) -> str:
+        """The error and its hint."""
+        return f"{error}" + (f"\n  hint: {error.hint}" if error.hint else "")
+
+    def clear(self) -> None:
+        """Remove a progress line from the terminal; nothing for verbs that show none."""
+
+    def _end(self, text: str, code: int) -> None:
+        self.clear()
+        click.echo(text, err=True)
+        sys.exit(code)
