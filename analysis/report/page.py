@@ -73,8 +73,8 @@ def write(
     found = context(run, _beside(path) if form == "md" else _inside, progress, populations)
     progress("writing")
     write_file(path, _template(form).render(found))
-    failed: list[str] = found["broken"]
-    return failed
+    figures = [f"figure {one['name']}: {one['failed']}" for one in found["figures"] if one["failed"]]
+    return [*figures, *found["broken"]]
 
 
 def _write_pdf(run: Run, path: Path, progress: Progress, populations: int | None) -> list[str]:
@@ -93,9 +93,10 @@ def context(
 ) -> dict[str, Any]:
     """The variables of the templates: everything that a report shows."""
     shown = run.populations[:populations]
-    figures, missing, broken = _figures(run, shown, place, progress)
+    figures, missing = _figures(run, shown, place, progress)
     progress("making tables")
     rows = run.candidates
+    broken: list[str] = []
     attempt = partial(_attempt, broken)
     pairs = attempt("differences", lambda: tables.differences(rows), tables.Differences(_NO_MERGES, [], {}))
     claims: list[Answer] = attempt("claims", lambda: answers(run), [])
@@ -118,7 +119,7 @@ def context(
         "failures": attempt("failures", lambda: tables.failures(rows, run.members), []),
         "margin": numbers.fixed(100 * run.margin, 2),
         "fixed_at": next((numbers.when(str(one.get("started_at"))) for one in _margins(run)), ""),
-        "drawn": [figure["name"] for figure in figures],
+        "drawn": [figure["name"] for figure in figures if not figure["failed"]],
         "methods": [
             {"name": one, "caption": registry.caption(registry.get_plugin("statistics", one))}
             for one in registry.list_plugins("statistics")
@@ -188,37 +189,38 @@ def _beside(path: Path) -> Place:
     return save
 
 
-def _figures(
-    run: Run, shown: list[str], place: Place, progress: Progress
-) -> tuple[list[dict[str, Any]], list[str], list[str]]:
-    """The figures that could be drawn, known sections first; why others have no rows; why others failed."""
+def _figures(run: Run, shown: list[str], place: Place, progress: Progress) -> tuple[list[dict[str, Any]], list[str]]:
+    """The figures in the order of their sections, those that failed with the reason; why others have no rows."""
     part = run.only(shown) if len(shown) < len(run.populations) else run
     known = [name for name in ORDER if name in registry.list_plugins("figures")]
     names = known + [name for name in registry.list_plugins("figures") if name not in ORDER]
     figures: list[dict[str, Any]] = []
     missing: list[str] = []
-    broken: list[str] = []
     for name in names:
         progress(f"drawing {name}")
+        about = {"name": name, "title": _title(name), "failed": ""}
         try:
             plot = draw.draw(name, run if name in ACROSS else part)
-            figures.append(_figure(name, plot) | place(name, plot))
+            figures.append(about | _figure(name, plot) | place(name, plot))
         except NothingToDrawError as error:
             missing.append(f"{name}: {error.what}")
         except CannotWriteError:
             raise
         except Exception as error:  # a figure that fails must not cost the reader the report
-            broken.append(f"figure {name}: {describe(error)}")
-    return figures, missing, broken
+            figures.append(about | {"failed": describe(error)})
+    return figures, missing
+
+
+def _title(name: str) -> str:
+    """The title of a figure's section."""
+    return read_constant("figures", name, "TITLE") or name.replace("_", " ").capitalize()
 
 
 def _figure(name: str, plot: style.Plot) -> dict[str, Any]:
-    """The variables of one figure: title, caption, and its first rows."""
+    """The variables of one figure that was drawn: its caption and its first rows."""
     columns = [column for column in plot.data.columns if column not in HIDDEN]
     table = [[_text(value) for value in row] for row in plot.data[columns].head(SHOWN_ROWS).itertuples(index=False)]
     return {
-        "name": name,
-        "title": read_constant("figures", name, "TITLE") or name.replace("_", " ").capitalize(),
         "caption": registry.caption(registry.get_plugin("figures", name)),
         "replication": plot.replication,
         "columns": columns,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,6 +20,7 @@ from sweep.core.ids import canonical_json, content_id
 from sweep.core.paths import PathError, expand, expand_home
 from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
 from sweep.core.settings import SettingsModel
+from sweep.core.text import show
 
 LONGEST_NAME = 100
 Count = Annotated[int, Ge(1), Le(1_000_000)]
@@ -32,6 +34,25 @@ def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values or len(set(values)) < len(values):
         raise ValueError("expected one or more values without repetition")
     return values
+
+
+def _check_sweep_name(name: str) -> str:
+    """The name of a sweep, which is that of its folder and of its experiment in MLflow. Raises ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise ValueError(
+            f"expected 1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`, first a letter or digit, got {show(name)}"
+        )
+    return name
+
+
+def _check_population_name(name: str) -> str:
+    """The name of a population. Raises ValueError for an empty or long one, and one that breaks lines or paths."""
+    if not re.fullmatch(rf"[^/\x00-\x1f]{{1,{LONGEST_NAME}}}", name):
+        raise ValueError(f"expected 1 to {LONGEST_NAME} characters without `/` and line breaks, got {show(name)}")
+    return name
+
+
+PopulationName = Annotated[str, AfterValidator(_check_population_name)]
 
 
 def _check_home(path: Path) -> Path:
@@ -79,7 +100,7 @@ class Execution(SettingsModel):
 class Settings(SettingsModel):
     """The keys of a sweep whose values are not plug-ins."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    name: Annotated[str, AfterValidator(_check_sweep_name)]
     seed: Annotated[int, Ge(0)] = 0
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_check_unique)] = ("test",)
     inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_check_unique)] | None = None
@@ -92,7 +113,7 @@ class Settings(SettingsModel):
 class PopulationConfig(SettingsModel):
     """The keys of a population whose values are not plug-ins."""
 
-    name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
+    name: PopulationName | None = None
     start: Literal["shared", "scratch", "pretrained"] = "shared"
     new_heads: bool = False
     """Whether each member of a pretrained start gets a freshly drawn head, from its own init seed."""
@@ -117,7 +138,7 @@ class ExternalPopulationConfig(SettingsModel):
     several sets of weights in a file, such as `state_dict_ema`; `ema` means averaged weights of any usual name.
     """
 
-    name: Annotated[str, Field(pattern=rf"^[^/\x00-\x1f]{{1,{LONGEST_NAME}}}$")] | None = None
+    name: PopulationName | None = None
     checkpoints: str | tuple[str, ...] | tuple[tuple[str, ...], ...]
     base: Place | None = None
     weights: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)] | None = None

@@ -123,6 +123,9 @@ def _syntax_mistake(error: yaml.MarkedYAMLError) -> Mistake:
     mark = error.problem_mark or error.context_mark
     problem = str(error.problem or error)
     what, hint = _SYNTAX.get(problem, (problem, ""))
+    if "escape" in problem:
+        what = "between double quotes a backslash begins an escape, and this is none"
+        hint = "write a path with `/`, or between single quotes"
     return Mistake((mark.line + 1, mark.column + 1) if mark else None, (), what, hint)
 
 

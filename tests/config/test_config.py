@@ -37,7 +37,7 @@ BAD = {
     "no name": ("populations: [{architecture: linear}]\nsubsets: {sizes: [2]}", "f.yaml:1:1: `name` is missing"),
     "name that is no folder": (
         text().replace("name: t", "name: a/b"),
-        "f.yaml:1:1: `name`: expected text that matches ^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$, got 'a/b'",
+        "f.yaml:1:1: `name`: expected 1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`, first a letter or digit, got 'a/b'",
     ),
     "wrong type": (
         text(population="architecture: {cnn: {width: a}}"),

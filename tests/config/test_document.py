@@ -52,6 +52,11 @@ BAD = {
         "a: &a {b: 1}\nc: {<<: *a, <<: *a}",
         "f.yaml:2:13: `c`: repeated key `<<`\n  hint: merge several in one: `<<: [*one, *other]`",
     ),
+    "a path of Windows": (
+        'a: "C:\\Users"',
+        "f.yaml:1:9: between double quotes a backslash begins an escape, and this is none\n"
+        "  hint: write a path with `/`, or between single quotes",
+    ),
     "a mapping that merges itself": (
         "a: &a {<<: *a}",
         "f.yaml:1:4: `a`: a mapping is merged into itself\n  hint: name another anchor after `<<`",

@@ -161,9 +161,11 @@ def test_a_figure_that_fails_does_not_end_the_report(
     monkeypatch.setattr(report.draw, "draw", draw)
     folder = rows.run_folder(tmp_path / "run", pools=2)
     path = tmp_path / f"report.{form}"
-    report.write(load(folder), path, form=form)
+    failed = report.write(load(folder), path, form=form)
     text = path.read_text(encoding="utf-8")
-    assert "These parts failed: figure paths: " in text
+    assert [one.partition(": ")[0] for one in failed] == ["figure paths"]
+    section = text[text.rindex("Between two members") :]
+    assert section.index("This figure failed: ") < 200
     assert "ZeroDivisionError: no" in text
     assert "no <width>" not in text
     assert "Weights, features or logits" in text
