@@ -110,20 +110,22 @@ def _indexed(index: Path) -> dict[str, Any]:
 
 def _load_one(file: Path) -> Any:
     check_regular(file)
-    with file.open("rb") as opened:
-        what, hint = foreign_kind(opened.read(FIRST_BYTES))
-    if what:
-        raise CheckpointError(f"cannot read {file}: {what}", hint)
     return _safetensors(file) if _is_safetensors(file) else _torch(file)
 
 
 @cached_by_file
 def _is_safetensors(file: Path) -> bool:
-    """Whether the file is to be read as safetensors: by its first bytes, whatever its name is; else by its name."""
+    """Whether the file is to be read as safetensors: by its first bytes, whatever its name is; else by its name.
+
+    Raises CheckpointError for a file that begins as another kind does.
+    """
     with file.open("rb") as opened:
-        start = opened.read(9)
+        start = opened.read(FIRST_BYTES)
+    what, hint = foreign_kind(start)
+    if what:
+        raise CheckpointError(f"cannot read {file}: {what}", hint)
     length = int.from_bytes(start[:8], "little")
-    is_header = start[8:] == b"{" and length <= file.stat().st_size - 8
+    is_header = start[8:9] == b"{" and length <= file.stat().st_size - 8
     return is_header or (file.suffix == ".safetensors" and not start.startswith((_ZIP, _PICKLE)))
 
 
