@@ -95,28 +95,18 @@ def context(
     shown = run.populations[:populations]
     figures, missing = _figures(run, shown, place, progress)
     progress("making tables")
-    rows = run.candidates
     broken: list[str] = []
     attempt = partial(_attempt, broken)
-    pairs = attempt("differences", lambda: tables.differences(rows), tables.Differences(_NO_MERGES, [], {}))
     claims: list[Answer] = attempt("claims", lambda: answers(run), [])
     broken += [f"claim {one.name}: {one.missing}" for one in claims if one.failed]
     return {
         "name": str(run.info.get("sweep") or run.folder.resolve().name),
         "run": run,
         "invocations": [_invocation(one) for one in run.invocations],
-        "counts": tables.counts(rows),
-        "trained": int(((run.members["role"] == "member") & (run.members["status"] == "ok")).sum()),
-        "pools": int(rows["pool_id"].nunique() or run.members["pool_id"].nunique()),
+        **_counts(run),
         "claims": attempt("claims", lambda: tables.claims(claims), []),
         "defects": attempt("defects", lambda: defects(claims), []),
-        "together": {short(one): one.replace("+", ", ") for one in protocols(rows) if short(one) != one},
-        "populations": attempt("populations", lambda: tables.populations(run.members, rows), []),
-        "versus": attempt("versus", lambda: tables.versus(pairs, only="uniform_soup"), _NO_TABLE),
-        "everything": attempt("everything", lambda: tables.versus(pairs, populations=shown), _NO_TABLE),
-        "barriers": attempt("barriers", lambda: tables.barriers(rows), []),
-        "best": attempt("best", lambda: tables.best(rows), []),
-        "failures": attempt("failures", lambda: tables.failures(rows, run.members), []),
+        **_tables(run, shown, attempt),
         "margin": numbers.fixed(100 * run.margin, 2),
         "fixed_at": next((numbers.when(str(one.get("started_at"))) for one in _margins(run)), ""),
         "drawn": [figure["name"] for figure in figures if not figure["failed"]],
@@ -128,6 +118,32 @@ def context(
         "undrawn": run.populations[len(shown) :],
         "missing": missing,
         "broken": broken,
+    }
+
+
+def _counts(run: Run) -> dict[str, Any]:
+    """How many merges, trained members and pools the run has, and the protocols that its rows share."""
+    rows = run.candidates
+    members = run.members
+    return {
+        "counts": tables.counts(rows),
+        "trained": int(((members["role"] == "member") & (members["status"] == "ok")).sum()),
+        "pools": int(rows["pool_id"].nunique() or members["pool_id"].nunique()),
+        "together": {short(one): one.replace("+", ", ") for one in protocols(rows) if short(one) != one},
+    }
+
+
+def _tables(run: Run, shown: list[str], attempt: Callable[..., Any]) -> dict[str, Any]:
+    """The tables of the page by their names in the templates."""
+    rows = run.candidates
+    pairs = attempt("differences", lambda: tables.differences(rows), tables.Differences(_NO_MERGES, [], {}))
+    return {
+        "populations": attempt("populations", lambda: tables.populations(run.members, rows), []),
+        "versus": attempt("versus", lambda: tables.versus(pairs, only="uniform_soup"), _NO_TABLE),
+        "everything": attempt("everything", lambda: tables.versus(pairs, populations=shown), _NO_TABLE),
+        "barriers": attempt("barriers", lambda: tables.barriers(rows), []),
+        "best": attempt("best", lambda: tables.best(rows), []),
+        "failures": attempt("failures", lambda: tables.failures(rows, run.members), []),
     }
 
 
