@@ -58,7 +58,7 @@ DOORS = {
     "jinja2": {"analysis.report.page"},
     "duckdb": {"sweep.storage.query"},
     "safetensors": {"sweep.storage.checkpoints"},
-    "yaml": {"sweep.config.yaml_nodes"},
+    "yaml": {"sweep.config.yaml_nodes", "sweep.config.yaml_syntax"},
     "pydantic": {
         *("sweep.core.registry", "sweep.core.settings", "sweep.status.outline"),
         *("sweep.config.expansion", "sweep.config.loader", "sweep.config.recipe", "sweep.config.spec"),

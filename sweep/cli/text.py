@@ -113,6 +113,4 @@ def run_text(state: RunState) -> list[str]:
     if state.failed or state.failed_members:
         failed = f"{state.failed_members} members and {state.failed:,} candidates"
         lines.append(f"failed among them: {failed}; causes: sweep failures {folder}")
-    if sweep.execution.mlflow:
-        lines.append(where_mlflow(sweep))
     return [*lines, f"next: analysis report {folder}"]

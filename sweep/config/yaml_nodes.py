@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from sweep.config.yaml_syntax import syntax_mistake
+
 KeyPath = tuple[str | int, ...]
 Place = tuple[int, int]
 """Line and column, from 1."""
@@ -32,13 +34,6 @@ _TAGS: dict[type[yaml.Node], set[str]] = {
 _NUMBER = _TAG + "float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 _QUOTES = "quotes make it text"
 _FEWER = "are there aliases of aliases?"
-_SYNTAX = {
-    "but found another document": ("a second document begins here", "one file is one sweep: remove the line `---`"),
-    "second occurrence": ("this anchor is defined twice", "give each `&` a name of its own"),
-    "second occurence": ("this anchor is defined twice", "give each `&` a name of its own"),
-    "found character '\\t' that cannot start any token": ("a tab stands here", "indent with spaces"),
-}
-"""Messages of PyYAML -> (message, hint) in the words of this project."""
 _KINDS = {"timestamp": "a date", "value": "a default value", "merge": "a merge key", "binary": "binary data"}
 
 
@@ -108,25 +103,16 @@ def read_yaml(text: str) -> Reading:
             raise YamlError(mistakes)
         walker.reading.values = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
-        raise YamlError([_syntax_mistake(error)]) from None
+        place, what, hint = syntax_mistake(error)
+        raise YamlError([Mistake(place, (), what, hint)]) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
-        place = before.count("\n") + 1, len(before) - before.rfind("\n")
+        place = (before.count("\n") + 1, len(before) - before.rfind("\n"))
         what = f"the character U+{ord(text[error.position]):04X} cannot stand in YAML"
         raise YamlError([Mistake(place, (), what, "is this a text file?")]) from None
     except RecursionError:
         raise YamlError([Mistake(None, (), "nested too deeply")]) from None
     return walker.reading
-
-
-def _syntax_mistake(error: yaml.MarkedYAMLError) -> Mistake:
-    mark = error.problem_mark or error.context_mark
-    problem = str(error.problem or error)
-    what, hint = _SYNTAX.get(problem, (problem, ""))
-    if "escape" in problem:
-        what = "between double quotes a backslash begins an escape, and this is none"
-        hint = "write a path with `/`, or between single quotes"
-    return Mistake((mark.line + 1, mark.column + 1) if mark else None, (), what, hint)
 
 
 def _place(node: yaml.Node) -> Place:

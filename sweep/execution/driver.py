@@ -114,6 +114,7 @@ def _tracked(state: RunState) -> Iterator[BackgroundTracker | None]:
         return
     from sweep.execution.sync import make_tracker, mirror_run
     from sweep.tracking.background import BackgroundTracker
+    from sweep.tracking.connection import ui_command
 
     tracker = BackgroundTracker(make_tracker(state.sweep))
     try:
@@ -121,9 +122,12 @@ def _tracked(state: RunState) -> Iterator[BackgroundTracker | None]:
     except BaseException as error:
         tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    _log.info("writing MLflow runs")
+    if not tracker.tracker.disabled:
+        _log.info("writing MLflow runs")
     tracker.submit(partial(mirror_run, tracker.tracker, state))
     tracker.close("FINISHED")
+    if not tracker.tracker.disabled:
+        _log.info(f"MLflow: {ui_command(tracker.tracker.uri)}")
 
 
 def _pending_work(state: RunState) -> str:

@@ -11,6 +11,7 @@ _UNAUTHORIZED = "401 unauthorized: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACK
 _REMEDIES = {
     r"error code 403|PERMISSION_DENIED": "use an account that may write there (MLFLOW_TRACKING_USERNAME)",
     r"error code 404|not in a valid JSON format": "is the address complete? It may need a path, as https://host/path",
+    r"unsupported URI|Databricks": "MLFLOW_TRACKING_URI is an address such as http://host:5000 or sqlite:///file.db",
     r"must be in the 'active' state": "a run or its experiment was deleted there",
     r"database schema": "back it up and run `mlflow db upgrade {uri}`, or use the MLflow that wrote it",
     r"is locked": "another program holds the data base: end it",

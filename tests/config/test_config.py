@@ -205,7 +205,10 @@ BAD = {
         text("grids: {}"),
         "f.yaml:5:1: `grids`: expected a list of mappings\n  hint: - {subsets: {pairs: all}, methods: uniform_soup}",
     ),
-    "bad syntax": (text("x: [1, 2"), "f.yaml:5:9: expected ',' or ']', but got '<stream end>'"),
+    "bad syntax": (
+        text("x: [1, 2"),
+        "f.yaml:5:4: a bracket that is opened here is not closed\n  hint: `]` is missing, or a comma before",
+    ),
     "several at once": (
         text("metods: none\nseed: -1\nmethods: [unifrom_soup]", "architecture: linear, train: {lr: -1, epochs: x}"),
         "f.yaml:5:1: `metods`: unknown key\n  hint: did you mean `methods` or `metrics`?\n"

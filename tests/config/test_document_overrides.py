@@ -61,7 +61,10 @@ def test_overrides_set_their_keys(assignment: str, path: str, value: Any) -> Non
             "override train.epochs: an override is key.path=value\n  hint: for example train.epochs=2",
         ),
         ("=2", "override =2: an override is key.path=value\n  hint: for example train.epochs=2"),
-        ("name=[", "override name=[: `name`: expected the node content, but found '<stream end>'"),
+        (
+            "name=[",
+            "override name=[: `name`: a value is missing\n  hint: is a bracket before it not closed?",
+        ),
         ("name=.inf", "override name=.inf: `name`: not a finite number"),
         (
             "name={a: {b: 1, b: 2}}",

@@ -184,6 +184,15 @@ def test_a_server_of_another_kind_is_one_line_with_a_remedy(
     assert "\n" not in line
 
 
+@pytest.mark.parametrize("address", ["localhost:5000", "databricks"])
+def test_an_address_that_names_no_server_or_file_is_one_line_with_a_remedy(place: Place, address: str) -> None:
+    place.uri = address
+    line = mirrored(place)
+    assert len(place.lines) == 1
+    assert "MLFLOW_TRACKING_URI is an address such as http://host:5000" in line
+    assert "\n" not in line
+
+
 def test_two_sweeps_of_one_name_live_beside_each_other(place: Place) -> None:
     """In one experiment, with equal candidates and cells: each keeps its runs, its models and its champion."""
     own = Tracker(place.uri, place.storage, NAME, "sweep", {"name": NAME}, "a" * 32)
