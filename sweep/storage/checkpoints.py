@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -196,10 +197,12 @@ def _torch(file: Path) -> Any:
 
     try:
         is_archive = _check_archive(file)
-        if file.suffix == ".safetensors":  # torch goes by this name, whatever the content
-            with file.open("rb") as opened:
-                return torch.load(opened, map_location="cpu", weights_only=True)
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # the error below names it
+            if file.suffix == ".safetensors":  # torch goes by this name, whatever the content
+                with file.open("rb") as opened:
+                    return torch.load(opened, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
     except (CheckpointError, OSError):
         raise
     except Exception as error:  # torch raises errors of many kinds for damaged files

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import lzma
 import os
+import pickle
+import re
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from sweep.config.checkpoint_files import find_pool_files
 from sweep.core.errors import UserError
 from sweep.core.file_kinds import foreign_kind
 from sweep.core.paths import expand
@@ -25,6 +36,71 @@ KINDS = {
     "it is a web page": b"\n<!DOCTYPE html><title>Sign in</title>",
     "it is compressed by gzip": gzip.compress(b"weights"),
 }
+
+
+def written(write: Callable[[io.BytesIO], object]) -> bytes:
+    """What a function writes into a file."""
+    file = io.BytesIO()
+    write(file)
+    return file.getvalue()
+
+
+def in_zip(file: io.BytesIO) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("run/model.pth", "weights")
+
+
+def in_tar(file: io.BytesIO) -> None:
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("model.pth"))
+
+
+def as_script(file: io.BytesIO) -> None:
+    with warnings.catch_warnings(action="ignore"):  # torch.jit is deprecated, but its files are around
+        torch.jit.save(torch.jit.script(nn.Linear(2, 3)), file)
+
+
+OTHERS: dict[str, Callable[[io.BytesIO], object]] = {
+    "compressed by bzip2": lambda file: file.write(bz2.compress(b"weights")),
+    "compressed by xz": lambda file: file.write(lzma.compress(b"weights")),
+    "a NumPy array": lambda file: np.save(file, np.ones(3)),
+    "an archive of NumPy arrays": lambda file: np.savez(file, weight=np.ones(3)),
+    "a zip archive of other files": in_zip,
+    "a tar archive": in_tar,
+    "a TorchScript archive": as_script,
+    "a pickle of protocol 3 or newer": lambda file: file.write(pickle.dumps({"weight": np.ones(3)})),
+    "its end is missing": lambda file: file.write(written(lambda own: torch.save(nn.Linear(2, 3).weight, own))[:-99]),
+    "holds no state dict": lambda file: torch.save({"epoch": 3}, file),
+    "is not a plain CPU tensor": lambda file: torch.save({"weight": torch.empty(3, 2, device="meta")}, file),
+}
+"""What a message names -> what writes such a file."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_files_of_other_programs_are_no_checkpoints(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "member.pth"
+    file.write_bytes(written(OTHERS[kind]))
+    with pytest.raises(UserError, match=kind):
+        read_checkpoint(file, make_layout(nn.Linear(2, 3), 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("__0_0.distcp", "dcp_to_torch"),
+        ("global_step1/mp_rank_00_model_states.pt", "DeepSpeed"),
+        ("zero_to_fp32.py", "DeepSpeed"),
+        ("adapter_model.safetensors", "an adapter"),
+        ("notes.txt", r"expected model\.safetensors"),
+    ],
+)
+def test_a_folder_without_a_model_is_named_by_what_it_holds(tmp_path: Path, name: str, hint: str) -> None:
+    file = tmp_path / "run" / name
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(UserError, match="holds no model") as raised:
+        find_pool_files([str(tmp_path / "r*")])
+    assert re.search(hint, raised.value.hint)
 
 
 @pytest.mark.parametrize("kind", KINDS)
