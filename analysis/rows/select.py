@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.rows.groups import column_codes, concat_rows, group_ids, map_groups
 
-METRICS = ("accuracy", "cross_entropy", "brier", "ece")
+METRICS = ("accuracy", "cross_entropy", "brier", "ece", "ece_mass")
 UNIT = ("population", "pool_id")
 SCALING = ("scaling", "scaling_settings", "scaling_factor", "scaling_members")
 FIXED = ("split", "protocol", *SCALING)

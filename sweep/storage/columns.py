@@ -108,7 +108,8 @@ _CANDIDATES = (
     Column(
         "brier", _FLOAT, "Brier score: mean over examples of the squared distance of probabilities and one-hot class"
     ),
-    Column("ece", _FLOAT, "expected calibration error with equal-mass bins", "fraction"),
+    Column("ece", _FLOAT, "expected calibration error, 15 bins of equal width", "fraction"),
+    Column("ece_mass", _FLOAT, "expected calibration error, 15 bins of equal mass; `ece` before version 2", "fraction"),
     Column("other_metrics", _STRING, "other metrics, JSON"),
     Column("finite", _FLAG, "whether every output is finite"),
     *_OUTCOME,

@@ -38,7 +38,7 @@ _MEMBER = (
 )
 _MEMBER_METRICS = ("validation_accuracy", "validation_cross_entropy", "train_seconds", "weights_bytes")
 _CURVES = ("train_loss", "validation_accuracy", "validation_cross_entropy", "learning_rate")
-_BEST_METRICS = (*_SCORES, "brier", "ece")
+_BEST_METRICS = (*_SCORES, "brier", "ece", "ece_mass")
 _ILLEGAL = re.compile(r"[^\w\-. /:]")
 
 
