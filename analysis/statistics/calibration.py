@@ -63,15 +63,14 @@ def calibration(
 
     One row per group and `quantity`: `cross_entropy` in nats; `debiased CE²`, the squared calibration error minus its
     bias (15 bins of equal mass), around 0 for calibrated probabilities, tested against 0 with `margin`: use it to
-    compare methods; `ECE`, a fraction, over 15 bins of equal width (the metric `ece`), and `ECE of equal mass` (the
-    metric `ece_mass`). The ECE of any model is above 0, so its interval tests nothing; `consistency_p` of the `ECE`
-    does, by drawing labels from the confidences `resamples` times (several candidates: about twice the median p). Each
-    also `after temperature`, and the `temperature` itself (tested against 1), fitted on the candidate's validation
-    split. Averaging logits changes the temperature, so only a gain that remains after temperature scaling is
-    information. Without rows of the validation split these quantities are missing, with a warning. A row without
-    log-probabilities, or for which no temperature is best, is left out and counted in `warnings`.
-    Raises NothingToDrawError without log-probabilities, AnalysisError for missing columns, duplicated rows, or a group
-    that mixes splits, protocols or scalings.
+    compare methods; `ECE`, a fraction, over 15 bins of equal width, and `ECE of equal mass` (the metrics `ece` and
+    `ece_mass`). An ECE is always above 0, so its interval tests nothing; `consistency_p` of `ECE` does, by drawing
+    labels from the confidences `resamples` times (several candidates: about twice the median p). Each also `after
+    temperature`, and the `temperature` itself (tested against 1), fitted on the candidate's validation split. Averaging
+    logits changes the temperature, so only a gain that remains after temperature scaling is information. Without rows
+    of the validation split these quantities are missing, with a warning. A row without log-probabilities, or for which
+    no temperature is best, is left out and counted in `warnings`. Raises NothingToDrawError without log-probabilities,
+    AnalysisError for missing columns, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
     rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])

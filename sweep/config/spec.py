@@ -306,7 +306,7 @@ class Sweep:
 
     @property
     def metric_ids(self) -> list[str]:
-        """The metrics by the names that ids and run.json have for them; a metric whose meaning changes gets a new one."""
+        """The metrics by their names in ids and in run.json; a metric whose meaning changes gets a new one."""
         return [metric_id(name) for name in self.metrics]
 
     @property

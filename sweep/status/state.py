@@ -222,13 +222,11 @@ def _other_metrics(folder: RunFolder, sweep: Sweep, recorded: Collection[str]) -
     """The error for a sweep with other metrics than its run folder; it names metrics whose meaning changed since."""
     names = [metric_name(identity) for identity in recorded]
     what = f"{folder.path} holds rows with the metrics {', '.join(names)}"
-    changed = {old: new for old, new in zip(recorded, names, strict=True) if old != new and old in sweep.metrics}
-    what += "".join(
-        f"; `{old}` means something else since, and its rows are read as `{new}`" for old, new in changed.items()
-    )
-    return StoreError(
-        what, f"`metrics: [{', '.join(names)}]` continues it; give the sweep another name to measure others"
-    )
+    for old, new in zip(recorded, names, strict=True):
+        if old != new and old in sweep.metrics:
+            what += f"; `{old}` means something else since, and its rows are read as `{new}`"
+    hint = f"`metrics: [{', '.join(names)}]` continues it; give the sweep another name to measure others"
+    return StoreError(what, hint)
 
 
 def write_plan_files(

@@ -55,7 +55,10 @@ def concat_files(table: str, files: Sequence[Path]) -> pa.Table:
 
 
 def read_file(table: str, file: Path) -> pa.Table:
-    """All rows of one file, with the column names of today. Raises one of READ_ERRORS for a file that is damaged or of another table."""
+    """All rows of one file, with the column names of today.
+
+    Raises one of READ_ERRORS for a file that is damaged or of another table.
+    """
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:  # twice as fast as read_table for small ones
         rows = opened.read()
     if is_other_table(table, rows.schema):

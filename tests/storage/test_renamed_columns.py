@@ -1,4 +1,4 @@
-"""Files from before the change of meaning of `ece`: their column is read as `ece_mass`, whatever reads or rewrites them."""
+"""Files of schema version 1: their column `ece` is read as `ece_mass`, whatever reads or rewrites them."""
 
 from __future__ import annotations
 
