@@ -12,7 +12,7 @@ from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
 from analysis.report.claims import Answer, remark
-from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
+from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
 
@@ -55,13 +55,15 @@ class Differences:
 
 
 def differences(candidates: pd.DataFrame) -> Differences:
-    """Each merge in weight space minus the averages in other spaces and the mean member, by subset size."""
+    """Each merge in weight space minus the averages in other spaces, the best and the mean member, by subset size."""
     rows = unscaled(select_comparison(candidates))
-    merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
+    no_merges = (*POINTS, BEST_MEMBER)
+    merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(no_merges)]
     others = rows.loc[rows["space"].isin(["logits", "features"]), "label"].unique()
     columns = [label for label in others if " + " not in label]
     columns = sorted(columns, key=lambda label: (not label.startswith("logit_average"), label))
-    columns = [*columns, *([MEAN_MEMBER] if len(merges) else [])]
+    baselines = [BEST_MEMBER] * bool((rows["label"] == BEST_MEMBER).any()) + [MEAN_MEMBER]
+    columns = [*columns, *(baselines if len(merges) else [])]
     place = ["population", "n_members", "label"]
     keys = merges[place].drop_duplicates().sort_values(place)
     return Differences(keys, columns, {(a, b): _by_size(rows, a, b) for a in keys["label"].unique() for b in columns})

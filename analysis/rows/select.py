@@ -19,6 +19,8 @@ SCALING = ("scaling", "scaling_settings", "scaling_factor", "scaling_members")
 FIXED = ("split", "protocol", *SCALING)
 LABEL = ("method", "settings", "alignment", "alignment_settings", "repair", "repair_settings")
 MEAN_MEMBER = "mean_member"
+BEST_MEMBER = "best_member"
+"""The method that takes the member with the highest validation accuracy."""
 POINTS = ("interpolation", "plane")
 """Methods whose merges are points of paths or planes, not merging methods."""
 

@@ -20,6 +20,7 @@ from analysis.core import registry as catalogue
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Question, pool_mean, stratified_mean
 from analysis.inference.finding import Finding
+from analysis.report import tables
 from analysis.report.claims import VERDICTS, answers, claim_verdict, table
 from analysis.rows.contrasts import contrast
 from analysis.rows.run import Run
@@ -30,8 +31,9 @@ CLAIMS = catalogue.list_plugins("claims")
 SILENT = (
     *("architecture_moderates", "soups_resist_scale", "soups_resist_an_outlier"),
     *("templates_resemble_means", "resemblance_grows_with_decay", "mixup_sharpens_templates"),
+    "weights_beat_best_member",
 )
-"""Claims that the made rows have nothing for: one architecture, only soups scaled, and one training."""
+"""Claims that the made rows have nothing for: one architecture, only soups scaled, one training, no best member."""
 
 
 def run_of(candidates: list[dict[str, Any]], margin: float = 0.005) -> Run:
@@ -170,6 +172,28 @@ def test_scale_is_resisted_by_what_falls_less(claim: str, which: str, other: str
     assert found.finding is not None
     # The fall is linear in log c from 0: its mean over the range is half of it.
     assert found.finding.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
+
+
+def test_the_soup_against_the_best_of_its_members() -> None:
+    """The soup gains 3, 4, 5 and 6 points over the mean member, but loses a point to the best one."""
+    made = []
+    for pool in range(4):
+        gain = 0.03 + 0.01 * pool
+        made += [rows.candidate(pool, (i,), "single", accuracy=0.8 + (gain + 0.01) * (2 * i - 1)) for i in range(2)]
+        made += [rows.candidate(pool, (0, 1), "uniform_soup", accuracy=0.8 + gain)]
+        made += [rows.candidate(pool, (0, 1), "best_member", accuracy=0.8 + gain + 0.01 + 0.0001 * pool)]
+    found = {one.name: one for one in answers(run_of(made))}
+    best = found["weights_beat_best_member"]
+    assert best.finding is not None
+    assert best.finding.values.frame["value"].to_numpy() == pytest.approx([-0.01, -0.0101, -0.0102, -0.0103])
+    assert best.verdict == "refuted"
+    mean = found["weights_beat_members"].finding
+    assert mean is not None
+    assert mean.estimate.estimate == pytest.approx(0.045)
+    compared = tables.differences(rows.frame(made))
+    assert compared.columns == ["best_member", "mean_member"]
+    assert set(compared.merges["label"]) == {"uniform_soup"}
+    assert compared.found["uniform_soup", "best_member"]["people", 2].estimate == pytest.approx(-0.01015)
 
 
 def test_transformers_against_the_others() -> None:
