@@ -125,17 +125,17 @@ def _scanners(
 ) -> Iterator[ds.Scanner]:
     """Scanners of files, which give the same columns: one of files with current names, one of earlier files."""
     form = schema(table)
-    names = form.names if names is None else names
+    wanted: list[str] = form.names if names is None else names
     renamed = RENAMED.get(table, {})
-    concerned = {*renamed, *renamed.values()} & set(names)
+    concerned = {*renamed, *renamed.values()} & set(wanted)
     earlier = earlier_files(files, table) if concerned else set()
     current = [file for file in files if file not in earlier]
     if current:
-        yield _dataset(current, table).scanner(columns=names, filter=chosen)
+        yield _dataset(current, table).scanner(columns=wanted, filter=chosen)
     if earlier:
         former = {new: ds.field(old) for old, new in renamed.items()}
         former |= {old: ds.scalar(pa.scalar(None, form.field(old).type)) for old in renamed}
-        columns = {name: former.get(name, ds.field(name)) for name in names}
+        columns = {name: former.get(name, ds.field(name)) for name in wanted}
         yield _dataset([file for file in files if file in earlier], table).scanner(columns=columns, filter=chosen)
 
 
