@@ -10,24 +10,24 @@ from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 from analysis.rows.contrasts import pool_differences
 
-TRANSFORMERS = ("vit", "deit", "swin", "beit", "eva")
+TRANSFORMER = "transformer"
 
 
 def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     """Do transformers lose less accuracy than other networks when weights are averaged instead of logits?
 
     Accuracy of `uniform_soup` minus that of `logit_average`, mean over populations of transformers minus mean over
-    the others; t over pools, populations fixed. If all populations are of one kind but of two architectures, the
-    alphabetically first minus the second. Start and normalisation are confounded with the architecture unless the sweep
-    crosses them.
+    the others; t over pools, populations fixed. What is a transformer was found by its operations when it was trained
+    (`architecture_kind` of `members`). If all populations are of one kind, or a kind is unknown, but there are two
+    architectures, the alphabetically first minus the second. Start and normalisation are confounded with the
+    architecture unless the sweep crosses them.
     """
     pools, warnings = pool_differences(candidates, "uniform_soup", "logit_average")
     kinds = pools.drop_duplicates("population").sort_values("population")
-    # The architectures `timm` and `torchvision` cover many networks: the population's name shows the kind.
-    names = [f"{one.architecture} {one.population}".lower() for one in kinds.itertuples()]
-    first = np.array([any(word in name for word in TRANSFORMERS) for name in names])
+    known = kinds["population"].astype(object).map(_kinds(candidates))
+    first = (known == TRANSFORMER).to_numpy(bool)
     words = "transformers minus the others"
-    if first.all() or not first.any():
+    if known.isna().any() or first.all() or not first.any():
         names = sorted(set(kinds["architecture"].astype(str)))
         if len(names) != 2:
             raise NothingToDrawError("candidates", "no transformers beside other networks, nor two architectures")
@@ -37,3 +37,11 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
     shares = dict(zip(kinds["population"], weights.tolist(), strict=True))
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}", "pool", 0.0, margin)
     return Finding(PoolValues(pools, question, warnings, shares), "above", "spaces")
+
+
+def _kinds(candidates: pd.DataFrame) -> dict[str, str]:
+    """The kind of network of each population whose rows name it."""
+    if "architecture_kind" not in candidates:
+        return {}
+    rows = candidates[candidates["architecture_kind"].notna()].drop_duplicates("population")
+    return dict(zip(rows["population"].astype(object), rows["architecture_kind"].astype(object), strict=True))

@@ -33,6 +33,7 @@ MARKS = {
     "probability_average": "P",
     "single": "x",
     "mean_member": "x",
+    "best_member": "X",
 }
 _OTHER_MARKS = ("p", "h", "<", ">", "*", "8", "d")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (4, 1.5, 1, 1.5)))

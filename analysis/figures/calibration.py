@@ -34,7 +34,8 @@ def calibration(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Pl
     error of the predicted class in 15 bins of equal mass, minus the amount expected by chance, so that calibrated
     probabilities scatter around zero and may lie below it.
 
-    Rows are populations with their smallest and largest subset (the table has all sizes, the plain ECE and its test);
+    Rows are populations with their smallest and largest subset (the table has all sizes; the plain ECE over 15 bins of
+    equal width, with its test; and that over bins of equal mass);
     `single` are the unmerged members. Bars are 95% Student-t intervals over pools, which are the unit of replication;
     the subsets of one pool are averaged first.
     """

@@ -33,21 +33,26 @@ def cross_entropy(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence and correctness of predicted classes, sorted by confidence, in bins of equal mass."""
+    """Confidence and correctness of predicted classes, sorted by confidence, in 15 bins of equal mass or width."""
 
     confidence: np.ndarray  # (examples,), ascending
     right: np.ndarray  # (examples,), whether the predicted class is correct
-    starts: np.ndarray  # (bins,), index of the first example of each bin
+    starts: np.ndarray  # (bins,), index of the first example of each bin that is not empty
 
     @classmethod
-    def of(cls, log_probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
-        """From normalised log-probabilities (examples, classes); equal confidences share a bin."""
+    def of(cls, log_probabilities: np.ndarray, labels: np.ndarray, *, equal_width: bool = False) -> Reliability:
+        """From normalised log-probabilities (examples, classes); equal confidences share a bin.
+
+        Bins have equal numbers of examples, or with `equal_width` are ((m - 1) / 15, m / 15] (arXiv 1706.04599).
+        """
         predicted = log_probabilities.argmax(axis=1)
         top = log_probabilities.max(axis=1)
         order = np.argsort(top, kind="stable")
         confidence = np.exp(top[order])
         less_confident = np.searchsorted(confidence, confidence)
-        _, starts = np.unique(less_confident * BINS // len(confidence), return_index=True)
+        mass = less_confident * BINS // len(confidence)
+        width = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)
+        _, starts = np.unique(width if equal_width else mass, return_index=True)
         return cls(confidence, (predicted == labels)[order], starts)
 
     @property
@@ -69,9 +74,10 @@ class Reliability:
 
 
 def ece(found: Reliability) -> float:
-    """Expected calibration error of the predicted class, 15 bins, a fraction.
+    """Expected calibration error of the predicted class over these bins, a fraction.
 
-    Biased upwards: calibrated probabilities show about 4, 2 and 1 points at 500, 2,000 and 10,000 examples.
+    Biased upwards: calibrated probabilities show about 4.4, 2.2 and 1.0 points at 500, 2,000 and 10,000 examples with
+    bins of equal mass, 3.5, 1.7 and 0.8 with bins of equal width.
     """
     return float(np.abs(found.kept - found.promised).sum()) / len(found.confidence)
 

@@ -12,7 +12,7 @@ from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
 from analysis.report.claims import Answer, remark
-from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
+from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
 
@@ -55,13 +55,15 @@ class Differences:
 
 
 def differences(candidates: pd.DataFrame) -> Differences:
-    """Each merge in weight space minus the averages in other spaces and the mean member, by subset size."""
+    """Each merge in weight space minus the averages in other spaces, the best and the mean member, by subset size."""
     rows = unscaled(select_comparison(candidates))
-    merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
+    no_merges = (*POINTS, BEST_MEMBER)
+    merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(no_merges)]
     others = rows.loc[rows["space"].isin(["logits", "features"]), "label"].unique()
     columns = [label for label in others if " + " not in label]
     columns = sorted(columns, key=lambda label: (not label.startswith("logit_average"), label))
-    columns = [*columns, *([MEAN_MEMBER] if len(merges) else [])]
+    baselines = [BEST_MEMBER] * bool((rows["label"] == BEST_MEMBER).any()) + [MEAN_MEMBER]
+    columns = [*columns, *(baselines if len(merges) else [])]
     place = ["population", "n_members", "label"]
     keys = merges[place].drop_duplicates().sort_values(place)
     return Differences(keys, columns, {(a, b): _by_size(rows, a, b) for a in keys["label"].unique() for b in columns})
@@ -173,15 +175,25 @@ def barriers(candidates: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """The candidates with the highest accuracy; ties are in the order of their ids."""
-    rows = select_comparison(candidates)
-    rows = rows[(rows["status"] == "ok") & rows["accuracy"].notna()]
+    """The candidates with the highest validation accuracy, and their test accuracy; ties are in the order of their ids.
+
+    `chosen_on` is the split that ranks them: the test split, whose accuracy is then optimistic, if no candidate has an
+    accuracy on the validation split.
+    """
+    usable = candidates[(candidates["status"] == "ok") & candidates["accuracy"].notna()]
+    chosen_on = "validation" if (usable["split"] == "validation").any() else "test"
+    splits = {name: _by_candidate(usable[usable["split"] == name]) for name in ("validation", "test")}
+    rows = select_comparison(splits[chosen_on].reset_index())
     rows = rows[rows["accuracy"] >= rows["accuracy"].nlargest(BEST).min()]
     rows = rows.sort_values(["accuracy", "candidate_id"], ascending=[False, True]).head(BEST)
+    tested, validated = (splits[name].reindex(rows["candidate_id"]) for name in ("test", "validation"))
+    scores = zip(tested["accuracy"], tested["cross_entropy"], validated["accuracy"], strict=True)
     return [
         {
-            "accuracy": numbers.percent(row.accuracy),
-            "cross_entropy": numbers.fixed(row.cross_entropy, 4),
+            "accuracy": numbers.percent(accuracy),
+            "cross_entropy": numbers.fixed(cross_entropy, 4),
+            "validation": numbers.percent(validation),
+            "chosen_on": chosen_on,
             "label": row.label,
             "space": row.space,
             "scaling": "" if row.scaling == "none" else named(row.scaling, row.scaling_settings),
@@ -190,8 +202,14 @@ def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
             "members": ", ".join(str(index) for index in row.member_indices),
             "n_members": row.n_members,
         }
-        for row in rows.itertuples()
+        for row, (accuracy, cross_entropy, validation) in zip(rows.itertuples(), scores, strict=True)
     ]
+
+
+def _by_candidate(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one split under the correct protocol where there are such, by the candidate's id."""
+    correct = rows["protocol"] == "correct"
+    return (rows[correct] if correct.any() else rows).set_index("candidate_id")
 
 
 def failures(candidates: pd.DataFrame, members: pd.DataFrame) -> list[dict[str, Any]]:

@@ -38,7 +38,8 @@ class Run:
         if name not in KEYS:
             raise AnalysisError(str(self.folder), f"no table `{name}`", did_you_mean(name, KEYS))
         if name not in self.tables:
-            self.tables[name] = _table(self.folder, name, self.warnings)
+            rows = _table(self.folder, name, self.warnings)
+            self.tables[name] = _with_kinds(rows, self.members) if name == "candidates" else rows
         return self.tables[name]
 
     @property
@@ -201,6 +202,13 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     if repeated:
         warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
     return _without_infinite(rows, name, warnings)
+
+
+def _with_kinds(candidates: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with the `architecture_kind` of their pool's members; null in folders that do not record it."""
+    known = members[members["architecture_kind"].notna()].drop_duplicates("pool_id").set_index("pool_id")
+    kinds = known["architecture_kind"].astype(object)
+    return candidates.assign(architecture_kind=candidates["pool_id"].map(kinds).astype("category"))
 
 
 def _without_infinite(rows: pd.DataFrame, name: str, warnings: list[str]) -> pd.DataFrame:

@@ -13,12 +13,14 @@ import pandas as pd
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.rows.groups import column_codes, concat_rows, group_ids, map_groups
 
-METRICS = ("accuracy", "cross_entropy", "brier", "ece")
+METRICS = ("accuracy", "cross_entropy", "brier", "ece", "ece_mass")
 UNIT = ("population", "pool_id")
 SCALING = ("scaling", "scaling_settings", "scaling_factor", "scaling_members")
 FIXED = ("split", "protocol", *SCALING)
 LABEL = ("method", "settings", "alignment", "alignment_settings", "repair", "repair_settings")
 MEAN_MEMBER = "mean_member"
+BEST_MEMBER = "best_member"
+"""The method that takes the member with the highest validation accuracy."""
 POINTS = ("interpolation", "plane")
 """Methods whose merges are points of paths or planes, not merging methods."""
 

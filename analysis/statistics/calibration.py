@@ -21,13 +21,14 @@ CITES = ("guo2017calibration", "brocker2007reliability")
 CROSS_ENTROPY = "cross_entropy"
 DEBIASED = "debiased CE²"
 ECE = "ECE"
+ECE_MASS = "ECE of equal mass"
 TEMPERATURE = "temperature"
 AFTER = " after temperature"
-PLAIN = (CROSS_ENTROPY, DEBIASED, ECE)
+PLAIN = (CROSS_ENTROPY, DEBIASED, ECE, ECE_MASS)
 TEMPERED = (*(name + AFTER for name in PLAIN), TEMPERATURE)
 QUANTITIES = (*PLAIN, *TEMPERED)
 NULLS: tuple[tuple[float | None, tuple[str, ...]], ...] = (
-    (None, (CROSS_ENTROPY, ECE, CROSS_ENTROPY + AFTER, ECE + AFTER)),
+    (None, tuple(name + suffix for suffix in ("", AFTER) for name in (CROSS_ENTROPY, ECE, ECE_MASS))),
     (0.0, (DEBIASED, DEBIASED + AFTER)),
     (1.0, (TEMPERATURE,)),
 )
@@ -62,14 +63,14 @@ def calibration(
 
     One row per group and `quantity`: `cross_entropy` in nats; `debiased CE²`, the squared calibration error minus its
     bias (15 bins of equal mass), around 0 for calibrated probabilities, tested against 0 with `margin`: use it to
-    compare methods; `ECE`, a fraction. The ECE of any model is above 0, so its interval tests nothing; `consistency_p`
-    does, by drawing labels from the confidences `resamples` times (several candidates: about twice the median p). Each
-    also `after temperature`, and the `temperature` itself (tested against 1), fitted on the candidate's validation
-    split. Averaging logits changes the temperature, so only a gain that remains after temperature scaling is
-    information. Without rows of the validation split these quantities are missing, with a warning. A row without
-    log-probabilities, or for which no temperature is best, is left out and counted in `warnings`.
-    Raises NothingToDrawError without log-probabilities, AnalysisError for missing columns, duplicated rows, or a group
-    that mixes splits, protocols or scalings.
+    compare methods; `ECE`, a fraction, over 15 bins of equal width, and `ECE of equal mass` (the metrics `ece` and
+    `ece_mass`). An ECE is always above 0, so its interval tests nothing; `consistency_p` of `ECE` does, by drawing
+    labels from the confidences `resamples` times (several candidates: about twice the median p). Each also `after
+    temperature`, and the `temperature` itself (tested against 1), fitted on the candidate's validation split. Averaging
+    logits changes the temperature, so only a gain that remains after temperature scaling is information. Without rows
+    of the validation split these quantities are missing, with a warning. A row without log-probabilities, or for which
+    no temperature is best, is left out and counted in `warnings`. Raises NothingToDrawError without log-probabilities,
+    AnalysisError for missing columns, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
     rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
@@ -134,11 +135,13 @@ def _plain(
     scores: np.ndarray, labels: np.ndarray, generator: np.random.Generator, resamples: int
 ) -> dict[str, Measure]:
     """The quantities of log-probabilities without a change of temperature."""
-    found = Reliability.of(scores, labels)
+    mass = Reliability.of(scores, labels)
+    width = Reliability.of(scores, labels, equal_width=True)
     return {
         CROSS_ENTROPY: Measure(reliability.cross_entropy(scores, labels)),
-        DEBIASED: Measure(reliability.debiased_squared_error(found)),
-        ECE: Measure(reliability.ece(found), consistency_p=reliability.consistency_p(found, generator, resamples)),
+        DEBIASED: Measure(reliability.debiased_squared_error(mass)),
+        ECE: Measure(reliability.ece(width), consistency_p=reliability.consistency_p(width, generator, resamples)),
+        ECE_MASS: Measure(reliability.ece(mass)),
     }
 
 

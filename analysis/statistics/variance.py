@@ -32,7 +32,7 @@ BY = ("population", "label")
 TEXTS = [*BY, "pool_id", "subset"]
 KEPT = [*TEXTS, "n_members", "members", "member_indices"]
 SEEDS = ["init_seed", "order_seed"]
-FRACTIONS = ("accuracy", "ece")
+FRACTIONS = ("accuracy", "ece", "ece_mass")
 
 
 def variance(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "accuracy") -> pd.DataFrame:

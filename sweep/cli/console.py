@@ -43,14 +43,19 @@ def emit(content: Any, lines: list[str], *, as_json: bool) -> None:
 def load_run_sweep(run: Path) -> Sweep:
     """The sweep of a run folder as of its last run, with the place where the folder is now."""
     from sweep.config.loader import load
+    from sweep.config.spec import metric_name
     from sweep.storage.run_folder import RunFolder
 
     path = absolute_folder(run)
-    RunFolder(path).run_info()
+    info = RunFolder(path).run_info()
     sweep = load(path / "sweep.yaml", accept_renamed=True, accept_missing=True)
     execution = sweep.execution.model_copy(update={"storage": path.parent})
     settings = sweep.settings.model_copy(update={"execution": execution, "name": path.name})
-    return replace(sweep, settings=settings)  # not as overrides: a folder may have names that no sweep has
+    # `sweep.yaml` has the names of metrics as of its version, run.json what they measure.
+    metrics = tuple(metric_name(identity) for identity in info.get("metrics", sweep.metric_ids))
+    return replace(
+        sweep, settings=settings, metrics=metrics
+    )  # not as overrides: a folder may have names that no sweep has
 
 
 def absolute_folder(run: Path) -> Path:

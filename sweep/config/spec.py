@@ -19,6 +19,7 @@ from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json, content_id
 from sweep.core.paths import PathError, expand, expand_home
 from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
+from sweep.core.registry import get_plugin, list_plugins
 from sweep.core.settings import SettingsModel
 from sweep.core.text import show
 
@@ -268,6 +269,16 @@ class Grid:
         return {"subsets": self.subsets.model_dump(mode="json"), **axes, **protocols}
 
 
+def metric_id(name: str) -> str:
+    """The name of a metric in ids and in run.json: the `RECORDED_AS` of its file, else its own."""
+    return str(get_plugin("metrics", name).constant("RECORDED_AS") or name)
+
+
+def metric_name(identity: str) -> str:
+    """The metric that ids and run.json call by this name."""
+    return next((name for name in list_plugins("metrics") if metric_id(name) == identity), identity)
+
+
 @dataclass(frozen=True)
 class Sweep:
     """A checked sweep, with every default and every grid of settings resolved."""
@@ -294,10 +305,16 @@ class Sweep:
         return expand(self.execution.storage) / self.name
 
     @property
+    def metric_ids(self) -> list[str]:
+        """The metrics by their names in ids and in run.json; a metric whose meaning changes gets a new one."""
+        return [metric_id(name) for name in self.metrics]
+
+    @property
     def id(self) -> str:
         """Content hash of all settings that can change a number in the tables."""
         excluded = ("execution", "margin")
-        return content_id("sweep", {key: value for key, value in self.to_config.items() if key not in excluded})
+        content = {key: value for key, value in self.to_config.items() if key not in excluded}
+        return content_id("sweep", content | {"metrics": self.metric_ids})
 
     @property
     def to_config(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def recorded(folder: RunFolder, sweep: Sweep, command: str, overrides: Sequence[
     evaluation = {"batch": execution.eval_batch_size, "threads": execution.threads}
     info = before | {
         "sweep_id": sweep.id,
-        "metrics": list(sweep.metrics),
+        "metrics": sweep.metric_ids,
         "evaluation": before.get("evaluation", {}) | evaluation,
         "invocations": [*before.get("invocations", []), entry],
     }

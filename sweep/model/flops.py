@@ -57,8 +57,8 @@ class _FlopCounter(TorchDispatchMode):
         """Run an operation and count it. Raises LookupError if it multiplies and has no formula here."""
         result = function(*args, **(kwargs or {}))
         name = function._overloadpacket.__name__
-        if name in _MULTIPLY_ADDS:
-            self.total += 2 * _MULTIPLY_ADDS[name](result, *args)
+        if name in MULTIPLY_ADDS:
+            self.total += 2 * MULTIPLY_ADDS[name](result, *args)
         elif _MULTIPLIES.search(name):
             raise LookupError(name)
         return result
@@ -77,7 +77,7 @@ def _attention(_: object, query: Tensor, key: Tensor, value: Tensor, *__: object
 
 
 _MULTIPLIES = re.compile("mm$|mm_|conv|attention")
-_MULTIPLY_ADDS: dict[str, Callable[..., int]] = {
+MULTIPLY_ADDS: dict[str, Callable[..., int]] = {
     "mm": lambda output, a, *_: output.numel() * a.shape[-1],
     "bmm": lambda output, a, *_: output.numel() * a.shape[-1],
     "addmm": lambda output, _, a, *__: output.numel() * a.shape[-1],

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from sweep.config.spec import Input, Sweep, input_key
+from sweep.config.spec import Input, Sweep, input_key, metric_name
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import Dataset
 from sweep.plan.candidates import PendingCandidates
@@ -204,9 +204,8 @@ def with_recorded_settings(sweep: Sweep) -> Sweep:
     if not folder.exists:
         return sweep
     info = folder.run_info()
-    if info.get("metrics", list(sweep.metrics)) != list(sweep.metrics):
-        what = f"{folder.path} holds rows with the metrics {', '.join(info['metrics'])}"
-        raise StoreError(what, "give the sweep another name to measure others")
+    if info.get("metrics", sweep.metric_ids) != sweep.metric_ids:
+        raise _other_metrics(folder, sweep, info["metrics"])
     evaluation = info.get("evaluation", {})
     names = {"batch": "eval_batch_size", "threads": "threads"}
     recorded = {
@@ -217,6 +216,17 @@ def with_recorded_settings(sweep: Sweep) -> Sweep:
         _log.info(f"execution.{key}: using {value} as recorded in this run folder, so that results stay comparable")
     execution = sweep.execution.model_copy(update=recorded)
     return dataclasses.replace(sweep, settings=sweep.settings.model_copy(update={"execution": execution}))
+
+
+def _other_metrics(folder: RunFolder, sweep: Sweep, recorded: Collection[str]) -> StoreError:
+    """The error for a sweep with other metrics than its run folder; it names metrics whose meaning changed since."""
+    names = [metric_name(identity) for identity in recorded]
+    what = f"{folder.path} holds rows with the metrics {', '.join(names)}"
+    for old, new in zip(recorded, names, strict=True):
+        if old != new and old in sweep.metrics:
+            what += f"; `{old}` means something else since, and its rows are read as `{new}`"
+    hint = f"`metrics: [{', '.join(names)}]` continues it; give the sweep another name to measure others"
+    return StoreError(what, hint)
 
 
 def write_plan_files(

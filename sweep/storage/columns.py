@@ -55,6 +55,7 @@ _MEMBERS = (
     Column("training", _STRING, "settings of the training, JSON"),
     Column("init_seed", _LONG, "seed of the initial weights"),
     Column("order_seed", _LONG, "seed of data order, augmentation and dropout"),
+    Column("architecture_kind", _STRING, "transformer, hybrid, cnn, mlp or other; null if unknown"),
     Column("n_parameters", _LONG, "number of trainable parameters; tied parameters count once"),
     Column("forward_flops", _LONG, "floating-point operations of a forward pass of one example"),
     Column("weights_file", _STRING, "path of the weights file, relative to the run folder"),
@@ -108,7 +109,8 @@ _CANDIDATES = (
     Column(
         "brier", _FLOAT, "Brier score: mean over examples of the squared distance of probabilities and one-hot class"
     ),
-    Column("ece", _FLOAT, "expected calibration error with equal-mass bins", "fraction"),
+    Column("ece", _FLOAT, "expected calibration error, 15 bins of equal width", "fraction"),
+    Column("ece_mass", _FLOAT, "expected calibration error, 15 bins of equal mass; `ece` before version 2", "fraction"),
     Column("other_metrics", _STRING, "other metrics, JSON"),
     Column("finite", _FLAG, "whether every output is finite"),
     *_OUTCOME,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from sweep.core.text import printable
 from sweep.storage.columns import COLUMNS, KEYS
 from sweep.storage.files import create_atomic, fsync_dir, storage_errors, write_atomic
-from sweep.storage.tables import JOURNAL, journal, part_files, schema
+from sweep.storage.tables import JOURNAL, journal, part_files, schema, with_current_names
 
 Mask = Callable[[pa.Table], pa.ChunkedArray]
 """A function from the rows of a table to a boolean column that selects some of them."""
@@ -55,12 +55,15 @@ def concat_files(table: str, files: Sequence[Path]) -> pa.Table:
 
 
 def read_file(table: str, file: Path) -> pa.Table:
-    """All rows of one file. Raises one of READ_ERRORS for a file that is damaged or of another table."""
+    """All rows of one file, with the column names of today.
+
+    Raises one of READ_ERRORS for a file that is damaged or of another table.
+    """
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:  # twice as fast as read_table for small ones
         rows = opened.read()
     if is_other_table(table, rows.schema):
         raise ValueError(f"{file} is of another table than {table}")
-    return rows
+    return with_current_names(table, rows)
 
 
 def find_defect(table: str, file: Path) -> str:

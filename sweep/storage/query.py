@@ -10,8 +10,9 @@ from typing import Any
 from sweep.core.text import align_columns
 from sweep.storage.columns import COLUMNS
 from sweep.storage.files import StoreError
+from sweep.storage.parts import READ_ERRORS
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.tables import part_files
+from sweep.storage.tables import RENAMED, earlier_files, part_files
 
 _HINT = 'sweep sql RUN "describe candidates" lists the columns'
 
@@ -27,12 +28,11 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     folder.run_info()
     connection = duckdb.connect()
     for table in COLUMNS:
-        files = ", ".join(_file_text(path) for path in part_files(run, table))
-        options = "union_by_name = true, hive_partitioning = false"  # a folder `lr=0.1` makes no column
         try:
-            if files:
-                connection.execute(f"create view {table} as select * from read_parquet([{files}], {options})")
-        except duckdb.Error as error:
+            rows = _rows_of(table, part_files(run, table))
+            if rows:
+                connection.execute(f"create view {table} as {rows}")
+        except (duckdb.Error, *READ_ERRORS) as error:
             raise folder.read_error(table, error) from None
     try:
         connection.execute(f"set allowed_directories = [{_text(run)}, {_file_text(run)}]")
@@ -45,6 +45,20 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
     rows = found.rename_columns(names).to_pylist()
     lines = align_columns([names, *[[_cell(value) for value in row.values()] for row in rows]])
     return rows, lines
+
+
+def _rows_of(table: str, files: list[Path]) -> str:
+    """A query for the rows of files, those of earlier versions with the column names of today; empty for no files."""
+    earlier = earlier_files(files, table)
+    renamed = ", ".join(f"{old} as {new}" for old, new in RENAMED.get(table, {}).items())
+    parts = {"*": [file for file in files if file not in earlier]}
+    parts |= {f"* rename ({renamed})": [file for file in files if file in earlier]}
+    options = "union_by_name = true, hive_partitioning = false"  # a folder `lr=0.1` makes no column
+    return " union all by name ".join(
+        f"select {columns} from read_parquet([{', '.join(_file_text(file) for file in own)}], {options})"
+        for columns, own in parts.items()
+        if own
+    )
 
 
 def _select_statement(statements: list[Any]) -> Any:

@@ -1,7 +1,7 @@
 """Reading the tables of a run folder.
 
 Columns are only ever added, always nullable; readers pass the current schema, so older parts read with nulls.
-A change of meaning needs a new `SCHEMA_VERSION`; folders of a newer version are refused.
+A change of meaning needs a new `SCHEMA_VERSION` and an entry in `RENAMED`; folders of a newer version are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 from sweep.storage.columns import COLUMNS
 from sweep.storage.files import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+RENAMED = {"candidates": {"ece": "ece_mass"}}
+"""Table -> columns of files of schema version 1 -> what these columns are called since."""
 JOURNAL = "compacting.json"
 PLAN_COLUMNS = ("candidate_id", "block_id", "pool_id", "method", "planned")
 PLAN_HINT = "move it aside: the next sweep run or sweep plan makes the plan again, and finished candidates stay"
@@ -72,11 +74,12 @@ def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal
     conditions = [ds.field(name) == value for name, value in equal.items()]
     chosen = functools.reduce(operator.and_, conditions) if conditions else None
     for attempt in range(_ATTEMPTS):
-        files = [str(path) for path in part_files(folder, table)]
+        files = part_files(folder, table)
         if not files:
             break
         try:
-            return _dataset(files, table).to_table(columns=names, filter=chosen)
+            found = [scan.to_table() for scan in _scanners(files, table, names, chosen)]
+            return found[0] if len(found) == 1 else pa.concat_tables(found)  # without columns it would lose the count
         except FileNotFoundError:  # a compaction replaced the files after they were listed
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -86,7 +89,7 @@ def read(folder: Path, table: str, columns: Iterable[str] | None = None, **equal
 
 def failed_parts(folder: Path, table: str) -> set[Path]:
     """The uncompacted parts with a failed row."""
-    files = [str(path) for path in part_files(folder, table) if path.parent.name == "parts"]
+    files = [path for path in part_files(folder, table) if path.parent.name == "parts"]
     if not files:
         return set()
     found = _dataset(files, table).scanner(columns=["__filename"], filter=ds.field("status") == "failed").to_table()
@@ -95,16 +98,52 @@ def failed_parts(folder: Path, table: str) -> set[Path]:
 
 def batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
     """The rows of `read` in the same order, batch by batch, for tables larger than memory."""
-    files = [str(path) for path in part_files(folder, table)]
-    if files:
-        yield from _dataset(files, table).to_batches()
+    for scan in _scanners(part_files(folder, table), table, None, None):
+        yield from scan.to_batches()
 
 
-def _dataset(files: list[str], table: str) -> ds.Dataset:
+def earlier_files(files: Iterable[Path], table: str) -> set[Path]:
+    """The files of schema version 1 of a table with renamed columns."""
+    return {file for file in files if _version(pq.read_schema(file)) < SCHEMA_VERSION} if table in RENAMED else set()
+
+
+def with_current_names(table: str, rows: pa.Table) -> pa.Table:
+    """All rows of one file, with the column names and the schema version of today."""
+    if table not in RENAMED or _version(rows.schema) == SCHEMA_VERSION:
+        return rows
+    names = [RENAMED[table].get(name, name) for name in rows.schema.names]
+    return rows.rename_columns(names).replace_schema_metadata(schema(table).metadata)
+
+
+def _version(found: pa.Schema) -> int:
+    """The schema version that a file states; the current one if it states none."""
+    return int((found.metadata or {}).get(b"schema_version", SCHEMA_VERSION))
+
+
+def _scanners(
+    files: list[Path], table: str, names: list[str] | None, chosen: ds.Expression | None
+) -> Iterator[ds.Scanner]:
+    """Scanners of files, which give the same columns: one of files with current names, one of earlier files."""
+    form = schema(table)
+    wanted: list[str] = form.names if names is None else names
+    renamed = RENAMED.get(table, {})
+    concerned = {*renamed, *renamed.values()} & set(wanted)
+    earlier = earlier_files(files, table) if concerned else set()
+    current = [file for file in files if file not in earlier]
+    if current:
+        yield _dataset(current, table).scanner(columns=wanted, filter=chosen)
+    if earlier:
+        former = {new: ds.field(old) for old, new in renamed.items()}
+        former |= {old: ds.scalar(pa.scalar(None, form.field(old).type)) for old in renamed}
+        columns = {name: former.get(name, ds.field(name)) for name in wanted}
+        yield _dataset([file for file in files if file in earlier], table).scanner(columns=columns, filter=chosen)
+
+
+def _dataset(files: Iterable[Path], table: str) -> ds.Dataset:
     """A dataset of files in the current schema of a table, with checksums verified."""
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     form = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    return ds.dataset(files, schema=schema(table), format=form)
+    return ds.dataset([str(path) for path in files], schema=schema(table), format=form)
 
 
 def plan_defect(file: Path) -> str:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweep.tracking.connection import quiet_mlflow, registry_name
-from sweep.tracking.records import RunRecord
+from sweep.tracking.records import CHOSEN_ON, RunRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
     from torch import Tensor, nn
 
     ModelLoader = Callable[[str], tuple[nn.Module, Tensor]]
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class ModelRegistry:
-    """The registered model of a sweep: its versions, and the alias `champion` of the best of them."""
+    """The registered model of a sweep: its versions, and the alias `champion` of the best on the validation split."""
 
     client: MlflowClient
     experiment: str
@@ -32,17 +33,39 @@ class ModelRegistry:
     remote: bool
 
     def register_best(self, chosen: Sequence[RunRecord], runs: Mapping[str, str], load_model: ModelLoader) -> None:
-        """Create a version for each record that has none, and set the alias on the first record's, if it has one."""
-        query = f"name = '{self.name}'"
-        models = self.client.search_registered_models(query) or [self.client.create_registered_model(self.name)]
-        versions = {v.tags.get("ms.key"): str(v.version) for v in self.client.search_model_versions(query)}
+        """Create a version for each record that has none."""
+        if not self._models():
+            self.client.create_registered_model(self.name)
+        versions = self._versions()
         for record in _by_pool(record for record in chosen if record.key not in versions):
             with tempfile.TemporaryDirectory() as folder:
                 if self._try_export(record, load_model, folder):
-                    versions[record.key] = self._create_version(record, runs[record.key], folder)
-        champion = versions.get(chosen[0].key)
-        if champion is not None and str(models[0].aliases.get("champion")) != champion:
+                    self._create_version(record, runs[record.key], folder)
+
+    def set_champion(self, best: RunRecord) -> None:
+        """Set the alias on the best record's version, if it has one.
+
+        A record that the test split chose is no champion: its test accuracy is optimistic. An alias that an earlier
+        version of this package set on such a record is removed.
+        """
+        alias = self._models()[0].aliases.get("champion")
+        if best.extra_tags[CHOSEN_ON] != "validation":
+            _log.info("MLflow: no champion: no candidate has a row on the validation split; see `splits`")
+            if alias is not None:
+                self.client.delete_registered_model_alias(self.name, "champion")
+            return
+        champion = self._versions().get(best.key)
+        if champion is not None and str(alias) != champion:
             self.client.set_registered_model_alias(self.name, "champion", champion)
+
+    def _models(self) -> Sequence[RegisteredModel]:
+        """The registered model in a list; empty if it does not exist."""
+        return list(self.client.search_registered_models(f"name = '{self.name}'"))
+
+    def _versions(self) -> dict[str | None, str]:
+        """The version of each record that has one, by key."""
+        found = self.client.search_model_versions(f"name = '{self.name}'")
+        return {version.tags.get("ms.key"): str(version.version) for version in found}
 
     def _try_export(self, record: RunRecord, load_model: ModelLoader, folder: str) -> bool:
         """Write the model to a folder. A model that cannot be made or traced is logged and left out."""
@@ -54,7 +77,7 @@ class ModelRegistry:
             return False
         return True
 
-    def _create_version(self, record: RunRecord, run: str, folder: str) -> str:
+    def _create_version(self, record: RunRecord, run: str, folder: str) -> None:
         from mlflow.entities import LoggedModelOutput
 
         name = f"merge-{registry_name(record.key[:8])}"
@@ -66,7 +89,7 @@ class ModelRegistry:
         # without a server, MLflow looks for models:/ in the store of its global address, not in the client's
         source = f"models:/{model.model_id}" if self.remote else model.artifact_location
         create = self.client.create_model_version
-        return str(create(self.name, source, run, tags, description=record.name, model_id=model.model_id).version)
+        create(self.name, source, run, tags, description=record.name, model_id=model.model_id)
 
 
 def import_export_libraries() -> None:

@@ -38,7 +38,15 @@ _MEMBER = (
 )
 _MEMBER_METRICS = ("validation_accuracy", "validation_cross_entropy", "train_seconds", "weights_bytes")
 _CURVES = ("train_loss", "validation_accuracy", "validation_cross_entropy", "learning_rate")
-_BEST_METRICS = (*_SCORES, "brier", "ece")
+_BEST_METRICS = (*_SCORES, "brier", "ece", "ece_mass")
+CHOSEN_ON = "ms.chosen_on"
+"""Tag of a candidate's run: the split whose accuracy chose it."""
+_CHOICE_NOTES = {
+    "validation": "Chosen among the candidates by its validation accuracy, which is therefore optimistic; its test "
+    "accuracy is not.",
+    "test": "Chosen among the candidates by its test accuracy, which is therefore optimistic: no candidate has a row "
+    "on the validation split. `splits: [test, validation]` evaluates them there.",
+}
 _ILLEGAL = re.compile(r"[^\w\-. /:]")
 
 
@@ -247,26 +255,50 @@ def _finite(value: float | None) -> float | None:
 
 
 def best_records(folder: Path, count: int) -> list[RunRecord]:
-    """The best merges in weight space: by test accuracy, then cross-entropy, then id; the champion first."""
+    """The best merges in weight space, by validation accuracy, then cross-entropy, then id; the best first.
+
+    Their test metrics are those of a split that did not choose them. If no merge has a row on the validation split,
+    they are chosen by test accuracy, which is then optimistic; the tag `CHOSEN_ON` names the split.
+    """
     columns = {"candidate_id", "pool", "pool_id", "created_at", "members", *_VALID, *_CELL, *_BEST_METRICS}
-    rows = _valid_rows(read(folder, "candidates", columns), space="weights")
-    rows = rows.filter(pc.and_(pc.not_equal(rows["method"], "single"), pc.is_finite(rows["accuracy"])))
+    rows = read(folder, "candidates", columns)
+    merges = {split: _rankable_merges(rows, split) for split in ("validation", "test")}
+    chosen_on = "validation" if merges["validation"].num_rows else "test"
+    ranked = merges[chosen_on]
     order = [("accuracy", "descending"), ("cross_entropy", "ascending"), ("candidate_id", "ascending")]
-    chosen = rows.take(pc.select_k_unstable(rows, count, order)) if count and rows.num_rows else rows.slice(0, 0)
-    return [_best(row) for row in chosen.to_pylist()]
+    chosen = (
+        ranked.take(pc.select_k_unstable(ranked, count, order)) if count and ranked.num_rows else ranked.slice(0, 0)
+    )
+    scores: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for split, found in merges.items():
+        for row in found.filter(pc.is_in(found["candidate_id"], chosen["candidate_id"].combine_chunks())).to_pylist():
+            scores.setdefault(row["candidate_id"], {})[split] = row
+    return [_best(row, scores[row["candidate_id"]], chosen_on) for row in chosen.to_pylist()]
 
 
-def _best(row: Mapping[str, Any]) -> RunRecord:
-    points = [MetricPoint(f"test/{name}", row[name]) for name in _BEST_METRICS if row[name] is not None]
+def _rankable_merges(rows: pa.Table, split: str) -> pa.Table:
+    """The merges in weight space with an accuracy on a split."""
+    found = _valid_rows(rows, split=split, space="weights")
+    return found.filter(pc.and_(pc.not_equal(found["method"], "single"), pc.is_finite(found["accuracy"])))
+
+
+def _best(row: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], chosen_on: str) -> RunRecord:
+    """The record of one of the best merges; `scores` has its row by split."""
+    points = [
+        MetricPoint(f"{split}/{name}", scores[split][name])
+        for split in sorted(scores)
+        for name in _BEST_METRICS
+        if scores[split][name] is not None
+    ]
     values = {name: row[name] for name in (*_CELL, "pool", "pool_id")} | {"members": " ".join(row["members"] or ())}
-    note = "Chosen among the candidates by its test accuracy, which is therefore optimistic."
+    tags = {"mlflow.note.content": _CHOICE_NOTES[chosen_on], CHOSEN_ON: chosen_on}
     name = f"merge {_title(values)} {row['candidate_id'][:8]}"
-    ended = _milliseconds(row["created_at"])
-    return RunRecord("candidate", row["candidate_id"], name, values, points, {"mlflow.note.content": note}, ended=ended)
+    ended = max(_milliseconds(one["created_at"]) or 0 for one in scores.values())
+    return RunRecord("candidate", row["candidate_id"], name, values, points, tags, ended=ended or None)
 
 
 def _valid_rows(rows: pa.Table, **values: str) -> pa.Table:
-    """The rows on the test split with status ok and the correct protocol, and with these values."""
+    """The rows on the test split, unless another is given, with status ok, the correct protocol, and these values."""
     for name, value in (_VALID | values).items():
         rows = rows.filter(pc.equal(rows[name], value))
     return rows

@@ -102,9 +102,9 @@ class Tracker:
         """Make MLflow equal to the tables of a run folder; runs that are up to date are not written again.
 
         The `best` merges in weight space become versions of the registered model of the run folder (`model_name`), the
-        first with the alias `champion`. `load_model` takes a candidate_id and returns the model and a batch of its
-        inputs, with which `torch.export` traces it: the file holds tensors and a graph, no pickled code. It loads
-        without this package, on the CPU, for batches of any size, and stays in evaluation mode.
+        first with the alias `champion` if the validation split chose it. `load_model` takes a candidate_id and returns
+        the model and a batch of its inputs, with which `torch.export` traces it: the file holds tensors and a graph, no
+        pickled code. It loads without this package, on the CPU, for batches of any size, and stays in evaluation mode.
         """
         self._attempt(lambda client: self._mirror(client, folder, load_model, best), _REQUEST_SECONDS)
 
@@ -212,6 +212,7 @@ class Tracker:
             name = model_name(self.sweep_name, self.folder_id)
             registry = ModelRegistry(client, self._experiment, name, is_server(self.uri))
             registry.register_best(chosen, runs, load_model)
+            registry.set_champion(chosen[0])
 
     def _find_runs(self, client: MlflowClient) -> dict[str, Run]:
         """Key -> run, for every run of this run folder: one search is cheaper than one per key."""

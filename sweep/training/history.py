@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sweep.config.recipe import Recipe
 from sweep.model.flops import forward_flops
+from sweep.model.kind import Kind, network_kind
 from sweep.model.metrics import compute_metrics
 from sweep.model.split import DeviceSplit
 from sweep.training.checkpoint import State
@@ -40,6 +41,7 @@ class TrainResult:
     curve: tuple[Epoch, ...]
     n_parameters: int
     forward_flops: int | None  # per example
+    kind: Kind | None
 
 
 class TrainingHistory:
@@ -79,10 +81,12 @@ class TrainingHistory:
         self.weights = state["weights"]
 
     def result(self, model: nn.Module, split: DeviceSplit) -> TrainResult:
-        """The result; `model` and one image of `split` determine the parameter and FLOP counts."""
+        """The result; `model` and one image of `split` determine the parameter and FLOP counts and the kind."""
         count = sum(p.numel() for p in model.parameters())
-        flops = forward_flops(model, next(split.batches(1)))
-        return TrainResult(self.weights, self.curve[self.best], tuple(self.curve), count, flops)
+        images = next(split.batches(1))
+        flops = forward_flops(model, images)
+        kind = network_kind(model, images)
+        return TrainResult(self.weights, self.curve[self.best], tuple(self.curve), count, flops, kind)
 
 
 def validation_scores(logits: Tensor, split: DeviceSplit) -> tuple[float, float]:

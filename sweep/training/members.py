@@ -20,6 +20,7 @@ from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_member_model, reset_head
 from sweep.model.flops import forward_flops
 from sweep.model.forward import forward_split
+from sweep.model.kind import Kind, network_kind
 from sweep.model.layout import make_layout
 from sweep.model.metrics import compute_metrics
 from sweep.model.split import DeviceSplit, shuffle_labels, to_device
@@ -86,6 +87,7 @@ def _write(member: Member, trained: TrainResult, sweep: str, folder: RunFolder, 
     columns = member_columns(member, sweep)
     digest, size = folder.save_weights(member.id, trained.state)
     row = {
+        "architecture_kind": _stated_kind(member) or trained.kind,
         "n_parameters": trained.n_parameters,
         "forward_flops": trained.forward_flops,
         "weights_file": f"members/{member.id}.safetensors",
@@ -119,6 +121,7 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
         return record_failure(member, sweep, folder, f"{member.file} does not fit {name}: {found.mismatches}")
     digest, size = folder.save_weights(member.id, found.state)
     row = {
+        "architecture_kind": _stated_kind(member) or network.kind,
         "n_parameters": layout.n_parameters,
         "forward_flops": network.forward_flops,
         "weights_file": f"members/{member.id}.safetensors",
@@ -135,6 +138,7 @@ class NetworkInfo(NamedTuple):
 
     layout: ParameterLayout
     forward_flops: int | None  # per example
+    kind: Kind | None
 
 
 @lru_cache(maxsize=16)
@@ -142,7 +146,14 @@ def _measure_network(architecture: PluginConfig, shape: tuple[int, int, int]) ->
     """Build a network for (classes, channels, size) once, and not for each of its checkpoints."""
     classes, channels, size = shape
     model = build_member_model(architecture, shape, 0)
-    return NetworkInfo(make_layout(model, classes), forward_flops(model, torch.zeros(1, channels, size, size)))
+    images = torch.zeros(1, channels, size, size)
+    return NetworkInfo(make_layout(model, classes), forward_flops(model, images), network_kind(model, images))
+
+
+def _stated_kind(member: Member) -> str | None:
+    """The kind that the file of a member's architecture states as `KIND`, if it does."""
+    stated: str | None = member.population.architecture.plugin.constant("KIND")
+    return stated
 
 
 def _train_all(
@@ -184,8 +195,8 @@ def _evaluate_pretrained(model: nn.Module, validation: DeviceSplit) -> TrainResu
     seconds = time.perf_counter() - started_at
     epoch = Epoch(0, 0.0, math.nan, scores["accuracy"], scores["cross_entropy"], seconds)
     count = sum(p.numel() for p in model.parameters())
-    flops = forward_flops(model, next(validation.batches(1)))
-    return TrainResult(model.state_dict(), epoch, (), count, flops)
+    images = next(validation.batches(1))
+    return TrainResult(model.state_dict(), epoch, (), count, forward_flops(model, images), network_kind(model, images))
 
 
 def record_failure(member: Member, sweep: str, folder: RunFolder, cause: str) -> None:

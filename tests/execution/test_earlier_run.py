@@ -32,9 +32,10 @@ alignments: [none, weight_matching]
 scalings: [none, {magnify: {factor: 2, members: [all, first]}}]
 protocols: [correct, train_mode, {combined: [train_mode, float64]}]
 inspect: [layers, templates]
+metrics: [accuracy, brier, cross_entropy, ece_mass]
 execution: {mlflow: false, block_size: 16, eval_batch_size: 128, straggler_seconds: 30, mlflow_models: 0, workers: 1}
 """
-"""`earlier.yaml` with the keys of today."""
+"""`earlier.yaml` with the keys and the names of metrics of today."""
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def test_every_reading_verb_works_on_it(base: Path) -> None:
     assert shown["status", "runs/earlier"]["candidates"]["new"] == 0
     assert shown["failures", "runs/earlier"] == []
     assert shown["one", "runs/earlier", candidate][0]["accuracy"] == row["accuracy"]
+    assert shown["one", "runs/earlier", candidate][0]["ece_mass"] == pytest.approx(row["ece_mass"], rel=1e-6)
     sweep("export", "runs/earlier", candidate, "--to", "merged.safetensors", cwd=base)
     assert (base / "merged.safetensors").stat().st_size > 0
     assert json.loads(analysis("stats", "pool_means", "runs/earlier", "--json", cwd=base))
@@ -89,6 +91,15 @@ def test_nothing_is_left_to_do(base: Path) -> None:
     plan = json.loads(sweep("plan", "earlier.yaml", "--json", cwd=base).stdout)
     assert plan["candidates"]["new"] == plan["members"]["new"] == 0
     assert before == {path: path.read_bytes() for path in (base / "runs/earlier/tables").rglob("*.parquet")}
+
+
+def test_the_metric_that_has_another_meaning_since_is_not_mixed(base: Path) -> None:
+    """The configuration as it was: all metrics, with `ece` among them."""
+    (base / "earlier.yaml").write_text(SWEEP.replace("ece_mass", "ece"))
+    done = sweep("run", "earlier.yaml", cwd=base, check=False)
+    assert done.returncode == 2
+    assert "`ece` means something else since, and its rows are read as `ece_mass`" in done.stderr
+    assert "`metrics: [accuracy, brier, cross_entropy, ece_mass]` continues it" in done.stderr
 
 
 def test_larger_subsets_are_added_and_earlier_rows_stay_as_they_are(base: Path) -> None:

@@ -49,8 +49,13 @@ def load_model(key: str) -> tuple[nn.Module, Tensor]:
     return Model(key), torch.zeros(1, 1, 4, 4)
 
 
-def run_folder(folder: Path, *, accuracies: tuple[float, ...] = (0.9, 0.95, 0.91), **tables: Any) -> Path:
-    """Two members of one pool with three epochs, their single rows, and one soup per accuracy."""
+def run_folder(
+    folder: Path, *, accuracies: tuple[float, ...] = (0.9, 0.95, 0.91), validated: bool = True, **tables: Any
+) -> Path:
+    """Two members of one pool with three epochs, their single rows, and one soup per accuracy.
+
+    With `validated`, candidates without a row on the validation split of their own have the same there.
+    """
     people = members(pools=1, members=2)
     epochs = curves(pools=1, members=2, epochs=3)
     merges = [candidate(0, (i,), "single", accuracy=0.8 + 0.01 * i, candidate_id=f"single-{i}") for i in range(2)]
@@ -59,6 +64,9 @@ def run_folder(folder: Path, *, accuracies: tuple[float, ...] = (0.9, 0.95, 0.91
         values = {"candidate_id": f"soup-{i}", "accuracy": accuracy, "settings": settings}
         merges.append(candidate(0, (0, 1), "interpolation", **values))
     merges += tables.pop("more", [])
+    known = {row["candidate_id"] for row in merges if row["split"] == "validation"}
+    twins = [row | {"split": "validation"} for row in merges if row["candidate_id"] not in known]
+    merges += twins if validated else []
     given = {"members": people, "curves": epochs, "candidates": merges} | tables
     for row in (row for rows in given.values() for row in rows):
         row["created_at"] = row["created_at"] or TIME

@@ -37,7 +37,14 @@ def candidate(pool: int, members: tuple[int, ...], method: str, **values: Any) -
     row |= dict.fromkeys(("alignment", "scaling", "repair"), "none")
     row |= {f"{name}_settings": "{}" for name in ("alignment", "scaling", "repair")}
     row |= {"scaling_factor": 1.0, "scaling_members": "all", "accuracy": 0.9, "cross_entropy": 0.3, "brier": 0.1}
-    row |= {"ece": 0.02, "finite": True, "protocol": "correct", "n_examples": 360, "device": "cpu"} | values
+    row |= {
+        "ece": 0.02,
+        "ece_mass": 0.03,
+        "finite": True,
+        "protocol": "correct",
+        "n_examples": 360,
+        "device": "cpu",
+    } | values
     message = [row[k] for k in ("pool_id", "members", "method", "settings", "alignment", "scaling_settings", "repair")]
     row["candidate_id"] = row["candidate_id"] or json.dumps(message)
     return row

@@ -12,6 +12,7 @@ from torch import Tensor
 from sweep.core.registry import get_plugin
 from sweep.core.weights import Heads, ParameterLayout
 from sweep.core.weights import TensorSpec as Columns
+from sweep.plugins.methods.best_member import best_member
 from sweep.plugins.methods.feature_average import feature_average
 from sweep.plugins.methods.greedy_ensemble import greedy_ensemble
 from sweep.plugins.methods.greedy_entering import greedy_entering
@@ -60,6 +61,15 @@ def test_greedy_soup_follows_wortsman(
     soup = greedy_soup(members, by_hand(table, members))
     assert set(soup.nonzero()[:, 0].tolist()) == kept
     torch.testing.assert_close(soup.as_subclass(Tensor), members[sorted(kept)].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("alone", "best"), [([0.5, 0.9, 0.7], 1), ([0.9, 0.3, 0.9], 0), ([float("-inf"), float("-inf"), 0.1], 2)]
+)
+def test_the_best_member_is_one_member_as_it_is(alone: list[float], best: int) -> None:
+    members = torch.eye(3)
+    found = best_member(members, by_hand({frozenset({i}): value for i, value in enumerate(alone)}, members))
+    assert torch.equal(found.as_subclass(Tensor), members[best])
 
 
 def test_greedy_halving_halves_what_it_has() -> None:

@@ -32,7 +32,7 @@ def test_metrics_are_those_of_scikit_learn(classes: int, spread: float) -> None:
     examples = 1500
     bins = 15
     logits, labels = made(examples, classes, spread, classes)
-    found = compute_metrics(logits, labels, ("accuracy", "cross_entropy", "brier", "ece"))
+    found = compute_metrics(logits, labels, ("accuracy", "cross_entropy", "brier", "ece_mass"))
     chances = logits.double().softmax(-1).numpy()
     every = list(range(classes))
     assert found["accuracy"] == accuracy_score(labels, chances.argmax(1))
@@ -44,14 +44,14 @@ def test_metrics_are_those_of_scikit_learn(classes: int, spread: float) -> None:
     if len(np.unique(confidence)) == examples:  # then quantiles and ranks make the same bins
         right = chances.argmax(1) == labels.numpy()
         share, mean = calibration_curve(right, confidence, n_bins=bins, strategy="quantile")
-        assert found["ece"] == pytest.approx(np.abs(share - mean).mean(), rel=1e-9)
+        assert found["ece_mass"] == pytest.approx(np.abs(share - mean).mean(), rel=1e-9)
 
 
 @given(st.integers(0, 10**6), st.floats(0.01, 30))
 @settings(max_examples=50, deadline=None)
 def test_single_precision_gives_the_metrics_of_double(seed: int, spread: float) -> None:
     logits, labels = made(200, 10, spread, seed)
-    names = ("accuracy", "cross_entropy", "brier", "ece")
+    names = ("accuracy", "cross_entropy", "brier", "ece", "ece_mass")
     assert compute_metrics(logits, labels, names) == compute_metrics(logits.double(), labels, names)
 
 

@@ -178,11 +178,15 @@ def test_checkpoints_of_one_network_are_measured_on_one_model(tmp_path: Path, mo
     state.folder.create({"schema_version": SCHEMA_VERSION})
     built = sys.modules["counted_network"].BUILT
     built.clear()
-    for member in state.missing:
+    for index, member in enumerate(state.missing):
+        if index == 2:
+            monkeypatch.setattr(sys.modules["counted_network"], "KIND", "transformer", raising=False)
         import_member(member, "elsewhere", dataset, state.folder)
     rows = state.folder.read("members").to_pylist()
     assert [row["forward_flops"] for row in rows] == [2 * 64 * 10] * 3
     assert [row["n_parameters"] for row in rows] == [65 * 10] * 3
+    kinds = {row["member_id"]: row["architecture_kind"] for row in rows}
+    assert [kinds[member.id] for member in state.missing] == ["mlp", "mlp", "transformer"], "what a file states counts"
     assert len(built) == 1
 
 

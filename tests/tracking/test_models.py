@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +42,48 @@ def test_best_are_valid_merges_in_weight_space(place: Place) -> None:
     ]
     place.mirror(run_folder(place.storage / NAME, more=more), best=2)
     assert [run.data.tags["ms.key"] for run in place.runs("candidate")] == ["soup-1", "sure"]
+
+
+def on_validation(key: str, accuracy: float, **values: Any) -> dict[str, Any]:
+    """The row of a soup of `run_folder` on the validation split."""
+    own = {"candidate_id": key, "accuracy": accuracy, "settings": json.dumps({"weight": int(key[-1])})}
+    return candidate(0, (0, 1), "interpolation", **own | {"split": "validation"} | values)
+
+
+def test_the_champion_is_the_best_on_validation_and_its_test_accuracy_is_reported(place: Place) -> None:
+    """soup-1 is the best on the test split by chance; soup-0 and soup-2 tie on validation, where soup-2 is surer."""
+    more = [
+        on_validation("soup-0", 0.93),
+        on_validation("soup-1", 0.9),
+        on_validation("soup-2", 0.93, cross_entropy=0.2),
+    ]
+    place.mirror(run_folder(place.storage / NAME, more=more), models=True, best=2)
+    runs = {run.data.tags["ms.key"]: run.data for run in place.runs("candidate")}
+    assert set(runs) == {"soup-0", "soup-2"}
+    assert runs["soup-2"].metrics["test/accuracy"] == 0.91
+    assert runs["soup-2"].metrics["validation/accuracy"] == 0.93
+    assert runs["soup-2"].tags["ms.chosen_on"] == "validation"
+    assert place.client.get_model_version_by_alias(MODEL, "champion").tags["ms.key"] == "soup-2"
+
+
+def test_what_was_not_evaluated_on_validation_cannot_be_champion(place: Place) -> None:
+    more = [on_validation("soup-0", 0.93), on_validation("soup-2", 0.5)]
+    place.mirror(run_folder(place.storage / NAME, validated=False, more=more), models=True, best=3)
+    assert [run.data.tags["ms.key"] for run in place.runs("candidate")] == ["soup-0", "soup-2"]
+    assert place.client.get_model_version_by_alias(MODEL, "champion").tags["ms.key"] == "soup-0"
+
+
+def test_without_validation_rows_there_is_no_champion(place: Place) -> None:
+    """Also an alias that an earlier version set by test accuracy goes."""
+    place.mirror(run_folder(place.storage / NAME), models=True, best=2)
+    assert set(place.client.get_registered_model(MODEL).aliases) == {"champion"}
+    folder = run_folder(place.storage / NAME, validated=False)
+    place.tracker().mirror(folder, load_model, 2)
+    assert place.client.get_registered_model(MODEL).aliases == {}
+    (best, _) = place.runs("candidate")
+    assert best.data.tags["ms.key"] == "soup-1"
+    assert best.data.tags["ms.chosen_on"] == "test"
+    assert "optimistic: no candidate has a row on the validation split" in best.data.tags["mlflow.note.content"]
 
 
 def test_a_model_that_cannot_be_traced_is_logged_and_stops_nothing(place: Place) -> None:

@@ -154,6 +154,7 @@ def test_odd_names_are_accepted(place: Place) -> None:
     method = "my_package.my-module:sóup(1)"
     soups = [candidate(0, pair, method, population=odd, candidate_id=f"soup-{pair}", accuracy=0.9) for pair in PAIRS]
     soups.append(candidate(0, PAIRS[0], "alone", population=odd, candidate_id="alone", accuracy=0.1))
+    soups += [soup | {"split": "validation"} for soup in soups]
     folder = write(place.storage / odd, {"members": models, "curves": epochs, "candidates": soups}, {})
     parameters = {"methods[0].a@b/../c": "x" * 9000, "d" * 300: "1"}
     tracker = Tracker(place.uri, place.storage, odd, "odd", parameters, FOLDER)

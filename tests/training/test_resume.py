@@ -121,5 +121,6 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_bits(file
     (one, one_hash) = weights(whole)
     (other, other_hash) = weights(torn)
     assert one_hash == one["weights_sha256"] == other["weights_sha256"] == other_hash
+    assert one["architecture_kind"] == "cnn"
     assert one["forward_flops"] == 2 * 9 * (3 * 4 * 256 + 4 * 8 * 64 + 8 * 16 * 16) + 2 * (16 * 4 * 32 + 32 * 4)
     assert kept(torn) is None

@@ -20,18 +20,20 @@ from analysis.core import registry as catalogue
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Question, pool_mean, stratified_mean
 from analysis.inference.finding import Finding
+from analysis.report import tables
 from analysis.report.claims import VERDICTS, answers, claim_verdict, table
 from analysis.rows.contrasts import contrast
-from analysis.rows.run import Run
+from analysis.rows.run import Run, load
 from analysis.statistics.paired_difference import paired_difference
-from tests.helpers import rows
+from tests.helpers import ROOT, rows
 
 CLAIMS = catalogue.list_plugins("claims")
 SILENT = (
     *("architecture_moderates", "soups_resist_scale", "soups_resist_an_outlier"),
     *("templates_resemble_means", "resemblance_grows_with_decay", "mixup_sharpens_templates"),
+    "weights_beat_best_member",
 )
-"""Claims that the made rows have nothing for: one architecture, only soups scaled, and one training."""
+"""Claims that the made rows have nothing for: one architecture, only soups scaled, one training, no best member."""
 
 
 def run_of(candidates: list[dict[str, Any]], margin: float = 0.005) -> Run:
@@ -172,14 +174,64 @@ def test_scale_is_resisted_by_what_falls_less(claim: str, which: str, other: str
     assert found.finding.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
 
 
-def test_transformers_against_the_others() -> None:
+def test_the_soup_against_the_best_of_its_members() -> None:
+    """The soup gains 3, 4, 5 and 6 points over the mean member, but loses a point to the best one."""
     made = []
-    for pool, (name, gap) in itertools.product(range(3), [("vit_tiny", 0.0), ("cnn", 0.02), ("resnet18", 0.04)]):
+    for pool in range(4):
+        gain = 0.03 + 0.01 * pool
+        made += [rows.candidate(pool, (i,), "single", accuracy=0.8 + (gain + 0.01) * (2 * i - 1)) for i in range(2)]
+        made += [rows.candidate(pool, (0, 1), "uniform_soup", accuracy=0.8 + gain)]
+        made += [rows.candidate(pool, (0, 1), "best_member", accuracy=0.8 + gain + 0.01 + 0.0001 * pool)]
+    found = {one.name: one for one in answers(run_of(made))}
+    best = found["weights_beat_best_member"]
+    assert best.finding is not None
+    assert best.finding.values.frame["value"].to_numpy() == pytest.approx([-0.01, -0.0101, -0.0102, -0.0103])
+    assert best.verdict == "refuted"
+    mean = found["weights_beat_members"].finding
+    assert mean is not None
+    assert mean.estimate.estimate == pytest.approx(0.045)
+    compared = tables.differences(rows.frame(made))
+    assert compared.columns == ["best_member", "mean_member"]
+    assert set(compared.merges["label"]) == {"uniform_soup"}
+    assert compared.found["uniform_soup", "best_member"]["people", 2].estimate == pytest.approx(-0.01015)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "estimate", "words"),
+    [
+        ({"gravity": "cnn", "xcit": "transformer", "mlp": "mlp"}, 0.03, "transformers minus the others"),
+        ({"gravity": "cnn", "xcit": "cnn"}, 0.02, "gravity minus xcit"),
+        ({"gravity": None, "xcit": "transformer"}, 0.02, "gravity minus xcit"),
+        ({}, 0.02, "gravity minus xcit"),
+    ],
+)
+def test_transformers_against_the_others(kinds: dict[str, str | None], estimate: float, words: str) -> None:
+    """By the recorded kind and not by a name that holds `vit`; where a kind is unknown, two architectures by name."""
+    gaps = {"xcit": 0.0, "gravity": -0.02, "mlp": 0.08}
+    made = []
+    for pool, name in itertools.product(range(3), list(kinds) or ["gravity", "xcit"]):
+        gap = {"gravity": 0.02, "mlp": 0.04}.get(name, 0.0) if len(kinds) == 3 else gaps[name]
         made += merges(pool, gap + 0.001 * pool, population=name)
-    (found,) = (one for one in answers(run_of(made)) if one.name == "architecture_moderates")
+    run = run_of(made)
+    if kinds:
+        run.tables["candidates"]["architecture_kind"] = run.tables["candidates"]["population"].map(kinds)
+    (found,) = (one for one in answers(run) if one.name == "architecture_moderates")
     assert found.finding is not None
-    assert found.finding.estimate.estimate == pytest.approx(0.03)
+    assert found.finding.values.question.estimand.endswith(words)
+    assert found.finding.estimate.estimate == pytest.approx(estimate)
     assert found.verdict == "supported"
+
+
+def test_kinds_come_from_the_members_and_earlier_folders_have_none(tmp_path: Path) -> None:
+    made = [row for pool in range(2) for row in merges(pool, 0.01)]
+    people = rows.members(pools=2, members=2)
+    for row in people:
+        row["architecture_kind"] = "transformer"
+    written = {"candidates": made, "members": people}
+    assert set(load(rows.write(tmp_path / "run", written, {})).candidates["architecture_kind"]) == {"transformer"}
+    earlier = load(ROOT / "tests/golden/earlier_run/run")
+    assert earlier.candidates["architecture_kind"].isna().all()
+    assert earlier.members["architecture_kind"].isna().all()
 
 
 def test_cells_are_those_of_the_paired_difference() -> None:

@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss
 from analysis.inference import reliability
 from analysis.inference.reliability import Reliability
 from sweep.plugins.metrics.ece import ece as ece_of_sweep
+from sweep.plugins.metrics.ece_mass import ece_mass as ece_mass_of_sweep
 from tests.helpers.predictions import as_read, plain_debiased, some_logits
 
 
@@ -24,8 +25,12 @@ def test_reliability_is_that_of_the_definitions(n: int, classes: int, seed: int,
     logits, labels = some_logits(n, classes, seed, sharpness)
     log_p = as_read(logits.round(seed % 3))  # ties, and certainty
     found = Reliability.of(log_p, labels)
-    expected = ece_of_sweep(torch.from_numpy(np.exp(log_p)), torch.from_numpy(labels))
-    assert reliability.ece(found) == pytest.approx(expected, abs=1e-9)
+    tensors = torch.from_numpy(np.exp(log_p)), torch.from_numpy(labels)
+    assert reliability.ece(found) == pytest.approx(ece_mass_of_sweep(*tensors), abs=1e-9)
+    of_width = Reliability.of(log_p, labels, equal_width=True)
+    assert reliability.ece(of_width) == pytest.approx(ece_of_sweep(*tensors), abs=1e-9)
+    assert of_width.sizes.sum() == n
+    assert (of_width.sizes > 0).all()
     assert reliability.debiased_squared_error(found) == pytest.approx(plain_debiased(log_p, labels), abs=1e-9)
     expected = log_loss(labels, np.exp(log_p), labels=range(classes))
     assert reliability.cross_entropy(log_p, labels) == pytest.approx(expected, rel=1e-6, abs=1e-9)

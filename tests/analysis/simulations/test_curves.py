@@ -18,7 +18,7 @@ B = 0.08
 PLAIN = {"space": "weights", "method": "uniform_soup", "settings": "{}", "split": "test", "protocol": "correct"}
 PLAIN |= {"alignment": "none", "alignment_settings": "{}", "repair": "none", "repair_settings": "{}", "status": "ok"}
 PLAIN |= {"scaling": "none", "scaling_settings": "{}", "scaling_factor": 1.0, "scaling_members": "all"}
-OTHER = {"cross_entropy": 0.0, "brier": 0.0, "ece": 0.0}
+OTHER = {"cross_entropy": 0.0, "brier": 0.0, "ece": 0.0, "ece_mass": 0.0}
 
 
 def subsets(random: np.random.Generator, members: int, sizes: tuple[int, ...], each: int, pools: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit, log_expit
 
 from analysis.inference.reliability import Reliability, ece
-from analysis.statistics.calibration import CROSS_ENTROPY, DEBIASED, ECE, calibration
+from analysis.statistics.calibration import CROSS_ENTROPY, DEBIASED, ECE, ECE_MASS, calibration
 from tests.helpers import rows
 
 pytestmark = pytest.mark.slow
@@ -35,12 +35,18 @@ def calibrated(examples: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.frame(candidates), rows.frame(predictions, "predictions")
 
 
-@pytest.mark.parametrize(("examples", "points", "resamples"), [(500, 4.4, 199), (2000, 2.2, 199), (10_000, 1.0, 19)])
-def test_a_calibrated_model_has_an_ece_and_no_debiased_error(examples: int, points: float, resamples: int) -> None:
+@pytest.mark.parametrize(
+    ("examples", "of_width", "of_mass", "resamples"),
+    [(500, 3.5, 4.4, 199), (2000, 1.7, 2.2, 199), (10_000, 0.8, 1.0, 19)],
+)
+def test_a_calibrated_model_has_an_ece_and_no_debiased_error(
+    examples: int, of_width: float, of_mass: float, resamples: int
+) -> None:
     found = calibration(*calibrated(examples, seed=1), resamples=resamples)
-    plain, debiased = (found[found["quantity"] == name] for name in (ECE, DEBIASED))
-    assert len(plain) == len(debiased) == TIMES
-    assert 100 * plain["estimate"].mean() == pytest.approx(points, abs=0.1)
+    plain, mass, debiased = (found[found["quantity"] == name] for name in (ECE, ECE_MASS, DEBIASED))
+    assert len(plain) == len(mass) == len(debiased) == TIMES
+    assert 100 * plain["estimate"].mean() == pytest.approx(of_width, abs=0.1)
+    assert 100 * mass["estimate"].mean() == pytest.approx(of_mass, abs=0.1)
     assert abs(debiased["estimate"].mean()) < 2 * debiased["estimate"].std() / TIMES**0.5
     assert 0.02 <= (plain["consistency_p"] <= 0.05).mean() <= 0.07
     entropy = found.loc[found["quantity"] == CROSS_ENTROPY, "estimate"]

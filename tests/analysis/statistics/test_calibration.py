@@ -14,6 +14,7 @@ from analysis.figures.diversity import diversity as diversity_figure
 from analysis.inference import reliability
 from analysis.statistics.calibration import QUANTITIES, TEMPERED, calibration
 from sweep.plugins.metrics.ece import ece as ece_of_sweep
+from sweep.plugins.metrics.ece_mass import ece_mass as ece_mass_of_sweep
 from tests.helpers import rows
 from tests.helpers.predictions import (
     CLASSES_A,
@@ -42,8 +43,9 @@ def test_calibration_by_hand() -> None:
             log_p = log_softmax(as_read(factor * test[0]) / divisor, axis=1)
             levels["cross_entropy" + suffix].append(log_loss(test[1], np.exp(log_p), labels=range(4)))
             levels["debiased CE²" + suffix].append(plain_debiased(log_p, test[1]))
-            expected = ece_of_sweep(torch.from_numpy(np.exp(log_p)), torch.from_numpy(test[1]))
-            levels["ECE" + suffix].append(expected)
+            tensors = torch.from_numpy(np.exp(log_p)), torch.from_numpy(test[1])
+            levels["ECE" + suffix].append(ece_of_sweep(*tensors))
+            levels["ECE of equal mass" + suffix].append(ece_mass_of_sweep(*tensors))
     for name, (a, b, c) in levels.items():
         assert found["single", 1, name].estimate == pytest.approx(((a + b) / 2 + c) / 2, rel=1e-6), name
         assert found["single", 1, name].n_units == 2
