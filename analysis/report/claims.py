@@ -78,6 +78,25 @@ def notes(run: Run) -> list[str]:
     return [*later_changes(run), *wrong]
 
 
+def family_text(run: Run) -> str:
+    """Which claims are corrected together, in words."""
+    names = declared_claims(run)
+    return "all claims on the same rows" if names is None else f"declared before the run: {', '.join(names)}"
+
+
+def plan_text(run: Run) -> str:
+    """The planned pools, and how looks before and beyond them are judged, as a sentence."""
+    plan = pool_plan(run)
+    if plan.stated:
+        pools = f"{plan.stated} pool{'' if plan.stated == 1 else 's'} per population were planned"
+        return f"{pools}: looks before that spend little of the error (O'Brien-Fleming type), later ones find nothing new."
+    first = "the pools of the first run" if plan.pools else "the pools of the first look"
+    return (
+        f"No number of pools was planned: nine tenths of the error are spent up to {first} (O'Brien-Fleming type), "
+        "a tenth is kept for all later looks (always-valid test)."
+    )
+
+
 def record_looks(run: Run, found: Sequence[Answer]) -> str:
     """Record that these answers were looked at; returns a warning if that fails, else an empty text."""
     time = now()
