@@ -143,7 +143,8 @@ def _power_to_differ(ratio: float, pools: int, level: float = _ALPHA, df: float 
     critical = -float(stdtrit(df, level / 2))
     if shift - critical > _CERTAIN:
         return 1.0
-    return float(1 - nctdtr(df, shift, critical) + nctdtr(df, shift, -critical))
+    other_side = float(nctdtr(df, shift, -critical))  # NaN where it is too small for scipy to compute
+    return float(1 - nctdtr(df, shift, critical)) + (0.0 if math.isnan(other_side) else other_side)
 
 
 def _power_to_be_equivalent(

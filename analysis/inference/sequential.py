@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,9 +30,13 @@ _GRID = np.linspace(float(-ndtri(0.25)), float(-ndtri(SMALLEST / 2)), 32)
 """Half-tail quantiles of one-sided errors from .5 down, at which levels are computed and between which interpolated."""
 
 
+Boundary = Callable[[float, tuple[float, ...]], float]
+"""The one-sided level from the one-sided error and the shares of the plan at the looks."""
+
+
 @dataclass(frozen=True)
 class Stage:
-    """A number of pools at which a claim was looked at: the share of the plan, and the pools and df of its t test."""
+    """A number of pools at which a claim was looked at: its share of the planned information, pools, df of its t test."""
 
     share: float
     pools: int
@@ -46,7 +50,7 @@ def spent(alpha: float, share: float) -> float:
 
 @lru_cache(maxsize=4096)
 def boundary_level(alpha: float, shares: tuple[float, ...]) -> float:
-    """The one-sided nominal level at the last of these shares of the plan, increasing and at most 1.
+    """The one-sided nominal level at the last of these increasing shares of the plan.
 
     All looks up to it together reject with probability `spent(alpha, shares[-1])` under the canonical joint normal
     distribution (Jennison and Turnbull 2000, section 19.2), integrated numerically.
@@ -108,20 +112,26 @@ def _quick_level(alpha: float, shares: tuple[float, ...]) -> float:
 def nominal_level(alpha: float, stages: Sequence[Stage], kept: float, sides: int = 2) -> float:
     """The level of the t test at the last stage, so that all looks together have error `alpha`; 0 if none is left.
 
-    `stages` have increasing shares. The share `kept` of the error is for looks after the first that has all planned
-    pools: that share at most is the chance that the later ratio of likelihoods passes its threshold, for its
-    expectation is the chance, under the prior, that the planned looks did not reject (Ville's inequality).
+    `stages` have increasing shares. Looks beyond the plan have the share `kept` of the error, and what the looks up to
+    the plan did not spend: that is the chance at most that a later ratio of likelihoods passes its threshold, for its
+    expectation is the chance, under the prior, that the last look up to the plan did not reject (Ville's inequality).
     """
+    return _level(alpha, stages, kept, sides, boundary_level)
+
+
+def _level(alpha: float, stages: Sequence[Stage], kept: float, sides: int, boundary: Boundary) -> float:
+    """As `nominal_level`, with the given function for the levels up to the plan."""
     planned = _planned(stages)
-    level = sides * _quick_level(alpha * (1 - kept) / sides, _shares(planned))
+    level = sides * boundary(alpha * (1 - kept) / sides, _shares(planned))
     if len(planned) == len(stages):
         return level
-    if kept == 0:
-        return 0.0
     end = planned[-1]
+    left = alpha - sides * spent(alpha * (1 - kept) / sides, end.share)
+    if left <= alpha * SAME:
+        return 0.0
     critical = float(stdtrit(end.df, 1 - level / sides)) if level > 0 else math.inf
     passed = float(stdtr(end.df, -critical / math.sqrt(1 + end.pools * PRIOR_VARIANCE)))
-    threshold = (1 - sides * passed) / (alpha * kept)
+    threshold = (1 - sides * passed) / left
     return sides * float(stdtr(stages[-1].df, -_t_of_ratio(threshold, stages[-1])))
 
 
@@ -150,11 +160,11 @@ def sequential_p(p: float, stages: Sequence[Stage], kept: float, sides: int = 2)
         return min(1.0, p / (1 - kept))
     low = math.log(SMALLEST)
     high = math.log(sides / 2)
-    if nominal_level(math.exp(high), stages, kept, sides) < p:
+    if _level(math.exp(high), stages, kept, sides, _quick_level) < p:
         return 1.0
     for _ in range(48):
         middle = (low + high) / 2
-        if nominal_level(math.exp(middle), stages, kept, sides) >= p:
+        if _level(math.exp(middle), stages, kept, sides, _quick_level) >= p:
             high = middle
         else:
             low = middle
@@ -171,11 +181,10 @@ def p_over_looks(p_values: Sequence[float], stages: Sequence[Stage], kept: float
 
 
 def _planned(stages: Sequence[Stage]) -> Sequence[Stage]:
-    """The stages up to the first that has all planned pools."""
-    reached = [place for place, one in enumerate(stages) if one.share >= 1 - SAME]
-    return stages[: reached[0] + 1] if reached else stages
+    """The stages up to the plan, or the first alone if it is beyond: nothing was seen when those pools were added."""
+    return stages[: max(1, sum(one.share <= 1 + SAME for one in stages))]
 
 
 def _shares(stages: Sequence[Stage]) -> tuple[float, ...]:
-    """Their shares of the plan, at most 1."""
-    return tuple(min(one.share, 1.0) for one in stages)
+    """Their shares of the plan."""
+    return tuple(one.share for one in stages)

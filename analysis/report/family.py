@@ -229,7 +229,7 @@ def _needs(case: _Case, p_values: Mapping[str, tuple[float, float, float]]) -> N
         estimate.margin,
         populations,
     )
-    last = MOST_POOLS if case.kept else math.floor(present.pools / present.share + SAME)
+    last = MOST_POOLS if case.kept else math.floor(populations + present.df / present.share + SAME)
     found = pools_needed(effect, partial(_levels, case, alphas), present.pools, last)
     if found is not None:
         return found
@@ -241,7 +241,8 @@ def _levels(case: _Case, alphas: tuple[float, float], pools: int) -> tuple[float
     """The levels of the tests of a difference and of equivalence at a next look with this number of pools."""
     present = case.stages[-1]
     spare = present.pools - present.df
-    stages = (*case.stages, Stage(present.share * pools / present.pools, pools, pools - spare))
+    df = pools - spare
+    stages = (*case.stages, Stage(present.share * df / present.df, pools, df))
     return nominal_level(alphas[0], stages, case.kept), nominal_level(alphas[1], stages, case.kept, 1)
 
 

@@ -24,12 +24,19 @@ class PoolPlan:
     kept: float = 0.0
 
     def share(self, counts: Mapping[str, int], first: Mapping[str, int]) -> float:
-        """The information of pools by population as a share of the planned: inverse variances of a mean over populations.
+        """The information of pools by population as a share of the planned: of the inverse variance of their mean.
 
-        Where nothing was planned for a population, the pools of the first look are the plan.
+        A population counts as its pools less one, the degrees of freedom of its spread: with few pools, t statistics of
+        successive looks are less alike than normal ones, and looks one by one would find 5.6% instead of 5.4% at a
+        level of 5%. Where nothing was planned for a population, the pools of the first look are the plan.
         """
         planned = {name: self.stated or self.pools.get(name) or first.get(name, n) for name, n in counts.items()}
-        return sum(1 / n for n in planned.values()) / sum(1 / n for n in counts.values())
+        return _inverse(planned) / _inverse(counts)
+
+
+def _inverse(pools: Mapping[str, int]) -> float:
+    """Inverse information: the sum over populations of 1 / (pools - 1); one pool has half a degree of freedom."""
+    return sum(1 / max(n - 1, 0.5) for n in pools.values())
 
 
 def pool_plan(run: Run) -> PoolPlan:
