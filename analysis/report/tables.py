@@ -144,6 +144,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "verdict": answer.verdict or NOT_ASKED,
         "remark": remark(answer),
     }
+    about["earlier"] = []
     if answer.finding is None:
         return about
     finding = answer.finding
