@@ -16,7 +16,7 @@ _SEED = 20050109
 
 
 def sign_choices(pools: int) -> np.ndarray:
-    """Signs to multiply pools by, (choices, pools), the first all +1; opposite choices give equal |t| and count once."""
+    """Signs of pools, (choices, pools), the first all +1; opposite choices give equal |t| and count once."""
     if pools <= MOST_EXACT:
         bits = (np.arange(2 ** (pools - 1))[:, None] >> np.arange(pools)) & 1
         return 1.0 - 2.0 * bits

@@ -62,9 +62,7 @@ def pools_needed(effect: Effect, levels: Levels, present: int, last: int = MOST_
     """
     first = max(present, effect.populations) + effect.populations
     low, high = effect.spread_ends()
-    found, few, many = (
-        _fewest_for_verdict(effect, one, levels, first, last) for one in (effect.deviation, low, high)
-    )
+    found, few, many = (_fewest_for_verdict(effect, one, levels, first, last) for one in (effect.deviation, low, high))
     if found is None:
         return None
     total, verdict = found

@@ -36,7 +36,7 @@ Boundary = Callable[[float, tuple[float, ...]], float]
 
 @dataclass(frozen=True)
 class Stage:
-    """A number of pools at which a claim was looked at: its share of the planned information, pools, df of its t test."""
+    """A look at a claim: its share of the planned information, and the pools and df of its t test."""
 
     share: float
     pools: int
@@ -78,7 +78,7 @@ def _bound(nodes: np.ndarray, density: np.ndarray, share: float, step: float, er
 
 
 def _nodes(share: float, bound: float, shares: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights from far below to the boundary, on the scale of a sum of shares; dense enough for every step."""
+    """Nodes and weights from far below to the boundary, on the scale of a sum; dense enough for every step."""
     steps = [after / (after - before) for before, after in itertools.pairwise(shares)]
     count = int(np.clip(24 * math.sqrt(max(steps, default=1.0)), 64, 800))
     nodes, weights = _legendre(count)

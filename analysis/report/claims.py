@@ -89,7 +89,9 @@ def plan_text(run: Run) -> str:
     plan = pool_plan(run)
     if plan.stated:
         pools = f"{plan.stated} pool{'' if plan.stated == 1 else 's'} per population were planned"
-        return f"{pools}: looks before that spend little of the error (O'Brien-Fleming type), later ones find nothing new."
+        return (
+            f"{pools}: looks before that spend little of the error (O'Brien-Fleming type), later ones find nothing new."
+        )
     first = "the pools of the first run" if plan.pools else "the pools of the first look"
     return (
         f"No number of pools was planned: nine tenths of the error are spent up to {first} (O'Brien-Fleming type), "

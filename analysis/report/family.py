@@ -1,10 +1,10 @@
-"""The family of claims: which are confirmed together, and their verdicts corrected for its size and for earlier looks."""
+"""The family of claims that are confirmed together, and their verdicts, corrected for its size and earlier looks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -28,7 +28,7 @@ _DIGITS = 10
 class History:
     """The planned pools, and the looks that were recorded before; without looks, every claim is looked at first."""
 
-    plan: PoolPlan = PoolPlan()
+    plan: PoolPlan = field(default_factory=PoolPlan)
     looks: Sequence[Look] = ()
 
 
@@ -176,8 +176,8 @@ def _flips(cases: Sequence[_Case]) -> np.ndarray | None:
 def _column(values: PoolValues) -> dict[tuple[str, str], float]:
     """The value of each pool, by population and id, in the populations that the estimate uses."""
     used = pools_by_population(values)
-    rows = zip(values.frame["population"].astype(str), values.frame["pool_id"].astype(str), values.frame["value"])
-    return {(population, pool): float(value) for population, pool, value in rows if population in used}
+    rows = values.frame[["population", "pool_id", "value"]].itertuples(index=False)
+    return {(str(population), str(pool)): float(value) for population, pool, value in rows if population in used}
 
 
 def _shares(values: PoolValues, populations: Sequence[str]) -> list[float]:
@@ -244,5 +244,3 @@ def _levels(case: _Case, alphas: tuple[float, float], pools: int) -> tuple[float
     df = pools - spare
     stages = (*case.stages, Stage(present.share * df / present.df, pools, df))
     return nominal_level(alphas[0], stages, case.kept), nominal_level(alphas[1], stages, case.kept, 1)
-
-

@@ -56,16 +56,15 @@ def declared_claims(run: Run) -> tuple[str, ...] | None:
 
 
 def later_changes(run: Run) -> list[str]:
-    """Declarations of later calls that differ from the first, which stays in force, as sentences without a full stop."""
+    """Declarations of later calls that differ from the first, which stays in force, as texts without a full stop."""
     found = []
     for name in DECLARED:
         calls = [(one[name], str(one.get("started_at", "")) or "an unknown time") for one in _recorded(run, name)]
         last = calls[0][0] if calls else None
         for value, time in calls[1:]:
             if value != last:
-                found.append(
-                    f"`{name}` was changed to {_words(value)} at {time}; the first, {_words(calls[0][0])}, stays in force"
-                )
+                force = f"the first, {_words(calls[0][0])}, stays in force"
+                found.append(f"`{name}` was changed to {_words(value)} at {time}; {force}")
             last = value
     return found
 

@@ -120,7 +120,7 @@ class Settings(SettingsModel):
     pools_planned: PoolSize | None = None
     """Pools per population after which claims are judged at the full level; looks before that have small levels."""
     claims: Annotated[tuple[ClaimName, ...], AfterValidator(_check_unique)] | None = None
-    """Claims that `analysis` confirms as one family; all others are exploratory. All claims are confirmed by default."""
+    """Claims that `analysis` confirms as one family; all others are exploratory. By default it confirms all claims."""
     execution: Execution = Execution()
 
 

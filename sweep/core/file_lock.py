@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 RUN_INFO_LOCK = ".run.json.lock"
-"""The file beside run.json that is locked by what replaces it: a run, and `analysis`, which adds its looks at claims."""
+"""The file beside run.json that is locked by what replaces it: a run, and `analysis`, which adds looks at claims."""
 
 
 @contextmanager

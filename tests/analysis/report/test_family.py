@@ -18,6 +18,7 @@ from analysis.report.looks import Look, look_at
 from analysis.rows.declared import PoolPlan
 
 QUESTION = Question("difference", "pool", 0.0, 0.5)
+FRESH = History()
 TIMES = [f"2026-01-0{day}T00:00:00Z" for day in range(1, 8)]
 
 
@@ -38,7 +39,7 @@ def raw_p(findings: dict[str, Finding]) -> np.ndarray:
     return np.array([one.values.estimate.p for one in findings.values()], float)
 
 
-def adjusted(findings: dict[str, Finding], history: History = History()) -> np.ndarray:
+def adjusted(findings: dict[str, Finding], history: History = FRESH) -> np.ndarray:
     judged = judge_family(findings, history)
     return np.array([one.finding.estimate.p_adjusted for one in judged.values()], float)
 
