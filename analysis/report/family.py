@@ -198,7 +198,8 @@ def _corrected(cases: Mapping[str, _Case], flips: np.ndarray | None) -> dict[str
         t = np.array([abs(case.estimate.estimate) / case.estimate.se for case in cases.values()])
         kept = np.array([case.kept for case in cases.values()])
         columns[0] = np.minimum(stepwise_p(t, flips) / (1 - kept), 1.0)
-    return {name: (float(row[0]), float(row[1]), float(row[2])) for name, row in zip(cases, zip(*columns), strict=True)}
+    rows = np.column_stack(columns).tolist()
+    return {name: (zero, within, beyond) for name, (zero, within, beyond) in zip(cases, rows, strict=True)}
 
 
 def _simultaneous(case: _Case, claims: int, flips: np.ndarray | None) -> tuple[float, float]:
