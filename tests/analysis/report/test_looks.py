@@ -186,10 +186,10 @@ def test_looks_of_another_form_are_left_out(tmp_path: Path) -> None:
 def test_a_run_that_ends_keeps_the_looks_of_the_meantime(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "run", 5)
     run = RunFolder(folder)
-    begun = run.run_info()
+    started = run.run_info()
     ask(folder)
     looks = looks_in(folder)
-    run.write_run_info(begun | {"sweep": "renamed"})
+    run.write_run_info(started | {"sweep": "renamed"})
     assert json.loads((folder / "run.json").read_text())["sweep"] == "renamed"
     assert looks_in(folder) == looks
 
