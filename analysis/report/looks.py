@@ -70,17 +70,24 @@ def look_at(name: str, finding: Finding, verdict: str, time: str) -> Look:
     estimate = finding.estimate
     counts = pools_by_population(finding.values)
     within, beyond = margin_p_values(estimate, finding.values.question.null)
-    p_values = (estimate.p, within, beyond, estimate.p_adjusted)
     return Look(
-        time,
-        name,
-        sum(counts.values()),
-        counts,
-        estimate.estimate,
-        *(None if p is None or math.isnan(p) else float(p) for p in p_values),
-        verdict,
-        rows_id(finding.values),
+        time=time,
+        claim=name,
+        pools=sum(counts.values()),
+        by_population=counts,
+        estimate=estimate.estimate,
+        p=_known(estimate.p),
+        p_within=_known(within),
+        p_beyond=_known(beyond),
+        p_adjusted=_known(estimate.p_adjusted),
+        verdict=verdict,
+        rows=rows_id(finding.values),
     )
+
+
+def _known(p: float | None) -> float | None:
+    """A p value for JSON; None for NaN."""
+    return None if p is None or math.isnan(p) else float(p)
 
 
 def recorded_looks(run: Run) -> list[Look]:
