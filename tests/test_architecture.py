@@ -45,7 +45,7 @@ ALLOWED = {
 }
 """Package -> packages beside it that it may import; imports inside functions count."""
 
-SHARED = {f"sweep.core.{name}" for name in ("text", "errors", "causes", "command_group", "paths")}
+SHARED = {f"sweep.core.{name}" for name in ("text", "errors", "causes", "command_group", "file_lock", "paths")}
 TABLES = {"sweep.storage.columns", "sweep.storage.tables"}
 DOORS = {
     "click": {

@@ -200,12 +200,16 @@ def claims(run: Path, as_json: bool) -> None:
     progress = progress_line()
     progress(f"reading {run}")
     from analysis.display import tables
-    from analysis.report.claims import answers, lines, table
+    from analysis.report.claims import answers, lines, notes, record_looks, table
     from analysis.rows.run import load
 
-    found = answers(load(run))
+    loaded = load(run)
+    found = answers(loaded)
+    warning = record_looks(loaded, found)
     clear()
     click.echo(tables.as_json(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
+    for note in [*notes(loaded), *([warning] if warning else [])]:
+        click.echo(f"warning: {note}", err=True)
     failed = [f"claim {one.name}: {one.missing}" for one in found if one.failed]
     report_failures(failed)
     if len(failed) == len(found):

@@ -56,16 +56,24 @@ def adjust_and_judge(estimates: pd.DataFrame, correction: Correction, *, alpha: 
     p = adjust_p_values(estimates["p"].to_numpy(np.float64, na_value=np.nan), correction)
     within, beyond = (adjust_p_values(_margin_p(estimates, test), correction) for test in _MARGIN_TESTS)
     rows = zip(estimates["verdict"], p, within, beyond, strict=True)
-    verdicts = [
-        asked and verdict_of(_known(zero), _known(inside), _known(outside), alpha)
-        for asked, zero, inside, outside in rows
-    ]
+    verdicts = [asked and verdict_of_adjusted(*p_values, alpha=alpha) for asked, *p_values in rows]
     found = estimates.assign(p_adjusted=p, verdict=pd.Series(verdicts, estimates.index, dtype=str))
-    if correction == "holm" and len(found) > MOST_CLAIMS:
-        text = f"corrected as one of {len(found)}: there is little power beyond {MOST_CLAIMS}"
+    text = size_warning(len(found))
+    if correction == "holm" and text:
         warnings = [(*row, text) for row in found["warnings"]]
         found = found.assign(warnings=pd.Series(warnings, found.index, dtype=object))
     return found
+
+
+def verdict_of_adjusted(zero: float, within: float, beyond: float, *, alpha: float = 1 - LEVEL) -> str:
+    """The verdict from p values that are corrected for their family; NaN is a missing one."""
+    return verdict_of(_known(zero), _known(within), _known(beyond), alpha)
+
+
+def size_warning(claims: int) -> str:
+    """The warning of a family of this size, empty for a usual one."""
+    too_many = claims > MOST_CLAIMS
+    return f"corrected as one of {claims}: there is little power beyond {MOST_CLAIMS}" if too_many else ""
 
 
 _MARGIN_TESTS = (equivalence_p, beyond_margin_p)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -14,23 +13,28 @@ from analysis.core.errors import AnalysisError
 from analysis.display import numbers
 from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, INCONCLUSIVE, Estimate
 from analysis.inference.finding import Expected, Finding
-from analysis.inference.power import pools_wanted
-from analysis.inference.verdict import adjust_and_judge
+from analysis.inference.power import Needs
 from analysis.report.audit_changes import Change, effect_changes, summary
+from analysis.report.family import History, Judgement, families, judge_family
+from analysis.report.looks import Look, earlier_looks, look_at, now, record, recorded_looks
+from analysis.rows.declared import declared_claims, later_changes, pool_plan
 from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
 from sweep.core.causes import describe
+from sweep.core.text import did_you_mean
 
 SUPPORTED = "supported"
 REFUTED = "refuted"
-VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE)
+EXPLORATORY = "exploratory"
+VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE, EXPLORATORY)
 
 
 @dataclass(frozen=True)
 class Answer:
     """A claim with its verdict.
 
-    `needs` is the number of additional pools that would decide it; None if it is decided or the number is unknown.
+    `needs` has the pools that would decide it; None if it is decided or the number is unknown. `simultaneous` is the
+    interval that holds together with those of the other claims of the family, `earlier` the looks before this one.
     `missing` is the reason if there is no verdict; `failed` is True if its computation ended in an error. `audited` has
     the same claim under every other protocol that has rows for it, `changes` what each of them changes in the effect.
     """
@@ -40,7 +44,9 @@ class Answer:
     quantity: str
     finding: Finding | None
     verdict: str
-    needs: int | None = None
+    needs: Needs | None = None
+    simultaneous: tuple[float, float] | None = None
+    earlier: tuple[Look, ...] = ()
     missing: str = ""
     failed: bool = False
     audited: dict[str, Answer] = field(default_factory=dict)
@@ -48,13 +54,13 @@ class Answer:
 
 
 def answers(run: Run) -> list[Answer]:
-    """Every claim of the folder evaluated on a run; Holm's correction is over the claims on the same tables.
+    """Every claim of the folder evaluated on a run, corrected for its family and for the looks that were recorded.
 
     The margin is that of the run's configuration. An answer without a finding has the reason in `missing`.
     """
-    found = _evaluate_all(run, rows_under(run.candidates, CORRECT))
+    found = _evaluate_all(run, rows_under(run.candidates, CORRECT), History(pool_plan(run), recorded_looks(run)))
     others = [name for name in protocols(run.candidates) if name != CORRECT]
-    audited = {name: _evaluate_all(run, rows_under(run.candidates, name)) for name in others}
+    audited = {name: _evaluate_all(run, rows_under(run.candidates, name), History()) for name in others}
     numbers = dict(zip(run.candidates["pool_id"].astype(object), run.candidates["pool"].tolist(), strict=True))
     return [
         _with_audit(one, {name: rows[place] for name, rows in audited.items() if rows[place].verdict}, numbers)
@@ -62,6 +68,41 @@ def answers(run: Run) -> list[Answer]:
         else one
         for place, one in enumerate(found)
     ]
+
+
+def notes(run: Run) -> list[str]:
+    """What readers of the claims must know: declarations that were changed, and declared claims that do not exist."""
+    known = registry.list_plugins("claims")
+    unknown = [name for name in declared_claims(run) or () if name not in known]
+    wrong = [f"`claims` declares `{name}`, which is no claim: {did_you_mean(name, known)}" for name in unknown]
+    return [*later_changes(run), *wrong]
+
+
+def family_text(run: Run) -> str:
+    """Which claims are corrected together, in words."""
+    names = declared_claims(run)
+    return "all claims on the same rows" if names is None else f"declared before the run: {', '.join(names)}"
+
+
+def plan_text(run: Run) -> str:
+    """The planned pools, and how looks before and beyond them are judged, as a sentence."""
+    plan = pool_plan(run)
+    if plan.stated:
+        pools = f"{plan.stated} pool{'' if plan.stated == 1 else 's'} per population were planned"
+        return (
+            f"{pools}: looks before that spend little of the error (O'Brien-Fleming type), later ones find nothing new."
+        )
+    first = "the pools of the first run" if plan.pools else "the pools of the first look"
+    return (
+        f"No number of pools was planned: nine tenths of the error are spent up to {first} (O'Brien-Fleming type), "
+        "a tenth is kept for all later looks (always-valid test)."
+    )
+
+
+def record_looks(run: Run, found: Sequence[Answer]) -> str:
+    """Record that these answers were looked at; returns a warning if that fails, else an empty text."""
+    time = now()
+    return record(run, [look_at(one.name, one.finding, one.verdict, time) for one in found if one.finding])
 
 
 def _with_audit(answer: Answer, audited: dict[str, Answer], pool_numbers: dict[str, int]) -> Answer:
@@ -77,24 +118,15 @@ def _tables(name: str) -> tuple[str, ...]:
     return tuple(registry.tables(registry.get_plugin("claims", name)))
 
 
-def _evaluate_all(run: Run, candidates: pd.DataFrame) -> list[Answer]:
-    """Every claim on the given rows; claims on the same tables are one family for Holm's correction."""
+def _evaluate_all(run: Run, candidates: pd.DataFrame, history: History) -> list[Answer]:
+    """Every claim on the given rows; the families are judged, other claims are exploratory."""
     tables = {"candidates": candidates}
     raw = [_evaluate(name, run, tables) for name in registry.list_plugins("claims")]
-    for family in sorted({_tables(one.name) for one in raw}):
-        raw = _judge_family(raw, family)
-    return raw
-
-
-def _judge_family(raw: list[Answer], tables: tuple[str, ...]) -> list[Answer]:
-    """The claims; those on these tables get the verdicts of their family."""
-    family = [one for one in raw if one.finding and _tables(one.name) == tables]
-    if not family:
-        return raw
-    estimates = pd.DataFrame([asdict(one.finding.estimate) for one in family if one.finding])
-    rows = adjust_and_judge(estimates, "holm").itertuples()
-    known = {one.name: _with_verdict(one, row) for one, row in zip(family, rows, strict=True)}
-    return [known.get(one.name, one) for one in raw]
+    findings = {one.name: one.finding for one in raw if one.finding}
+    judged: dict[str, Judgement] = {}
+    for names in families({name: _tables(name) for name in findings}, declared_claims(run)):
+        judged |= judge_family({name: findings[name] for name in names}, history)
+    return [_with_verdict(one, judged.get(one.name), history) for one in raw]
 
 
 def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
@@ -114,15 +146,17 @@ def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     return Answer(name, question, quantity, finding, "")
 
 
-def _with_verdict(answer: Answer, row: Any) -> Answer:
-    """The claim with the verdict from its corrected row."""
+def _with_verdict(answer: Answer, judged: Judgement | None, history: History) -> Answer:
+    """The claim with the verdict of its family; `exploratory` outside of it."""
     finding = answer.finding
-    assert finding is not None
-    adjusted = None if math.isnan(row.p_adjusted) else float(row.p_adjusted)
-    estimate = replace(finding.estimate, p_adjusted=adjusted, verdict=row.verdict, warnings=tuple(row.warnings))
-    verdict = claim_verdict(estimate, finding.expected)
-    needs = _more_pools(estimate) if verdict == INCONCLUSIVE else None
-    return replace(answer, finding=replace(finding, corrected=estimate), verdict=verdict, needs=needs)
+    if finding is None:
+        return answer
+    if judged is None:
+        earlier = earlier_looks(history.looks, answer.name, finding.values)
+        return replace(answer, verdict=EXPLORATORY, earlier=earlier)
+    verdict = claim_verdict(judged.finding.estimate, finding.expected)
+    found = replace(answer, finding=judged.finding, verdict=verdict, needs=judged.needs)
+    return replace(found, simultaneous=judged.simultaneous, earlier=judged.earlier)
 
 
 def claim_verdict(estimate: Estimate, expected: Expected) -> str:
@@ -143,7 +177,12 @@ def claim_verdict(estimate: Estimate, expected: Expected) -> str:
 
 
 def remark(answer: Answer) -> str:
-    """What a verdict alone leaves open: whether the effect is larger than the margin; empty where it does not."""
+    """What a verdict alone leaves open: whether the effect is larger than the margin; empty where it does not.
+
+    Of an exploratory claim, the verdict without any correction.
+    """
+    if answer.finding is not None and answer.verdict == EXPLORATORY:
+        return f"without correction: {claim_verdict(answer.finding.estimate, answer.finding.expected)}"
     if answer.finding is None or answer.verdict not in (SUPPORTED, REFUTED, DIFFERENT):
         return ""
     if answer.finding.estimate.verdict == BEYOND_MARGIN:
@@ -151,12 +190,15 @@ def remark(answer: Answer) -> str:
     return "by an amount that may not matter" if answer.finding.estimate.verdict == DIFFERENT else ""
 
 
-def _more_pools(estimate: Estimate) -> int | None:
-    """Additional pools needed to decide between `different` and `equivalent` at the margin; None if unknown."""
-    if estimate.margin is None or estimate.n_units < 2 or not estimate.se > 0:
-        return None
-    deviation = estimate.se * math.sqrt(estimate.n_units)
-    return max(pools_wanted(deviation, estimate.margin) - estimate.n_units, 1)
+def needs_text(needs: Needs | None) -> str:
+    """The pools that would decide a claim, with their interval, in words; empty if they are unknown."""
+    if needs is None:
+        return ""
+    ends = f"{needs.low} or more" if needs.high is None else f"{needs.low} to {needs.high}"
+    aim = "show a difference" if needs.verdict == DIFFERENT else "show equivalence"
+    if needs.is_new_run:
+        return f"the planned pools do not suffice: another run of {needs.pools} pools ({ends}) would {aim}"
+    return f"needs {needs.pools} more pool{'' if needs.pools == 1 else 's'} ({ends}) to {aim}"
 
 
 def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
@@ -168,12 +210,27 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
             "question": one.question,
             "verdict_of_claim": one.verdict or "not asked",
         }
-        about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
-        about |= {"remark": remark(one)}
+        about |= {"audit_summary": summary(one.changes), "missing": one.missing, "remark": remark(one)}
+        about |= _needs_record(one.needs)
+        ends = one.simultaneous or (None, None)
+        about |= {"simultaneous_low": ends[0], "simultaneous_high": ends[1]}
+        about |= {"earlier_looks": [asdict(look) for look in one.earlier]}
         estimate = asdict(one.finding.estimate) if one.finding else {}
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
+
+
+def _needs_record(needs: Needs | None) -> dict[str, Any]:
+    """The pools that would decide a claim: to add to this run, or of another run."""
+    is_new_run = needs is not None and needs.is_new_run
+    return {
+        "pools_more": needs.pools if needs and not is_new_run else None,
+        "pools_another_run": needs.pools if needs and is_new_run else None,
+        "pools_low": needs.low if needs else None,
+        "pools_high": needs.high if needs else None,
+        "pools_decide": needs.verdict if needs else None,
+    }
 
 
 def _under(protocol: str, answer: Answer, change: Change | None) -> dict[str, Any]:
@@ -186,6 +243,13 @@ def _under(protocol: str, answer: Answer, change: Change | None) -> dict[str, An
     return found | {"change_verdict": change.verdict if change else None}
 
 
+def look_text(look: Look, scale: float) -> str:
+    """An earlier look in words."""
+    value = numbers.signed(scale * look.estimate, 2)
+    p = numbers.p_value(look.p_adjusted)
+    return f"{numbers.when(look.time)}: {look.pools} pools, {value}, p, corrected: {p}, {look.verdict}"
+
+
 def lines(found: Sequence[Answer]) -> list[str]:
     """The answers as text: verdict and question, then the effect with its interval, unit and count."""
     texts = []
@@ -194,14 +258,25 @@ def lines(found: Sequence[Answer]) -> list[str]:
         if one.finding is None:
             texts += [f"{'':<13} {one.missing}"]
             continue
-        estimate = one.finding.estimate
-        scale = one.finding.scale
-        value = numbers.signed(scale * estimate.estimate, 2)
-        interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
-        parts = [remark(one)] if remark(one) else []
-        parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
-        parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
-        parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
-        parts += [f"audit: {summary(one.changes)}"] if one.changes else []
-        texts += [f"{'':<13} {'; '.join(parts)}"]
+        texts += [f"{'':<13} {'; '.join(_parts(one, one.finding))}"]
+        texts += [f"{'':<13} earlier look, {look_text(look, one.finding.scale)}" for look in one.earlier]
     return texts
+
+
+def _parts(answer: Answer, finding: Finding) -> list[str]:
+    """What follows the question of a claim."""
+    estimate = finding.estimate
+    scale = finding.scale
+    interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
+    parts = [remark(answer)] if remark(answer) else []
+    parts += [f"{numbers.signed(scale * estimate.estimate, 2)} {finding.unit} {interval}"]
+    parts += [f"{estimate.n_units} {estimate.unit}s"]
+    if answer.simultaneous:
+        low, high = answer.simultaneous
+        parts += [f"simultaneous {numbers.interval(scale * low, scale * high, 2)}"]
+    if answer.verdict == EXPLORATORY:
+        parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]
+    else:
+        parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+    parts += [needs_text(answer.needs)] if answer.needs else []
+    return parts + ([f"audit: {summary(answer.changes)}"] if answer.changes else [])

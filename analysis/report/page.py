@@ -22,7 +22,7 @@ from analysis.core.files import CannotWriteError, make_folder, write_file
 from analysis.display import draw, numbers, style
 from analysis.report import pdf, tables
 from analysis.report.audit_table import defects
-from analysis.report.claims import Answer, answers
+from analysis.report.claims import Answer, answers, family_text, notes, plan_text, record_looks
 from analysis.rows.protocols import protocols, short
 from analysis.rows.run import Run
 from sweep.core.causes import describe
@@ -99,7 +99,9 @@ def context(
     attempt = partial(_attempt, broken)
     claims: list[Answer] = attempt("claims", lambda: answers(run), [])
     broken += [f"claim {one.name}: {one.missing}" for one in claims if one.failed]
+    unrecorded = record_looks(run, claims)
     return {
+        "notes": [*run.warnings, *notes(run), *([unrecorded] if unrecorded else [])],
         "name": str(run.info.get("sweep") or run.folder.resolve().name),
         "run": run,
         "invocations": [_invocation(one) for one in run.invocations],
@@ -107,6 +109,8 @@ def context(
         "claims": attempt("claims", lambda: tables.claims(claims), []),
         "defects": attempt("defects", lambda: defects(claims), []),
         **_tables(run, shown, attempt),
+        "family": family_text(run),
+        "plan": plan_text(run),
         "margin": numbers.fixed(100 * run.margin, 2),
         "fixed_at": next((numbers.when(str(one.get("started_at"))) for one in _margins(run)), ""),
         "drawn": [figure["name"] for figure in figures if not figure["failed"]],

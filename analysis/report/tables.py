@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
-from analysis.report.claims import Answer, remark
+from analysis.report.claims import Answer, look_text, needs_text, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
@@ -137,7 +138,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "name": answer.name,
         "question": answer.question,
         "quantity": answer.quantity,
-        "more": answer.needs,
+        "more": needs_text(answer.needs),
     }
     about |= {
         "audit": summary(answer.changes),
@@ -145,6 +146,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "verdict": answer.verdict or NOT_ASKED,
         "remark": remark(answer),
     }
+    about["earlier"] = []
     if answer.finding is None:
         return about
     finding = answer.finding
@@ -153,6 +155,9 @@ def _claim(answer: Answer) -> dict[str, Any]:
     about |= {"effect": numbers.signed(value, 2), "interval": numbers.interval(low, high, 2), "unit": finding.unit}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
+    low, high = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))
+    about |= {"simultaneous": numbers.interval(low, high, 2) if answer.simultaneous else ""}
+    about |= {"earlier": [look_text(look, finding.scale) for look in answer.earlier]}
     return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}
 
 

@@ -37,6 +37,16 @@ def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _check_claim(name: str) -> str:
+    """The name of a claim. Raises ValueError unless it is the name of a Python file, as all claims are."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", name):
+        raise ValueError(f"expected a name of `analysis ls`, lower case with `_`, got {show(name)}")
+    return name
+
+
+ClaimName = Annotated[str, AfterValidator(_check_claim)]
+
+
 def _check_sweep_name(name: str) -> str:
     """The name of a sweep, which is that of its folder and of its experiment in MLflow. Raises ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
@@ -108,6 +118,10 @@ class Settings(SettingsModel):
     """Tables that describe the weights of members and soups; none by default."""
     margin: Annotated[float, Gt(0), Lt(1)] = 0.005
     """Smallest accuracy difference (a fraction) that matters to the claims of `analysis`; the run does not use it."""
+    pools_planned: PoolSize | None = None
+    """Pools per population after which claims are judged at the full level; looks before that have small levels."""
+    claims: Annotated[tuple[ClaimName, ...], AfterValidator(_check_unique)] | None = None
+    """Claims that `analysis` confirms as one family; all others are exploratory. By default it confirms all claims."""
     execution: Execution = Execution()
 
 
@@ -310,9 +324,14 @@ class Sweep:
         return [metric_id(name) for name in self.metrics]
 
     @property
+    def declared(self) -> dict[str, Any]:
+        """What is fixed before the run for the claims of `analysis`; no number in the tables depends on it."""
+        return self.settings.model_dump(mode="json", include={"margin", "pools_planned", "claims"})
+
+    @property
     def id(self) -> str:
         """Content hash of all settings that can change a number in the tables."""
-        excluded = ("execution", "margin")
+        excluded = ("execution", *self.declared)
         content = {key: value for key, value in self.to_config.items() if key not in excluded}
         return content_id("sweep", content | {"metrics": self.metric_ids})
 

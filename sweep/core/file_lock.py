@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+RUN_INFO_LOCK = ".run.json.lock"
+"""The file beside run.json that is locked by what replaces it: a run, and `analysis`, which adds looks at claims."""
+
 
 @contextmanager
 def file_lock(file: Path, mode: str = "a", *, wait: bool = True) -> Iterator[IO[Any]]:

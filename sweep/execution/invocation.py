@@ -27,10 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 def is_settled(folder: RunFolder, sweep: Sweep) -> bool:
-    """Whether the last call of a run came to its end, with the same sweep."""
+    """Whether the last call of a run came to its end, with the same sweep and the same declarations for claims."""
     info = folder.run_info()
-    last = info.get("invocations", [])[-1:]
-    return info.get("sweep_id") == sweep.id and bool(last and last[0].get("finished_at"))
+    last: dict[str, Any] = next(reversed(info.get("invocations", [])), {})
+    is_declared = all(last.get(name, value) == value for name, value in sweep.declared.items())
+    return info.get("sweep_id") == sweep.id and is_declared and bool(last.get("finished_at"))
 
 
 def new_run_info(sweep: Sweep) -> dict[str, Any]:
@@ -57,7 +58,8 @@ def recorded(folder: RunFolder, sweep: Sweep, command: str, overrides: Sequence[
         "command": command,
         "overrides": list(overrides),
         "config": sweep.to_yaml(),
-        "margin": sweep.settings.margin,
+        **sweep.declared,
+        "pools": {one.name: one.pools for one in sweep.populations if not one.reference},
         **run_environment(),
     }
     before = folder.run_info()

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.core.causes import errno_hint
+from sweep.core.file_lock import RUN_INFO_LOCK, file_lock
 from sweep.core.ids import content_id
 from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
 from sweep.storage.columns import COLUMNS, KEYS
@@ -55,6 +56,14 @@ def _describes_run(info: Any) -> bool:
     if not isinstance(info, dict) or not all(isinstance(info[key], kind) for key, kind in types.items() if key in info):
         return False
     return all(isinstance(one, dict) for one in info.get("invocations", ()))
+
+
+def _recorded_looks(file: Path) -> dict[str, Any]:
+    """The looks at claims in run.json, under their key; empty without any, and where the file cannot be read."""
+    with suppress(OSError, ValueError, RecursionError):
+        info = json.loads(file.read_text("utf-8"))
+        return {"looks": info["looks"]} if isinstance(info, dict) and info.get("looks") else {}
+    return {}
 
 
 class RunFolder:
@@ -103,8 +112,10 @@ class RunFolder:
         return StoreError(f"no run folder at {self.path}", "sweep run FILE makes one; see sweep ls runs")
 
     def write_run_info(self, info: Mapping[str, Any]) -> None:
-        """Replace run.json."""
-        write_atomic(self.path / "run.json", json.dumps(info, indent=1).encode())
+        """Replace run.json, but for the looks at claims that `analysis` recorded in it in the meantime."""
+        file = self.path / "run.json"
+        with storage_errors(file), file_lock(self.path / RUN_INFO_LOCK):
+            write_atomic(file, json.dumps({**info, **_recorded_looks(file)}, indent=1).encode())
 
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
         """Write rows as one immutable part; False if the part exists already, and then it stays as it is."""

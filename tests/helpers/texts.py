@@ -7,8 +7,8 @@ from sweep.config.loader import _BROADCAST, check
 from sweep.config.spec import Sweep
 
 KNOWN = (
-    "known: `alignments`, `dataset`, `execution`, `grids`, `inspect`, `margin`, `methods`, `metrics`, `name`, "
-    "`populations`, `protocols`, `repairs`, `scalings`, `seed`, `splits`, `subsets`"
+    "known: `alignments`, `claims`, `dataset`, `execution`, `grids`, `inspect`, `margin`, `methods`, `metrics`, "
+    "`name`, `pools_planned`, `populations`, `protocols`, `repairs`, `scalings`, `seed`, `splits`, `subsets`"
 )
 ANCHORS_HINT = "; a key that begins with `x-` is a place for anchors"
 

@@ -102,8 +102,11 @@ def test_a_claim_that_cannot_be_decided_says_how_many_pools_would_do() -> None:
     one = found["weights_or_logits"]
     assert one.verdict == "inconclusive"
     assert one.needs is not None
-    # A spread of .017 at a margin of .005 is 3.4 margins: about 2 (2.8 x 3.4)² / 2 pools by the usual rule of thumb.
-    assert 60 <= one.needs <= 160
+    # An effect of a fifth of the spread takes about (2.8 x 5)² = 200 pools in one look, and more after a first look.
+    assert 200 <= one.needs.pools <= 600
+    assert one.needs.low < one.needs.pools
+    assert one.needs.high is not None
+    assert one.needs.high > one.needs.pools
     assert found["soups_resist_scale"].missing
     assert found["soups_resist_scale"].verdict == ""
 
