@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -38,6 +38,12 @@ class PoolValues:
         populations = frame["population"].to_numpy(object)
         weights = None if shares is None else np.array([shares[name] for name in sorted(set(populations))])
         return stratified_mean(frame["value"].to_numpy(float), populations, self.question, self.warnings, weights)
+
+    def only(self, populations: Collection[str]) -> PoolValues:
+        """The values of some populations, with their shares if there are any."""
+        shares = None if self.shares is None else {name: self.shares[name] for name in populations}
+        frame = self.frame[self.frame["population"].isin(populations)].reset_index(drop=True)
+        return replace(self, frame=frame, shares=shares)
 
     def minus(self, other: PoolValues, pool_numbers: Mapping[str, int]) -> PoolValues:
         """The values minus those of `other` in the same pools: same population and same number in it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -17,13 +18,16 @@ from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
 from analysis.inference.verdict import adjust_and_judge
 from analysis.report.audit_changes import Change, effect_changes, summary
+from analysis.report.cell_words import cell_columns, cell_lines
+from analysis.report.claim_cells import ALPHA, DEPENDS, CellAnswers, answer_by_cell
+from analysis.rows.cells import cell_settings
 from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
 from sweep.core.causes import describe
 
 SUPPORTED = "supported"
 REFUTED = "refuted"
-VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE)
+VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE, DEPENDS)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Answer:
     `needs` is the number of additional pools that would decide it; None if it is decided or the number is unknown.
     `missing` is the reason if there is no verdict; `failed` is True if its computation ended in an error. `audited` has
     the same claim under every other protocol that has rows for it, `changes` what each of them changes in the effect.
+    `by_cell` has the answers of its cells (data set, architecture, start) and the scope of the verdict.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Answer:
     needs: int | None = None
     missing: str = ""
     failed: bool = False
+    by_cell: CellAnswers | None = None
     audited: dict[str, Answer] = field(default_factory=dict)
     changes: dict[str, Change] = field(default_factory=dict)
 
@@ -83,7 +89,21 @@ def _evaluate_all(run: Run, candidates: pd.DataFrame) -> list[Answer]:
     raw = [_evaluate(name, run, tables) for name in registry.list_plugins("claims")]
     for family in sorted({_tables(one.name) for one in raw}):
         raw = _judge_family(raw, family)
-    return raw
+    asked = [_tables(one.name) for one in raw if one.finding]
+    return [_by_cell(one, run, asked.count(_tables(one.name))) for one in raw]
+
+
+def _by_cell(answer: Answer, run: Run, n_claims: int) -> Answer:
+    """The claim, one of `n_claims` of a family, with the answers of its cells and the verdict that follows."""
+    finding = answer.finding
+    if finding is None:
+        return answer
+    settings = cell_settings([run.table(name) for name in _tables(answer.name)], run.members)
+    judge = partial(claim_verdict, expected=finding.expected)
+    found = answer_by_cell(finding.values, finding.estimate, settings, judge, ALPHA / n_claims)
+    needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
+    finding = replace(finding, corrected=found.estimate)
+    return replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
 
 
 def _judge_family(raw: list[Answer], tables: tuple[str, ...]) -> list[Answer]:
@@ -169,7 +189,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
             "verdict_of_claim": one.verdict or "not asked",
         }
         about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
-        about |= {"remark": remark(one)}
+        about |= {"remark": remark(one)} | cell_columns(one.by_cell)
         estimate = asdict(one.finding.estimate) if one.finding else {}
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
@@ -203,5 +223,5 @@ def lines(found: Sequence[Answer]) -> list[str]:
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"audit: {summary(one.changes)}"] if one.changes else []
-        texts += [f"{'':<13} {'; '.join(parts)}"]
+        texts += [f"{'':<13} {'; '.join(parts)}", *(f"{'':<13} {text}" for text in cell_lines(one.by_cell, scale))]
     return texts

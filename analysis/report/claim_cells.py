@@ -1,0 +1,306 @@
+"""Answers of a claim by cell (data set, architecture and start of the networks), and what holds for all cells.
+
+A claim holds in general if it holds in each cell, which needs no further correction (intersection-union), or on average
+over five cells or more if nothing shows that they differ. Otherwise its verdict is `depends on`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference.estimate import (
+    BEYOND_MARGIN,
+    DIFFERENT,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    LEVEL,
+    Estimate,
+    Question,
+    beyond_margin_p,
+    equivalence_p,
+    student,
+    verdict_of,
+)
+from analysis.inference.finding import PoolValues
+from analysis.inference.heterogeneity import Heterogeneity, equality_p, random_effects
+from analysis.rows.cells import FACTORS
+
+DEPENDS = "depends on"
+RECIPE = "population"
+"""What differs between populations of one cell that disagree."""
+
+FEWEST = 5
+"""Fewest cells over which an average is a general statement; fewer cells are judged one by one."""
+
+NAMED = 4
+"""Most cells of one verdict that are named in its scope."""
+
+ALPHA = 1 - LEVEL
+Judge = Callable[[Estimate], str]
+"""The verdict on a claim from an estimate with its verdict."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The answer of one cell: settings, populations, estimate with corrected p and verdict, and verdict on the claim.
+
+    `name` has the settings in words. A cell whose populations disagree is one cell per population.
+    """
+
+    settings: dict[str, str]
+    populations: tuple[str, ...]
+    name: str
+    estimate: Estimate
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class CellAnswers:
+    """The cells of a claim and what follows for all of them.
+
+    `verdict` is that on the claim, `estimate` the one that is shown with it, `depends` what differs between cells that
+    disagree, `scope` for what the verdict holds, in words. `together` is None for fewer than two intervals.
+    """
+
+    cells: tuple[Cell, ...]
+    verdict: str
+    estimate: Estimate
+    scope: str
+    depends: tuple[str, ...] = ()
+    together: Heterogeneity | None = None
+
+
+def answer_by_cell(
+    values: PoolValues, corrected: Estimate, settings: pd.DataFrame, judge: Judge, level: float
+) -> CellAnswers:
+    """The claim by cell and for all cells.
+
+    `corrected` is the estimate over all pools with p and verdict corrected for the family of claims: a single cell has
+    its verdict. Several cells are tested at `level`, the share of the error of 5% that this claim has in its family.
+    `settings` has the columns of `FACTORS` by population. A contrast between populations (with `shares`) is one
+    estimate and has a scope only.
+    """
+    if values.shares is not None:
+        used = [name for name, share in values.shares.items() if share]
+        return CellAnswers((), judge(corrected), corrected, _scope_of_contrast(values, used, settings))
+    parts = _split(values, settings, level)
+    if len(parts) == 1:
+        (part,) = parts
+        within = _agreeing(corrected, values.only(part.populations), level)
+        part = replace(part, estimate=within, verdict=judge(within))
+        return CellAnswers((part,), part.verdict, within, _scope_of_cell(part, values))
+    cells = [replace(one, verdict=judge(one.estimate)) for one in _corrected(parts, values, level)]
+    return _together(cells, corrected, judge, level)
+
+
+def _split(values: PoolValues, settings: pd.DataFrame, level: float) -> list[Cell]:
+    """The cells with their estimates, populations fixed; a cell whose populations disagree is split."""
+    names = sorted(set(values.frame["population"].astype(object)))
+    found = []
+    for key, group in settings.loc[names].groupby(list(FACTORS), sort=True):
+        factors = dict(zip(FACTORS, key, strict=True))
+        populations = tuple(group.index)
+        each = [Cell(factors, (one,), f"{_words(factors)} ({one})", values.only([one]).estimate) for one in populations]
+        whole = Cell(factors, populations, _words(factors), values.only(populations).estimate)
+        found += each if len(each) > 1 and _disagree(_corrected(each, values, level)) else [whole]
+    return found
+
+
+def _words(settings: dict[str, str]) -> str:
+    """The settings of a cell in words."""
+    return f"{settings['architecture']} on {settings['dataset']}, {settings['start']} start"
+
+
+def _corrected(cells: Sequence[Cell], values: PoolValues, level: float) -> list[Cell]:
+    """The cells with the verdicts of their estimates, each kind of test corrected for the number of cells (Hochberg).
+
+    Cells have no pool in common, and with Hochberg's step-up all are decided if each is at `level` alone.
+    """
+    p = hochberg(np.array([_known(one.estimate.p) for one in cells]))
+    within = hochberg(np.array([_within_p(one.estimate, values.only(one.populations)) for one in cells]))
+    beyond = hochberg(np.array([_known(_margin_p(beyond_margin_p, one.estimate)) for one in cells]))
+    found = []
+    for cell, zero, inside, outside in zip(cells, p.tolist(), within.tolist(), beyond.tolist(), strict=True):
+        verdict = verdict_of(zero, inside, outside, level)
+        adjusted = None if cell.estimate.p is None else min(1.0, zero * ALPHA / level)
+        found.append(replace(cell, estimate=replace(cell.estimate, p_adjusted=adjusted, verdict=verdict)))
+    return found
+
+
+def hochberg(p_values: np.ndarray) -> np.ndarray:
+    """p values corrected by Hochberg's step-up (1988), for independent tests: all are rejected if the largest p is."""
+    order = np.argsort(-p_values, kind="stable")
+    found = np.empty(len(p_values))
+    found[order] = np.minimum.accumulate(p_values[order] * np.arange(1, len(p_values) + 1))
+    return found
+
+
+def _known(p: float | None) -> float:
+    """A p, 1 where there is none: a cell without an interval is not decided."""
+    return 1.0 if p is None or math.isnan(p) else p
+
+
+def _margin_p(test: Callable[..., float | None], estimate: Estimate) -> float | None:
+    """The p of a test against the margin; None without a margin."""
+    return None if estimate.margin is None else test(estimate.estimate, estimate.se, estimate.df, estimate.margin)
+
+
+def _within_p(estimate: Estimate, values: PoolValues) -> float:
+    """The p that an effect lies within the margin in each population of a cell, and on average over them."""
+    names = sorted(set(values.frame["population"].astype(object)))
+    each = [values.only([name]).estimate for name in names] if len(names) > 1 else []
+    return max(_known(_margin_p(equivalence_p, one)) for one in (estimate, *each))
+
+
+def _agreeing(estimate: Estimate, values: PoolValues, level: float) -> Estimate:
+    """The corrected estimate of a single cell; equivalent only if each of its populations is."""
+    if estimate.verdict == EQUIVALENT and _within_p(estimate, values) >= level:
+        several = values.frame["population"].nunique() > 1
+        return replace(estimate, verdict=INCONCLUSIVE) if several else estimate
+    return estimate
+
+
+def _disagree(cells: Sequence[Cell]) -> bool:
+    """Whether cells show different effects: by their spread (at 5%), or by verdicts that exclude each other."""
+    return _excluding(cells) or _spread_p(cells) < ALPHA
+
+
+def _excluding(cells: Sequence[Cell]) -> bool:
+    """Whether two cells have effects of opposite sign, or one is within the margin and another beyond it."""
+    verdicts = {one.estimate.verdict for one in cells}
+    signs = {one.estimate.estimate > 0 for one in cells if one.estimate.verdict in (DIFFERENT, BEYOND_MARGIN)}
+    return len(signs) > 1 or {EQUIVALENT, BEYOND_MARGIN} <= verdicts
+
+
+def _arrays(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Estimates, standard errors and degrees of freedom of the cells that have an interval of some width."""
+    estimates = [one.estimate for one in cells if one.estimate.se > 0 and one.estimate.df > 0]
+    found = np.array([(one.estimate, one.se, one.df) for one in estimates]).reshape(-1, 3)
+    return found[:, 0], found[:, 1], found[:, 2]
+
+
+def _spread_p(cells: Sequence[Cell]) -> float:
+    """The p that the cells have one effect; 1 for fewer than two cells with an interval."""
+    arrays = _arrays(cells)
+    return equality_p(*arrays) if len(arrays[0]) > 1 else 1.0
+
+
+def _together(cells: list[Cell], corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
+    """What several cells say together."""
+    arrays = _arrays(cells)
+    together = random_effects(*arrays) if len(arrays[0]) > 1 else None
+    shown = _mean_of_cells(cells, corrected, together)
+    answer = CellAnswers(tuple(cells), INCONCLUSIVE, replace(shown, verdict=INCONCLUSIVE), "", (), together)
+    verdicts = {one.verdict for one in cells}
+    if len(verdicts) == 1 and verdicts != {INCONCLUSIVE} and not _excluding(cells):
+        scope = f"in each of {_summary(cells)}"
+        return replace(answer, verdict=cells[0].verdict, estimate=_in_each(cells, shown), scope=scope)
+    if _disagree(cells):
+        return replace(answer, verdict=DEPENDS, scope=_by_verdict(cells), depends=_what_differs(cells))
+    average = _average(shown, level)
+    if average.verdict != INCONCLUSIVE:
+        return replace(answer, verdict=judge(average), estimate=average, scope=f"on average over {_summary(cells)}")
+    return replace(answer, scope=_by_verdict(cells))
+
+
+def _mean_of_cells(cells: Sequence[Cell], corrected: Estimate, together: Heterogeneity | None) -> Estimate:
+    """The estimate for several cells: of random effects from five cells on, else over the pools of these cells.
+
+    Its p is the largest of the cells.
+    """
+    known = [one.estimate.p_adjusted for one in cells if one.estimate.p_adjusted is not None]
+    largest = max(known) if len(known) == len(cells) else None
+    if together is None or together.n_cells < max(FEWEST, len(cells)):
+        return replace(corrected, p_adjusted=largest)
+    estimand = corrected.estimand.replace("for new pools of these populations", "for cells of this kind")
+    question = Question(estimand, "cell", 0.0, corrected.margin)
+    found = student(together.mean, together.se, together.df, together.n_cells, question, corrected.warnings)
+    return replace(found, p_adjusted=largest)
+
+
+def _in_each(cells: Sequence[Cell], shown: Estimate) -> Estimate:
+    """The estimate with the weakest verdict of the cells, which holds in each of them."""
+    verdicts = {one.estimate.verdict for one in cells}
+    return replace(shown, verdict=verdicts.pop() if len(verdicts) == 1 else DIFFERENT)
+
+
+def _average(shown: Estimate, level: float) -> Estimate:
+    """The mean of random effects with its verdict at `level`; cells that are few, or equivalence, give none."""
+    within = _margin_p(equivalence_p, shown)
+    verdict = verdict_of(shown.p, within, _margin_p(beyond_margin_p, shown), level)
+    if shown.unit != "cell" or verdict in (EQUIVALENT, INCONCLUSIVE):
+        return replace(shown, verdict=INCONCLUSIVE)
+    return replace(shown, p_adjusted=min(1.0, _known(shown.p) * ALPHA / level), verdict=verdict)
+
+
+def _what_differs(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The fewest factors such that cells alike in them do not disagree; alternatives if several are as good."""
+    varying = [name for name in FACTORS if len({one.settings[name] for one in cells}) > 1]
+    for size in range(1, len(varying) + 1):
+        sets = [names for names in itertools.combinations(varying, size) if _explain(cells, names)]
+        if sets:
+            return tuple(" and ".join(FACTORS[name] for name in names) for names in sets)
+    return (" and ".join([*(FACTORS[name] for name in varying), RECIPE]),)
+
+
+def _explain(cells: Sequence[Cell], names: Sequence[str]) -> bool:
+    """Whether cells that are alike in these factors do not disagree."""
+    key = lambda one: tuple(one.settings[name] for name in names)  # noqa: E731
+    groups = [list(group) for _, group in itertools.groupby(sorted(cells, key=key), key=key)]
+    return not any(_disagree(group) for group in groups)
+
+
+def _scope_of_cell(cell: Cell, values: PoolValues) -> str:
+    """A single cell in words, with its number of pools."""
+    several = f", {len(cell.populations)} populations" if len(cell.populations) > 1 else ""
+    return f"{cell.name}{several}, {_count(len(values.frame), 'pool')}"
+
+
+def _scope_of_contrast(values: PoolValues, used: Sequence[str], settings: pd.DataFrame) -> str:
+    """The populations of a contrast in words."""
+    pools = int(values.frame["population"].isin(used).sum())
+    rows = settings.loc[used].to_dict("records")
+    return f"{_count(len(used), 'population')} ({_factors(rows)}), {_count(pools, 'pool')}"
+
+
+def _summary(cells: Sequence[Cell]) -> str:
+    """Several cells in words."""
+    words = _factors([one.settings for one in cells])
+    these = "these " if len(cells) < FEWEST else ""
+    return f"{these}{len(cells)} cells ({words}), {_count(sum(one.estimate.n_units for one in cells), 'pool')}"
+
+
+def _factors(rows: Sequence[dict[str, str]]) -> str:
+    """The data sets, architectures and starts of cells in words."""
+    named = {name: list(dict.fromkeys(row[name] for row in rows)) for name in FACTORS}
+    texts = {name: ", ".join(found) for name, found in named.items()}
+    return f"{texts['architecture']} on {texts['dataset']}; {texts['start']} start"
+
+
+def _by_verdict(cells: Sequence[Cell]) -> str:
+    """The cells by their verdicts in words, and by the sign of their effects where cells of one verdict differ in it."""
+    listed: dict[str, list[Cell]] = {}
+    for one in cells:
+        signs = {other.estimate.estimate > 0 for other in cells if other.verdict == one.verdict}
+        apart = len(signs) > 1 and one.verdict != INCONCLUSIVE
+        side = f" ({'above' if one.estimate.estimate > 0 else 'below'} zero)" if apart else ""
+        listed.setdefault(one.verdict + side, []).append(one)
+    return "; ".join(f"{words} in {_names(own)}" for words, own in listed.items())
+
+
+def _names(cells: Sequence[Cell]) -> str:
+    """The names of some cells with their numbers of pools; of many, how many."""
+    if len(cells) > NAMED:
+        return f"{len(cells)} cells"
+    return " and ".join(f"{one.name} ({_count(one.estimate.n_units, 'pool')})" for one in cells)
+
+
+def _count(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
