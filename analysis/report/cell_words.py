@@ -28,6 +28,17 @@ def depends_on(found: CellAnswers | None) -> str:
     return " or ".join(found.depends) if found else ""
 
 
+def cell_range(found: CellAnswers | None, scale: float, unit: str) -> str:
+    """The smallest and the largest effect of cells that disagree, in the unit of display; empty where none do.
+
+    Their average would be true of none of them.
+    """
+    if found is None or not found.depends:
+        return ""
+    ends = sorted(scale * one.estimate.estimate for one in found.cells)
+    return f"{numbers.signed(ends[0], 2)} to {numbers.signed(ends[-1], 2)} {unit} by cell"
+
+
 def cell_lines(found: CellAnswers | None, scale: float) -> list[str]:
     """For what a verdict holds, then the spread between cells, in the unit of display."""
     if found is None:

@@ -50,13 +50,15 @@ Judge = Callable[[Estimate], str]
 class Cell:
     """The answer of one cell: settings, populations, estimate with corrected p and verdict, and verdict on the claim.
 
-    `name` has the settings in words. A cell whose populations disagree is one cell per population.
+    `name` has the settings in words. `within_p` is the p that the effect lies within the margin on average and in each
+    population. A cell whose populations disagree is one cell per population.
     """
 
     settings: dict[str, str]
     populations: tuple[str, ...]
     name: str
     estimate: Estimate
+    within_p: float
     verdict: str = ""
 
 
@@ -89,41 +91,48 @@ def answer_by_cell(
     if values.shares is not None:
         used = [name for name, share in values.shares.items() if share]
         return CellAnswers((), judge(corrected), corrected, _scope_of_contrast(values, used, settings))
-    parts = _split(values, settings, level)
-    if len(parts) == 1:
-        (part,) = parts
-        within = _agreeing(corrected, values.only(part.populations), level)
-        part = replace(part, estimate=within, verdict=judge(within))
-        return CellAnswers((part,), part.verdict, within, _scope_of_cell(part, values))
-    cells = [replace(one, verdict=judge(one.estimate)) for one in _corrected(parts, values, level)]
-    return _together(cells, corrected, judge, level)
+    cells = split(values, settings, level)
+    return _single(cells[0], corrected, judge, level) if len(cells) == 1 else join(cells, corrected, judge, level)
 
 
-def _split(values: PoolValues, settings: pd.DataFrame, level: float) -> list[Cell]:
+def split(values: PoolValues, settings: pd.DataFrame, level: float) -> list[Cell]:
     """The cells with their estimates, populations fixed; a cell whose populations disagree is split."""
     names = sorted(set(values.frame["population"].astype(object)))
     found = []
     for key, group in settings.loc[names].groupby(list(FACTORS), sort=True):
         factors = dict(zip(FACTORS, key, strict=True))
-        populations = tuple(group.index)
-        each = [Cell(factors, (one,), f"{_words(factors)} ({one})", values.only([one]).estimate) for one in populations]
-        whole = Cell(factors, populations, _words(factors), values.only(populations).estimate)
-        found += each if len(each) > 1 and _disagree(_corrected(each, values, level)) else [whole]
+        words = f"{factors['architecture']} on {factors['dataset']}, {factors['start']} start"
+        parts = [_cell(values, factors, (one,), f"{words} ({one})") for one in group.index]
+        if len(parts) > 1 and not _disagree(_corrected(parts, level)):
+            whole = _cell(values, factors, tuple(group.index), words)
+            parts = [replace(whole, within_p=max(one.within_p for one in (whole, *parts)))]
+        found += [replace(parts[0], name=words)] if len(parts) == 1 else parts
     return found
 
 
-def _words(settings: dict[str, str]) -> str:
-    """The settings of a cell in words."""
-    return f"{settings['architecture']} on {settings['dataset']}, {settings['start']} start"
+def _cell(values: PoolValues, settings: dict[str, str], populations: tuple[str, ...], name: str) -> Cell:
+    """A cell of some populations with its estimate."""
+    estimate = values.only(populations).estimate
+    return Cell(settings, populations, name, estimate, _known(_margin_p(equivalence_p, estimate)))
 
 
-def _corrected(cells: Sequence[Cell], values: PoolValues, level: float) -> list[Cell]:
+def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
+    """The answer of a single cell; equivalent only if each of its populations is."""
+    apart = corrected.verdict == EQUIVALENT and len(cell.populations) > 1 and cell.within_p >= level
+    estimate = replace(corrected, verdict=INCONCLUSIVE) if apart else corrected
+    several = f", {len(cell.populations)} populations" if len(cell.populations) > 1 else ""
+    scope = f"{cell.name}{several}, {_count(corrected.n_units, corrected.unit)}"
+    verdict = judge(estimate)
+    return CellAnswers((replace(cell, estimate=estimate, verdict=verdict),), verdict, estimate, scope)
+
+
+def _corrected(cells: Sequence[Cell], level: float) -> list[Cell]:
     """The cells with the verdicts of their estimates, each kind of test corrected for the number of cells (Hochberg).
 
     Cells have no pool in common, and with Hochberg's step-up all are decided if each is at `level` alone.
     """
     p = hochberg(np.array([_known(one.estimate.p) for one in cells]))
-    within = hochberg(np.array([_within_p(one.estimate, values.only(one.populations)) for one in cells]))
+    within = hochberg(np.array([one.within_p for one in cells]))
     beyond = hochberg(np.array([_known(_margin_p(beyond_margin_p, one.estimate)) for one in cells]))
     found = []
     for cell, zero, inside, outside in zip(cells, p.tolist(), within.tolist(), beyond.tolist(), strict=True):
@@ -151,21 +160,6 @@ def _margin_p(test: Callable[..., float | None], estimate: Estimate) -> float | 
     return None if estimate.margin is None else test(estimate.estimate, estimate.se, estimate.df, estimate.margin)
 
 
-def _within_p(estimate: Estimate, values: PoolValues) -> float:
-    """The p that an effect lies within the margin in each population of a cell, and on average over them."""
-    names = sorted(set(values.frame["population"].astype(object)))
-    each = [values.only([name]).estimate for name in names] if len(names) > 1 else []
-    return max(_known(_margin_p(equivalence_p, one)) for one in (estimate, *each))
-
-
-def _agreeing(estimate: Estimate, values: PoolValues, level: float) -> Estimate:
-    """The corrected estimate of a single cell; equivalent only if each of its populations is."""
-    if estimate.verdict == EQUIVALENT and _within_p(estimate, values) >= level:
-        several = values.frame["population"].nunique() > 1
-        return replace(estimate, verdict=INCONCLUSIVE) if several else estimate
-    return estimate
-
-
 def _disagree(cells: Sequence[Cell]) -> bool:
     """Whether cells show different effects: by their spread (at 5%), or by verdicts that exclude each other."""
     return _excluding(cells) or _spread_p(cells) < ALPHA
@@ -191,8 +185,9 @@ def _spread_p(cells: Sequence[Cell]) -> float:
     return equality_p(*arrays) if len(arrays[0]) > 1 else 1.0
 
 
-def _together(cells: list[Cell], corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
-    """What several cells say together."""
+def join(parts: Sequence[Cell], corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
+    """The answer of two cells or more, tested at `level`, and what follows for all of them."""
+    cells = [replace(one, verdict=judge(one.estimate)) for one in _corrected(parts, level)]
     arrays = _arrays(cells)
     together = random_effects(*arrays) if len(arrays[0]) > 1 else None
     shown = _mean_of_cells(cells, corrected, together)
@@ -256,12 +251,6 @@ def _explain(cells: Sequence[Cell], names: Sequence[str]) -> bool:
     return not any(_disagree(group) for group in groups)
 
 
-def _scope_of_cell(cell: Cell, values: PoolValues) -> str:
-    """A single cell in words, with its number of pools."""
-    several = f", {len(cell.populations)} populations" if len(cell.populations) > 1 else ""
-    return f"{cell.name}{several}, {_count(len(values.frame), 'pool')}"
-
-
 def _scope_of_contrast(values: PoolValues, used: Sequence[str], settings: pd.DataFrame) -> str:
     """The populations of a contrast in words."""
     pools = int(values.frame["population"].isin(used).sum())
@@ -284,7 +273,7 @@ def _factors(rows: Sequence[dict[str, str]]) -> str:
 
 
 def _by_verdict(cells: Sequence[Cell]) -> str:
-    """The cells by their verdicts in words, and by the sign of their effects where cells of one verdict differ in it."""
+    """The cells by their verdicts in words, and by the signs of their effects where cells of one verdict differ."""
     listed: dict[str, list[Cell]] = {}
     for one in cells:
         signs = {other.estimate.estimate > 0 for other in cells if other.verdict == one.verdict}

@@ -18,7 +18,7 @@ from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
 from analysis.inference.verdict import adjust_and_judge
 from analysis.report.audit_changes import Change, effect_changes, summary
-from analysis.report.cell_words import cell_columns, cell_lines
+from analysis.report.cell_words import cell_columns, cell_lines, cell_range
 from analysis.report.claim_cells import ALPHA, DEPENDS, CellAnswers, answer_by_cell
 from analysis.rows.cells import cell_settings
 from analysis.rows.protocols import CORRECT, protocols, rows_under
@@ -219,7 +219,8 @@ def lines(found: Sequence[Answer]) -> list[str]:
         value = numbers.signed(scale * estimate.estimate, 2)
         interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
         parts = [remark(one)] if remark(one) else []
-        parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
+        effect = f"{value} {one.finding.unit} {interval}"
+        parts += [cell_range(one.by_cell, scale, one.finding.unit) or effect, f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"audit: {summary(one.changes)}"] if one.changes else []
