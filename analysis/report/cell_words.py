@@ -28,7 +28,7 @@ def depends_on(found: CellAnswers | None) -> str:
     return " or ".join(found.depends) if found else ""
 
 
-def cell_range(found: CellAnswers | None, scale: float, unit: str) -> str:
+def cell_range(found: CellAnswers | None, scale: float) -> str:
     """The smallest and the largest effect of cells that disagree, in the unit of display; empty where none do.
 
     Their average would be true of none of them.
@@ -36,7 +36,7 @@ def cell_range(found: CellAnswers | None, scale: float, unit: str) -> str:
     if found is None or not found.depends:
         return ""
     ends = sorted(scale * one.estimate.estimate for one in found.cells)
-    return f"{numbers.signed(ends[0], 2)} to {numbers.signed(ends[-1], 2)} {unit} by cell"
+    return f"{numbers.signed(ends[0], 2)} to {numbers.signed(ends[-1], 2)}"
 
 
 def cell_lines(found: CellAnswers | None, scale: float) -> list[str]:
@@ -44,12 +44,18 @@ def cell_lines(found: CellAnswers | None, scale: float) -> list[str]:
     if found is None:
         return []
     texts = [f"on {depends_on(found)}: {found.scope}" if found.depends else found.scope]
-    return texts + ([spread_words(found.together, scale)] if found.together else [])
+    spread = spread_of(found, scale)
+    return [*texts, f"between cells: {spread}"] if spread else texts
 
 
-def spread_words(together: Heterogeneity, scale: float) -> str:
+def spread_of(found: CellAnswers | None, scale: float) -> str:
+    """The spread between the cells of a claim in words; empty without two cells with intervals."""
+    return _spread_words(found.together, scale) if found and found.together else ""
+
+
+def _spread_words(together: Heterogeneity, scale: float) -> str:
     """The spread between cells in the unit of display; from five cells on their mean and what a new cell would show."""
-    parts = [f"between cells: tau {numbers.fixed(scale * together.tau, 2)}"]
+    parts = [f"tau {numbers.fixed(scale * together.tau, 2)}"]
     parts += [f"I² {numbers.fixed(100 * together.i_squared, 0)}%"]
     parts += [f"Q {numbers.fixed(together.q, 1)}, p {numbers.p_value(together.q_p)}"]
     if together.n_cells >= FEWEST:

@@ -219,8 +219,9 @@ def lines(found: Sequence[Answer]) -> list[str]:
         value = numbers.signed(scale * estimate.estimate, 2)
         interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
         parts = [remark(one)] if remark(one) else []
-        effect = f"{value} {one.finding.unit} {interval}"
-        parts += [cell_range(one.by_cell, scale, one.finding.unit) or effect, f"{estimate.n_units} {estimate.unit}s"]
+        apart = cell_range(one.by_cell, scale)
+        parts += [f"{apart} {one.finding.unit} by cell" if apart else f"{value} {one.finding.unit} {interval}"]
+        parts += [f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"audit: {summary(one.changes)}"] if one.changes else []

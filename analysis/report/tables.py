@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
+from analysis.report.cell_words import cell_range, depends_on, spread_of
 from analysis.report.claims import Answer, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
@@ -142,13 +143,18 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "missing": answer.missing,
         "verdict": answer.verdict or NOT_ASKED,
         "remark": remark(answer),
+        "depends": depends_on(answer.by_cell),
+        "scope": answer.by_cell.scope if answer.by_cell else "",
     }
     if answer.finding is None:
         return about
     finding = answer.finding
     estimate = finding.estimate
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
-    about |= {"effect": numbers.signed(value, 2), "interval": numbers.interval(low, high, 2), "unit": finding.unit}
+    apart = cell_range(answer.by_cell, finding.scale)
+    about |= {"effect": apart or numbers.signed(value, 2), "unit": finding.unit}
+    about |= {"interval": "by cell" if apart else numbers.interval(low, high, 2)}
+    about |= {"between": spread_of(answer.by_cell, finding.scale)}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
     return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}
