@@ -192,10 +192,9 @@ def join(parts: Sequence[Cell], corrected: Estimate, judge: Judge, level: float)
     together = random_effects(*arrays) if len(arrays[0]) > 1 else None
     shown = _mean_of_cells(cells, corrected, together)
     answer = CellAnswers(tuple(cells), INCONCLUSIVE, replace(shown, verdict=INCONCLUSIVE), "", (), together)
-    verdicts = {one.verdict for one in cells}
-    if len(verdicts) == 1 and verdicts != {INCONCLUSIVE} and not _excluding(cells):
-        scope = f"in each of {_summary(cells)}"
-        return replace(answer, verdict=cells[0].verdict, estimate=_in_each(cells, shown), scope=scope)
+    each = replace(shown, verdict=_in_each(cells))
+    if each.verdict != INCONCLUSIVE:
+        return replace(answer, verdict=judge(each), estimate=each, scope=f"in each of {_summary(cells)}")
     if _disagree(cells):
         return replace(answer, verdict=DEPENDS, scope=_by_verdict(cells), depends=_what_differs(cells))
     average = _average(shown, level)
@@ -219,10 +218,12 @@ def _mean_of_cells(cells: Sequence[Cell], corrected: Estimate, together: Heterog
     return replace(found, p_adjusted=largest)
 
 
-def _in_each(cells: Sequence[Cell], shown: Estimate) -> Estimate:
-    """The estimate with the weakest verdict of the cells, which holds in each of them."""
+def _in_each(cells: Sequence[Cell]) -> str:
+    """The verdict that holds in each cell, the weakest of theirs; `inconclusive` if none does."""
     verdicts = {one.estimate.verdict for one in cells}
-    return replace(shown, verdict=verdicts.pop() if len(verdicts) == 1 else DIFFERENT)
+    if len(verdicts) == 1 and not _excluding(cells):
+        return verdicts.pop()
+    return DIFFERENT if verdicts <= {DIFFERENT, BEYOND_MARGIN} and not _excluding(cells) else INCONCLUSIVE
 
 
 def _average(shown: Estimate, level: float) -> Estimate:

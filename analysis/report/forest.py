@@ -22,7 +22,7 @@ from analysis.report.claims import Answer
 FEWEST_OF_MEAN = 3
 """Fewest cells whose mean is drawn: that of two has an interval of 13 standard errors."""
 
-MEAN = "mean of cells"
+MEAN = "mean"
 NEW = "new cell"
 COLORS = {"supported": style.POOLS[0], "refuted": style.POOLS[1], "equivalent": style.POOLS[2]}
 
@@ -100,13 +100,14 @@ def _panel(axes: Axes, data: pd.DataFrame, answer: Answer) -> None:
             axes.plot([row.estimate], [place], marker="D" if of_mean else "o", color=colour)
         edge = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
         axes.annotate(str(row.verdict), (1, place), (6, 0), color=colour, fontsize=8, **edge)
-    nouns = [("cell" if line in (MEAN, NEW) else "pool") for line in data["line"]]
-    texts = zip(data["line"], data["n_units"], nouns, strict=True)
-    axes.set_yticks(range(len(data)), [f"{line}, {style.count(n, noun)}" for line, n, noun in texts])
+    nouns = {MEAN: "cell", NEW: "cell"}
+    counts = [style.count(int(row.n_units), nouns.get(str(row.line), "pool")) for row in data.itertuples()]
+    texts = [f"{line}, {count}" for line, count in zip(data["line"], counts, strict=True)]
+    axes.set_yticks(range(len(data)), texts)
     axes.set_ylim(len(data) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(answer.finding.unit)
-    style.title(axes, textwrap.shorten(answer.question, 110, placeholder=" …"))
+    style.title(axes, textwrap.shorten(answer.question, 80, placeholder=" …"))
 
 
 def _limits(data: pd.DataFrame, margin: float) -> tuple[float, float]:

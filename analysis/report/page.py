@@ -24,6 +24,7 @@ from analysis.report import pdf, tables
 from analysis.report.audit_table import defects
 from analysis.report.claims import Answer, answers
 from analysis.report.forest import draw_forest, forest
+from analysis.report.statistics_tables import further
 from analysis.rows.protocols import protocols, short
 from analysis.rows.run import Run
 from sweep.core.causes import describe
@@ -138,12 +139,14 @@ def _counts(run: Run) -> dict[str, Any]:
 def _tables(run: Run, shown: list[str], attempt: Callable[..., Any]) -> dict[str, Any]:
     """The tables of the page by their names in the templates."""
     rows = run.candidates
+    predictions = run.table("predictions") if run.has("predictions") else None
     pairs = attempt("differences", lambda: tables.differences(rows), tables.Differences(_NO_MERGES, [], {}))
     return {
         "populations": attempt("populations", lambda: tables.populations(run.members, rows), []),
         "versus": attempt("versus", lambda: tables.versus(pairs, only="uniform_soup"), _NO_TABLE),
         "everything": attempt("everything", lambda: tables.versus(pairs, populations=shown), _NO_TABLE),
-        "barriers": attempt("barriers", lambda: tables.barriers(rows), []),
+        "barriers": attempt("barriers", lambda: tables.barriers(rows, predictions), []),
+        "further": attempt("further", lambda: further(run), []),
         "best": attempt("best", lambda: tables.best(rows), []),
         "failures": attempt("failures", lambda: tables.failures(rows, run.members), []),
     }

@@ -16,8 +16,15 @@ from analysis.report.claims import Answer, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
+from analysis.statistics.path_split_half import path_split_half
 
 BEST = 20
+SPLIT_HALF = "chord barrier, split-half"
+BARRIERS = (SPLIT_HALF, *QUANTITIES)
+"""The measures of a path in the order of the table: the corrected one first."""
+
+NATS = ("nats", 1.0, 4)
+ERROR = ("points of error", 100.0, 2)
 NOT_ASKED = "not asked"
 
 
@@ -160,22 +167,42 @@ def _claim(answer: Answer) -> dict[str, Any]:
     return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}
 
 
-def barriers(candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """The four measures of the paths between members, in nats and in points of error; empty without interpolations."""
+def barriers(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) -> list[dict[str, Any]]:
+    """The four measures of the paths between members, in nats and in points of error; empty without interpolations.
+
+    With predictions there is the split-half barrier in error, too, whose maximum is not biased by noise.
+    """
     rows = unscaled(select_comparison(candidates))
-    table = []
-    for metric, unit, scale, digits in (("cross_entropy", "nats", 1, 4), ("accuracy", "points of error", 100, 2)):
-        try:
-            found = path(rows, metric=metric)
-        except AnalysisError:
-            continue
-        for row in found.itertuples():
-            steps = [text for text in (row.alignment, row.repair) if text != "none"]
-            texts = {"estimate": numbers.signed(scale * row.estimate, digits), "n": row.n_units, "unit": unit}
-            texts |= {"interval": numbers.interval(scale * row.low, scale * row.high, digits)}
-            texts |= {"variant": " + ".join(steps) or "plain", "quantity": row.quantity}
-            table.append(texts | {"population": row.population, "warnings": "; ".join(row.warnings)})
-    return sorted(table, key=lambda row: (row["population"], row["variant"], QUANTITIES.index(row["quantity"])))
+    parts = [_paths(rows, "cross_entropy"), _paths(rows, "accuracy"), _split_half(rows, predictions)]
+    table = [_barrier(row, *unit) for found, unit in zip(parts, (NATS, ERROR, ERROR), strict=True) for row in found]
+    return sorted(table, key=lambda row: (row["population"], row["variant"], BARRIERS.index(row["quantity"])))
+
+
+def _paths(rows: pd.DataFrame, metric: str) -> list[Any]:
+    """The measures of paths in a metric; none without rows of it."""
+    try:
+        return list(path(rows, metric=metric).itertuples())
+    except AnalysisError:
+        return []
+
+
+def _split_half(rows: pd.DataFrame, predictions: pd.DataFrame | None) -> list[Any]:
+    """The split-half barriers in error; none without predictions of the paths."""
+    if predictions is None:
+        return []
+    try:
+        return list(path_split_half(rows, predictions).assign(quantity=SPLIT_HALF).itertuples())
+    except AnalysisError:
+        return []
+
+
+def _barrier(row: Any, unit: str, scale: float, digits: int) -> dict[str, Any]:
+    """One line of the table of barriers."""
+    steps = [text for text in (row.alignment, row.repair) if text != "none"]
+    texts = {"estimate": numbers.signed(scale * row.estimate, digits), "n": row.n_units, "unit": unit}
+    texts |= {"interval": numbers.interval(scale * row.low, scale * row.high, digits)}
+    texts |= {"variant": " + ".join(steps) or "plain", "quantity": row.quantity}
+    return texts | {"population": row.population, "warnings": "; ".join(row.warnings)}
 
 
 def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
