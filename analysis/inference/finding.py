@@ -66,7 +66,7 @@ class Finding:
     """Result of a claim: values per pool, the side on which their mean lies if the claim holds, and the figure.
 
     `scale` and `unit` convert the estimate for display, for example to percentage points. `corrected` is the estimate
-    with p and verdict corrected for the family of claims.
+    with p and verdict corrected for the family of claims. `parts` has named effects whose mean the values are.
     """
 
     values: PoolValues
@@ -75,6 +75,7 @@ class Finding:
     scale: float = 100.0
     unit: str = "points"
     corrected: Estimate | None = field(default=None, kw_only=True)
+    parts: Mapping[str, PoolValues] = field(default_factory=dict, kw_only=True)
 
     @property
     def estimate(self) -> Estimate:

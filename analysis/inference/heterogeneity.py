@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtrc, chdtri, ndtr, stdtrit
 
-from analysis.inference.estimate import LEVEL
+from analysis.inference.estimate import LEVEL, Estimate
 
 _GRID = (np.arange(200) + 0.5) / 200
 """Quantiles of the confidence distribution over which the prediction is averaged."""
@@ -88,6 +89,19 @@ def equality_p(estimates: np.ndarray, ses: np.ndarray, dfs: np.ndarray) -> float
     c = np.sqrt(a * np.log1p(t**2 / df))
     z = c + (c**3 + 3 * c) / b - (4 * c**7 + 33 * c**5 + 240 * c**3 + 855 * c) / (10 * b**2 + 8 * b * c**4 + 1000 * b)
     return float(chdtrc(len(estimates) - 1, float((z**2).sum())))
+
+
+def spread_p(estimates: Sequence[Estimate]) -> float:
+    """The p that estimates have one effect; 1 for fewer than two with an interval of some width."""
+    arrays = arrays_of(estimates)
+    return equality_p(*arrays) if len(arrays[0]) > 1 else 1.0
+
+
+def arrays_of(estimates: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, standard errors and degrees of freedom of the estimates that have an interval of some width."""
+    known = [one for one in estimates if one.se > 0 and one.df > 0]
+    found = np.array([(one.estimate, one.se, one.df) for one in known]).reshape(-1, 3)
+    return found[:, 0], found[:, 1], found[:, 2]
 
 
 def _weighted_mean(estimates: np.ndarray, ses: np.ndarray) -> float:

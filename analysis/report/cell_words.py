@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.display import numbers
+from analysis.inference.finding import Finding
 from analysis.inference.heterogeneity import Heterogeneity
 from analysis.report.claim_cells import FEWEST, CellAnswers
 
@@ -23,6 +24,21 @@ def cell_columns(found: CellAnswers | None) -> dict[str, Any]:
     return {"scope": found.scope, "depends_on": list(found.depends), "cells": cells, "between_cells": between}
 
 
+def part_words(finding: Finding) -> str:
+    """The effects whose mean a claim is about, with their intervals, in the unit of display; empty without them."""
+    texts = []
+    for name, values in finding.parts.items():
+        one = values.estimate
+        ends = numbers.interval(finding.scale * one.low, finding.scale * one.high, 2)
+        texts.append(f"{name} {numbers.signed(finding.scale * one.estimate, 2)} {ends}")
+    return "; ".join(texts)
+
+
+def part_columns(finding: Finding) -> dict[str, Any]:
+    """The effects whose mean a claim is about, for its record."""
+    return {"parts": {name: asdict(values.estimate) for name, values in finding.parts.items()}}
+
+
 def depends_on(found: CellAnswers | None) -> str:
     """What a verdict depends on, in words; empty if on nothing."""
     return " or ".join(found.depends) if found else ""
@@ -33,7 +49,7 @@ def cell_range(found: CellAnswers | None, scale: float) -> str:
 
     Their average would be true of none of them.
     """
-    if found is None or not found.depends:
+    if found is None or not found.depends or len(found.cells) < 2:
         return ""
     ends = sorted(scale * one.estimate.estimate for one in found.cells)
     return f"{numbers.signed(ends[0], 2)} to {numbers.signed(ends[-1], 2)}"

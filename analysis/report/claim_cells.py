@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,12 +28,15 @@ from analysis.inference.estimate import (
     verdict_of,
 )
 from analysis.inference.finding import PoolValues
-from analysis.inference.heterogeneity import Heterogeneity, equality_p, random_effects
+from analysis.inference.heterogeneity import Heterogeneity, arrays_of, random_effects, spread_p
 from analysis.rows.cells import FACTORS
 
 DEPENDS = "depends on"
 RECIPE = "population"
 """What differs between populations of one cell that disagree."""
+
+PART = "arm"
+"""What differs between effects whose mean a claim is about."""
 
 FEWEST = 5
 """Fewest cells over which an average is a general statement; fewer cells are judged one by one."""
@@ -88,6 +91,7 @@ def answer_by_cell(
     `settings` has the columns of `FACTORS` by population. A contrast between populations (with `shares`) is one
     estimate and has a scope only.
     """
+    settings = settings.reindex(sorted(set(values.frame["population"].astype(object)))).fillna("unknown")
     if values.shares is not None:
         used = [name for name, share in values.shares.items() if share]
         return CellAnswers((), judge(corrected), corrected, _scope_of_contrast(values, used, settings))
@@ -95,11 +99,20 @@ def answer_by_cell(
     return _single(cells[0], corrected, judge, level) if len(cells) == 1 else join(cells, corrected, judge, level)
 
 
+def answer_by_part(found: CellAnswers, parts: Mapping[str, Estimate], level: float) -> CellAnswers:
+    """The answer, unless two of the effects whose mean it is about have opposite signs (at `level`, Bonferroni)."""
+    signs = {name: one.estimate > 0 for name, one in parts.items() if _known(one.p) < level / len(parts)}
+    if len(set(signs.values())) < 2 or found.verdict == DEPENDS:
+        return found
+    listed = "; ".join(f"{name} {'above' if side else 'below'} zero" for name, side in signs.items())
+    estimate = replace(found.estimate, verdict=INCONCLUSIVE)
+    return replace(found, verdict=DEPENDS, depends=(PART,), estimate=estimate, scope=f"{listed} ({found.scope})")
+
+
 def split(values: PoolValues, settings: pd.DataFrame, level: float) -> list[Cell]:
     """The cells with their estimates, populations fixed; a cell whose populations disagree is split."""
-    names = sorted(set(values.frame["population"].astype(object)))
     found = []
-    for key, group in settings.loc[names].groupby(list(FACTORS), sort=True):
+    for key, group in settings.groupby(list(FACTORS), sort=True):
         factors = dict(zip(FACTORS, key, strict=True))
         words = f"{factors['architecture']} on {factors['dataset']}, {factors['start']} start"
         parts = [_cell(values, factors, (one,), f"{words} ({one})") for one in group.index]
@@ -162,7 +175,7 @@ def _margin_p(test: Callable[..., float | None], estimate: Estimate) -> float | 
 
 def _disagree(cells: Sequence[Cell]) -> bool:
     """Whether cells show different effects: by their spread (at 5%), or by verdicts that exclude each other."""
-    return _excluding(cells) or _spread_p(cells) < ALPHA
+    return _excluding(cells) or spread_p([one.estimate for one in cells]) < ALPHA
 
 
 def _excluding(cells: Sequence[Cell]) -> bool:
@@ -172,23 +185,10 @@ def _excluding(cells: Sequence[Cell]) -> bool:
     return len(signs) > 1 or {EQUIVALENT, BEYOND_MARGIN} <= verdicts
 
 
-def _arrays(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Estimates, standard errors and degrees of freedom of the cells that have an interval of some width."""
-    estimates = [one.estimate for one in cells if one.estimate.se > 0 and one.estimate.df > 0]
-    found = np.array([(one.estimate, one.se, one.df) for one in estimates]).reshape(-1, 3)
-    return found[:, 0], found[:, 1], found[:, 2]
-
-
-def _spread_p(cells: Sequence[Cell]) -> float:
-    """The p that the cells have one effect; 1 for fewer than two cells with an interval."""
-    arrays = _arrays(cells)
-    return equality_p(*arrays) if len(arrays[0]) > 1 else 1.0
-
-
 def join(parts: Sequence[Cell], corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
     """The answer of two cells or more, tested at `level`, and what follows for all of them."""
     cells = [replace(one, verdict=judge(one.estimate)) for one in _corrected(parts, level)]
-    arrays = _arrays(cells)
+    arrays = arrays_of([one.estimate for one in cells])
     together = random_effects(*arrays) if len(arrays[0]) > 1 else None
     shown = _mean_of_cells(cells, corrected, together)
     answer = CellAnswers(tuple(cells), INCONCLUSIVE, replace(shown, verdict=INCONCLUSIVE), "", (), together)

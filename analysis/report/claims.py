@@ -18,8 +18,8 @@ from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
 from analysis.inference.verdict import adjust_and_judge
 from analysis.report.audit_changes import Change, effect_changes, summary
-from analysis.report.cell_words import cell_columns, cell_lines, cell_range
-from analysis.report.claim_cells import ALPHA, DEPENDS, CellAnswers, answer_by_cell
+from analysis.report.cell_words import cell_columns, cell_lines, cell_range, part_columns, part_words
+from analysis.report.claim_cells import ALPHA, DEPENDS, CellAnswers, answer_by_cell, answer_by_part
 from analysis.rows.cells import cell_settings
 from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
@@ -98,9 +98,11 @@ def _by_cell(answer: Answer, run: Run, n_claims: int) -> Answer:
     finding = answer.finding
     if finding is None:
         return answer
+    level = ALPHA / n_claims
     settings = cell_settings([run.table(name) for name in _tables(answer.name)], run.members)
     judge = partial(claim_verdict, expected=finding.expected)
-    found = answer_by_cell(finding.values, finding.estimate, settings, judge, ALPHA / n_claims)
+    found = answer_by_cell(finding.values, finding.estimate, settings, judge, level)
+    found = answer_by_part(found, {name: values.estimate for name, values in finding.parts.items()}, level)
     needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
     finding = replace(finding, corrected=found.estimate)
     return replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
@@ -190,7 +192,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         }
         about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
         about |= {"remark": remark(one)} | cell_columns(one.by_cell)
-        estimate = asdict(one.finding.estimate) if one.finding else {}
+        estimate = asdict(one.finding.estimate) | part_columns(one.finding) if one.finding else {"parts": {}}
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
@@ -225,5 +227,6 @@ def lines(found: Sequence[Answer]) -> list[str]:
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"audit: {summary(one.changes)}"] if one.changes else []
+        parts += [part_words(one.finding)] if one.finding.parts else []
         texts += [f"{'':<13} {'; '.join(parts)}", *(f"{'':<13} {text}" for text in cell_lines(one.by_cell, scale))]
     return texts

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
-from analysis.report.cell_words import cell_range, depends_on, spread_of
+from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
 from analysis.report.claims import Answer, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
@@ -161,6 +161,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
     apart = cell_range(answer.by_cell, finding.scale)
     about |= {"effect": apart or numbers.signed(value, 2), "unit": finding.unit}
     about |= {"interval": "by cell" if apart else numbers.interval(low, high, 2)}
+    about |= {"parts": part_words(finding)}
     about |= {"between": spread_of(answer.by_cell, finding.scale)}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}

@@ -19,7 +19,8 @@ def cell_settings(tables: Iterable[pd.DataFrame], members: pd.DataFrame) -> pd.D
     table of members has.
     """
     columns = ["population", *FACTORS]
-    rows = pd.concat([table[columns].drop_duplicates("population").astype(object) for table in tables])
+    known = [table[columns] for table in tables if set(columns) <= set(table)]
+    rows = pd.concat([table.drop_duplicates("population").astype(object) for table in known or [members[columns]]])
     found = rows.drop_duplicates("population").set_index("population").sort_index().fillna("unknown").astype(str)
     settings = members.drop_duplicates("population").set_index("population")["architecture_settings"].astype(object)
     networks = settings.map(_network).reindex(found.index).fillna("").astype(str)

@@ -183,3 +183,56 @@ def test_hochberg_is_that_of_statsmodels() -> None:
     p = np.array([0.01, 0.04, 0.03, 0.005, 0.5, 1.0])
     assert hochberg(p) == pytest.approx(multipletests(p, method="simes-hochberg")[1])
     assert hochberg(np.array([0.04, 0.049])).max() < 0.05
+
+
+def arms(pool: int, on_soup: float, on_member: float) -> list[dict[str, Any]]:
+    """The four arms of a norm-matched pair, with the effects of a smaller norm on the soup and on its first member."""
+    noise = float(NOISE[pool]) / 3
+    levels = {"uniform_soup": (0.9, "members", 0.9 - on_soup - noise), "first_member": (0.8, "soup", None)}
+    made = [rows.candidate(pool, (index,), "single", accuracy=0.8) for index in range(2)]
+    made.append(rows.candidate(pool, (0, 1), "uniform_soup", accuracy=levels["uniform_soup"][0]))
+    for method, (_, norm, accuracy) in levels.items():
+        scaled = {"scaling": "norm_matched", "scaling_settings": json.dumps({"to": norm})}
+        value = 0.8 + on_member + noise if accuracy is None else accuracy
+        made.append(rows.candidate(pool, (0, 1), method, accuracy=value, **scaled))
+    return made
+
+
+def test_both_arms_of_a_mean_are_shown_and_opposite_signs_decide_nothing() -> None:
+    found = asked([row for pool in range(8) for row in arms(pool, 0.05, -0.04)])["averaging_regularises"]
+    assert found.verdict == DEPENDS
+    assert found.by_cell is not None
+    assert found.by_cell.depends == ("arm",)
+    assert found.by_cell.scope.startswith("soup above zero; member below zero (mlp on digits")
+    assert found.finding is not None
+    parts = {name: one.estimate.estimate for name, one in found.finding.parts.items()}
+    assert parts == pytest.approx({"soup": 0.05, "member": -0.04}, abs=1e-3)
+    assert "soup +5.0" in "\n".join(lines([found]))
+    alike = asked([row for pool in range(8) for row in arms(pool, 0.05, 0.04)])["averaging_regularises"]
+    assert alike.verdict == "supported"
+    (record,) = json.loads(as_json(table([alike])))
+    mean = (record["parts"]["soup"]["estimate"] + record["parts"]["member"]["estimate"]) / 2
+    assert record["estimate"] == pytest.approx(mean)
+
+
+def test_a_side_of_populations_that_differ_is_named() -> None:
+    made = [population(name, gap, architecture=name) for name, gap in (("vit", 0.0), ("deit", 0.02), ("cnn", 0.05))]
+    found = asked(*made)["architecture_moderates"]
+    assert found.finding is not None
+    assert any("2 populations of the first side differ" in text for text in found.finding.estimate.warnings)
+    alone = asked(made[0], made[2])["architecture_moderates"]
+    assert alone.finding is not None
+    assert not any("differ" in text for text in alone.finding.estimate.warnings)
+
+
+def test_a_defect_that_changes_populations_in_opposite_ways_changes_the_claim() -> None:
+    made = []
+    for name, change in (("a", 0.02), ("b", -0.02)):
+        correct = population(name, 0.01)
+        acted = [row for row in population(name, 0.01 + change, spread=2) if row["method"] == "logit_average"]
+        made += correct + [
+            row | {"protocol": "train_mode", "candidate_id": row["candidate_id"] + "train_mode"} for row in acted
+        ]
+    found = asked(made)[CLAIM]
+    assert abs(found.changes["train_mode"].estimate.estimate) < 1e-3
+    assert found.changes["train_mode"].verdict == "changed"
