@@ -68,8 +68,8 @@ def _rows(claim: str, finding: Finding, found: CellAnswers) -> list[dict[str, An
     """The lines of a claim in the unit of display; none for fewer than two cells."""
     if len(found.cells) < 2:
         return []
-    about = {"claim": claim, "unit": finding.unit}
-    rows = [
+    about: dict[str, Any] = {"claim": claim, "unit": finding.unit}
+    rows: list[dict[str, Any]] = [
         about
         | {"line": one.name, "estimate": one.estimate.estimate, "low": one.estimate.low, "high": one.estimate.high}
         | {"n_units": one.estimate.n_units, "verdict": one.verdict}
@@ -98,7 +98,7 @@ def _panel(axes: Axes, data: pd.DataFrame, answer: Answer) -> None:
             axes.plot([row.low, row.high], [place, place], color=colour, linestyle=":" if row.line == NEW else "-")
         if row.line != NEW:
             axes.plot([row.estimate], [place], marker="D" if of_mean else "o", color=colour)
-        edge = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+        edge: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
         axes.annotate(str(row.verdict), (1, place), (6, 0), color=colour, fontsize=8, **edge)
     nouns = {MEAN: "cell", NEW: "cell"}
     counts = [style.count(int(row.n_units), nouns.get(str(row.line), "pool")) for row in data.itertuples()]
