@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
+from analysis.inference.heterogeneity import spread_p
 from analysis.rows.contrasts import pool_differences
 
 TRANSFORMER = "transformer"
@@ -19,8 +22,8 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
     Accuracy of `uniform_soup` minus that of `logit_average`, mean over populations of transformers minus mean over
     the others; t over pools, populations fixed. What is a transformer was found by its operations when it was trained
     (`architecture_kind` of `members`). If all populations are of one kind, or a kind is unknown, but there are two
-    architectures, the alphabetically first minus the second. Start and normalisation are confounded with the
-    architecture unless the sweep crosses them.
+    architectures, the alphabetically first minus the second. A warning names a side whose populations differ. Start and
+    normalisation are confounded with the architecture unless the sweep crosses them.
     """
     pools, warnings = pool_differences(candidates, "uniform_soup", "logit_average")
     kinds = pools.drop_duplicates("population").sort_values("population")
@@ -36,7 +39,10 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
     weights = np.where(first, 1 / first.sum(), -1 / (~first).sum())
     shares = dict(zip(kinds["population"], weights.tolist(), strict=True))
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}", "pool", 0.0, margin)
-    return Finding(PoolValues(pools, question, warnings, shares), "above", "spaces")
+    values = PoolValues(pools, question, (), shares)
+    warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
+    warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share < 0], "second"))
+    return Finding(replace(values, warnings=warnings), "above", "spaces")
 
 
 def _kinds(candidates: pd.DataFrame) -> dict[str, str]:
@@ -45,3 +51,9 @@ def _kinds(candidates: pd.DataFrame) -> dict[str, str]:
         return {}
     rows = candidates[candidates["architecture_kind"].notna()].drop_duplicates("population")
     return dict(zip(rows["population"].astype(object), rows["architecture_kind"].astype(object), strict=True))
+
+
+def _uneven(values: PoolValues, populations: list[str], side: str) -> tuple[str, ...]:
+    """A warning if the populations that are averaged on one side have different effects (at 5%)."""
+    p = spread_p([values.only([name]).estimate for name in populations])
+    return (f"the {len(populations)} populations of the {side} side differ (p {p:.2g})",) if p < 0.05 else ()

@@ -14,10 +14,13 @@ def averaging_regularises(candidates: pd.DataFrame, *, margin: float = 0.005) ->
 
     Effect of a soup's smaller norm, independent of the direction of its weights: accuracy of `uniform_soup` minus that
     of the soup scaled tensor by tensor to its members' norm, and accuracy of a member scaled to the soup's norm minus
-    that of the member; mean of both on the same subsets; t over pools, populations fixed. A soup of members of equal
-    norm is smaller by sqrt((1 + (N - 1) cosine) / N): that alone is arithmetic.
+    that of the member; mean of both on the same subsets, and each alone; t over pools, populations fixed. A soup of
+    members of equal norm is smaller by sqrt((1 + (N - 1) cosine) / N): that alone is arithmetic.
     """
     arms, warnings = norm_arms(candidates)
-    worth = ((arms["soup"] - arms["grown"]) + (arms["shrunk"] - arms["member"])) / 2
+    arms = arms.assign(on_soup=arms["soup"] - arms["grown"], on_member=arms["shrunk"] - arms["member"])
     question = Question("accuracy at a soup's norm minus at its members' norm", "pool", 0.0, margin)
-    return Finding(PoolValues(over_sizes(arms, worth), question, warnings), "above", "norms")
+    both = {"soup": over_sizes(arms, arms["on_soup"]), "member": over_sizes(arms, arms["on_member"])}
+    parts = {name: PoolValues(frame, question, warnings) for name, frame in both.items()}
+    mean = over_sizes(arms, (arms["on_soup"] + arms["on_member"]) / 2)
+    return Finding(PoolValues(mean, question, warnings), "above", "norms", parts=parts)

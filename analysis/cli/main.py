@@ -192,10 +192,15 @@ def cite(run: Path) -> None:
 @main.command()
 @click.argument("run", type=expand_home)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-def claims(run: Path, as_json: bool) -> None:
+@click.option(
+    "--forest", type=expand_home, metavar="PATH", help="Draw the cells into this .svg, .pdf, .png or .csv file."
+)
+def claims(run: Path, as_json: bool, forest: Path | None) -> None:
     """Evaluate every claim of `analysis/claims` on RUN: its verdict, and the number of pools that would decide it.
 
+    \b
     Example: analysis claims runs/digits
+    Example: analysis claims runs/digits --forest forest.pdf
     """
     progress = progress_line()
     progress(f"reading {run}")
@@ -210,6 +215,11 @@ def claims(run: Path, as_json: bool) -> None:
     click.echo(tables.as_json(table(found)) if as_json else "\n".join([*lines(found), ""]), nl=False)
     for note in [*notes(loaded), *([warning] if warning else [])]:
         click.echo(f"warning: {note}", err=True)
+    if forest is not None:
+        from analysis.report.forest import save_forest
+
+        save_forest(found, forest)
+        click.echo(forest, err=True)
     failed = [f"claim {one.name}: {one.missing}" for one in found if one.failed]
     report_failures(failed)
     if len(failed) == len(found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -39,6 +39,12 @@ class PoolValues:
         weights = None if shares is None else np.array([shares[name] for name in sorted(set(populations))])
         return stratified_mean(frame["value"].to_numpy(float), populations, self.question, self.warnings, weights)
 
+    def only(self, populations: Collection[str]) -> PoolValues:
+        """The values of some populations, with their shares if there are any."""
+        shares = None if self.shares is None else {name: self.shares[name] for name in populations}
+        frame = self.frame[self.frame["population"].isin(populations)].reset_index(drop=True)
+        return replace(self, frame=frame, shares=shares)
+
     def minus(self, other: PoolValues, pool_numbers: Mapping[str, int]) -> PoolValues:
         """The values minus those of `other` in the same pools: same population and same number in it.
 
@@ -60,7 +66,7 @@ class Finding:
     """Result of a claim: values per pool, the side on which their mean lies if the claim holds, and the figure.
 
     `scale` and `unit` convert the estimate for display, for example to percentage points. `corrected` is the estimate
-    with p and verdict corrected for the family of claims.
+    with p and verdict corrected for the family of claims. `parts` has named effects whose mean the values are.
     """
 
     values: PoolValues
@@ -69,6 +75,7 @@ class Finding:
     scale: float = 100.0
     unit: str = "points"
     corrected: Estimate | None = field(default=None, kw_only=True)
+    parts: Mapping[str, PoolValues] = field(default_factory=dict, kw_only=True)
 
     @property
     def estimate(self) -> Estimate:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import pandas as pd
 
-from analysis.inference.estimate import EQUIVALENT, INCONCLUSIVE, Estimate
+from analysis.inference.estimate import EQUIVALENT, INCONCLUSIVE, LEVEL, Estimate, equivalence_p
 from analysis.inference.finding import PoolValues
 from analysis.inference.verdict import adjust_and_judge
+from analysis.report.claim_cells import hochberg
 from analysis.rows.protocols import PREFIXES, short
 
 CHANGED = "changed"
@@ -42,15 +44,39 @@ def effect_changes(
     for (name, estimate), row in zip(estimates.items(), judged.itertuples(), strict=True):
         adjusted = None if math.isnan(row.p_adjusted) else float(row.p_adjusted)
         one = replace(estimate, p_adjusted=adjusted, verdict=str(row.verdict))
-        found[name] = Change(one, _verdict(one))
+        found[name] = Change(one, _verdict(one, differences[name], (1 - LEVEL) / len(estimates)))
     return found
 
 
-def _verdict(change: Estimate) -> str:
-    """The verdict on a change; one that is exactly zero in every pool is none, though it has no p."""
+def _verdict(change: Estimate, values: PoolValues, level: float) -> str:
+    """The verdict on a change; one that is exactly zero in every pool is none, though it has no p.
+
+    The changes of several populations are not averaged: it is unchanged if each is, changed if one is (at `level`,
+    each kind of test corrected for their number by Hochberg), else open.
+    """
+    names = sorted(set(values.frame["population"].astype(object)))
+    if len(names) > 1 and values.shares is None:
+        return _of_populations([values.only([name]).estimate for name in names], level)
     if change.verdict == EQUIVALENT or (change.estimate == 0 and change.se == 0):
         return UNCHANGED
     return OPEN if change.verdict == INCONCLUSIVE else CHANGED
+
+
+def _of_populations(changes: list[Estimate], level: float) -> str:
+    """The verdict on changes of several populations."""
+    asked = [one for one in changes if one.estimate != 0 or one.se != 0]
+    if not asked:
+        return UNCHANGED
+    within = [_known_p(equivalence_p(one.estimate, one.se, one.df, one.margin or math.nan)) for one in asked]
+    if max(within) < level:
+        return UNCHANGED
+    zero = hochberg(np.array([_known_p(one.p) for one in asked]))
+    return CHANGED if zero.min() < level else OPEN
+
+
+def _known_p(p: float | None) -> float:
+    """A p, 1 where there is none."""
+    return 1.0 if p is None or math.isnan(p) else p
 
 
 def summary(changes: Mapping[str, Change]) -> str:

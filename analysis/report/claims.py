@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -15,8 +16,11 @@ from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, IN
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import Needs
 from analysis.report.audit_changes import Change, effect_changes, summary
-from analysis.report.family import History, Judgement, families, judge_family
+from analysis.report.cell_words import cell_columns, cell_lines, cell_range, part_columns, part_words
+from analysis.report.claim_cells import DEPENDS, CellAnswers, answer_by_cell, answer_by_part
+from analysis.report.family import ALPHA, History, Judgement, families, judge_family
 from analysis.report.looks import Look, earlier_looks, look_at, now, record, recorded_looks
+from analysis.rows.cells import cell_settings
 from analysis.rows.declared import declared_claims, later_changes, pool_plan
 from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
@@ -26,7 +30,7 @@ from sweep.core.text import did_you_mean
 SUPPORTED = "supported"
 REFUTED = "refuted"
 EXPLORATORY = "exploratory"
-VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE, EXPLORATORY)
+VERDICTS = (SUPPORTED, REFUTED, EQUIVALENT, DIFFERENT, INCONCLUSIVE, DEPENDS, EXPLORATORY)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Answer:
     interval that holds together with those of the other claims of the family, `earlier` the looks before this one.
     `missing` is the reason if there is no verdict; `failed` is True if its computation ended in an error. `audited` has
     the same claim under every other protocol that has rows for it, `changes` what each of them changes in the effect.
+    `by_cell` has the answers of its cells (data set, architecture, start) and the scope of the verdict.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Answer:
     earlier: tuple[Look, ...] = ()
     missing: str = ""
     failed: bool = False
+    by_cell: CellAnswers | None = None
     audited: dict[str, Answer] = field(default_factory=dict)
     changes: dict[str, Change] = field(default_factory=dict)
 
@@ -126,7 +132,25 @@ def _evaluate_all(run: Run, candidates: pd.DataFrame, history: History) -> list[
     judged: dict[str, Judgement] = {}
     for names in families({name: _tables(name) for name in findings}, declared_claims(run)):
         judged |= judge_family({name: findings[name] for name in names}, history)
-    return [_with_verdict(one, judged.get(one.name), history) for one in raw]
+    levels = {name: one.level for name, one in judged.items()}
+    answered = [_with_verdict(one, judged.get(one.name), history) for one in raw]
+    return [_by_cell(one, run, levels.get(one.name, ALPHA)) for one in answered]
+
+
+def _by_cell(answer: Answer, run: Run, level: float) -> Answer:
+    """The claim, which its family tests at `level`, with the answers of its cells and the verdict that follows."""
+    finding = answer.finding
+    if finding is None:
+        return answer
+    settings = cell_settings([run.table(name) for name in _tables(answer.name)], run.members)
+    judge = partial(claim_verdict, expected=finding.expected)
+    found = answer_by_cell(finding.values, finding.estimate, settings, judge, level)
+    found = answer_by_part(found, {name: values.estimate for name, values in finding.parts.items()}, level)
+    if answer.verdict == EXPLORATORY:
+        return replace(answer, by_cell=found)
+    needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
+    finding = replace(finding, corrected=found.estimate)
+    return replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
 
 
 def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
@@ -214,8 +238,8 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         about |= _needs_record(one.needs)
         ends = one.simultaneous or (None, None)
         about |= {"simultaneous_low": ends[0], "simultaneous_high": ends[1]}
-        about |= {"earlier_looks": [asdict(look) for look in one.earlier]}
-        estimate = asdict(one.finding.estimate) if one.finding else {}
+        about |= {"earlier_looks": [asdict(look) for look in one.earlier]} | cell_columns(one.by_cell)
+        estimate = asdict(one.finding.estimate) | part_columns(one.finding) if one.finding else {"parts": {}}
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
@@ -259,6 +283,7 @@ def lines(found: Sequence[Answer]) -> list[str]:
             texts += [f"{'':<13} {one.missing}"]
             continue
         texts += [f"{'':<13} {'; '.join(_parts(one, one.finding))}"]
+        texts += [f"{'':<13} {text}" for text in cell_lines(one.by_cell, one.finding.scale)]
         texts += [f"{'':<13} earlier look, {look_text(look, one.finding.scale)}" for look in one.earlier]
     return texts
 
@@ -269,7 +294,9 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     scale = finding.scale
     interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
     parts = [remark(answer)] if remark(answer) else []
-    parts += [f"{numbers.signed(scale * estimate.estimate, 2)} {finding.unit} {interval}"]
+    apart = cell_range(answer.by_cell, scale)
+    value = numbers.signed(scale * estimate.estimate, 2)
+    parts += [f"{apart} {finding.unit} by cell" if apart else f"{value} {finding.unit} {interval}"]
     parts += [f"{estimate.n_units} {estimate.unit}s"]
     if answer.simultaneous:
         low, high = answer.simultaneous
@@ -279,4 +306,5 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     else:
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
     parts += [needs_text(answer.needs)] if answer.needs else []
-    return parts + ([f"audit: {summary(answer.changes)}"] if answer.changes else [])
+    parts += [f"audit: {summary(answer.changes)}"] if answer.changes else []
+    return parts + ([part_words(finding)] if finding.parts else [])

@@ -36,13 +36,15 @@ class History:
 class Judgement:
     """A finding with corrected p and verdict, its simultaneous interval, earlier looks, and the pools that it needs.
 
-    The simultaneous intervals of a family hold together, at all looks, with a probability of 95%.
+    The simultaneous intervals of a family hold together, at all looks, with a probability of 95%. `level` is that of
+    one claim at this look, whatever the other claims are.
     """
 
     finding: Finding
     simultaneous: tuple[float, float]
     earlier: tuple[Look, ...]
     needs: Needs | None
+    level: float
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def judge_family(findings: Mapping[str, Finding], history: History) -> dict[str,
         corrected = replace(estimate, p_adjusted=adjusted, verdict=verdict, warnings=warnings)
         needs = _needs(case, p_values) if verdict == INCONCLUSIVE and adjusted is not None else None
         finding = replace(case.finding, corrected=corrected)
-        found[name] = Judgement(finding, _simultaneous(case, len(known), flips), case.earlier, needs)
+        level = nominal_level(ALPHA / max(len(known), 1), case.stages, case.kept)
+        found[name] = Judgement(finding, _simultaneous(case, len(known), flips), case.earlier, needs, level)
     return found
 
 

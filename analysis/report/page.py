@@ -23,6 +23,8 @@ from analysis.display import draw, numbers, style
 from analysis.report import pdf, tables
 from analysis.report.audit_table import defects
 from analysis.report.claims import Answer, answers, family_text, notes, plan_text, record_looks
+from analysis.report.forest import draw_forest, forest
+from analysis.report.statistics_tables import further
 from analysis.rows.protocols import protocols, short
 from analysis.rows.run import Run
 from sweep.core.causes import describe
@@ -107,6 +109,7 @@ def context(
         "invocations": [_invocation(one) for one in run.invocations],
         **_counts(run),
         "claims": attempt("claims", lambda: tables.claims(claims), []),
+        "forest": attempt("forest", lambda: _forest(claims, place), None),
         "defects": attempt("defects", lambda: defects(claims), []),
         **_tables(run, shown, attempt),
         "family": family_text(run),
@@ -140,12 +143,14 @@ def _counts(run: Run) -> dict[str, Any]:
 def _tables(run: Run, shown: list[str], attempt: Callable[..., Any]) -> dict[str, Any]:
     """The tables of the page by their names in the templates."""
     rows = run.candidates
+    predictions = run.table("predictions") if run.has("predictions") else None
     pairs = attempt("differences", lambda: tables.differences(rows), tables.Differences(_NO_MERGES, [], {}))
     return {
         "populations": attempt("populations", lambda: tables.populations(run.members, rows), []),
         "versus": attempt("versus", lambda: tables.versus(pairs, only="uniform_soup"), _NO_TABLE),
         "everything": attempt("everything", lambda: tables.versus(pairs, populations=shown), _NO_TABLE),
-        "barriers": attempt("barriers", lambda: tables.barriers(rows), []),
+        "barriers": attempt("barriers", lambda: tables.barriers(rows, predictions), []),
+        "further": attempt("further", lambda: further(run), []),
         "best": attempt("best", lambda: tables.best(rows), []),
         "failures": attempt("failures", lambda: tables.failures(rows, run.members), []),
     }
@@ -190,10 +195,25 @@ def markdown(value: Any) -> str:
 
 def _inside(name: str, plot: style.Plot) -> dict[str, str]:
     """A figure and its rows to embed in the page; the rows are left out if they are too large."""
-    caption = registry.caption(registry.get_plugin("figures", name))
+    caption = _caption(name)
     csv = draw.csv(plot)
     embedded = base64.b64encode(csv.encode()).decode() if len(csv) <= EMBEDDED_BYTES else ""
     return {"svg": draw.inline(plot, name, str(jinja2.filters.do_forceescape(caption[0]))), "csv": embedded}
+
+
+def _caption(name: str) -> list[str]:
+    """The documentation of a figure, or of the forest plot of claims."""
+    return registry.caption(forest if name == forest.__name__ else registry.get_plugin("figures", name))
+
+
+def _forest(claims: list[Answer], place: Place) -> dict[str, Any] | None:
+    """The variables of the forest plot; None without a claim of several cells."""
+    try:
+        plot = draw_forest(claims)
+    except NothingToDrawError:
+        return None
+    about = {"caption": _caption(forest.__name__), "replication": plot.replication}
+    return about | place(forest.__name__, plot)
 
 
 def _beside(path: Path) -> Place:

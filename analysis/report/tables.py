@@ -12,12 +12,20 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
+from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
 from analysis.report.claims import Answer, look_text, needs_text, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
+from analysis.statistics.path_split_half import path_split_half
 
 BEST = 20
+SPLIT_HALF = "chord barrier, split-half"
+BARRIERS = (SPLIT_HALF, *QUANTITIES)
+"""The measures of a path in the order of the table: the corrected one first."""
+
+NATS = ("nats", 1.0, 4)
+ERROR = ("points of error", 100.0, 2)
 NOT_ASKED = "not asked"
 
 
@@ -145,6 +153,8 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "missing": answer.missing,
         "verdict": answer.verdict or NOT_ASKED,
         "remark": remark(answer),
+        "depends": depends_on(answer.by_cell),
+        "scope": answer.by_cell.scope if answer.by_cell else "",
     }
     about["earlier"] = []
     if answer.finding is None:
@@ -152,7 +162,11 @@ def _claim(answer: Answer) -> dict[str, Any]:
     finding = answer.finding
     estimate = finding.estimate
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
-    about |= {"effect": numbers.signed(value, 2), "interval": numbers.interval(low, high, 2), "unit": finding.unit}
+    apart = cell_range(answer.by_cell, finding.scale)
+    about |= {"effect": apart or numbers.signed(value, 2), "unit": finding.unit}
+    about |= {"interval": "by cell" if apart else numbers.interval(low, high, 2)}
+    about |= {"parts": part_words(finding)}
+    about |= {"between": spread_of(answer.by_cell, finding.scale)}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
     low, high = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))
@@ -161,22 +175,42 @@ def _claim(answer: Answer) -> dict[str, Any]:
     return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}
 
 
-def barriers(candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """The four measures of the paths between members, in nats and in points of error; empty without interpolations."""
+def barriers(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) -> list[dict[str, Any]]:
+    """The four measures of the paths between members, in nats and in points of error; empty without interpolations.
+
+    With predictions there is the split-half barrier in error, too, whose maximum is not biased by noise.
+    """
     rows = unscaled(select_comparison(candidates))
-    table = []
-    for metric, unit, scale, digits in (("cross_entropy", "nats", 1, 4), ("accuracy", "points of error", 100, 2)):
-        try:
-            found = path(rows, metric=metric)
-        except AnalysisError:
-            continue
-        for row in found.itertuples():
-            steps = [text for text in (row.alignment, row.repair) if text != "none"]
-            texts = {"estimate": numbers.signed(scale * row.estimate, digits), "n": row.n_units, "unit": unit}
-            texts |= {"interval": numbers.interval(scale * row.low, scale * row.high, digits)}
-            texts |= {"variant": " + ".join(steps) or "plain", "quantity": row.quantity}
-            table.append(texts | {"population": row.population, "warnings": "; ".join(row.warnings)})
-    return sorted(table, key=lambda row: (row["population"], row["variant"], QUANTITIES.index(row["quantity"])))
+    parts = [_paths(rows, "cross_entropy"), _paths(rows, "accuracy"), _split_half(rows, predictions)]
+    table = [_barrier(row, *unit) for found, unit in zip(parts, (NATS, ERROR, ERROR), strict=True) for row in found]
+    return sorted(table, key=lambda row: (row["population"], row["variant"], BARRIERS.index(row["quantity"])))
+
+
+def _paths(rows: pd.DataFrame, metric: str) -> list[Any]:
+    """The measures of paths in a metric; none without rows of it."""
+    try:
+        return list(path(rows, metric=metric).itertuples())
+    except AnalysisError:
+        return []
+
+
+def _split_half(rows: pd.DataFrame, predictions: pd.DataFrame | None) -> list[Any]:
+    """The split-half barriers in error; none without predictions of the paths."""
+    if predictions is None:
+        return []
+    try:
+        return list(path_split_half(rows, predictions).assign(quantity=SPLIT_HALF).itertuples())
+    except AnalysisError:
+        return []
+
+
+def _barrier(row: Any, unit: str, scale: float, digits: int) -> dict[str, Any]:
+    """One line of the table of barriers."""
+    steps = [text for text in (row.alignment, row.repair) if text != "none"]
+    texts = {"estimate": numbers.signed(scale * row.estimate, digits), "n": row.n_units, "unit": unit}
+    texts |= {"interval": numbers.interval(scale * row.low, scale * row.high, digits)}
+    texts |= {"variant": " + ".join(steps) or "plain", "quantity": row.quantity}
+    return texts | {"population": row.population, "warnings": "; ".join(row.warnings)}
 
 
 def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:

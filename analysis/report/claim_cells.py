@@ -1,0 +1,296 @@
+"""Answers of a claim by cell (data set, architecture and start of the networks), and what holds for all cells.
+
+A claim holds in general if it holds in each cell, which needs no further correction (intersection-union), or on average
+over five cells or more if nothing shows that they differ. Otherwise its verdict is `depends on`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from analysis.inference.estimate import (
+    BEYOND_MARGIN,
+    DIFFERENT,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    LEVEL,
+    Estimate,
+    Question,
+    beyond_margin_p,
+    equivalence_p,
+    student,
+    verdict_of,
+)
+from analysis.inference.finding import PoolValues
+from analysis.inference.heterogeneity import Heterogeneity, arrays_of, random_effects, spread_p
+from analysis.rows.cells import FACTORS
+
+DEPENDS = "depends on"
+RECIPE = "population"
+"""What differs between populations of one cell that disagree."""
+
+PART = "arm"
+"""What differs between effects whose mean a claim is about."""
+
+FEWEST = 5
+"""Fewest cells over which an average is a general statement; fewer cells are judged one by one."""
+
+NAMED = 4
+"""Most cells of one verdict that are named in its scope."""
+
+ALPHA = 1 - LEVEL
+Judge = Callable[[Estimate], str]
+"""The verdict on a claim from an estimate with its verdict."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The answer of one cell: settings, populations, estimate with corrected p and verdict, and verdict on the claim.
+
+    `name` has the settings in words. `within_p` is the p that the effect lies within the margin on average and in each
+    population. A cell whose populations disagree is one cell per population.
+    """
+
+    settings: dict[str, str]
+    populations: tuple[str, ...]
+    name: str
+    estimate: Estimate
+    within_p: float
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class CellAnswers:
+    """The cells of a claim and what follows for all of them.
+
+    `verdict` is that on the claim, `estimate` the one that is shown with it, `depends` what differs between cells that
+    disagree, `scope` for what the verdict holds, in words. `together` is None for fewer than two intervals.
+    """
+
+    cells: tuple[Cell, ...]
+    verdict: str
+    estimate: Estimate
+    scope: str
+    depends: tuple[str, ...] = ()
+    together: Heterogeneity | None = None
+
+
+def answer_by_cell(
+    values: PoolValues, corrected: Estimate, settings: pd.DataFrame, judge: Judge, level: float
+) -> CellAnswers:
+    """The claim by cell and for all cells.
+
+    `corrected` is the estimate over all pools with p and verdict corrected for the family of claims: a single cell has
+    its verdict. Several cells are tested at `level`, the share of the error of 5% that this claim has in its family.
+    `settings` has the columns of `FACTORS` by population. A contrast between populations (with `shares`) is one
+    estimate and has a scope only.
+    """
+    settings = settings.reindex(sorted(set(values.frame["population"].astype(object)))).fillna("unknown")
+    if values.shares is not None:
+        used = [name for name, share in values.shares.items() if share]
+        return CellAnswers((), judge(corrected), corrected, _scope_of_contrast(values, used, settings))
+    cells = split(values, settings, level)
+    return _single(cells[0], corrected, judge, level) if len(cells) == 1 else join(cells, corrected, judge, level)
+
+
+def answer_by_part(found: CellAnswers, parts: Mapping[str, Estimate], level: float) -> CellAnswers:
+    """The answer, unless two of the effects whose mean it is about have opposite signs (at `level`, Bonferroni)."""
+    signs = {name: one.estimate > 0 for name, one in parts.items() if _known(one.p) < level / len(parts)}
+    if len(set(signs.values())) < 2 or found.verdict == DEPENDS:
+        return found
+    listed = "; ".join(f"{name} {'above' if side else 'below'} zero" for name, side in signs.items())
+    estimate = replace(found.estimate, verdict=INCONCLUSIVE)
+    return replace(found, verdict=DEPENDS, depends=(PART,), estimate=estimate, scope=f"{listed} ({found.scope})")
+
+
+def split(values: PoolValues, settings: pd.DataFrame, level: float) -> list[Cell]:
+    """The cells with their estimates, populations fixed; a cell whose populations disagree is split."""
+    found = []
+    for key, group in settings.groupby(list(FACTORS), sort=True):
+        factors = dict(zip(FACTORS, key, strict=True))
+        words = f"{factors['architecture']} on {factors['dataset']}, {factors['start']} start"
+        parts = [_cell(values, factors, (one,), f"{words} ({one})") for one in group.index]
+        if len(parts) > 1 and not _disagree(_corrected(parts, level)):
+            whole = _cell(values, factors, tuple(group.index), words)
+            parts = [replace(whole, within_p=max(one.within_p for one in (whole, *parts)))]
+        found += [replace(parts[0], name=words)] if len(parts) == 1 else parts
+    return found
+
+
+def _cell(values: PoolValues, settings: dict[str, str], populations: tuple[str, ...], name: str) -> Cell:
+    """A cell of some populations with its estimate."""
+    estimate = values.only(populations).estimate
+    return Cell(settings, populations, name, estimate, _known(_margin_p(equivalence_p, estimate)))
+
+
+def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
+    """The answer of a single cell; equivalent only if each of its populations is."""
+    apart = corrected.verdict == EQUIVALENT and len(cell.populations) > 1 and cell.within_p >= level
+    estimate = replace(corrected, verdict=INCONCLUSIVE) if apart else corrected
+    several = f", {len(cell.populations)} populations" if len(cell.populations) > 1 else ""
+    scope = f"{cell.name}{several}, {_count(corrected.n_units, corrected.unit)}"
+    verdict = judge(estimate)
+    return CellAnswers((replace(cell, estimate=estimate, verdict=verdict),), verdict, estimate, scope)
+
+
+def _corrected(cells: Sequence[Cell], level: float) -> list[Cell]:
+    """The cells with the verdicts of their estimates, each kind of test corrected for the number of cells (Hochberg).
+
+    Cells have no pool in common, and with Hochberg's step-up all are decided if each is at `level` alone.
+    """
+    p = hochberg(np.array([_known(one.estimate.p) for one in cells]))
+    within = hochberg(np.array([one.within_p for one in cells]))
+    beyond = hochberg(np.array([_known(_margin_p(beyond_margin_p, one.estimate)) for one in cells]))
+    found = []
+    for cell, zero, inside, outside in zip(cells, p.tolist(), within.tolist(), beyond.tolist(), strict=True):
+        verdict = verdict_of(zero, inside, outside, level)
+        adjusted = None if cell.estimate.p is None else min(1.0, zero * ALPHA / level)
+        found.append(replace(cell, estimate=replace(cell.estimate, p_adjusted=adjusted, verdict=verdict)))
+    return found
+
+
+def hochberg(p_values: np.ndarray) -> np.ndarray:
+    """p values corrected by Hochberg's step-up (1988), for independent tests: all are rejected if the largest p is."""
+    order = np.argsort(-p_values, kind="stable")
+    found = np.empty(len(p_values))
+    found[order] = np.minimum.accumulate(p_values[order] * np.arange(1, len(p_values) + 1))
+    return found
+
+
+def _known(p: float | None) -> float:
+    """A p, 1 where there is none: a cell without an interval is not decided."""
+    return 1.0 if p is None or math.isnan(p) else p
+
+
+def _margin_p(test: Callable[..., float | None], estimate: Estimate) -> float | None:
+    """The p of a test against the margin; None without a margin."""
+    return None if estimate.margin is None else test(estimate.estimate, estimate.se, estimate.df, estimate.margin)
+
+
+def _disagree(cells: Sequence[Cell]) -> bool:
+    """Whether cells show different effects: by their spread (at 5%), or by verdicts that exclude each other."""
+    return _excluding(cells) or spread_p([one.estimate for one in cells]) < ALPHA
+
+
+def _excluding(cells: Sequence[Cell]) -> bool:
+    """Whether two cells have effects of opposite sign, or one is within the margin and another beyond it."""
+    verdicts = {one.estimate.verdict for one in cells}
+    signs = {one.estimate.estimate > 0 for one in cells if one.estimate.verdict in (DIFFERENT, BEYOND_MARGIN)}
+    return len(signs) > 1 or {EQUIVALENT, BEYOND_MARGIN} <= verdicts
+
+
+def join(parts: Sequence[Cell], corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
+    """The answer of two cells or more, tested at `level`, and what follows for all of them."""
+    cells = [replace(one, verdict=judge(one.estimate)) for one in _corrected(parts, level)]
+    arrays = arrays_of([one.estimate for one in cells])
+    together = random_effects(*arrays) if len(arrays[0]) > 1 else None
+    shown = _mean_of_cells(cells, corrected, together)
+    answer = CellAnswers(tuple(cells), INCONCLUSIVE, replace(shown, verdict=INCONCLUSIVE), "", (), together)
+    each = replace(shown, verdict=_in_each(cells))
+    if each.verdict != INCONCLUSIVE:
+        return replace(answer, verdict=judge(each), estimate=each, scope=f"in each of {_summary(cells)}")
+    if _disagree(cells):
+        return replace(answer, verdict=DEPENDS, scope=_by_verdict(cells), depends=_what_differs(cells))
+    average = _average(shown, level)
+    if average.verdict != INCONCLUSIVE:
+        return replace(answer, verdict=judge(average), estimate=average, scope=f"on average over {_summary(cells)}")
+    return replace(answer, scope=_by_verdict(cells))
+
+
+def _mean_of_cells(cells: Sequence[Cell], corrected: Estimate, together: Heterogeneity | None) -> Estimate:
+    """The estimate for several cells: of random effects from five cells on, else over the pools of these cells.
+
+    Its p is the largest of the cells.
+    """
+    known = [one.estimate.p_adjusted for one in cells if one.estimate.p_adjusted is not None]
+    largest = max(known) if len(known) == len(cells) else None
+    if together is None or together.n_cells < max(FEWEST, len(cells)):
+        return replace(corrected, p_adjusted=largest)
+    estimand = corrected.estimand.replace("for new pools of these populations", "for cells of this kind")
+    question = Question(estimand, "cell", 0.0, corrected.margin)
+    found = student(together.mean, together.se, together.df, together.n_cells, question, corrected.warnings)
+    return replace(found, p_adjusted=largest)
+
+
+def _in_each(cells: Sequence[Cell]) -> str:
+    """The verdict that holds in each cell, the weakest of theirs; `inconclusive` if none does."""
+    verdicts = {one.estimate.verdict for one in cells}
+    if len(verdicts) == 1 and not _excluding(cells):
+        return verdicts.pop()
+    return DIFFERENT if verdicts <= {DIFFERENT, BEYOND_MARGIN} and not _excluding(cells) else INCONCLUSIVE
+
+
+def _average(shown: Estimate, level: float) -> Estimate:
+    """The mean of random effects with its verdict at `level`; cells that are few, or equivalence, give none."""
+    within = _margin_p(equivalence_p, shown)
+    verdict = verdict_of(shown.p, within, _margin_p(beyond_margin_p, shown), level)
+    if shown.unit != "cell" or verdict in (EQUIVALENT, INCONCLUSIVE):
+        return replace(shown, verdict=INCONCLUSIVE)
+    return replace(shown, p_adjusted=min(1.0, _known(shown.p) * ALPHA / level), verdict=verdict)
+
+
+def _what_differs(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The fewest factors such that cells alike in them do not disagree; alternatives if several are as good."""
+    varying = [name for name in FACTORS if len({one.settings[name] for one in cells}) > 1]
+    for size in range(1, len(varying) + 1):
+        sets = [names for names in itertools.combinations(varying, size) if _explain(cells, names)]
+        if sets:
+            return tuple(" and ".join(FACTORS[name] for name in names) for names in sets)
+    return (" and ".join([*(FACTORS[name] for name in varying), RECIPE]),)
+
+
+def _explain(cells: Sequence[Cell], names: Sequence[str]) -> bool:
+    """Whether cells that are alike in these factors do not disagree."""
+    key = lambda one: tuple(one.settings[name] for name in names)  # noqa: E731
+    groups = [list(group) for _, group in itertools.groupby(sorted(cells, key=key), key=key)]
+    return not any(_disagree(group) for group in groups)
+
+
+def _scope_of_contrast(values: PoolValues, used: Sequence[str], settings: pd.DataFrame) -> str:
+    """The populations of a contrast in words."""
+    pools = int(values.frame["population"].isin(used).sum())
+    rows = settings.loc[used].to_dict("records")
+    return f"{_count(len(used), 'population')} ({_factors(rows)}), {_count(pools, 'pool')}"
+
+
+def _summary(cells: Sequence[Cell]) -> str:
+    """Several cells in words."""
+    words = _factors([one.settings for one in cells])
+    these = "these " if len(cells) < FEWEST else ""
+    return f"{these}{len(cells)} cells ({words}), {_count(sum(one.estimate.n_units for one in cells), 'pool')}"
+
+
+def _factors(rows: Sequence[dict[str, str]]) -> str:
+    """The data sets, architectures and starts of cells in words."""
+    named = {name: list(dict.fromkeys(row[name] for row in rows)) for name in FACTORS}
+    texts = {name: ", ".join(found) for name, found in named.items()}
+    return f"{texts['architecture']} on {texts['dataset']}; {texts['start']} start"
+
+
+def _by_verdict(cells: Sequence[Cell]) -> str:
+    """The cells by their verdicts in words, and by the signs of their effects where cells of one verdict differ."""
+    listed: dict[str, list[Cell]] = {}
+    for one in cells:
+        signs = {other.estimate.estimate > 0 for other in cells if other.verdict == one.verdict}
+        apart = len(signs) > 1 and one.verdict != INCONCLUSIVE
+        side = f" ({'above' if one.estimate.estimate > 0 else 'below'} zero)" if apart else ""
+        listed.setdefault(one.verdict + side, []).append(one)
+    return "; ".join(f"{words} in {_names(own)}" for words, own in listed.items())
+
+
+def _names(cells: Sequence[Cell]) -> str:
+    """The names of some cells with their numbers of pools; of many, how many."""
+    if len(cells) > NAMED:
+        return f"{len(cells)} cells"
+    return " and ".join(f"{one.name} ({_count(one.estimate.n_units, 'pool')})" for one in cells)
+
+
+def _count(n: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
