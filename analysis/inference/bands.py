@@ -19,8 +19,8 @@ from analysis.inference.estimate import (
     verdict_of,
 )
 
-DRAWS = 4000
-"""Number of simulated studies from which the level of one interval is read: its error is 0.3% of coverage."""
+DRAWS = 10000
+"""Number of simulated studies from which the level of one interval is read: its error is 0.2% of coverage."""
 
 _MOST_DF = 40
 """Degrees of freedom that are simulated at most: beyond, only the normal limit is approached."""
@@ -49,13 +49,29 @@ def simultaneous_means(
     return [_widened(one, largest) if counts else one for one, counts in zip(found, counted, strict=True)]
 
 
+def simultaneous_level(values: np.ndarray) -> float:
+    """The p at which one column's interval is taken so that all hold at once in 95% of studies: values without NaN,
+    (pools, columns), as in `simultaneous_means`.
+    """
+    return _largest(_correlation(values), min(len(values) - 1, _MOST_DF)).level
+
+
 def _correlation(values: np.ndarray) -> np.ndarray:
-    """Correlation matrix of the columns over pools; unknown values count as their column's mean."""
+    """Correlation matrix of the columns over pools; unknown values count as their column's mean.
+
+    It is shrunk towards independence by as much as its own error asks for (Schäfer and Strimmer 2005): five pools show
+    correlations that are not there, and intervals without this cover 93 to 94%.
+    """
     known = np.isfinite(values)
     mean = np.where(known, values, 0).sum(0) / known.sum(0)
     apart = np.where(known, values - mean, 0)
     apart = apart / np.sqrt((apart**2).sum(0))
-    found: np.ndarray = apart.T @ apart
+    found = apart.T @ apart
+    other = ~np.eye(len(found), dtype=bool)
+    seen = found[other]
+    error = ((1 - seen**2) ** 2).sum() / max(len(values) - 1, 1)
+    size = (seen**2).sum()
+    found[other] = seen * (1 - min(1.0, error / size)) if size > 0 else 0.0
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from analysis.inference.bands import simultaneous_means
-from analysis.inference.estimate import Estimate, Question, pool_mean
+from analysis.inference.estimate import ROUNDING, Estimate, Question, pool_mean
 from analysis.rows.select import METRICS
 
 
@@ -53,10 +53,18 @@ def measure(  # noqa: PLR0913 - each is an argument of its own
     changes = np.diff(at, axis=1) / np.diff(merged)
     between = [Question(f"{value} per member more, N = {a:g} to {b:g}", "pool", 0.0, eps) for a, b in spans(merged)]
     steps = simultaneous_means(changes, between, warnings)
-    whole = at[:, -1] - at[:, 0] if len(merged) else np.array([])
-    change = pool_mean(whole[np.isfinite(whole)].tolist())
+    change = pool_mean(_grown(at).tolist())
     enough = enough_measured(merged, steps, change, value, eps, warnings)
     return Curve(key, sizes, values, merged, gains, steps, enough, warnings)
+
+
+def _grown(values: np.ndarray) -> np.ndarray:
+    """The last size minus the first in pools that have both; 0 if they differ by rounding."""
+    if not values.shape[1]:
+        return np.array([])
+    both = values[np.isfinite(values[:, [0, -1]]).all(axis=1)]
+    change = both[:, -1] - both[:, 0]
+    return np.where(np.abs(change) > ROUNDING * np.abs(both[:, -1]), change, 0.0)
 
 
 def spans(sizes: np.ndarray) -> list[tuple[float, float]]:
