@@ -46,7 +46,9 @@ def measure(  # noqa: PLR0913 - each is an argument of its own
     merged = sizes[sizes > 1]
     at = values[:, sizes > 1]
     lacking = int(np.isnan(at).any(axis=1).sum())
-    warnings = (*warnings, f"sizes lack pools: {lacking} of {len(at)} pools have not all of them") if lacking else warnings
+    warnings = (
+        (*warnings, f"sizes lack pools: {lacking} of {len(at)} pools have not all of them") if lacking else warnings
+    )
     asked = {"null": 0.0, "margin": margin} if value == "gain" else {}
     means = [Question(f"{value} at N = {size:g}", "pool", **asked) for size in merged]
     gains = simultaneous_means(at, means, warnings)
@@ -106,7 +108,19 @@ def enough_estimate(
 ) -> Estimate:
     """An N* with its interval; pools and df are those of `over`."""
     return Estimate(
-        estimand, "pool", over.n_units, ends[0], math.nan, over.df, ends[1], ends[2], None, None, None, "", tuple(warnings)
+        estimand,
+        "pool",
+        over.n_units,
+        ends[0],
+        math.nan,
+        over.df,
+        ends[1],
+        ends[2],
+        None,
+        None,
+        None,
+        "",
+        tuple(warnings),
     )
 
 

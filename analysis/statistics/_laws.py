@@ -30,9 +30,7 @@ def law_rows(  # noqa: PLR0913 - each is an argument of its own
     rows = [{**head, "quantity": name, **asdict(estimate)} for name, estimate in found.items()]
     for name, error in errors.items():
         estimate = unit_mean(_finite(error), Question(f"error in {value} at left-out sizes"), warnings)
-        rows.append(
-            {**head, "law": name, "score": estimate.estimate, "quantity": "left-out error", **asdict(estimate)}
-        )
+        rows.append({**head, "law": name, "score": estimate.estimate, "quantity": "left-out error", **asdict(estimate)})
     return rows
 
 
@@ -104,9 +102,7 @@ def _enough(fit: laws.Fit, sizes: np.ndarray, b: Estimate, value: str, eps: floa
     return enough_estimate(estimand, (middle, low, high), b, b.warnings)
 
 
-def _bent(
-    law: laws.Law, sizes: np.ndarray, values: np.ndarray, value: str, warnings: list[str]
-) -> dict[str, Estimate]:
+def _bent(law: laws.Law, sizes: np.ndarray, values: np.ndarray, value: str, warnings: list[str]) -> dict[str, Estimate]:
     """a, b and c of a law with one c for all pools; NaN without interval if c is not determined."""
     fit = fit_bent(law, sizes, values)
     lacking = len(values) - fit.pools

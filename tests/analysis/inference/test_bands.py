@@ -65,7 +65,9 @@ def test_all_means_are_held_at_once(shape: str, pools: int) -> None:
 
 def test_p_and_verdict_are_those_of_the_intervals() -> None:
     random = np.random.default_rng(2)
-    values = np.array([2.0, 0.6, 0.02, 0.3, 0.0]) + np.array([0.3, 0.3, 0.2, 0.4, 1.0]) * random.standard_normal((10, 5))
+    values = np.array([2.0, 0.6, 0.02, 0.3, 0.0]) + np.array([0.3, 0.3, 0.2, 0.4, 1.0]) * random.standard_normal(
+        (10, 5)
+    )
     found = simultaneous_means(values, [ASKED] * 5)
     for one, column in zip(found, values.T, strict=True):
         plain = unit_mean(column, ASKED)

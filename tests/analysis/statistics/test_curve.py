@@ -305,7 +305,9 @@ def test_the_figure_of_members_writes_its_answer(level: Any, words: str) -> None
 
 
 def test_the_figure_of_members_has_a_place_for_one_size() -> None:
-    written = [text.get_text() for axes in number(rows.frame(soups(saturating, sizes=(4,)))).figure.axes for text in axes.texts]
+    written = [
+        text.get_text() for axes in number(rows.frame(soups(saturating, sizes=(4,)))).figure.axes for text in axes.texts
+    ]
     assert "no steps: needs two sizes" in written
     assert "uniform_soup: no N*: one size" in written
 
