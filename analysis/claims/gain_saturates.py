@@ -13,7 +13,7 @@ def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Findin
     """Does one more model at the largest size add less than the margin?
 
     Gain of `uniform_soup` at the largest size of a population minus gain at the next smaller one, per additional model;
-    equivalent to zero by two one-sided tests at the margin, over the pools that have both.
+    equivalent to zero by two one-sided tests at the margin, over pools that have both.
     """
     pools, warnings = size_pairs(candidates, "uniform_soup", neighbours=True)
     steps = pools["difference"] / (pools["large"] - pools["small"])

@@ -69,7 +69,7 @@ def _wide(pair: np.ndarray) -> Axes:
 def _estimates(one: Curve) -> list[dict[str, Any]]:
     """The gain at each size, the steps between sizes and N*; none without a gain in any pool."""
     gains = zip(one.merged, one.gains, strict=True)
-    found = [
+    found: list[dict[str, Any]] = [
         {**one.key, "quantity": "gain", "n_members": float(n), **asdict(gain)} for n, gain in gains if gain.n_units
     ]
     steps = zip(one.merged, one.merged[1:], one.steps, strict=False)

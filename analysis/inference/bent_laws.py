@@ -34,8 +34,9 @@ class BentFit:
 
 
 def fit_bent(law: Law, sizes: np.ndarray, values: np.ndarray) -> BentFit:
-    """Coefficients of a law with c, with 95% intervals, from values (pools, sizes); pools that lack a size are left out.
+    """Coefficients of a law with c, with 95% intervals, from values (pools, sizes).
 
+    Pools that lack a size are left out.
     The interval of c holds every c that Student's t over pools does not reject: the tested value is the part of a
     pool's curve along the derivative of the basis by c, orthogonal to what a and b explain. If it reaches an end of
     the law's range, c is not determined, nor are a and b. The intervals of a and b join (root of the sum of squares,

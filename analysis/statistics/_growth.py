@@ -79,7 +79,7 @@ def falls(value: str) -> bool:
     return value in METRICS and value != "accuracy"
 
 
-def enough_measured(  # noqa: PLR0913 - each is an argument of its own
+def enough_measured(
     sizes: np.ndarray, steps: Sequence[Estimate], change: Estimate, value: str, eps: float, warnings: Sequence[str]
 ) -> Estimate:
     """N*, the smallest measured size from which on every measured step adds less than `eps` per member.

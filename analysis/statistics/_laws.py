@@ -15,7 +15,7 @@ from analysis.inference.estimate import LEVEL, Estimate, Question, unit_mean
 from analysis.statistics._growth import Curve, enough_estimate, falls
 
 
-def law_rows(  # noqa: PLR0913 - each is an argument of its own
+def law_rows(
     one: Curve, value: str, law: laws.Law, *, single: bool, eps: float, margin: float | None
 ) -> list[dict[str, Any]]:
     """Coefficients of the law in one group, N* of a straight law, and the error of each law at left-out sizes."""

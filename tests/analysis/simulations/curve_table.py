@@ -80,7 +80,7 @@ def cells(law: str, sizes: int, pools: int) -> Iterator[Cell]:
 
 
 def band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the simultaneous intervals of each study: (studies, columns) each, of values (studies, pools, columns)."""
+    """Ends of the simultaneous intervals of each study, (studies, columns), of values (studies, pools, columns)."""
     level = np.array([simultaneous_level(one) for one in values])[:, None]
     pools = values.shape[1]
     half = stdtrit(pools - 1, 1 - level / 2) * values.std(axis=1, ddof=1) / np.sqrt(pools)
