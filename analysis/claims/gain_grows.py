@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.claims._growth import by_size
+from analysis.claims._growth import size_pairs
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 
@@ -12,10 +12,10 @@ from analysis.inference.finding import Finding, PoolValues
 def gain_grows(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     """Does the gain of a uniform soup over its mean member grow with the number of models?
 
-    Gain at the largest size minus gain at the smallest, each the mean over the subsets of a pool; t over pools,
-    populations fixed.
+    Gain at the largest size of a population minus gain at its smallest, each the mean over the subsets of a pool; t
+    over pools that have both, populations fixed.
     """
-    sizes, warnings = by_size(candidates, "uniform_soup")
-    pools = sizes.groupby(["population", "pool_id"], sort=True)["value"].agg(lambda one: one.iloc[-1] - one.iloc[0])
+    pools, warnings = size_pairs(candidates, "uniform_soup", neighbours=False)
     question = Question("gain of uniform_soup at the largest size minus at the smallest", "pool", 0.0, margin)
-    return Finding(PoolValues(pools.reset_index(), question, warnings), "above", "number")
+    values = pools.assign(value=pools["difference"])[["population", "pool_id", "value"]]
+    return Finding(PoolValues(values, question, warnings), "above", "number")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.claims._growth import by_size
+from analysis.claims._growth import size_pairs
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 
@@ -12,12 +12,11 @@ from analysis.inference.finding import Finding, PoolValues
 def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
     """Does one more model at the largest size add less than the margin?
 
-    Gain of `uniform_soup` at the largest size minus gain at the next smaller one, per additional model; equivalent to
-    zero by two one-sided tests at the margin, over pools.
+    Gain of `uniform_soup` at the largest size of a population minus gain at the next smaller one, per additional model;
+    equivalent to zero by two one-sided tests at the margin, over pools that have both.
     """
-    sizes, warnings = by_size(candidates, "uniform_soup")
-    groups = sizes.groupby(["population", "pool_id"], sort=True)
-    steps = groups["value"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
-    pools = steps / groups["n_members"].agg(lambda one: one.iloc[-1] - one.iloc[-2])
+    pools, warnings = size_pairs(candidates, "uniform_soup", neighbours=True)
+    steps = pools["difference"] / (pools["large"] - pools["small"])
     question = Question("gain of uniform_soup per model more at the largest size", "pool", 0.0, margin)
-    return Finding(PoolValues(pools.rename("value").reset_index(), question, warnings), "zero", "number")
+    values = pools.assign(value=steps)[["population", "pool_id", "value"]]
+    return Finding(PoolValues(values, question, warnings), "zero", "number")

@@ -1,4 +1,4 @@
-"""Gain against the number of members, with the fitted law."""
+"""Gain against the number of members, what one more member adds, and how many are enough."""
 
 from __future__ import annotations
 
@@ -14,85 +14,103 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import numbers, style
-from analysis.inference.estimate import pool_mean
 from analysis.rows.select import select_split
-from analysis.statistics.curve import Curve, curves, enough
+from analysis.statistics._growth import Curve
+from analysis.statistics.curve import curves
 
 TITLE = "How many models"
 
-STEPS = 41
-"""Number of points of a fitted line."""
+EPS = 0.001
+"""What one more member must add."""
 
 
 def number(candidates: pd.DataFrame) -> style.Plot:
-    """Gain over the mean member against the number of members N, with the law fitted to each method and its N*.
+    """Gain over the mean member against the number of members N, what one more member adds, and N*, per method.
 
-    Left: marks are gains averaged over the subsets of a pool and then over pools, with 95% Student-t bars. Lines are
-    the mean over pools of the curves fitted to each pool, with 95% Student-t bands at each N; pools are the unit of
-    replication. One member has no gain by definition; a line begins at N = 1 only if the law of the merges fits there.
+    Top left: gains averaged over the subsets of a pool and then over pools. Their 95% band holds at all sizes of a
+    method at once (max-t; pools are the unit of replication); between sizes it is a straight line, not a fitted law.
+    Top right: what one more member adds between two sizes, per member, with bars that hold for all steps of a method at
+    once; the dashed line is 0.1 points.
 
-    Right: N*, the smallest number of members from which one more adds less than 0.1 points, with its 95% interval; an
-    arrow marks an interval that goes beyond the axis. The law shown is the one that best predicts a size left out of
-    its fit. With few pools or sizes the laws can hardly be distinguished, and an N* beyond the measured sizes is an
-    extrapolation.
+    Bottom: N*, the smallest measured size from which on every step is below 0.1 points, with every size that the bars
+    allow. There is none if the gain does not grow, and none is shown if the largest size may not be enough.
     """
-    found = curves(candidates)
-    data = pd.DataFrame([row for one in found for row in _estimates(one) if row["n_units"] > 0])
+    found = curves(candidates, eps=EPS)
+    data = pd.DataFrame([row for one in found for row in _estimates(one)])
     if data.empty:
         raise NothingToDrawError("candidates", "no merges whose single members were evaluated")
     looks = style.looks(data)
     rows = select_split(candidates)
     populations = sorted(set(data["population"]))
-    figure, axes = style.grid(len(populations), 2, height=3.0)
-    for name, (left, right) in zip(populations, axes, strict=True):
+    figure, axes = style.grid(2 * len(populations), 2, height=2.6)
+    for place, name in enumerate(populations):
         own = data[data["population"] == name]
-        _gains(left, own, looks)
-        _enough(right, own, looks)
-        style.title(left, name, style.recipe(rows[rows["population"] == name]))
-        style.title(right, "", "law of each method, and its N* with 95% interval")
-    axes[-1][0].set_xlabel("members N")
-    axes[-1][1].set_xlabel("N*: from here on, one more member adds < 0.1 points")
+        top = axes[2 * place]
+        _gains(top[0], own, looks)
+        _steps(top[1], own, looks)
+        style.title(top[0], name, style.recipe(rows[rows["population"] == name]))
+        style.title(top[1], "", "one more member, from N to N")
+        _enough(_wide(axes[2 * place + 1]), own, looks)
     style.key(figure, [Line2D([], [], label=label, **look) for label, look in looks.items()])
     return style.Plot(figure, data, style.pools(rows))
 
 
+def _wide(pair: np.ndarray) -> Axes:
+    """One panel in the place of two beside each other."""
+    grid = pair[0].get_gridspec()
+    row = pair[0].get_subplotspec().rowspan.start
+    figure = pair[0].figure
+    for axes in pair:
+        axes.remove()
+    wide: Axes = figure.add_subplot(grid[row, :])
+    return wide
+
+
 def _estimates(one: Curve) -> list[dict[str, Any]]:
-    """Means over pools as measured and, if a law was fitted, on the fitted line, and N*."""
-    merged = zip(one.sizes[one.sizes > 1], one.values.T[one.sizes > 1], strict=True)
-    found = [_mean(one, "measured", n, values) for n, values in merged]
-    if not np.isfinite(one.fit.a).any():
-        return found
-    sizes = one.sizes[one.used]
-    line = np.geomspace(sizes[0], sizes[-1], STEPS)
-    found += [_mean(one, "fitted", n, values) for n, values in zip(line, one.fit.at(line).T, strict=True)]
-    star = enough(one, "gain", 0.001)
-    return [*found, {**one.key, "quantity": "N*", "law": one.fit.law.formula, "n_members": math.nan, **asdict(star)}]
-
-
-def _mean(one: Curve, quantity: str, n: float, values: np.ndarray) -> dict[str, Any]:
-    """The mean over pools at one N."""
-    estimate = pool_mean(values[np.isfinite(values)].tolist(), estimand="gain", warnings=one.warnings)
-    law = "" if quantity == "measured" else one.fit.law.formula
-    return {**one.key, "quantity": quantity, "law": law, "n_members": float(n), **asdict(estimate)}
+    """The gain at each size, the steps between sizes and N*; none without a gain in any pool."""
+    gains = zip(one.merged, one.gains, strict=True)
+    found: list[dict[str, Any]] = [
+        {**one.key, "quantity": "gain", "n_members": float(n), **asdict(gain)} for n, gain in gains if gain.n_units
+    ]
+    steps = zip(one.merged, one.merged[1:], one.steps, strict=False)
+    found += [
+        {**one.key, "quantity": "step", "n_members": float(a), "next": float(b), **asdict(step)}
+        for a, b, step in steps
+        if step.n_units
+    ]
+    return [*found, {**one.key, "quantity": "N*", **asdict(one.enough)}] if found else []
 
 
 def _gains(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """Draw measured means with bars, shifted sideways, and fitted lines with bands."""
+    """Draw means with their simultaneous bands."""
+    data = data[data["quantity"] == "gain"]
+    for label in [label for label in looks if label in set(data["label"])]:
+        own = data[data["label"] == label].sort_values("n_members")
+        axes.plot(own["n_members"], own["estimate"] * 100, **looks[label])
+        style.band(axes, own["n_members"], own["low"] * 100, own["high"] * 100, str(looks[label]["color"]))
+    sizes = sorted(set(data["n_members"]))
+    _log_axis(axes, sizes[0] * 0.9, sizes[-1] * 1.15)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.set_xlabel("members N")
+    style.gain_axis(axes, data["estimate"])
+
+
+def _steps(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
+    """Draw steps with their simultaneous bars, shifted sideways, and the line of `EPS`."""
+    data = data[data["quantity"] == "step"]
+    spans = sorted(set(zip(data["n_members"], data.get("next", []), strict=True)))
     labels = [label for label in looks if label in set(data["label"])]
     for index, label in enumerate(labels):
         own = data[data["label"] == label].sort_values("n_members")
-        look = looks[label]
-        points = own[own["quantity"] == "measured"]
-        line = own[own["quantity"] == "fitted"]
-        apart = 1 + min(0.025, 0.15 / len(labels)) * (index - (len(labels) - 1) / 2)
-        style.whiskers(axes, points["n_members"] * apart, points, 100, {**look, "linestyle": "none"})
-        axes.plot(line["n_members"], line["estimate"] * 100, **{**look, "marker": "none"})
-        style.band(axes, line["n_members"], line["low"] * 100, line["high"] * 100, str(look["color"]))
-    measured = data[data["quantity"] == "measured"]
-    sizes = [1, *sorted(set(measured["n_members"]))]
-    _log_axis(axes, 0.9, sizes[-1] * 1.15)
-    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    style.gain_axis(axes, measured["estimate"])
+        place = np.array([spans.index(pair) for pair in zip(own["n_members"], own["next"], strict=True)], float)
+        apart = 0.6 * ((index + 0.5) / len(labels) - 0.5)
+        style.whiskers(axes, place + apart, own, 100, {**looks[label], "linestyle": "none"})
+    axes.axhline(0, color=style.MUTED, linewidth=1)
+    axes.axhline(100 * EPS, color=style.MUTED, linewidth=1, linestyle="--")
+    axes.set_xticks(range(len(spans)), [f"{a:g}→{b:g}" for a, b in spans])
+    axes.set_ylabel("gain per member more\n(points)")
+    if not spans:
+        axes.annotate("no steps: needs two sizes", (0.5, 0.5), xycoords="axes fraction", ha="center")
 
 
 def _log_axis(axes: Axes, low: float, high: float) -> None:
@@ -105,36 +123,33 @@ def _log_axis(axes: Axes, low: float, high: float) -> None:
 
 
 def _enough(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    """Draw N* of each method with its interval, and write its law above it."""
-    lines = data[data["quantity"] == "fitted"]
-    data = data[data["quantity"] == "N*"]
-    labels = [label for label in looks if label in set(data["label"])]
-    ends = data[["estimate", "low", "high"]].to_numpy(float)
-    most = max(float(ends[np.isfinite(ends)].max(initial=4)) * 1.5, 6.0)
+    """Draw N* of each method with its interval, and write it, or why there is none, above it."""
+    sizes = sorted(set(data.loc[data["quantity"] == "gain", "n_members"]))
+    most = sizes[-1] * 1.15
+    stars = data[data["quantity"] == "N*"].set_index("label")
+    labels = [label for label in looks if label in set(stars.index)]
     for place, label in enumerate(labels):
-        row = data[data["label"] == label].iloc[0]
+        row = stars.loc[label]
         look = looks[label]
-        low, high = (min(max(end, 1), most) if row["n_units"] > 1 else np.nan for end in (row["low"], row["high"]))
+        low, high = (min(end, most) if math.isfinite(row["low"]) else np.nan for end in (row["low"], row["high"]))
         axes.plot([low, high], [place, place], color=look["color"], linewidth=1, marker="|", markersize=5)
-        if row["high"] > most and row["n_units"] > 1:
+        if row["high"] > most and math.isfinite(low):
             axes.plot(most, place, marker=">", color=look["color"], clip_on=False)
-        axes.plot(min(row["estimate"], most), place, **{**look, "linestyle": "none"})
-        line = lines.loc[lines["label"] == label, "estimate"]
-        falls = "   falling" if line.iloc[-1] < line.iloc[0] else ""
-        text = f"{row['law']}   N* = {_whole(row['estimate'])}{_interval(row)}{falls}"
-        axes.annotate(text, (1, place), (2, 6), textcoords="offset points", fontsize=8, color=style.INK)
-    if not labels:
-        axes.annotate("no law: needs two sizes", (0.5, 0.5), xycoords="axes fraction", ha="center")
+        axes.plot(row["estimate"], place, **{**look, "linestyle": "none"})
+        text = f"{style.short(labels)[place]}: {_answer(row)}"
+        axes.annotate(text, (sizes[0], place), (2, 6), textcoords="offset points", fontsize=8, color=style.INK)
     axes.set_ylim(len(labels) - 0.4, -0.9)
     axes.set_yticks([])
-    _log_axis(axes, 0.9, most)
+    _log_axis(axes, sizes[0] * 0.9, most)
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.set_xlabel("N*: from here on, one more member adds < 0.1 points")
 
 
-def _whole(value: float) -> str:
-    """A number of members."""
-    return numbers.whole(value) if math.isfinite(value) else "∞"
-
-
-def _interval(row: pd.Series) -> str:
-    """The interval of N*, where there is one."""
-    return f" [{_whole(row['low'])}, {_whole(row['high'])}]" if row["n_units"] > 1 else ""
+def _answer(row: pd.Series) -> str:
+    """N* in words."""
+    if math.isfinite(row["estimate"]):
+        return f"N* = {numbers.whole(row['estimate'])} [{numbers.whole(row['low'])}, {numbers.whole(row['high'])}]"
+    pays = [text for text in row["warnings"] if text.startswith("merging more")]
+    if pays:
+        return pays[0].partition(":")[0]
+    return f"not identified: {numbers.whole(row['low'])} or more" if math.isfinite(row["low"]) else "no N*: one size"

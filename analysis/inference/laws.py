@@ -1,5 +1,6 @@
 """Laws of a quantity as a function of the number N of merged members: fitted per pool, compared by prediction error.
 
+No law is chosen from the data: intervals of a chosen law hold less often than they claim.
 Every law is a - b g(N) with a basis g that falls as N grows, so b above 0 means growth. Values are (pools, sizes), NaN
 if a pool lacks a size.
 """
@@ -13,13 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.inference.estimate import ROUNDING, Estimate, pool_mean
-
-AGREES = 0.5
-"""N = 1 is fitted too if the p of its lack of fit is above this: a wrong point harms more than a missing one
-(Bancroft 1964).
-
-If a step of half the spread between pools is overlooked, intervals of b cover 80-86% at 0.2, 90-91% at 0.5.
-"""
 
 MOST_MEMBERS = 2**20
 """Largest number of members for which laws are evaluated."""
@@ -58,7 +52,7 @@ LAWS = {
         Law("shifted", "a − b/(N + c)", lambda n, c: 1 / (n + c), (-0.9, 50.0), 1.0),
     )
 }
-"""By name, simple laws first; `inverse` is the law of averages of independent errors, the default without a test."""
+"""By name, simple laws first; `inverse` is the law of averages of independent errors."""
 
 
 @dataclass(frozen=True)
@@ -159,19 +153,8 @@ def errors(sizes: np.ndarray, values: np.ndarray) -> dict[str, np.ndarray]:
     return {name: error for name, error in found.items() if most and judged[name] == most}
 
 
-def choose(found: dict[str, np.ndarray]) -> str:
-    """The law with the smallest mean error over pools; `inverse` if there are no errors.
-
-    A third coefficient fits noise, so its error must be smaller by a t-test over pools.
-    """
-    mean = {name: float(error[np.isfinite(error)].mean()) for name, error in found.items()}
-    simple = min((name for name in mean if not LAWS[name].bounds), key=mean.__getitem__, default="inverse")
-    rich = min((name for name in mean if LAWS[name].bounds), key=mean.__getitem__, default="")
-    return rich if rich and over_pools(found[simple] - found[rich]).low > 0 else simple
-
-
 def rivals(found: dict[str, np.ndarray], name: str) -> list[str]:
-    """The laws whose error is not larger than that of `name` by a t-test over pools."""
+    """The other laws whose error is not larger than that of `name` by a t-test over pools."""
     if name not in found:
         return []
     return [other for other in found if other != name and not over_pools(found[other] - found[name]).low > 0]

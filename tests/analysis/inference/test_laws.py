@@ -10,6 +10,7 @@ import pytest
 from scipy import optimize, stats
 
 from analysis.inference import laws
+from analysis.inference.bent_laws import fit_bent
 
 SIZES = np.array([2.0, 3, 4, 6, 8, 12])
 TRUE_C = {"power": 1.7, "shifted": 2.0}
@@ -98,9 +99,59 @@ def test_the_interval_of_enough_members_is_that_of_b() -> None:
         assert found == next(n for n in itertools.count(1) if end / (n * (n + 1)) < 0.001)
 
 
-def test_a_third_coefficient_must_earn_its_place() -> None:
+def test_only_laws_with_fewer_coefficients_than_sizes_have_errors() -> None:
     steep = drawn(laws.LAWS["power"], noise=1e-5)
-    assert laws.choose(laws.errors(SIZES, steep)) == "power"
-    assert laws.choose(laws.errors(SIZES, drawn(laws.LAWS["inverse"], noise=0.002))) == "inverse"
-    assert laws.choose(laws.errors(SIZES[:2], steep[:, :2])) == "inverse"
+    found = laws.errors(SIZES, steep)
+    assert set(found) == set(laws.LAWS)
+    assert min(found, key=lambda name: found[name].mean()) == "power"
     assert set(laws.errors(SIZES[:3], steep[:, :3])) == {"inverse", "root", "log"}
+    assert laws.errors(SIZES[:2], steep[:, :2]) == {}
+    assert laws.rivals(found, "power") == []
+    assert laws.rivals({}, "power") == []
+
+
+@pytest.mark.parametrize("name", ["power", "shifted"])
+class TestBentLaws:
+    def test_exact_pools_have_the_true_coefficients(self, name: str) -> None:
+        found = fit_bent(laws.LAWS[name], SIZES, drawn(laws.LAWS[name])).coefficients
+        assert found is not None
+        assert found["c"][0] == pytest.approx(TRUE_C[name], rel=1e-3)
+        assert found["c"][1] < TRUE_C[name] < found["c"][2]
+        for quantity, values in (("a", [0.9, 0.91, 0.92, 0.93]), ("b", [0.1, 0.12, 0.14, 0.16])):
+            interval = stats.ttest_1samp(values, 0).confidence_interval()
+            # The interval of c, as narrow as the grid, widens that of the pools a little.
+            np.testing.assert_allclose(found[quantity], [np.mean(values), *interval], rtol=0.02)
+
+    def test_the_interval_of_c_is_that_of_a_t_test_at_every_c(self, name: str) -> None:
+        law = laws.LAWS[name]
+        values = drawn(law, pools=6, noise=0.0005)
+        found = fit_bent(law, SIZES, values).coefficients
+        assert found is not None
+
+        def p(c: float) -> float:
+            step = 1e-6 * (c + law.offset)
+            slope = (law.basis(SIZES, np.array(c + step)) - law.basis(SIZES, np.array(c - step))) / (2 * step)
+            straight = np.column_stack([np.ones(len(SIZES)), law.basis(SIZES, np.array(c))])
+            along = slope - straight @ np.linalg.lstsq(straight, slope)[0]
+            return float(stats.ttest_1samp(values @ along, 0).pvalue)
+
+        # The ends are the first rejected values of a grid, 1% of c + offset apart.
+        step = 1.02
+        for end, inner in ((found["c"][1], step), (found["c"][2], 1 / step)):
+            assert p(end) < 0.05 < p((end + law.offset) * inner - law.offset)
+
+    def test_a_c_that_noise_hides_gives_no_coefficient(self, name: str) -> None:
+        law = laws.LAWS[name]
+        noise = 0.01 * np.random.default_rng(3).standard_normal((5, len(SIZES)))
+        assert fit_bent(law, SIZES, 0.9 + noise).coefficients is None
+        assert fit_bent(law, SIZES[:2], drawn(law)[:, :2]).coefficients is None
+        assert fit_bent(law, SIZES, drawn(law)[:1]).coefficients is None
+
+    def test_a_pool_that_lacks_a_size_is_left_out(self, name: str) -> None:
+        law = laws.LAWS[name]
+        values = drawn(law, pools=5)
+        part = np.where(np.arange(5)[:, None] + np.arange(len(SIZES)) == 4, np.nan, values)[[0, 1, 2, 3, 4]]
+        assert fit_bent(law, SIZES, part).pools == 0
+        part = values.copy()
+        part[4, 0] = np.nan
+        assert fit_bent(law, SIZES, part) == fit_bent(law, SIZES, values[:4])
