@@ -60,7 +60,8 @@ class Finding:
     """Result of a claim: values per pool, the side on which their mean lies if the claim holds, and the figure.
 
     `scale` and `unit` convert the estimate for display, for example to percentage points. `corrected` is the estimate
-    with p and verdict corrected for the family of claims.
+    with p and verdict corrected for the family of claims. `beside` are values in points of accuracy that are shown with
+    the estimate and decide nothing.
     """
 
     values: PoolValues
@@ -69,6 +70,7 @@ class Finding:
     scale: float = 100.0
     unit: str = "points"
     corrected: Estimate | None = field(default=None, kw_only=True)
+    beside: PoolValues | None = field(default=None, kw_only=True)
 
     @property
     def estimate(self) -> Estimate:

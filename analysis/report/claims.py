@@ -151,6 +151,15 @@ def remark(answer: Answer) -> str:
     return "by an amount that may not matter" if answer.finding.estimate.verdict == DIFFERENT else ""
 
 
+def beside(answer: Answer) -> str:
+    """The estimate that is shown beside the one that decides a claim, in points of accuracy; empty without one."""
+    if answer.finding is None or answer.finding.beside is None:
+        return ""
+    estimate = answer.finding.beside.estimate
+    interval = numbers.interval(100 * estimate.low, 100 * estimate.high, 2)
+    return f"{estimate.estimand}: {numbers.signed(100 * estimate.estimate, 2)} points {interval}"
+
+
 def _more_pools(estimate: Estimate) -> int | None:
     """Additional pools needed to decide between `different` and `equivalent` at the margin; None if unknown."""
     if estimate.margin is None or estimate.n_units < 2 or not estimate.se > 0:
@@ -169,7 +178,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
             "verdict_of_claim": one.verdict or "not asked",
         }
         about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
-        about |= {"remark": remark(one)}
+        about |= {"remark": remark(one), "beside": beside(one)}
         estimate = asdict(one.finding.estimate) if one.finding else {}
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
@@ -201,6 +210,7 @@ def lines(found: Sequence[Answer]) -> list[str]:
         parts = [remark(one)] if remark(one) else []
         parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+        parts += [beside(one)] if beside(one) else []
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"audit: {summary(one.changes)}"] if one.changes else []
         texts += [f"{'':<13} {'; '.join(parts)}"]

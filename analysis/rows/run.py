@@ -188,6 +188,7 @@ def _schema(path: Path) -> Any:
 
 def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     """One table with one row per key, in the order of its keys."""
+    from analysis.rows.chance import with_chance
     from analysis.rows.reader import frame
     from sweep.storage.columns import KEYS
 
@@ -200,7 +201,8 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
         raise AnalysisError(place, f"cannot be read: {error}", hint) from None
     if repeated:
         warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
-    return _without_infinite(rows, name, warnings)
+    rows = _without_infinite(rows, name, warnings)
+    return with_chance(rows, folder) if name == "candidates" else rows
 
 
 def _without_infinite(rows: pd.DataFrame, name: str, warnings: list[str]) -> pd.DataFrame:

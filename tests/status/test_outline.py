@@ -18,7 +18,7 @@ from sweep.config.loader import load
 from sweep.core.dataset import load_dataset
 from sweep.plan.planner import make_plan
 from sweep.plan.pools import Member, unique_members
-from sweep.status.counts import OUTLINE
+from sweep.storage.tables import OUTLINE
 from sweep.status.outline import read_status
 from sweep.status.state import load_state, write_plan_files
 from sweep.status.summary import plan_summary, run_summary

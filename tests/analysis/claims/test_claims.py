@@ -168,8 +168,14 @@ def test_scale_is_resisted_by_what_falls_less(claim: str, which: str, other: str
     (found,) = (one for one in answers(run_of(made)) if one.name == claim)
     assert found.verdict == "supported"
     assert found.finding is not None
-    # The fall is linear in log c from 0: its mean over the range is half of it.
-    assert found.finding.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
+    # The fall is linear in log c from 0: its mean over the range is half of it, and of .8 above chance.
+    assert found.finding.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2 / 0.8)
+    assert "(factors 0.5, 1, 2)" in found.finding.estimate.estimand
+    assert found.finding.beside is not None
+    assert found.finding.beside.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
+    (row,) = table([found])
+    assert row["beside"].startswith("accuracy lost over log factor (factors 0.5, 1, 2): uniform_soup minus ")
+    assert "−10.75 points" in row["beside"]
 
 
 def test_transformers_against_the_others() -> None:

@@ -52,7 +52,13 @@ def test_areas_and_critical_factors_by_hand() -> None:
     assert found.loc["critical factor above 1", "estimate"] == pytest.approx(math.sqrt(2))
     # From .02 at 1/2 to .06 at 1/8, .05 is reached three quarters of the way.
     assert found.loc["critical factor below 1", "estimate"] == pytest.approx(2**-2.5)
-    assert found["reach"].tolist() == [0.125, 0.125, 4, 4]
+    assert found["reach"].tolist() == [0.125] * 4 + [4] * 4
+    assert set(found["factors"]) == {"0.125, 0.5, 1", "1, 2, 4"}
+    # Chance is .1, so .8 of accuracy is above it at factor 1.
+    assert found.loc["retention area above 1", "estimate"] == pytest.approx(0.125 / 0.8)
+    assert found.loc["retention area below 1", "estimate"] == pytest.approx(0.03 / 0.8)
+    assert found.loc["retention critical factor above 1", "estimate"] == pytest.approx(2**0.4)
+    assert found.loc["area above 1", "estimand"] == "accuracy lost, mean over log factor, factors 1, 2, 4"
 
 
 def test_a_constant_accuracy_has_no_area_and_no_critical_factor() -> None:
@@ -139,7 +145,7 @@ def test_areas_are_compared_on_the_same_subsets() -> None:
 def test_rounding_is_no_area() -> None:
     made = [row for pool in range(3) for row in scaled({1: 0.3, 2: 0.1 + 0.2, 4: 0.3}, pool)]
     made += [row for pool in range(3) for row in scaled({1: 0.7, 2: 0.7, 4: 0.1 * 7}, pool, method="logit_average")]
-    assert asked(made, a="uniform_soup", b="logit_average")["estimate"].tolist() == [0.0]
+    assert asked(made, a="uniform_soup", b="logit_average")["estimate"].tolist() == [0.0, 0.0]
 
 
 def test_single_stands_for_the_members_of_the_subset() -> None:
@@ -150,7 +156,7 @@ def test_single_stands_for_the_members_of_the_subset() -> None:
     # Subset (0, 1) loses .3 and its members .1 on average, (1, 2) loses .2 and its members .15; half of it on average.
     assert found["estimate"] == pytest.approx((0.1 + 0.025) / 2)
     assert asked(made, a="single", b="uniform_soup").loc["area above 1", "estimate"] == -found["estimate"]
-    pools, _ = area_per_pool(rows.frame(made), "uniform_soup", "single")
+    pools = area_per_pool(rows.frame(made), "uniform_soup", "single").accuracy
     assert pools[["population", "pool_id"]].to_numpy().tolist() == [["people", "people-0"]]
     assert pools["value"].item() == pytest.approx((0.1 + 0.025) / 2)
 
@@ -161,9 +167,10 @@ def test_both_sides_of_one_are_one_range_per_pool() -> None:
         made += scaled({0.5: below, 1: 0.9, 4: above}, pool) + scaled(
             {0.5: 0.9, 1: 0.9, 4: 0.9}, pool, method="logit_average"
         )
-    pools, settings_json = area_per_pool(rows.frame(made), "uniform_soup", "logit_average")
-    np.testing.assert_allclose(pools["value"], [(0.05 + 0.4) / 3, 0.2 / 3])
-    assert settings_json == ()
+    found = area_per_pool(rows.frame(made), "uniform_soup", "logit_average")
+    np.testing.assert_allclose(found.accuracy["value"], [(0.05 + 0.4) / 3, 0.2 / 3])
+    np.testing.assert_allclose(found.retention["value"], [(0.05 + 0.4) / 3 / 0.8, 0.2 / 3 / 0.8])
+    assert (found.factors, found.warnings) == ("0.5, 1, 4", ())
     with pytest.raises(NothingToDrawError, match="no rows with the arm `first`"):
         area_per_pool(rows.frame(made), "uniform_soup", "logit_average", arm="first")
 
