@@ -7,6 +7,8 @@ import pandas as pd
 from analysis.claims._scale import soup_loss
 from analysis.inference.finding import Finding
 
+MARGIN = "retention"
+
 
 def soups_resist_an_outlier(candidates: pd.DataFrame, *, margin: float = 0.05) -> Finding:
     """Does a soup lose less of its accuracy above chance than the ensemble of logits when one member is multiplied?

@@ -7,6 +7,8 @@ import pandas as pd
 from analysis.claims._scale import soup_loss
 from analysis.inference.finding import Finding
 
+MARGIN = "retention"
+
 
 def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.05) -> Finding:
     """Do soups lose less of their accuracy above chance than their single members when all weights are multiplied?

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.core import registry
+from analysis.core.constants import read_constant
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
 from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, INCONCLUSIVE, Estimate
@@ -97,6 +98,11 @@ def _judge_family(raw: list[Answer], tables: tuple[str, ...]) -> list[Answer]:
     return [known.get(one.name, one) for one in raw]
 
 
+def margin_kind(name: str) -> str:
+    """The kind of quantity whose margin a claim is compared with: the `MARGIN` of its file, `accuracy` without one."""
+    return str(read_constant("claims", name, "MARGIN") or "accuracy")
+
+
 def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     """One claim, still without a verdict."""
     function = registry.get_plugin("claims", name)
@@ -105,7 +111,7 @@ def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     quantity = paragraphs[1]
     try:
         needed = {table: tables[table] if table in tables else run.table(table) for table in registry.tables(function)}
-        finding: Finding = function(**needed, margin=run.margin)
+        finding: Finding = function(**needed, margin=run.margins[margin_kind(name)])
         finding = replace(finding, corrected=finding.estimate)  # computed here, where an error costs this claim alone
     except AnalysisError as error:
         return Answer(name, question, quantity, None, "", missing=error.what)

@@ -14,7 +14,9 @@ from sweep.core.text import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-MARGIN = 0.005
+MARGINS = {"accuracy": 0.005, "accuracy_per_model": 0.001, "retention": 0.05, "correlation": 0.05, "slope": 0.05}
+"""Smallest differences that matter by kind of quantity, where the run recorded none."""
+
 _FIRST = ("members", "curves", "candidates")
 
 
@@ -56,10 +58,24 @@ class Run:
         return _Part(self.folder, self.info, self.config, warnings=self.warnings, whole=self, chosen=set(populations))
 
     @property
+    def margins(self) -> dict[str, float]:
+        """The smallest differences that matter by kind of quantity, from the first invocation that recorded any.
+
+        Earlier versions recorded a number, for accuracy; kinds that were not recorded have their default.
+        """
+        recorded = [one for one in self.invocations if _is_number(one.get("margin"))][:1]
+        found = dict(MARGINS)
+        for one in recorded:
+            stated = one.get("margins")
+            found["accuracy"] = float(one["margin"])
+            chosen = stated if isinstance(stated, dict) else {}
+            found |= {kind: float(chosen[kind]) for kind in MARGINS if _is_number(chosen.get(kind))}
+        return found
+
+    @property
     def margin(self) -> float:
-        """The smallest difference in accuracy that matters, from the first invocation that recorded one; else 0.005."""
-        stated = [one["margin"] for one in self.invocations if isinstance(one.get("margin"), int | float)]
-        return float(stated[0]) if stated else MARGIN
+        """The smallest difference in accuracy that matters."""
+        return self.margins["accuracy"]
 
     @property
     def invocations(self) -> list[dict[str, Any]]:
@@ -87,6 +103,11 @@ class Run:
     def candidates(self) -> pd.DataFrame:
         """One row per candidate and split."""
         return self.table("candidates")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value from run.json is a number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass

@@ -223,17 +223,29 @@ def side_results(rows: pd.DataFrame) -> list[SideResult]:
     return [_side_result(side, names, floors, texts) for side, texts in zip(found, warnings, strict=True)]
 
 
-def _floors(rows: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
-    """`chance`, its source, and `least`, the accuracy from which a network is clearly above it, of every pool."""
+@dataclass(frozen=True)
+class _Floors:
+    """Of every pool: `chance`, `least`, the accuracy from which a network is clearly above it, and `is_rough`.
+
+    `is_rough` is True where chance is 1/classes, since class shares were not recorded.
+    """
+
+    chance: np.ndarray
+    least: np.ndarray
+    is_rough: np.ndarray
+
+
+def _floors(rows: pd.DataFrame, names: pd.DataFrame) -> _Floors:
+    """The floors of the pools in `names`."""
     firsts = rows.drop_duplicates(list(UNIT))[[*UNIT, "chance", "chance_source"]]
-    floors = names.merge(firsts, "left", on=list(UNIT))
-    chance = floors["chance"].to_numpy(float)
+    found = names.merge(firsts, "left", on=list(UNIT))
+    chance = found["chance"].to_numpy(float)
     least = chance + LEAST * (1 - chance)
     if "n_examples" in rows:
-        examples = names.merge(rows.groupby(list(UNIT), observed=True)["n_examples"].min().reset_index(), "left")
-        errors = np.sqrt(chance * (1 - chance) / examples["n_examples"].to_numpy(float, na_value=np.nan))
-        least = np.fmax(least, chance + LEAST_ERRORS * errors)
-    return floors.assign(least=least)
+        fewest = rows.groupby(list(UNIT), observed=True)["n_examples"].min().reset_index()
+        examples = names.merge(fewest, "left", on=list(UNIT))["n_examples"].to_numpy(float, na_value=np.nan)
+        least = np.fmax(least, chance + LEAST_ERRORS * np.sqrt(chance * (1 - chance) / examples))
+    return _Floors(chance, least, (found["chance_source"] == N_CLASSES).to_numpy(bool))
 
 
 def paired_results(pairs: pd.DataFrame, a: str, b: str) -> list[SideResult]:
@@ -273,13 +285,14 @@ def _mean_members(merges: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
     each = merges[[*POINT, "members"]].explode("members")
     own = single[[*POINT, "value", "reason"]].rename(columns={"subset": "members"})
     each = each.merge(own, "left", on=[*UNIT, "members", "arm", "scaling_factor"])
-    each = each.assign(reason=each["reason"].fillna("a single member is missing"))
     # The empty reason is the smallest text: one missing member excludes the subset.
-    means = each.groupby(POINT).agg({"value": "mean", "reason": "max"})
+    codes, reasons = pd.factorize(each["reason"].fillna("a single member is missing").astype(object), sort=True)
+    means = each.assign(reason=codes).groupby(POINT).agg({"value": "mean", "reason": "max"})
+    means = means.assign(reason=np.asarray(reasons, dtype=object)[means["reason"]])
     return merges.drop(columns=["value", "reason"]).merge(means.reset_index(), on=POINT)
 
 
-def _side_result(side: Side, names: pd.DataFrame, floors: pd.DataFrame, texts: list[str]) -> SideResult:
+def _side_result(side: Side, names: pd.DataFrame, floors: _Floors, texts: list[str]) -> SideResult:
     """The mean curve of every pool over its usable subsets."""
     used = side.reasons == ""
     pools, place = np.unique(side.pools[used], return_inverse=True)
@@ -287,26 +300,26 @@ def _side_result(side: Side, names: pd.DataFrame, floors: pd.DataFrame, texts: l
     np.add.at(accuracy, place, side.accuracy[used])
     accuracy /= np.bincount(place, minlength=len(pools))[:, None]
     drops = _without_rounding(accuracy[:, :1] - accuracy)
-    floor = floors.iloc[pools]
-    problem = _chance_problem(side, accuracy[:, 0], floor)
-    above = accuracy[:, :1] - floor["chance"].to_numpy(float)[:, None]
+    chance = floors.chance[pools]
+    problem = _chance_problem(side, accuracy[:, 0], chance, floors.least[pools])
+    above = accuracy[:, :1] - chance[:, None]
     retention = np.full(drops.shape, np.nan) if problem else drops / above
     if side.overflow is not None:
         end = f"the range ends at {side.factors[-1]:g}"
         texts = [*texts, f"most subsets overflow at a factor of {side.overflow:g}: {end}"]
-    if (floor["chance_source"] == N_CLASSES).any():
+    if floors.is_rough[pools].any():
         texts = [*texts, "chance is 1/classes: the run folder records no class shares"]
     return SideResult(side, names, pools, drops, retention, problem, tuple(texts))
 
 
-def _chance_problem(side: Side, unscaled: np.ndarray, floor: pd.DataFrame) -> str:
+def _chance_problem(side: Side, unscaled: np.ndarray, chance: np.ndarray, least: np.ndarray) -> str:
     """Why retention is not defined: a pool is not clearly above chance at factor 1, or chance is unknown; else empty."""
-    if floor["chance"].isna().any():
+    if np.isnan(chance).any():
         return UNKNOWN_CHANCE
-    below = unscaled < floor["least"].to_numpy(float)
+    below = unscaled < least
     if not below.any():
         return ""
     who = "the merge is" if side.key["n_members"] > 1 and side.key["label"] != "single" else "single members are"
     about = f"{side.key['label']} in {side.key['population']}, {side.key['n_members']} members"
-    levels = f"{unscaled[below].mean():.1%} at factor 1, chance {floor['chance'].mean():.1%}"
+    levels = f"{unscaled[below].mean():.1%} at factor 1, chance {chance.mean():.1%}"
     return f"{who} at chance in {below.sum()} of {len(below)} pools: {about}: {levels}"

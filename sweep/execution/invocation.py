@@ -57,7 +57,8 @@ def recorded(folder: RunFolder, sweep: Sweep, command: str, overrides: Sequence[
         "command": command,
         "overrides": list(overrides),
         "config": sweep.to_yaml(),
-        "margin": sweep.settings.margin,
+        "margin": sweep.settings.margin.accuracy,
+        "margins": sweep.settings.margin.model_dump(),
         **run_environment(),
     }
     before = folder.run_info()

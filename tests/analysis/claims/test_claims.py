@@ -20,10 +20,11 @@ from analysis.core import registry as catalogue
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Question, pool_mean, stratified_mean
 from analysis.inference.finding import Finding
-from analysis.report.claims import VERDICTS, answers, claim_verdict, table
+from analysis.report.claims import VERDICTS, answers, claim_verdict, margin_kind, table
 from analysis.rows.contrasts import contrast
-from analysis.rows.run import Run
+from analysis.rows.run import MARGINS, Run
 from analysis.statistics.paired_difference import paired_difference
+from sweep.config.spec import Margins
 from tests.helpers import rows
 
 CLAIMS = catalogue.list_plugins("claims")
@@ -142,6 +143,29 @@ def test_the_margin_is_the_one_of_the_first_invocation() -> None:
     run = run_of(merges(0, 0.0), margin=0.02)
     assert run.margin == 0.02
     assert replace(run, info={}).margin == 0.005
+    # A number is the margin of accuracy: earlier versions recorded no other.
+    assert run.margins == MARGINS | {"accuracy": 0.02}
+
+
+def test_a_claim_has_the_margin_of_its_kind_of_quantity() -> None:
+    made = [row for pool in range(4) for row in merges(pool, 0.02 + 0.001 * pool)]
+    made += [row for pool in range(4) for row in scaled(pool, "uniform_soup", "first", 0.1)[1:]]
+    made += [row for pool in range(4) for row in scaled(pool, "logit_average", "first", 0.3 + 0.01 * pool)[1:]]
+    chosen = {"accuracy": 0.01, "retention": 0.2, "unknown kind": 0.3, "slope": True}
+    recorded = {"margin": 0.01, "margins": chosen}
+    run = replace(run_of(made), info={"invocations": [recorded, {"margin": 0.5}]})
+    found = {one.name: one.finding.estimate for one in answers(run) if one.finding}
+    assert found["weights_or_logits"].margin == 0.01
+    assert found["soups_resist_an_outlier"].margin == 0.2
+    assert run.margins["slope"] == MARGINS["slope"]
+
+
+def test_margins_are_those_of_a_configuration() -> None:
+    assert Margins().model_dump() == MARGINS
+    assert {margin_kind(name) for name in CLAIMS} == set(MARGINS)
+    for name in CLAIMS:
+        default = catalogue.settings(catalogue.get_plugin("claims", name))["margin"]
+        assert default == MARGINS[margin_kind(name)]
 
 
 def scaled(pool: int, method: str, which: str, falls: float) -> list[dict[str, Any]]:
