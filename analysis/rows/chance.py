@@ -20,6 +20,8 @@ UNKNOWN = "unknown"
 _NAME = 3
 _SETTINGS = 4
 """Positions of the data set's name and settings in a population of the plan's summary."""
+_DATASETS = 1
+"""Position of the records of data sets, by name and settings, in what the plan's summary calls inputs."""
 _COUNTS = 6
 """Position of the images per class and split in the record of a data set."""
 
@@ -54,7 +56,7 @@ def _chance(outline: dict[str, Any], pool_id: str, split: str) -> tuple[float, s
 
 def _class_counts(outline: dict[str, Any], dataset: str, split: str) -> list[int]:
     """Images per class in a split of a data set, by its name and settings; empty if they are not recorded."""
-    datasets = (outline.get("inputs") or {}).get("datasets") or {}
-    record = datasets.get(dataset) or []
+    inputs = outline.get("inputs") or []
+    record = inputs[_DATASETS].get(dataset, []) if inputs else []
     counts = record[_COUNTS] if len(record) > _COUNTS else None
     return (counts or {}).get(split) or []

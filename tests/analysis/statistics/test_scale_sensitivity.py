@@ -202,3 +202,73 @@ def test_what_cannot_be_compared_is_refused() -> None:
     first = scaled({2: 0.8}, method="logit_average", which="first")
     with pytest.raises(AnalysisError, match="not scaled alike"):
         asked(made, first, a="uniform_soup", b="logit_average")
+
+
+def pair_of_pools(
+    soup: dict[float, float | None], single: dict[float, float | None], **own: Any
+) -> list[dict[str, Any]]:
+    """Two pools of a population, each with a soup and its members, scaled alike."""
+    made = []
+    for pool in range(2):
+        made += scaled(soup, pool)
+        made += [row for member in (0, 1) for row in scaled(single, pool, members=(member,), method="single")]
+    population = own.get("population", "people")
+    return [row | {"population": population, "pool_id": f"{population}-{row['pool']}"} | own for row in made]
+
+
+def test_a_merge_at_chance_has_no_retention() -> None:
+    made = pair_of_pools({1: 0.13, 4: 0.9}, {1: 0.9, 4: 0.5})
+    found = asked(made, a="uniform_soup", b="single")
+    row = found.loc["retention area above 1"]
+    assert (row["n_units"], math.isnan(row["estimate"])) == (0, True)
+    text = "the merge is at chance in 2 of 2 pools: uniform_soup in people, 2 members: 13.0% at factor 1, chance 10.0%"
+    assert row["warnings"][0] == text
+    assert found.loc["area above 1", "n_units"] == 2
+    both = scale_sensitivity(rows.frame(made)).set_index(["label", "quantity"])
+    assert text in both.loc[("uniform_soup", "critical factor above 1"), "warnings"]
+    assert both.loc[("uniform_soup", "retention critical factor above 1"), "n_units"] == 0
+    assert both.loc[("single", "retention critical factor above 1"), "n_units"] == 2
+    with pytest.raises(NothingToDrawError, match="the merge is at chance"):
+        area_per_pool(rows.frame(made), "uniform_soup", "single")
+    # A tenth of the way to 100%, and three standard errors of a guess on the examples of the split.
+    better = pair_of_pools({1: 0.2, 4: 0.1}, {1: 0.9, 4: 0.5})
+    assert asked(better, a="uniform_soup", b="single").loc["retention area above 1", "n_units"] == 2
+    few = [row | {"n_examples": 50} for row in better]
+    assert asked(few, a="uniform_soup", b="single").loc["retention area above 1", "n_units"] == 0
+
+
+def test_chance_that_is_rough_or_unknown_is_named() -> None:
+    frame = rows.frame(pair_of_pools({1: 0.9, 4: 0.5}, {1: 0.9, 4: 0.5}))
+    rough = area_per_pool(frame.assign(chance_source="number of classes"), "uniform_soup", "single")
+    assert rough.warnings == ("chance is 1/classes: the run folder records no class shares",)
+    for unknown in (frame.drop(columns=["chance", "chance_source"]), frame.assign(chance=math.nan)):
+        with pytest.raises(NothingToDrawError, match="chance is unknown"):
+            area_per_pool(unknown, "uniform_soup", "single")
+        row = scale_sensitivity(unknown, a="uniform_soup", b="single").set_index("quantity").loc["area above 1"]
+        assert (row["n_units"], row["estimate"]) == (2, 0)
+
+
+def test_populations_with_other_factors_are_not_compared() -> None:
+    here = pair_of_pools({1: 0.9, 4: 0.5}, {1: 0.9, 4: 0.6})
+    there = pair_of_pools({1: 0.9, 2: 0.7, 4: 0.5}, {1: 0.9, 2: 0.8, 4: 0.6}, population="others", candidate_id=None)
+    there = [row | {"candidate_id": f"others {place}"} for place, row in enumerate(there)]
+    what = r"different factors are not compared: 1, 2, 4 in others, 2 members; 1, 4 in people, 2 members"
+    with pytest.raises(AnalysisError, match=what):
+        area_per_pool(rows.frame(here + there), "uniform_soup", "single")
+    # A population at chance is left out, whatever its factors.
+    dead = [row | ({"accuracy": 0.1} if row["method"] == "uniform_soup" else {}) for row in there]
+    found = area_per_pool(rows.frame(here + dead), "uniform_soup", "single")
+    assert (found.factors, set(found.retention["population"])) == ("1, 4", {"people"})
+
+
+def test_the_range_of_all_populations_ends_where_the_first_overflows() -> None:
+    here = pair_of_pools({0.5: 0.8, 1: 0.9, 2: 0.7, 4: 0.5}, {0.5: 0.9, 1: 0.9, 2: 0.9, 4: 0.9})
+    overflow = pair_of_pools(
+        {0.5: 0.8, 1: 0.9, 2: 0.7, 4: None}, {0.5: 0.9, 1: 0.9, 2: 0.9, 4: 0.9}, population="others"
+    )
+    overflow = [row | {"candidate_id": f"others {place}"} for place, row in enumerate(overflow)]
+    found = area_per_pool(rows.frame(here + overflow), "uniform_soup", "single")
+    assert found.factors == "0.5, 1, 2"
+    np.testing.assert_allclose(found.accuracy["value"], [0.15 / 2] * 4)
+    np.testing.assert_allclose(found.retention["value"], [0.15 / 2 / 0.8] * 4)
+    assert "most subsets overflow at a factor of 4: the range ends at 2" in found.warnings
