@@ -167,7 +167,9 @@ _MARGIN_UNITS = {
 
 def _margin_text(margins: Mapping[str, float]) -> str:
     """The margins of all kinds of quantities as text."""
-    return ", ".join(f"{numbers.fixed(scale * margins[kind], 2)} {unit}" for kind, (scale, unit) in _MARGIN_UNITS.items())
+    return ", ".join(
+        f"{numbers.fixed(scale * margins[kind], 2)} {unit}" for kind, (scale, unit) in _MARGIN_UNITS.items()
+    )
 
 
 def _margins(run: Run) -> list[dict[str, Any]]:

@@ -13,7 +13,14 @@ from scipy.special import bdtr
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import LEVEL, Estimate, Question, unit_mean
-from analysis.statistics._scale import SideResult, factors_text, pair_by_subset, paired_results, scaled_rows, side_results
+from analysis.statistics._scale import (
+    SideResult,
+    factors_text,
+    pair_by_subset,
+    paired_results,
+    scaled_rows,
+    side_results,
+)
 
 CITES = ("wang2024rethinking", "student1908mean")
 
