@@ -161,7 +161,7 @@ def _areas(one: SideResult) -> pd.DataFrame:
 
 
 def _above_chance(found: list[SideResult]) -> list[SideResult]:
-    """The results of populations and sizes in which retention is defined. Raises NothingToDrawError if there are none."""
+    """The results of populations and sizes in which retention is defined. Raises NothingToDrawError without any."""
     problems = {_place(one): one.problem for one in found if one.problem}
     asked = [one for one in found if _place(one) not in problems]
     if not asked:
@@ -313,7 +313,7 @@ def _side_result(side: Side, names: pd.DataFrame, floors: _Floors, texts: list[s
 
 
 def _chance_problem(side: Side, unscaled: np.ndarray, chance: np.ndarray, least: np.ndarray) -> str:
-    """Why retention is not defined: a pool is not clearly above chance at factor 1, or chance is unknown; else empty."""
+    """Why retention is not defined: a pool is not clearly above chance at factor 1, or chance is unknown; or empty."""
     if np.isnan(chance).any():
         return UNKNOWN_CHANCE
     below = unscaled < least

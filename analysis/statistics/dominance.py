@@ -43,8 +43,10 @@ def dominance(
     against 0 with `margin`, and a third row in retention, accuracy above chance as a share of that at factor 1, with
     `retention_margin`; above 0, the share in weights fits better. Pools without a drop are left out; pools whose best
     k is at an end of the search (1/4 and 64) are counted. A merge that is not clearly above chance at factor 1 (see
-    `scale_sensitivity`) has nothing that a member could ruin: its rows have no estimate, and a warning. Raises AnalysisError for a missing column, duplicated
-    rows or a negative depth, NothingToDrawError if no member was magnified alone.
+    `scale_sensitivity`) has nothing that a member could ruin: its rows have no estimate, and a warning.
+
+    Raises AnalysisError for a missing column, duplicated rows or a negative depth, NothingToDrawError if no member was
+    magnified alone.
     """
     if depth < 0:
         raise AnalysisError("depth", f"{depth} is below 0", "the number of layers; 0 estimates the exponent only")

@@ -1,4 +1,4 @@
-"""Loss under scaling where curves begin at other accuracies: the same share of the accuracy above chance is no effect."""
+"""Loss under scaling where curves begin at other accuracies: an equal share of what is above chance is no effect."""
 
 from __future__ import annotations
 
