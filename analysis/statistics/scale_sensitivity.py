@@ -46,11 +46,9 @@ def scale_sensitivity(
     statistics, infinite below 6 pools. A pool that never drops so far is censored (`censored` is their share) and
     ranks beyond all others: if more than half are censored, the median is infinite above 1, 0 below 1.
 
-    A network at chance cannot lose accuracy, and an accurate one has more to lose. `retention area` and `retention
-    critical factor` are the same of retention, (accuracy at c - chance) / (accuracy at 1 - chance), where chance is
-    the share of the largest class in the split. They have no estimate, and a warning, where accuracy at 1 is not
-    clearly above chance in every pool: by a tenth of the way to 100%, and three standard errors of a guess.
-
+    `retention area` and `retention critical factor`: the same of (accuracy at c - chance) / (accuracy at 1 - chance),
+    chance being the share of the largest class. They have no estimate where accuracy at 1 is not above chance in every
+    pool by a tenth of the way to 100% and three standard errors of a guess.
     Outputs that overflow have no accuracy (`non_finite` is their share of the side's rows). The range ends before the
     first factor at which most subsets overflow; a subset that overflows within the range, or has a failed or missing
     row, is left out and counted in `warnings`.
