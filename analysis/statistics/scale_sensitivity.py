@@ -64,12 +64,15 @@ def scale_sensitivity(
         raise AnalysisError("labels", "a difference needs both `a` and `b`", "name the two methods to compare")
     rows = scaled_rows(candidates)
     results = paired_results(pair_by_subset(rows, a, b), a, b) if paired else side_results(rows)
-    answers = []
-    for one in results:
-        answers += [_area(one, margin)] if paired else [_area(one, margin), _critical(one, drop)]
-        answers += [_retention_area(one, retention_margin)] if paired else []
-        answers += [] if paired else [_retention_area(one, retention_margin), _retention_critical(one, drop)]
-    return pd.DataFrame(answers)
+    return pd.DataFrame([row for one in results for row in _rows(one, paired, drop, (margin, retention_margin))])
+
+
+def _rows(
+    one: SideResult, paired: bool, drop: float, margins: tuple[float | None, float | None]
+) -> list[dict[str, Any]]:
+    """The rows of one side; a difference has no critical factors."""
+    areas = [_area(one, margins[0]), _retention_area(one, margins[1])]
+    return areas if paired else [*areas, _critical(one, drop), _retention_critical(one, drop)]
 
 
 def _area(one: SideResult, margin: float | None) -> dict[str, Any]:
