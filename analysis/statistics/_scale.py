@@ -36,7 +36,7 @@ UNKNOWN_CHANCE = "chance is unknown: the run folder does not record the classes 
 class SideResult:
     """One side of a group; `pools` are positions in `names`.
 
-    `accuracy_drops` (pools, factors) is accuracy at factor 1 minus accuracy at each factor, `retention_lost` the same
+    `accuracy_drops` (pools, factors) is accuracy at factor 1 minus accuracy at each factor, `retention_drops` the same
     as a share of the accuracy above chance at factor 1. It is NaN where `problem` says why it is not defined.
     """
 
@@ -44,7 +44,7 @@ class SideResult:
     names: pd.DataFrame
     pools: np.ndarray
     accuracy_drops: np.ndarray
-    retention_lost: np.ndarray
+    retention_drops: np.ndarray
     problem: str
     warnings: tuple[str, ...]
 
@@ -66,7 +66,7 @@ class SideResult:
     @property
     def retention_area(self) -> np.ndarray:
         """The integral of the retention lost over log factor, (pools,)."""
-        return self._integral(self.retention_lost)
+        return self._integral(self.retention_drops)
 
     def _integral(self, curves: np.ndarray) -> np.ndarray:
         found: np.ndarray = np.trapezoid(curves, self.side.distance, axis=1)
@@ -84,7 +84,7 @@ class SideResult:
             self,
             side=replace(self.side, factors=self.side.factors[:n_factors], accuracy=self.side.accuracy[:, :n_factors]),
             accuracy_drops=self.accuracy_drops[:, :n_factors],
-            retention_lost=self.retention_lost[:, :n_factors],
+            retention_drops=self.retention_drops[:, :n_factors],
         )
 
     def minus(self, other: SideResult, label: str) -> SideResult:
@@ -94,7 +94,7 @@ class SideResult:
             self,
             side=replace(self.side, key=self.side.key | {"label": label}),
             accuracy_drops=_without_rounding(self.accuracy_drops - other.accuracy_drops),
-            retention_lost=_without_rounding(self.retention_lost - other.retention_lost),
+            retention_drops=_without_rounding(self.retention_drops - other.retention_drops),
             problem="; ".join(problems),
             warnings=tuple(dict.fromkeys([*self.warnings, *other.warnings])),
         )

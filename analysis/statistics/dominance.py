@@ -108,7 +108,7 @@ def _rows(one: SideResult, depth: int, margin: float | None, retention_margin: f
         return rows
     shares = share_gain(factors, np.array([1.0, depth]), size)
     accuracy = misfits(one.accuracy_drops[is_used], shares)
-    retention = misfits(one.retention_lost[is_used] if not one.problem else np.zeros((0, len(factors))), shares)
+    retention = misfits(one.retention_drops[is_used] if not one.problem else np.zeros((0, len(factors))), shares)
     for noun, both, own in (("accuracy", accuracy, margin), ("retention", retention, retention_margin)):
         question = Question(f"misfit of c^{depth} minus that of c, {noun}", null=0.0, margin=own)
         quantity = f"misfit of c^{depth} minus c" + (", retention" if noun == "retention" else "")

@@ -109,7 +109,7 @@ def _critical(one: SideResult, drop: float) -> dict[str, Any]:
 
 def _retention_critical(one: SideResult, drop: float) -> dict[str, Any]:
     """The row of the factor at which retention is lost; without an estimate where retention is not defined."""
-    curves = one.retention_lost[:0] if one.problem else one.retention_lost
+    curves = one.retention_drops[:0] if one.problem else one.retention_drops
     found, censored = _median_factor(one, curves, drop, "retention", _with_problem(one))
     return {**one.columns(f"retention critical factor {one.side.name}", censored), **asdict(found)}
 
