@@ -8,8 +8,10 @@ from analysis.claims._growth import size_pairs
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 
+MARGIN = "accuracy_per_model"
 
-def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+
+def gain_saturates(candidates: pd.DataFrame, *, margin: float = 0.001) -> Finding:
     """Does one more model at the largest size add less than the margin?
 
     Gain of `uniform_soup` at the largest size of a population minus gain at the next smaller one, per additional model;

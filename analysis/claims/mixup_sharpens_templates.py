@@ -8,8 +8,10 @@ from analysis.claims._resemblance import matched_shares, per_pool
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 
+MARGIN = "correlation"
 
-def mixup_sharpens_templates(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+
+def mixup_sharpens_templates(templates: pd.DataFrame, *, margin: float = 0.05) -> Finding:
     """Do templates resemble the mean images of their classes more when they are trained with mixup?
 
     T of members trained with mixup minus that of members trained without, at equal weight decay and true labels; t over

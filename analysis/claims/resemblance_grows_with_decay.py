@@ -10,8 +10,10 @@ from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 
+MARGIN = "slope"
 
-def resemblance_grows_with_decay(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+
+def resemblance_grows_with_decay(templates: pd.DataFrame, *, margin: float = 0.05) -> Finding:
     """Do templates resemble the mean images of their classes the more, the stronger the weight decay?
 
     Slope of T against log10 of the weight decay (above 0) by least squares, of members trained on true labels without

@@ -9,8 +9,10 @@ from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 from analysis.rows.select import UNIT, require
 
+MARGIN = "correlation"
 
-def seeds_agree(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+
+def seeds_agree(templates: pd.DataFrame, *, margin: float = 0.05) -> Finding:
     """Do linear classifiers of different seeds have the same templates?
 
     Mean correlation over pixels of a member's template with the same class's of its pool's other members, each centred

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding, PoolValues
-from analysis.statistics._scale import area_per_pool
+from analysis.claims._scale import soup_loss
+from analysis.inference.finding import Finding
+
+MARGIN = "retention"
 
 
-def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
-    """Do soups lose less accuracy than their single members when all weights are multiplied?
+def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.05) -> Finding:
+    """Do soups lose less of their accuracy above chance than their single members when all weights are multiplied?
 
-    Mean accuracy lost over log factor, both sides of 1, of `uniform_soup` minus that of its members, all members
-    multiplied; t over pools, populations fixed. Factors at which most outputs overflow are left out.
+    Mean retention lost over log factor, both sides of 1, of `uniform_soup` minus that of its members, all members
+    multiplied; t over pools, populations fixed. Retention is accuracy above chance as a share of that without scaling;
+    chance is the share of the largest class. Not asked where soup or members are not clearly above chance without
+    scaling. Factors at which most outputs overflow are left out.
     """
-    pools, warnings = area_per_pool(candidates, "uniform_soup", "single", arm="all")
-    question = Question("accuracy lost over log factor: uniform_soup minus its members", "pool", 0.0, margin)
-    return Finding(PoolValues(pools, question, warnings), "below", "scale")
+    return soup_loss(candidates, "single", "its members", arm="all", margin=margin)

@@ -8,8 +8,10 @@ from analysis.claims._resemblance import matched_shares, per_pool
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 
+MARGIN = "correlation"
 
-def templates_resemble_means(templates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+
+def templates_resemble_means(templates: pd.DataFrame, *, margin: float = 0.05) -> Finding:
     """Do templates of linear classifiers resemble their classes' mean images more than with shuffled labels?
 
     T (mean correlation with the own class's mean minus that with the others', centred over classes) of members minus

@@ -66,7 +66,8 @@ class Finding:
     """Result of a claim: values per pool, the side on which their mean lies if the claim holds, and the figure.
 
     `scale` and `unit` convert the estimate for display, for example to percentage points. `corrected` is the estimate
-    with p and verdict corrected for the family of claims. `parts` has named effects whose mean the values are.
+    with p and verdict corrected for the family of claims. `parts` has named effects whose mean the values are. `beside`
+    are values in points of accuracy that are shown with the estimate and decide nothing.
     """
 
     values: PoolValues
@@ -76,6 +77,7 @@ class Finding:
     unit: str = "points"
     corrected: Estimate | None = field(default=None, kw_only=True)
     parts: Mapping[str, PoolValues] = field(default_factory=dict, kw_only=True)
+    beside: PoolValues | None = field(default=None, kw_only=True)
 
     @property
     def estimate(self) -> Estimate:

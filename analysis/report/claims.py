@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.core import registry
+from analysis.core.constants import read_constant
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
 from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, INCONCLUSIVE, Estimate
@@ -153,6 +154,11 @@ def _by_cell(answer: Answer, run: Run, level: float) -> Answer:
     return replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
 
 
+def margin_kind(name: str) -> str:
+    """The kind of quantity whose margin a claim is compared with: the `MARGIN` of its file, `accuracy` without one."""
+    return str(read_constant("claims", name, "MARGIN") or "accuracy")
+
+
 def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     """One claim, still without a verdict."""
     function = registry.get_plugin("claims", name)
@@ -161,7 +167,7 @@ def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     quantity = paragraphs[1]
     try:
         needed = {table: tables[table] if table in tables else run.table(table) for table in registry.tables(function)}
-        finding: Finding = function(**needed, margin=run.margin)
+        finding: Finding = function(**needed, margin=run.margins[margin_kind(name)])
         finding = replace(finding, corrected=finding.estimate)  # computed here, where an error costs this claim alone
     except AnalysisError as error:
         return Answer(name, question, quantity, None, "", missing=error.what)
@@ -225,6 +231,15 @@ def needs_text(needs: Needs | None) -> str:
     return f"needs {needs.pools} more pool{'' if needs.pools == 1 else 's'} ({ends}) to {aim}"
 
 
+def beside(answer: Answer) -> str:
+    """The estimate that is shown beside the one that decides a claim, in points of accuracy; empty without one."""
+    if answer.finding is None or answer.finding.beside is None:
+        return ""
+    estimate = answer.finding.beside.estimate
+    interval = numbers.interval(100 * estimate.low, 100 * estimate.high, 2)
+    return f"{estimate.estimand}: {numbers.signed(100 * estimate.estimate, 2)} points {interval}"
+
+
 def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
     """The answers as records: the claim's fields, then those of the estimate; `audit` has one per other protocol."""
     rows = []
@@ -235,7 +250,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
             "verdict_of_claim": one.verdict or "not asked",
         }
         about |= {"audit_summary": summary(one.changes), "missing": one.missing, "remark": remark(one)}
-        about |= _needs_record(one.needs)
+        about |= _needs_record(one.needs) | {"beside": beside(one)}
         ends = one.simultaneous or (None, None)
         about |= {"simultaneous_low": ends[0], "simultaneous_high": ends[1]}
         about |= {"earlier_looks": [asdict(look) for look in one.earlier]} | cell_columns(one.by_cell)
@@ -305,6 +320,7 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
         parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]
     else:
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+    parts += [beside(answer)] if beside(answer) else []
     parts += [needs_text(answer.needs)] if answer.needs else []
     parts += [f"audit: {summary(answer.changes)}"] if answer.changes else []
     return parts + ([part_words(finding)] if finding.parts else [])

@@ -6,7 +6,7 @@ import base64
 import math
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def context(
         **_tables(run, shown, attempt),
         "family": family_text(run),
         "plan": plan_text(run),
-        "margin": numbers.fixed(100 * run.margin, 2),
+        "margin": _margin_text(run.margins),
         "fixed_at": next((numbers.when(str(one.get("started_at"))) for one in _margins(run)), ""),
         "drawn": [figure["name"] for figure in figures if not figure["failed"]],
         "methods": [
@@ -163,6 +163,22 @@ def _attempt(broken: list[str], name: str, make: Callable[[], Any], empty: Any) 
     except Exception as error:  # one table that fails must not cost the reader the report
         broken.append(f"table {name}: {describe(error)}")
         return empty
+
+
+_MARGIN_UNITS = {
+    "accuracy": (100, "points of accuracy"),
+    "accuracy_per_model": (100, "points of accuracy per model"),
+    "retention": (100, "points of retention"),
+    "correlation": (1, "of correlation"),
+    "slope": (1, "of correlation per factor of ten"),
+}
+
+
+def _margin_text(margins: Mapping[str, float]) -> str:
+    """The margins of all kinds of quantities as text."""
+    return ", ".join(
+        f"{numbers.fixed(scale * margins[kind], 2)} {unit}" for kind, (scale, unit) in _MARGIN_UNITS.items()
+    )
 
 
 def _margins(run: Run) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
 from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
-from analysis.report.claims import Answer, look_text, needs_text, remark
+from analysis.report.claims import Answer, beside, look_text, needs_text, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
@@ -155,6 +155,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "remark": remark(answer),
         "depends": depends_on(answer.by_cell),
         "scope": answer.by_cell.scope if answer.by_cell else "",
+        "beside": beside(answer),
     }
     about["earlier"] = []
     if answer.finding is None:

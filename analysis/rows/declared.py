@@ -9,7 +9,7 @@ from typing import Any
 from analysis.inference.sequential import KEPT
 from analysis.rows.run import Run
 
-DECLARED = ("margin", "pools_planned", "claims")
+DECLARED = ("margin", "margins", "pools_planned", "claims")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def later_changes(run: Run) -> list[str]:
 
 def _recorded(run: Run, name: str) -> list[dict[str, Any]]:
     """The calls that recorded a declaration, in order."""
-    return [one for one in run.invocations if name in one]
+    # `margin` is that of accuracy, which is one of `margins`, too, where these are recorded.
+    return [one for one in run.invocations if name in one and not (name == "margin" and "margins" in one)]
 
 
 def _first(run: Run, name: str) -> Any:
@@ -83,4 +84,6 @@ def _words(value: Any) -> str:
     """A declared value as text."""
     if value is None:
         return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
     return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)

@@ -14,7 +14,9 @@ from sweep.core.text import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-MARGIN = 0.005
+MARGINS = {"accuracy": 0.005, "accuracy_per_model": 0.001, "retention": 0.05, "correlation": 0.05, "slope": 0.05}
+"""Smallest differences that matter by kind of quantity, where the run recorded none."""
+
 _FIRST = ("members", "curves", "candidates")
 
 
@@ -57,10 +59,24 @@ class Run:
         return _Part(self.folder, self.info, self.config, warnings=self.warnings, whole=self, chosen=set(populations))
 
     @property
+    def margins(self) -> dict[str, float]:
+        """The smallest differences that matter by kind of quantity, from the first invocation that recorded any.
+
+        Earlier versions recorded a number, for accuracy; kinds that were not recorded have their default.
+        """
+        recorded = [one for one in self.invocations if _is_number(one.get("margin"))][:1]
+        found = dict(MARGINS)
+        for one in recorded:
+            stated = one.get("margins")
+            found["accuracy"] = float(one["margin"])
+            chosen = stated if isinstance(stated, dict) else {}
+            found |= {kind: float(chosen[kind]) for kind in MARGINS if _is_number(chosen.get(kind))}
+        return found
+
+    @property
     def margin(self) -> float:
-        """The smallest difference in accuracy that matters, from the first invocation that recorded one; else 0.005."""
-        stated = [one["margin"] for one in self.invocations if isinstance(one.get("margin"), int | float)]
-        return float(stated[0]) if stated else MARGIN
+        """The smallest difference in accuracy that matters."""
+        return self.margins["accuracy"]
 
     @property
     def invocations(self) -> list[dict[str, Any]]:
@@ -88,6 +104,11 @@ class Run:
     def candidates(self) -> pd.DataFrame:
         """One row per candidate and split."""
         return self.table("candidates")
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value from run.json is a number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass
@@ -189,6 +210,7 @@ def _schema(path: Path) -> Any:
 
 def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     """One table with one row per key, in the order of its keys."""
+    from analysis.rows.chance import with_chance
     from analysis.rows.reader import frame
     from sweep.storage.columns import KEYS
 
@@ -201,7 +223,8 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
         raise AnalysisError(place, f"cannot be read: {error}", hint) from None
     if repeated:
         warnings.append(f"{name}: {repeated} repeated rows of one {key[0]} were read once")
-    return _without_infinite(rows, name, warnings)
+    rows = _without_infinite(rows, name, warnings)
+    return with_chance(rows, folder) if name == "candidates" else rows
 
 
 def _with_kinds(candidates: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:

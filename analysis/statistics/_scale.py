@@ -1,8 +1,14 @@
-"""Accuracy drops of merges with scaled members, per pool; shared by `scale_sensitivity`, `dominance` and claims."""
+"""Accuracy drops of merges with scaled members, per pool; shared by `scale_sensitivity`, `dominance` and claims.
+
+Retention is the share of the accuracy above chance that is left: (accuracy at c - chance) / (accuracy at 1 - chance).
+A network at chance cannot lose accuracy, and an accurate one has more to lose: absolute drops compare where curves
+begin, retention compares their shapes.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +16,7 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING
+from analysis.rows.chance import N_CLASSES, UNKNOWN
 from analysis.rows.pairing import exclusion_warnings
 from analysis.rows.scale import Side, magnified, sides
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
@@ -17,20 +24,34 @@ from sweep.core.text import did_you_mean
 
 BY = ["population", "n_members", "space", "label", "arm"]
 POINT = [*UNIT, "subset", "arm", "scaling_factor"]
+LEAST = 0.1
+"""Smallest share of the way from chance to no error that an unscaled network must have come, in every pool."""
+LEAST_ERRORS = 3.0
+"""Smallest distance from chance in every pool, in standard errors of the accuracy of a guess on the split."""
+
+UNKNOWN_CHANCE = "chance is unknown: the run folder does not record the classes of the data set"
 
 
 @dataclass(frozen=True)
 class SideResult:
-    """One side of a group: `accuracy_drops` (pools, factors) is accuracy at factor 1 minus accuracy at each factor.
+    """One side of a group; `pools` are positions in `names`.
 
-    `pools` are their positions in `names`.
+    `accuracy_drops` (pools, factors) is accuracy at factor 1 minus accuracy at each factor, `retention_drops` the same
+    as a share of the accuracy above chance at factor 1. It is NaN where `problem` says why it is not defined.
     """
 
     side: Side
     names: pd.DataFrame
     pools: np.ndarray
     accuracy_drops: np.ndarray
+    retention_drops: np.ndarray
+    problem: str
     warnings: tuple[str, ...]
+
+    @property
+    def is_at_chance(self) -> bool:
+        """Whether accuracy at factor 1 is known not to be clearly above chance."""
+        return bool(self.problem) and self.problem != UNKNOWN_CHANCE
 
     @property
     def span(self) -> float:
@@ -40,46 +61,150 @@ class SideResult:
     @property
     def drop_area(self) -> np.ndarray:
         """The integral of the accuracy drops over log factor, (pools,)."""
-        found: np.ndarray = np.trapezoid(self.accuracy_drops, self.side.distance, axis=1)
+        return self._integral(self.accuracy_drops)
+
+    @property
+    def retention_area(self) -> np.ndarray:
+        """The integral of the retention lost over log factor, (pools,)."""
+        return self._integral(self.retention_drops)
+
+    def _integral(self, curves: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.trapezoid(curves, self.side.distance, axis=1)
         return found
 
     def columns(self, quantity: str, censored: float) -> dict[str, Any]:
         """The columns before an estimate."""
         shares = {"censored": censored, "non_finite": self.side.non_finite}
-        return {**self.side.key, "quantity": quantity, "reach": float(self.side.factors[-1]), **shares}
+        reach = {"reach": float(self.side.factors[-1]), "factors": factors_text(self.side.factors)}
+        return {**self.side.key, "quantity": quantity, **reach, **shares}
+
+    def cut(self, n_factors: int) -> SideResult:
+        """The same with the first factors only."""
+        return replace(
+            self,
+            side=replace(self.side, factors=self.side.factors[:n_factors], accuracy=self.side.accuracy[:, :n_factors]),
+            accuracy_drops=self.accuracy_drops[:, :n_factors],
+            retention_drops=self.retention_drops[:, :n_factors],
+        )
+
+    def minus(self, other: SideResult, label: str) -> SideResult:
+        """The losses minus those of the same subsets under another label."""
+        problems = dict.fromkeys(text for text in (self.problem, other.problem) if text)
+        return replace(
+            self,
+            side=replace(self.side, key=self.side.key | {"label": label}),
+            accuracy_drops=_without_rounding(self.accuracy_drops - other.accuracy_drops),
+            retention_drops=_without_rounding(self.retention_drops - other.retention_drops),
+            problem="; ".join(problems),
+            warnings=tuple(dict.fromkeys([*self.warnings, *other.warnings])),
+        )
 
 
-def area_per_pool(
-    candidates: pd.DataFrame, a: str, b: str, *, arm: str = "all"
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The area of `a` minus that of `b` in one arm, both sides of 1 as one range: a `value` per pool, mean over sizes.
+def _without_rounding(values: np.ndarray) -> np.ndarray:
+    """The values, 0 where they differ from it by rounding."""
+    return np.where(np.abs(values) <= ROUNDING, 0.0, values)
 
-    Columns: population, pool_id, value; also returns warnings. A pool must have every side that its group has.
-    Errors as of `scale_sensitivity`, and NothingToDrawError if no pool has both labels.
+
+def factors_text(factors: np.ndarray) -> str:
+    """The factors as text, in ascending order."""
+    return ", ".join(f"{factor:g}" for factor in sorted(factors.tolist()))
+
+
+@dataclass(frozen=True)
+class Areas:
+    """What `a` loses minus what `b` loses, mean over log factor on both sides of 1: a `value` per pool.
+
+    `retention` and `accuracy` have the columns population, pool_id, value; `factors` is the range as text.
+    """
+
+    retention: pd.DataFrame
+    accuracy: pd.DataFrame
+    factors: str
+    warnings: tuple[str, ...]
+
+
+def area_per_pool(candidates: pd.DataFrame, a: str, b: str, *, arm: str = "all") -> Areas:
+    """The areas of `a` minus those of `b` in one arm, both sides of 1 as one range, mean over sizes.
+
+    Populations and sizes have equal factors and one range: it ends where the first of them overflows. A population
+    and size in which `a` or `b` is at chance is left out, with a warning. A pool must have both sides of 1 if there are
+    such factors. Errors as of `scale_sensitivity`; NothingToDrawError if no pool has both labels, if all are at chance
+    or if chance is unknown, AnalysisError if populations or sizes were multiplied by different factors.
     """
     rows = scaled_rows(candidates)
     rows = rows[rows["arm"] == arm]
     if rows.empty:
         raise NothingToDrawError("candidates", f"no rows with the arm `{arm}`")
-    found = side_results(paired_by_subset(rows, a, b))
-    parts = [
-        one.names.iloc[one.pools].assign(
-            size=one.side.key["n_members"], drop_area=one.drop_area, span=one.span, sides=1
-        )
-        for one in found
-    ]
-    ranges = pd.concat(parts).groupby([*UNIT, "size"], sort=True)[["drop_area", "span", "sides"]].sum()
-    whole = ranges["sides"] == ranges.groupby(["population", "size"])["sides"].transform("max")
-    areas = (ranges["drop_area"] / ranges["span"])[whole]
+    pairs = pair_by_subset(rows, a, b)
+    found = [one for one in paired_results(pairs, a, b) if len(one.pools)]
+    if not found:
+        raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}` at all factors")
+    asked = _above_chance(found)
+    _refuse_other_factors(pairs, asked)
+    parts = _common_range(asked)
+    areas = pd.concat([_areas(one) for one in parts]).groupby([*UNIT, "size"], sort=True).sum()
+    areas = areas[areas["sides"] == len({one.side.name for one in parts})]
     if areas.empty:
         raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}` at all factors")
-    warnings = dict.fromkeys(text for one in found for text in one.warnings)
-    return areas.groupby(level=list(UNIT), sort=True).mean().rename("value").reset_index(), tuple(warnings)
+    means = areas.div(areas["span"], axis=0).groupby(level=list(UNIT), sort=True).mean()
+    retention, accuracy = (means[name].rename("value").reset_index() for name in ("retention", "accuracy"))
+    factors = factors_text(np.unique(np.concatenate([one.side.factors for one in parts])))
+    problems = dict.fromkeys(one.problem for one in found if one.problem)
+    warnings = dict.fromkeys([*problems, *(text for one in parts for text in one.warnings)])
+    return Areas(retention, accuracy, factors, tuple(warnings))
+
+
+def _areas(one: SideResult) -> pd.DataFrame:
+    """The areas of a side, one row per pool."""
+    sizes = {"size": one.side.key["n_members"], "span": one.span, "sides": 1}
+    return one.names.iloc[one.pools].assign(retention=one.retention_area, accuracy=one.drop_area, **sizes)
+
+
+def _above_chance(found: list[SideResult]) -> list[SideResult]:
+    """The results of populations and sizes in which retention is defined. Raises NothingToDrawError without any."""
+    problems = {_place(one): one.problem for one in found if one.problem}
+    asked = [one for one in found if _place(one) not in problems]
+    if not asked:
+        texts = list(dict.fromkeys(problems.values()))
+        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+        raise NothingToDrawError("candidates", texts[0] + more)
+    return asked
+
+
+def _place(one: SideResult) -> tuple[str, int]:
+    """The population and the size of a result."""
+    return one.side.key["population"], one.side.key["n_members"]
+
+
+def _refuse_other_factors(rows: pd.DataFrame, found: list[SideResult]) -> None:
+    """Raises AnalysisError if populations or sizes were multiplied by different factors."""
+    places = {_place(one) for one in found}
+    by_factors: dict[str, str] = {}
+    for (population, size), group in rows.groupby(["population", "n_members"], sort=True, observed=True):
+        if (population, size) in places:
+            by_factors.setdefault(factors_text(group["scaling_factor"].unique()), f"{population}, {size} members")
+    if len(by_factors) > 1:
+        (one, here), (other, there) = list(by_factors.items())[:2]
+        what = f"different factors are not compared: {one} in {here}; {other} in {there}"
+        raise AnalysisError("rows", what, "give all populations and sizes the same factors, or analyse them apart")
+
+
+def _common_range(found: list[SideResult]) -> list[SideResult]:
+    """The results on the factors that all have. Raises NothingToDrawError if these are none but 1."""
+    lengths: dict[str, int] = {}
+    for one in found:
+        lengths[one.side.name] = min(len(one.side.factors), lengths.get(one.side.name, len(one.side.factors)))
+    kept = [one.cut(lengths[one.side.name]) for one in found if lengths[one.side.name] > 1]
+    if not kept:
+        raise NothingToDrawError("candidates", "most subsets overflow at every factor")
+    return kept
 
 
 def scaled_rows(candidates: pd.DataFrame) -> pd.DataFrame:
-    """The magnified rows with their accuracy as `value`, and `reason`."""
+    """The magnified rows with their accuracy as `value`, `reason`, and `chance`, which is NaN if it is unknown."""
     require(candidates, [*UNIT, *FIXED, "space", "n_members", "status", "accuracy"])
+    if "chance" not in candidates:
+        candidates = candidates.assign(chance=math.nan, chance_source=UNKNOWN)
     rows = select_comparison(candidates)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     rows = magnified(rows)
@@ -94,11 +219,44 @@ def side_results(rows: pd.DataFrame) -> list[SideResult]:
         reason=np.concatenate([side.reasons for side in found]),
     )
     warnings = exclusion_warnings(counted, len(found), "subset")
-    return [_side_result(side, names, texts) for side, texts in zip(found, warnings, strict=True)]
+    floors = _floors(rows, names)
+    return [_side_result(side, names, floors, texts) for side, texts in zip(found, warnings, strict=True)]
 
 
-def paired_by_subset(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
-    """The rows of `a` with their accuracy minus that of `b` on the same subset, arm and factor."""
+@dataclass(frozen=True)
+class _Floors:
+    """Of every pool: `chance`, `least`, the accuracy from which a network is clearly above it, and `is_rough`.
+
+    `is_rough` is True where chance is 1/classes, since class shares were not recorded.
+    """
+
+    chance: np.ndarray
+    least: np.ndarray
+    is_rough: np.ndarray
+
+
+def _floors(rows: pd.DataFrame, names: pd.DataFrame) -> _Floors:
+    """The floors of the pools in `names`."""
+    firsts = rows.drop_duplicates(list(UNIT))[[*UNIT, "chance", "chance_source"]]
+    found = names.merge(firsts, "left", on=list(UNIT))
+    chance = found["chance"].to_numpy(float)
+    least = chance + LEAST * (1 - chance)
+    if "n_examples" in rows:
+        fewest = rows.groupby(list(UNIT), observed=True)["n_examples"].min().reset_index()
+        examples = names.merge(fewest, "left", on=list(UNIT))["n_examples"].to_numpy(float, na_value=np.nan)
+        least = np.fmax(least, chance + LEAST_ERRORS * np.sqrt(chance * (1 - chance) / examples))
+    return _Floors(chance, least, (found["chance_source"] == N_CLASSES).to_numpy(bool))
+
+
+def paired_results(pairs: pd.DataFrame, a: str, b: str) -> list[SideResult]:
+    """Every group's sides, with the losses of `a` minus those of `b` in their pools."""
+    first = side_results(pairs)
+    second = side_results(pairs.assign(value=pairs["value_b"], label=b))
+    return [one.minus(other, f"{a} minus {b}") for one, other in zip(first, second, strict=True)]
+
+
+def pair_by_subset(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """The rows of `a` with the accuracy of `b` on the same subset, arm and factor as `value_b`."""
     first = _label_rows(rows, a)
     second = _label_rows(rows, b)
     if second["n_members"].max() == 1:
@@ -110,8 +268,7 @@ def paired_by_subset(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
         raise AnalysisError("rows", f"`{a}` and `{b}` were not scaled alike", "compare methods of one `scalings` entry")
     both = first.merge(second[[*POINT, "value", "reason"]], "left", on=POINT, suffixes=("", "_b"))
     other = both["reason_b"].fillna("only one of the two was evaluated")
-    reason = both["reason"].where(both["reason"] != "", other)
-    return both.assign(value=both["value"] - both["value_b"], reason=reason, label=f"{a} minus {b}")
+    return both.assign(label=a, reason=both["reason"].where(both["reason"] != "", other))
 
 
 def _label_rows(rows: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -128,21 +285,41 @@ def _mean_members(merges: pd.DataFrame, single: pd.DataFrame) -> pd.DataFrame:
     each = merges[[*POINT, "members"]].explode("members")
     own = single[[*POINT, "value", "reason"]].rename(columns={"subset": "members"})
     each = each.merge(own, "left", on=[*UNIT, "members", "arm", "scaling_factor"])
-    each = each.assign(reason=each["reason"].fillna("a single member is missing"))
     # The empty reason is the smallest text: one missing member excludes the subset.
-    means = each.groupby(POINT).agg({"value": "mean", "reason": "max"})
+    codes, reasons = pd.factorize(each["reason"].fillna("a single member is missing").astype(object), sort=True)
+    means = each.assign(reason=codes).groupby(POINT).agg({"value": "mean", "reason": "max"})
+    means = means.assign(reason=np.asarray(reasons, dtype=object)[means["reason"]])
     return merges.drop(columns=["value", "reason"]).merge(means.reset_index(), on=POINT)
 
 
-def _side_result(side: Side, names: pd.DataFrame, texts: list[str]) -> SideResult:
+def _side_result(side: Side, names: pd.DataFrame, floors: _Floors, texts: list[str]) -> SideResult:
     """The mean curve of every pool over its usable subsets."""
     used = side.reasons == ""
     pools, place = np.unique(side.pools[used], return_inverse=True)
-    accuracy_drops = np.zeros((len(pools), len(side.factors)))
-    np.add.at(accuracy_drops, place, side.accuracy[used, :1] - side.accuracy[used])
-    accuracy_drops /= np.bincount(place, minlength=len(pools))[:, None]
-    accuracy_drops[np.abs(accuracy_drops) <= ROUNDING] = 0.0
+    accuracy = np.zeros((len(pools), len(side.factors)))
+    np.add.at(accuracy, place, side.accuracy[used])
+    accuracy /= np.bincount(place, minlength=len(pools))[:, None]
+    drops = _without_rounding(accuracy[:, :1] - accuracy)
+    chance = floors.chance[pools]
+    problem = _chance_problem(side, accuracy[:, 0], chance, floors.least[pools])
+    above = accuracy[:, :1] - chance[:, None]
+    retention = np.full(drops.shape, np.nan) if problem else drops / above
     if side.overflow is not None:
         end = f"the range ends at {side.factors[-1]:g}"
         texts = [*texts, f"most subsets overflow at a factor of {side.overflow:g}: {end}"]
-    return SideResult(side, names, pools, accuracy_drops, tuple(texts))
+    if floors.is_rough[pools].any():
+        texts = [*texts, "chance is 1/classes: the run folder records no class shares"]
+    return SideResult(side, names, pools, drops, retention, problem, tuple(texts))
+
+
+def _chance_problem(side: Side, unscaled: np.ndarray, chance: np.ndarray, least: np.ndarray) -> str:
+    """Why retention is not defined: a pool is not clearly above chance at factor 1, or chance is unknown; or empty."""
+    if np.isnan(chance).any():
+        return UNKNOWN_CHANCE
+    below = unscaled < least
+    if not below.any():
+        return ""
+    who = "the merge is" if side.key["n_members"] > 1 and side.key["label"] != "single" else "single members are"
+    about = f"{side.key['label']} in {side.key['population']}, {side.key['n_members']} members"
+    levels = f"{unscaled[below].mean():.1%} at factor 1, chance {chance.mean():.1%}"
+    return f"{who} at chance in {below.sum()} of {len(below)} pools: {about}: {levels}"

@@ -24,7 +24,13 @@ _ROUNDS = 3
 """The search evaluates `_STEPS` points, then narrows to the two intervals beside the best, `_ROUNDS` times."""
 
 
-def dominance(candidates: pd.DataFrame, *, depth: int = 0, margin: float | None = None) -> pd.DataFrame:
+def dominance(
+    candidates: pd.DataFrame,
+    *,
+    depth: int = 0,
+    margin: float | None = None,
+    retention_margin: float | None = None,
+) -> pd.DataFrame:
     """The exponent k in the share c^k/(c^k + N - 1) of a member times c in a merge of N, per population, size, label.
 
     In averaged weights the member has the share c/(c + N - 1), k = 1; in the logits of a network of L layers without
@@ -34,16 +40,20 @@ def dominance(candidates: pd.DataFrame, *, depth: int = 0, margin: float | None 
     Student's t over pools; 0 is the share in weights.
 
     With a `depth` L a second row has the root mean square error of k = L minus that of k = 1, in accuracy, tested
-    against 0 with `margin`; above 0, the share in weights fits better. Pools without a drop are left out; pools whose
-    best k is at an end of the search (1/4 and 64) are counted. Raises AnalysisError for a missing column, duplicated
-    rows or a negative depth, NothingToDrawError if no member was magnified alone.
+    against 0 with `margin`, and a third row in retention, accuracy above chance as a share of that at factor 1, with
+    `retention_margin`; above 0, the share in weights fits better. Pools without a drop are left out; pools whose best
+    k is at an end of the search (1/4 and 64) are counted. A merge that is not clearly above chance at factor 1 (see
+    `scale_sensitivity`) has nothing that a member could ruin: its rows have no estimate, and a warning.
+
+    Raises AnalysisError for a missing column, duplicated rows or a negative depth, NothingToDrawError if no member was
+    magnified alone.
     """
     if depth < 0:
         raise AnalysisError("depth", f"{depth} is below 0", "the number of layers; 0 estimates the exponent only")
     curves = [one for one in side_results(scaled_rows(candidates)) if _is_one_magnified_member(one)]
     if not curves:
         raise NothingToDrawError("candidates", "no rows with the first member alone magnified, at factors above 1")
-    return pd.DataFrame([row for one in curves for row in _rows(one, depth, margin)])
+    return pd.DataFrame([row for one in curves for row in _rows(one, depth, margin, retention_margin)])
 
 
 def _is_one_magnified_member(one: SideResult) -> bool:
@@ -82,29 +92,36 @@ def best_exponents(accuracy_drops: np.ndarray, factors: np.ndarray, n: int) -> n
     return np.array(found)
 
 
-def _rows(one: SideResult, depth: int, margin: float | None) -> list[dict[str, Any]]:
+def _rows(one: SideResult, depth: int, margin: float | None, retention_margin: float | None) -> list[dict[str, Any]]:
     """The rows of one curve."""
     size = int(one.side.key["n_members"])
     factors = one.side.factors
-    accuracy_drops = (
-        one.accuracy_drops[np.abs(one.accuracy_drops).max(axis=1, initial=0.0) > ROUNDING]
-        if len(factors) > 1
-        else one.accuracy_drops[:0]
-    )
-    n_flat = len(one.accuracy_drops) - len(accuracy_drops)
-    warnings = [
-        *one.warnings,
-        *([f"{n_flat} pool{'s' * (n_flat > 1)} left out: no loss to describe"] if n_flat else []),
-    ]
-    found = best_exponents(accuracy_drops, factors, size)
+    is_used = _is_pool_with_loss(one)
+    n_flat = 0 if one.is_at_chance else int((~is_used).sum())
+    flat = [f"{n_flat} pool{'s' * (n_flat > 1)} left out: no loss to describe"] if n_flat else []
+    warnings = [*([one.problem] if one.problem else []), *one.warnings, *flat]
+    found = best_exponents(one.accuracy_drops[is_used], factors, size)
     ends = int(np.isclose(np.abs(found - np.mean(RANGE)), np.ptp(RANGE) / 2).sum())
     beyond = [f"{ends} of {len(found)} pools at an end of the search"] if ends else []
     rows = [_row(one, "log2 exponent", found, Question("log2 of the exponent", null=0.0), [*warnings, *beyond])]
-    if depth:
-        both = misfits(accuracy_drops, share_gain(factors, np.array([1.0, depth]), size))
-        question = Question(f"misfit of c^{depth} minus that of c, accuracy", null=0.0, margin=margin)
-        rows.append(_row(one, f"misfit of c^{depth} minus c", both[:, 1] - both[:, 0], question, warnings))
+    if not depth:
+        return rows
+    shares = share_gain(factors, np.array([1.0, depth]), size)
+    accuracy = misfits(one.accuracy_drops[is_used], shares)
+    retention = misfits(one.retention_drops[is_used] if not one.problem else np.zeros((0, len(factors))), shares)
+    for noun, both, own in (("accuracy", accuracy, margin), ("retention", retention, retention_margin)):
+        question = Question(f"misfit of c^{depth} minus that of c, {noun}", null=0.0, margin=own)
+        quantity = f"misfit of c^{depth} minus c" + (", retention" if noun == "retention" else "")
+        rows.append(_row(one, quantity, both[:, 1] - both[:, 0], question, warnings))
     return rows
+
+
+def _is_pool_with_loss(one: SideResult) -> np.ndarray:
+    """Mask of the pools whose accuracy changes with the factor, (pools,); none if the merge is at chance."""
+    if one.is_at_chance or len(one.side.factors) < 2:
+        return np.zeros(len(one.pools), bool)
+    found: np.ndarray = np.abs(one.accuracy_drops).max(axis=1, initial=0.0) > ROUNDING
+    return found
 
 
 def _row(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from sweep.config.checkpoint_files import as_pattern
 from sweep.config.document import Document, KeyPath, dump
@@ -108,6 +108,31 @@ class Execution(SettingsModel):
     mlflow_models: Annotated[int, Ge(0), Le(100)] = 3
 
 
+Fraction = Annotated[float, Gt(0), Lt(1)]
+
+
+class Margins(SettingsModel):
+    """The smallest difference that matters to the claims of `analysis`, for each kind of quantity."""
+
+    accuracy: Fraction = 0.005
+    accuracy_per_model: Fraction = 0.001  # what one model more adds to the accuracy of a merge
+    retention: Fraction = 0.05  # share of the accuracy above chance that is left, as under scaling
+    correlation: Fraction = 0.05
+    slope: Fraction = 0.05  # change of a correlation per factor of ten
+
+
+def _as_margins(value: Any) -> Any:
+    """A mapping by kind of quantity; a number is the margin of accuracy."""
+    return value if isinstance(value, dict | Margins) else {"accuracy": value}
+
+
+def _shortest(margins: Margins) -> Any:
+    """The margins as a configuration writes them: a number if only that of accuracy was chosen."""
+    values = margins.model_dump()
+    chosen = {name: value for name, value in values.items() if value != Margins.model_fields[name].default}
+    return values if chosen.keys() - {"accuracy"} else margins.accuracy
+
+
 class Settings(SettingsModel):
     """The keys of a sweep whose values are not plug-ins."""
 
@@ -116,8 +141,9 @@ class Settings(SettingsModel):
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_check_unique)] = ("test",)
     inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_check_unique)] | None = None
     """Tables that describe the weights of members and soups; none by default."""
-    margin: Annotated[float, Gt(0), Lt(1)] = 0.005
-    """Smallest accuracy difference (a fraction) that matters to the claims of `analysis`; the run does not use it."""
+    margin: Annotated[Margins, BeforeValidator(_as_margins), PlainSerializer(_shortest)] = Margins()
+    """Smallest differences that matter to the claims of `analysis`: a number, for accuracy, or one for each kind of
+    quantity; the run does not use them."""
     pools_planned: PoolSize | None = None
     """Pools per population after which claims are judged at the full level; looks before that have small levels."""
     claims: Annotated[tuple[ClaimName, ...], AfterValidator(_check_unique)] | None = None
@@ -326,7 +352,9 @@ class Sweep:
     @property
     def declared(self) -> dict[str, Any]:
         """What is fixed before the run for the claims of `analysis`; no number in the tables depends on it."""
-        return self.settings.model_dump(mode="json", include={"margin", "pools_planned", "claims"})
+        margins = self.settings.margin
+        stated = self.settings.model_dump(mode="json", include={"pools_planned", "claims"})
+        return {"margin": margins.accuracy, "margins": margins.model_dump(), **stated}
 
     @property
     def id(self) -> str:

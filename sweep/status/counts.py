@@ -16,11 +16,9 @@ from sweep.plan.candidates import NO_BLOCKS, Ids, Ints, PlannedBlocks, hex_ids, 
 from sweep.plan.planner import Plan
 from sweep.storage.files import StoreError, write_atomic
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.tables import PLAN_HINT, plan_defect
+from sweep.storage.tables import OUTLINE, PLAN_HINT, plan_defect
 
 _KEY = b"plan"
-OUTLINE = b"outline"
-"""Key of the plan's summary in the metadata of `plan.parquet`."""
 _NAMES = ("block_id", "pool_id", "method")  # few values for many rows: dictionary-encoded in memory
 
 

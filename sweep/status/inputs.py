@@ -26,12 +26,19 @@ class DatasetRecord(NamedTuple):
     std: tuple[float, ...]
     size: int
     examples: Mapping[str, int]  # split -> number of images
+    class_counts: Mapping[str, tuple[int, ...]] | None = None  # split -> images of each class; None in earlier versions
 
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetRecord:
         """The record of a data set."""
         examples = {name: len(split) for name, split in dataset.splits.items()}
-        return cls(dataset.fingerprint, dataset.classes, dataset.mean, dataset.std, dataset.size, examples)
+        counts = {name: _count_classes(split, len(dataset.classes)) for name, split in dataset.splits.items()}
+        return cls(dataset.fingerprint, dataset.classes, dataset.mean, dataset.std, dataset.size, examples, counts)
+
+
+def _count_classes(split: Split, n_classes: int) -> tuple[int, ...]:
+    """The number of images of each class in a split."""
+    return tuple(np.bincount(split.labels, minlength=n_classes).tolist())
 
 
 class RunInputs(NamedTuple):
@@ -81,7 +88,8 @@ def original_dataset(config: PluginConfig, record: DatasetRecord | None) -> Data
     except DataError as error:
         hint = f"put its files back to where {place_of(config)} was; sql, report, status, export and sync work without"
         raise DataError(f"the data set of this run, {config.name}, cannot be read: {error}", hint) from None
-    if record is not None and DatasetRecord.of(dataset) != record:
+    found = DatasetRecord.of(dataset)
+    if record is not None and record not in (found, found._replace(class_counts=None)):
         what = f"the data at {place_of(config)} is not that of this run: its files were changed since"
         raise DataError(what, "put the files of the run back; `sweep run` of a configuration evaluates the new ones")
     return dataset

@@ -14,10 +14,11 @@ from sweep.config.spec import Sweep
 from sweep.core.choice import PluginConfig
 from sweep.plan.planner import EVALUATION_VERSION
 from sweep.plan.pools import TRAINING_VERSION, Pool, unique_members
-from sweep.status.counts import OUTLINE, CandidateCounts, count_candidates, in_plan, read_plan_table
+from sweep.status.counts import CandidateCounts, count_candidates, in_plan, read_plan_table
 from sweep.status.inputs import RunInputs
 from sweep.storage.files import file_hash
 from sweep.storage.run_folder import RunFolder
+from sweep.storage.tables import OUTLINE
 
 _VERSIONS = (TRAINING_VERSION, EVALUATION_VERSION)
 

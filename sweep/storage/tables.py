@@ -11,6 +11,7 @@ import json
 import operator
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,8 @@ RENAMED = {"candidates": {"ece": "ece_mass"}}
 """Table -> columns of files of schema version 1 -> what these columns are called since."""
 JOURNAL = "compacting.json"
 PLAN_COLUMNS = ("candidate_id", "block_id", "pool_id", "method", "planned")
+OUTLINE = b"outline"
+"""Key of the plan's summary in the metadata of `plan.parquet`."""
 PLAN_HINT = "move it aside: the next sweep run or sweep plan makes the plan again, and finished candidates stay"
 _ATTEMPTS = 5
 
@@ -170,6 +173,15 @@ def planned(folder: Path, table: str) -> tuple[str, pa.Array] | None:
         raise StoreError(f"cannot read {file}: {defect}", PLAN_HINT)
     key = "candidate_id" if table in ("candidates", "predictions") else "pool_id"
     return key, pc.unique(pq.read_table(file, columns=[key], filters=[("planned", "=", True)])[key])
+
+
+def plan_outline(folder: Path) -> dict[str, Any]:
+    """The summary stored with the plan, as read from JSON; empty without a plan that has one."""
+    try:
+        found = json.loads((pq.read_schema(folder / "plan.parquet").metadata or {}).get(OUTLINE, b""))
+    except (pa.ArrowException, OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_planned(folder: Path, table: str, columns: Iterable[str] | None = None) -> pa.Table:

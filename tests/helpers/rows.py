@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from analysis.rows.chance import CLASS_SHARES
 from sweep.storage import tables as table
 from sweep.storage.columns import COLUMNS
 from tests.helpers.model_rows import RECIPE, curves, layers, members, pairs, templates
@@ -169,8 +170,9 @@ def tables(**values: Any) -> dict[str, pd.DataFrame]:
 
 
 def frame(rows: list[dict[str, Any]], name: str = "candidates") -> pd.DataFrame:
-    """Rows as `analysis.rows.run` would give them."""
-    return pa.Table.from_pylist(rows, table.schema(name)).to_pandas()
+    """Rows as `analysis.rows.run` would give them, of ten classes of equal size."""
+    found = pa.Table.from_pylist(rows, table.schema(name)).to_pandas()
+    return found.assign(chance=0.1, chance_source=CLASS_SHARES) if name == "candidates" else found
 
 
 def write(folder: Path, tables: dict[str, list[dict[str, Any]]], info: dict[str, Any] | None = None) -> Path:

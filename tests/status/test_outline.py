@@ -18,12 +18,11 @@ from sweep.config.loader import load
 from sweep.core.dataset import load_dataset
 from sweep.plan.planner import make_plan
 from sweep.plan.pools import Member, unique_members
-from sweep.status.counts import OUTLINE
 from sweep.status.outline import read_status
 from sweep.status.state import load_state, write_plan_files
 from sweep.status.summary import plan_summary, run_summary
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.tables import SCHEMA_VERSION
+from sweep.storage.tables import OUTLINE, SCHEMA_VERSION
 
 
 @pytest.fixture

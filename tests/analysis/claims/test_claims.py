@@ -21,10 +21,11 @@ from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import Question, pool_mean, stratified_mean
 from analysis.inference.finding import Finding
 from analysis.report import tables
-from analysis.report.claims import VERDICTS, answers, claim_verdict, table
+from analysis.report.claims import VERDICTS, answers, claim_verdict, margin_kind, table
 from analysis.rows.contrasts import contrast
-from analysis.rows.run import Run, load
+from analysis.rows.run import MARGINS, Run, load
 from analysis.statistics.paired_difference import paired_difference
+from sweep.config.spec import Margins
 from tests.helpers import ROOT, rows
 
 CLAIMS = catalogue.list_plugins("claims")
@@ -147,6 +148,29 @@ def test_the_margin_is_the_one_of_the_first_invocation() -> None:
     run = run_of(merges(0, 0.0), margin=0.02)
     assert run.margin == 0.02
     assert replace(run, info={}).margin == 0.005
+    # A number is the margin of accuracy: earlier versions recorded no other.
+    assert run.margins == MARGINS | {"accuracy": 0.02}
+
+
+def test_a_claim_has_the_margin_of_its_kind_of_quantity() -> None:
+    made = [row for pool in range(4) for row in merges(pool, 0.02 + 0.001 * pool)]
+    made += [row for pool in range(4) for row in scaled(pool, "uniform_soup", "first", 0.1)[1:]]
+    made += [row for pool in range(4) for row in scaled(pool, "logit_average", "first", 0.3 + 0.01 * pool)[1:]]
+    chosen = {"accuracy": 0.01, "retention": 0.2, "unknown kind": 0.3, "slope": True}
+    recorded = {"margin": 0.01, "margins": chosen}
+    run = replace(run_of(made), info={"invocations": [recorded, {"margin": 0.5}]})
+    found = {one.name: one.finding.estimate for one in answers(run) if one.finding}
+    assert found["weights_or_logits"].margin == 0.01
+    assert found["soups_resist_an_outlier"].margin == 0.2
+    assert run.margins["slope"] == MARGINS["slope"]
+
+
+def test_margins_are_those_of_a_configuration() -> None:
+    assert Margins().model_dump() == MARGINS
+    assert {margin_kind(name) for name in CLAIMS} == set(MARGINS)
+    for name in CLAIMS:
+        default = catalogue.settings(catalogue.get_plugin("claims", name))["margin"]
+        assert default == MARGINS[margin_kind(name)]
 
 
 def scaled(pool: int, method: str, which: str, falls: float) -> list[dict[str, Any]]:
@@ -173,8 +197,14 @@ def test_scale_is_resisted_by_what_falls_less(claim: str, which: str, other: str
     (found,) = (one for one in answers(run_of(made)) if one.name == claim)
     assert found.verdict == "supported"
     assert found.finding is not None
-    # The fall is linear in log c from 0: its mean over the range is half of it.
-    assert found.finding.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
+    # The fall is linear in log c from 0: its mean over the range is half of it, and of .8 above chance.
+    assert found.finding.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2 / 0.8)
+    assert "(factors 0.5, 1, 2)" in found.finding.estimate.estimand
+    assert found.finding.beside is not None
+    assert found.finding.beside.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
+    (row,) = table([found])
+    assert row["beside"].startswith("accuracy lost over log factor (factors 0.5, 1, 2): uniform_soup minus ")
+    assert "−10.75 points" in row["beside"]
 
 
 def test_the_soup_against_the_best_of_its_members() -> None:

@@ -52,7 +52,13 @@ def test_areas_and_critical_factors_by_hand() -> None:
     assert found.loc["critical factor above 1", "estimate"] == pytest.approx(math.sqrt(2))
     # From .02 at 1/2 to .06 at 1/8, .05 is reached three quarters of the way.
     assert found.loc["critical factor below 1", "estimate"] == pytest.approx(2**-2.5)
-    assert found["reach"].tolist() == [0.125, 0.125, 4, 4]
+    assert found["reach"].tolist() == [0.125] * 4 + [4] * 4
+    assert set(found["factors"]) == {"0.125, 0.5, 1", "1, 2, 4"}
+    # Chance is .1, so .8 of accuracy is above it at factor 1.
+    assert found.loc["retention area above 1", "estimate"] == pytest.approx(0.125 / 0.8)
+    assert found.loc["retention area below 1", "estimate"] == pytest.approx(0.03 / 0.8)
+    assert found.loc["retention critical factor above 1", "estimate"] == pytest.approx(2**0.4)
+    assert found.loc["area above 1", "estimand"] == "accuracy lost, mean over log factor, factors 1, 2, 4"
 
 
 def test_a_constant_accuracy_has_no_area_and_no_critical_factor() -> None:
@@ -139,7 +145,7 @@ def test_areas_are_compared_on_the_same_subsets() -> None:
 def test_rounding_is_no_area() -> None:
     made = [row for pool in range(3) for row in scaled({1: 0.3, 2: 0.1 + 0.2, 4: 0.3}, pool)]
     made += [row for pool in range(3) for row in scaled({1: 0.7, 2: 0.7, 4: 0.1 * 7}, pool, method="logit_average")]
-    assert asked(made, a="uniform_soup", b="logit_average")["estimate"].tolist() == [0.0]
+    assert asked(made, a="uniform_soup", b="logit_average")["estimate"].tolist() == [0.0, 0.0]
 
 
 def test_single_stands_for_the_members_of_the_subset() -> None:
@@ -150,7 +156,7 @@ def test_single_stands_for_the_members_of_the_subset() -> None:
     # Subset (0, 1) loses .3 and its members .1 on average, (1, 2) loses .2 and its members .15; half of it on average.
     assert found["estimate"] == pytest.approx((0.1 + 0.025) / 2)
     assert asked(made, a="single", b="uniform_soup").loc["area above 1", "estimate"] == -found["estimate"]
-    pools, _ = area_per_pool(rows.frame(made), "uniform_soup", "single")
+    pools = area_per_pool(rows.frame(made), "uniform_soup", "single").accuracy
     assert pools[["population", "pool_id"]].to_numpy().tolist() == [["people", "people-0"]]
     assert pools["value"].item() == pytest.approx((0.1 + 0.025) / 2)
 
@@ -161,9 +167,10 @@ def test_both_sides_of_one_are_one_range_per_pool() -> None:
         made += scaled({0.5: below, 1: 0.9, 4: above}, pool) + scaled(
             {0.5: 0.9, 1: 0.9, 4: 0.9}, pool, method="logit_average"
         )
-    pools, settings_json = area_per_pool(rows.frame(made), "uniform_soup", "logit_average")
-    np.testing.assert_allclose(pools["value"], [(0.05 + 0.4) / 3, 0.2 / 3])
-    assert settings_json == ()
+    found = area_per_pool(rows.frame(made), "uniform_soup", "logit_average")
+    np.testing.assert_allclose(found.accuracy["value"], [(0.05 + 0.4) / 3, 0.2 / 3])
+    np.testing.assert_allclose(found.retention["value"], [(0.05 + 0.4) / 3 / 0.8, 0.2 / 3 / 0.8])
+    assert (found.factors, found.warnings) == ("0.5, 1, 4", ())
     with pytest.raises(NothingToDrawError, match="no rows with the arm `first`"):
         area_per_pool(rows.frame(made), "uniform_soup", "logit_average", arm="first")
 
@@ -195,3 +202,73 @@ def test_what_cannot_be_compared_is_refused() -> None:
     first = scaled({2: 0.8}, method="logit_average", which="first")
     with pytest.raises(AnalysisError, match="not scaled alike"):
         asked(made, first, a="uniform_soup", b="logit_average")
+
+
+def pair_of_pools(
+    soup: dict[float, float | None], single: dict[float, float | None], **own: Any
+) -> list[dict[str, Any]]:
+    """Two pools of a population, each with a soup and its members, scaled alike."""
+    made = []
+    for pool in range(2):
+        made += scaled(soup, pool)
+        made += [row for member in (0, 1) for row in scaled(single, pool, members=(member,), method="single")]
+    population = own.get("population", "people")
+    return [row | {"population": population, "pool_id": f"{population}-{row['pool']}"} | own for row in made]
+
+
+def test_a_merge_at_chance_has_no_retention() -> None:
+    made = pair_of_pools({1: 0.13, 4: 0.9}, {1: 0.9, 4: 0.5})
+    found = asked(made, a="uniform_soup", b="single")
+    row = found.loc["retention area above 1"]
+    assert (row["n_units"], math.isnan(row["estimate"])) == (0, True)
+    text = "the merge is at chance in 2 of 2 pools: uniform_soup in people, 2 members: 13.0% at factor 1, chance 10.0%"
+    assert row["warnings"][0] == text
+    assert found.loc["area above 1", "n_units"] == 2
+    both = scale_sensitivity(rows.frame(made)).set_index(["label", "quantity"])
+    assert text in both.loc[("uniform_soup", "critical factor above 1"), "warnings"]
+    assert both.loc[("uniform_soup", "retention critical factor above 1"), "n_units"] == 0
+    assert both.loc[("single", "retention critical factor above 1"), "n_units"] == 2
+    with pytest.raises(NothingToDrawError, match="the merge is at chance"):
+        area_per_pool(rows.frame(made), "uniform_soup", "single")
+    # A tenth of the way to 100%, and three standard errors of a guess on the examples of the split.
+    better = pair_of_pools({1: 0.2, 4: 0.1}, {1: 0.9, 4: 0.5})
+    assert asked(better, a="uniform_soup", b="single").loc["retention area above 1", "n_units"] == 2
+    few = [row | {"n_examples": 50} for row in better]
+    assert asked(few, a="uniform_soup", b="single").loc["retention area above 1", "n_units"] == 0
+
+
+def test_chance_that_is_rough_or_unknown_is_named() -> None:
+    frame = rows.frame(pair_of_pools({1: 0.9, 4: 0.5}, {1: 0.9, 4: 0.5}))
+    rough = area_per_pool(frame.assign(chance_source="number of classes"), "uniform_soup", "single")
+    assert rough.warnings == ("chance is 1/classes: the run folder records no class shares",)
+    for unknown in (frame.drop(columns=["chance", "chance_source"]), frame.assign(chance=math.nan)):
+        with pytest.raises(NothingToDrawError, match="chance is unknown"):
+            area_per_pool(unknown, "uniform_soup", "single")
+        row = scale_sensitivity(unknown, a="uniform_soup", b="single").set_index("quantity").loc["area above 1"]
+        assert (row["n_units"], row["estimate"]) == (2, 0)
+
+
+def test_populations_with_other_factors_are_not_compared() -> None:
+    here = pair_of_pools({1: 0.9, 4: 0.5}, {1: 0.9, 4: 0.6})
+    there = pair_of_pools({1: 0.9, 2: 0.7, 4: 0.5}, {1: 0.9, 2: 0.8, 4: 0.6}, population="others", candidate_id=None)
+    there = [row | {"candidate_id": f"others {place}"} for place, row in enumerate(there)]
+    what = r"different factors are not compared: 1, 2, 4 in others, 2 members; 1, 4 in people, 2 members"
+    with pytest.raises(AnalysisError, match=what):
+        area_per_pool(rows.frame(here + there), "uniform_soup", "single")
+    # A population at chance is left out, whatever its factors.
+    dead = [row | ({"accuracy": 0.1} if row["method"] == "uniform_soup" else {}) for row in there]
+    found = area_per_pool(rows.frame(here + dead), "uniform_soup", "single")
+    assert (found.factors, set(found.retention["population"])) == ("1, 4", {"people"})
+
+
+def test_the_range_of_all_populations_ends_where_the_first_overflows() -> None:
+    here = pair_of_pools({0.5: 0.8, 1: 0.9, 2: 0.7, 4: 0.5}, {0.5: 0.9, 1: 0.9, 2: 0.9, 4: 0.9})
+    overflow = pair_of_pools(
+        {0.5: 0.8, 1: 0.9, 2: 0.7, 4: None}, {0.5: 0.9, 1: 0.9, 2: 0.9, 4: 0.9}, population="others"
+    )
+    overflow = [row | {"candidate_id": f"others {place}"} for place, row in enumerate(overflow)]
+    found = area_per_pool(rows.frame(here + overflow), "uniform_soup", "single")
+    assert found.factors == "0.5, 1, 2"
+    np.testing.assert_allclose(found.accuracy["value"], [0.15 / 2] * 4)
+    np.testing.assert_allclose(found.retention["value"], [0.15 / 2 / 0.8] * 4)
+    assert "most subsets overflow at a factor of 4: the range ends at 2" in found.warnings
