@@ -13,7 +13,9 @@ from analysis.rows.contrasts import pool_differences
 TRANSFORMERS = ("vit", "deit", "swin", "beit", "eva")
 
 
-def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+def architecture_moderates(
+    candidates: pd.DataFrame, predictions: pd.DataFrame | None = None, *, margin: float = 0.005
+) -> Finding:
     """Do transformers lose less accuracy than other networks when weights are averaged instead of logits?
 
     Accuracy of `uniform_soup` minus that of `logit_average`, mean over populations of transformers minus mean over
@@ -21,8 +23,8 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
     alphabetically first minus the second. Start and normalisation are confounded with the architecture unless the sweep
     crosses them.
     """
-    pools, warnings = pool_differences(candidates, "uniform_soup", "logit_average")
-    kinds = pools.drop_duplicates("population").sort_values("population")
+    found = pool_differences(candidates, "uniform_soup", "logit_average", predictions=predictions)
+    kinds = found.pools.drop_duplicates("population").sort_values("population")
     # The architectures `timm` and `torchvision` cover many networks: the population's name shows the kind.
     names = [f"{one.architecture} {one.population}".lower() for one in kinds.itertuples()]
     first = np.array([any(word in name for word in TRANSFORMERS) for name in names])
@@ -35,5 +37,5 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
         words = f"{names[0]} minus {names[1]}"
     weights = np.where(first, 1 / first.sum(), -1 / (~first).sum())
     shares = dict(zip(kinds["population"], weights.tolist(), strict=True))
-    question = Question(f"accuracy: uniform_soup minus logit_average, {words}", "pool", 0.0, margin)
-    return Finding(PoolValues(pools, question, warnings, shares), "above", "spaces")
+    question = Question(f"accuracy: uniform_soup minus logit_average, {words}, {found.target}", "pool", 0.0, margin)
+    return Finding(PoolValues(found.pools, question, found.warnings, shares, found.examples), "above", "spaces")

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from analysis.core.errors import AnalysisError
+from analysis.inference.few import dominated
 
 
 def stratified_mean(
@@ -38,6 +39,8 @@ def stratified_mean(
     if alone:
         warnings = (*warnings, f"one pool in `{alone[0]}`: no interval can be given")
         return student(estimate, math.nan, 0.0, len(values), question, warnings)
+    for cell in cells:
+        warnings = (*warnings, *dominated(cell))
     parts = [
         ((share * spread(cell)) ** 2 / len(cell), len(cell) - 1) for share, cell in zip(shares, cells, strict=True)
     ]
@@ -50,6 +53,8 @@ def stratified_mean(
 LEVEL = 0.95
 ROUNDING = 1e-12
 """Relative difference below which values are equal up to rounding, such as equal accuracies of several pools."""
+NO_SPREAD = "no spread between"
+"""How the warning of an interval without width begins."""
 DIFFERENT = "different"
 BEYOND_MARGIN = "beyond the margin"
 EQUIVALENT = "equivalent"
@@ -63,7 +68,8 @@ class Estimate:
     `n_units` counts the units of replication, `se` and `df` are of Student's t; all in the unit of the values, as is
     `margin`, the smallest difference that matters. `p_adjusted` is p corrected for its family of tests (see
     `analysis.inference.verdict`), `verdict` one of `beyond the margin`, `different`, `equivalent` and
-    `inconclusive`, or empty without a null value.
+    `inconclusive`, or empty without a null value. `p_equivalent` is the p that the distance to the null value is below
+    the margin; None without a margin.
     """
 
     estimand: str
@@ -79,6 +85,7 @@ class Estimate:
     margin: float | None
     verdict: str
     warnings: tuple[str, ...]
+    p_equivalent: float | None = None
 
 
 def two_sided(estimate: float, se: float, df: float, null: float = 0.0) -> float | None:
@@ -144,14 +151,14 @@ def student(
     margin = question.margin
     half = float(stdtrit(df, 0.5 + LEVEL / 2)) * se if df > 0 and not math.isnan(se) else math.inf
     if se == 0:
-        warnings = (*warnings, f"no spread between {unit}s: the interval has no width")
+        warnings = (*warnings, f"{NO_SPREAD} {unit}s: the interval has no width")
     p = None if null is None else two_sided(estimate, se, df, null)
     close = None if margin is None else equivalence_p(estimate, se, df, margin, null or 0.0)
     beyond = None if margin is None else beyond_margin_p(estimate, se, df, margin, null or 0.0)
     verdict = "" if null is None else verdict_of(p, close, beyond)
     low, high = (estimate - half, estimate + half) if math.isfinite(half) else (-math.inf, math.inf)
     numbers = (n_units, estimate, se, df, low, high, p, None, margin)
-    return Estimate(question.estimand, unit, *numbers, verdict, tuple(warnings))
+    return Estimate(question.estimand, unit, *numbers, verdict, tuple(warnings), close)
 
 
 def spread(values: np.ndarray) -> float:

@@ -104,7 +104,9 @@ def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     question = paragraphs[0]
     quantity = paragraphs[1]
     try:
-        needed = {table: tables[table] if table in tables else run.table(table) for table in registry.tables(function)}
+        names = [name for name in registry.tables(function) if name not in tables]
+        needed = run.tables_of(names, registry.optional_tables(function))
+        needed |= {name: tables[name] for name in registry.tables(function) if name in tables}
         finding: Finding = function(**needed, margin=run.margin)
         finding = replace(finding, corrected=finding.estimate)  # computed here, where an error costs this claim alone
     except AnalysisError as error:
