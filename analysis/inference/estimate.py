@@ -87,6 +87,11 @@ class Estimate:
     warnings: tuple[str, ...]
     p_equivalent: float | None = None
 
+    @property
+    def is_identical(self) -> bool:
+        """Whether no test example differs, so that the interval is an exact bound and not Student's."""
+        return self.se == 0 and self.high > self.low
+
 
 def two_sided(estimate: float, se: float, df: float, null: float = 0.0) -> float | None:
     """Two-sided p of Student's t against a null value; None without spread."""

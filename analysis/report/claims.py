@@ -146,6 +146,8 @@ def claim_verdict(estimate: Estimate, expected: Expected) -> str:
 
 def remark(answer: Answer) -> str:
     """What a verdict alone leaves open: whether the effect is larger than the margin; empty where it does not."""
+    if answer.finding is not None and answer.finding.estimate.is_identical:
+        return "no test image differs"
     if answer.finding is None or answer.verdict not in (SUPPORTED, REFUTED, DIFFERENT):
         return ""
     if answer.finding.estimate.verdict == BEYOND_MARGIN:
@@ -172,7 +174,10 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         }
         about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
         about |= {"remark": remark(one)}
-        estimate = asdict(one.finding.estimate) if one.finding else {}
+        estimate: dict[str, Any] = {}
+        if one.finding:
+            ends = dict(zip(("bootstrap_low", "bootstrap_high"), one.finding.values.bootstrap, strict=True))
+            estimate = {**asdict(one.finding.estimate), **ends}
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
@@ -202,8 +207,11 @@ def lines(found: Sequence[Answer]) -> list[str]:
         interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
         parts = [remark(one)] if remark(one) else []
         parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
+        low, high = (scale * end for end in one.finding.values.bootstrap)
+        parts += [f"bootstrap-t {numbers.interval(low, high, 2)}"] if low == low else []
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"audit: {summary(one.changes)}"] if one.changes else []
-        texts += [f"{'':<13} {'; '.join(parts)}"]
+        texts += [f"{'':<13} {'; '.join(parts)}", f"{'':<13} {estimate.estimand}"]
+        texts += [f"{'':<13} note: {text}" for text in estimate.warnings]
     return texts

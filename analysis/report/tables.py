@@ -149,6 +149,8 @@ def _claim(answer: Answer) -> dict[str, Any]:
     estimate = finding.estimate
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
     about |= {"effect": numbers.signed(value, 2), "interval": numbers.interval(low, high, 2), "unit": finding.unit}
+    ends = [finding.scale * end for end in finding.values.bootstrap]
+    about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(*ends, 2) if ends[0] == ends[0] else ""}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
     return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}

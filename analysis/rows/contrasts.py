@@ -83,6 +83,8 @@ def contrast(
     found = pool_differences(candidates, a, b, metric, predictions)
     question = Question(f"{metric}: {a} minus {b}, {found.target}", "pool", 0.0, margin)
     warnings = [*found.warnings, *(_in_log_odds(candidates, a, b) if found.near_ceiling else ())]
+    if found.examples is None and not found.pools["value"].any():
+        warnings.append("equal in every pool: the predictions of the test images would bound the difference")
     return PoolValues(found.pools, question, warnings, examples=found.examples)
 
 
