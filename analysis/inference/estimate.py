@@ -40,7 +40,7 @@ def stratified_mean(
         warnings = (*warnings, f"one pool in `{alone[0]}`: no interval can be given")
         return student(estimate, math.nan, 0.0, len(values), question, warnings)
     for cell in cells:
-        warnings = (*warnings, *dominated(cell))
+        warnings = (*warnings, *(dominated(cell) if spread(cell) > 0 else ()))
     parts = [
         ((share * spread(cell)) ** 2 / len(cell), len(cell) - 1) for share, cell in zip(shares, cells, strict=True)
     ]
@@ -175,7 +175,8 @@ def spread(values: np.ndarray) -> float:
 def unit_mean(values: np.ndarray, question: Question, warnings: Sequence[str] = ()) -> Estimate:
     """The mean of one value per unit, with Student's t interval for new units of this kind.
 
-    One unit has an infinite interval, no unit the estimate NaN, each with a warning. Raises ValueError for a value
+    One unit has an infinite interval, no unit the estimate NaN, each with a warning, as has a unit with more than half
+    of the sum of squares. Raises ValueError for a value
     that is not finite: leave it out and add a warning.
     """
     n = values.size
@@ -186,7 +187,9 @@ def unit_mean(values: np.ndarray, question: Question, warnings: Sequence[str] = 
     if n < 2:
         what = f"one {question.unit}: no interval can be given" if n else f"no {question.unit}: nothing to estimate"
         return student(mean, math.nan, 0.0, n, question, (*warnings, what))
-    return student(mean, spread(values) / math.sqrt(n), n - 1.0, n, question, warnings)
+    deviation = spread(values)
+    skew = dominated(values, question.unit) if deviation > 0 else ()
+    return student(mean, deviation / math.sqrt(n), n - 1.0, n, question, (*warnings, *skew))
 
 
 def pool_mean(

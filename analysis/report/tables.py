@@ -13,7 +13,7 @@ from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
 from analysis.report.claims import Answer, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
-from analysis.statistics.paired_difference import paired_difference
+from analysis.statistics._difference import difference
 from analysis.statistics.path import QUANTITIES, path
 
 BEST = 20
@@ -54,8 +54,11 @@ class Differences:
     found: dict[tuple[str, str], dict[tuple[str, int], Any]]
 
 
-def differences(candidates: pd.DataFrame) -> Differences:
-    """Each merge in weight space minus the averages in other spaces and the mean member, by subset size."""
+def differences(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) -> Differences:
+    """Each merge in weight space minus the averages in other spaces and the mean member, by subset size.
+
+    With `predictions`, intervals are for new test images as well as new pools.
+    """
     rows = unscaled(select_comparison(candidates))
     merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     others = rows.loc[rows["space"].isin(["logits", "features"]), "label"].unique()
@@ -64,7 +67,9 @@ def differences(candidates: pd.DataFrame) -> Differences:
     columns = [*columns, *([MEAN_MEMBER] if len(merges) else [])]
     place = ["population", "n_members", "label"]
     keys = merges[place].drop_duplicates().sort_values(place)
-    return Differences(keys, columns, {(a, b): _by_size(rows, a, b) for a in keys["label"].unique() for b in columns})
+    return Differences(
+        keys, columns, {(a, b): _by_size(rows, predictions, a, b) for a in keys["label"].unique() for b in columns}
+    )
 
 
 def versus(pairs: Differences, *, only: str = "", populations: Collection[str] | None = None) -> dict[str, Any]:
@@ -91,11 +96,11 @@ def versus(pairs: Differences, *, only: str = "", populations: Collection[str] |
     return {"columns": pairs.columns, "rows": table, "variants": len(labels)}
 
 
-def _by_size(rows: pd.DataFrame, a: str, b: str) -> dict[tuple[str, int], Any]:
+def _by_size(rows: pd.DataFrame, predictions: pd.DataFrame | None, a: str, b: str) -> dict[tuple[str, int], Any]:
     """The paired difference of two labels by (population, size); empty if they share no rows."""
     shared = rows[rows["label"].isin([a, b, "single"])]
     try:
-        found = paired_difference(shared, a, b)
+        found = difference(shared, predictions, a, b, ["population", "n_members"])
     except AnalysisError:
         return {}
     return {(row.population, row.n_members): row for row in found.itertuples()}

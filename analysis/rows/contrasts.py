@@ -10,13 +10,12 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import Question, pool_mean
-from analysis.inference.few import near_ceiling
 from analysis.inference.finding import PoolValues
 from analysis.inference.two_way import NEW_EXAMPLES, THESE_EXAMPLES, Examples
 from analysis.rows.examples import pool_examples
 from analysis.rows.groups import Numbers, column_codes, group_ids
 from analysis.rows.log_odds import with_log_odds
-from analysis.rows.pairing import exclusion_warnings, pair_candidates, paired_differences
+from analysis.rows.pairing import ceiling_warnings, exclusion_warnings, pair_candidates, paired_differences
 from analysis.rows.select import UNIT
 
 
@@ -56,7 +55,7 @@ def pool_differences(
     about = rows.drop_duplicates("pool_id")[["pool_id", "architecture", "start"]]
     own = predictions if metric == "accuracy" else None
     examples = pool_examples(rows, used.assign(share=_shares(used)), a, b, own)
-    ceiling = near_ceiling(rows[metric].iloc[np.unique(used[["row_a", "row_b"]])].astype(float), metric)
+    ceiling = ceiling_warnings(rows, pairs, [], metric)[0]
     warnings = (*exclusion_warnings(pairs, 1)[0], *ceiling)
     return Differences(pools.merge(about, on="pool_id"), warnings, examples, bool(ceiling))
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import ROUNDING
+from analysis.inference.few import near_ceiling
 from analysis.rows.groups import group_ids
 from analysis.rows.select import (
     FIXED,
@@ -143,6 +144,16 @@ def group_numbers(pairs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
         return np.zeros(len(pairs), int)
     numbers: np.ndarray = pairs.groupby(list(by), dropna=False, sort=True).ngroup().to_numpy()
     return numbers
+
+
+def ceiling_warnings(rows: pd.DataFrame, pairs: pd.DataFrame, by: Sequence[str], metric: str) -> list[tuple[str, ...]]:
+    """For each group of pairs, in order, a warning if the mean accuracy of its candidates is near the ceiling."""
+    group = group_numbers(pairs, by)
+    used = pairs["reason"].to_numpy() == ""
+    level = rows[metric].to_numpy(np.float64, na_value=np.nan) if metric == "accuracy" else np.full(len(rows), np.nan)
+    sides = pairs[["row_a", "row_b"]].to_numpy()
+    groups = range(int(group.max(initial=-1)) + 1)
+    return [near_ceiling(level[np.unique(sides[used & (group == number)])], metric) for number in groups]
 
 
 def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:

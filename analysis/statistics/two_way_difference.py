@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Estimate, Question, student
+from analysis.inference.few import dominated
+from analysis.inference.resampling import bootstrap_t
 from analysis.inference.two_way import NEW_EXAMPLES, Spreads, identical, rounded, spreads
 from analysis.rows.examples import EXAMPLES, example_means, pair_terms, sorted_predictions
-from analysis.rows.pairing import Group, group_numbers, group_pairs, pair_candidates, paired_differences
+from analysis.rows.pairing import (
+    Group,
+    ceiling_warnings,
+    group_numbers,
+    group_pairs,
+    pair_candidates,
+    paired_differences,
+)
 from analysis.rows.select import UNIT, require
 
 CITES = ("student1908mean", "schuirmann1987comparison", "miller2024errorbars")
@@ -37,9 +46,10 @@ def two_way_difference(
     example gives V = V_pools + V_examples - V_interaction, never below V_pools, and t with pools - 1 degrees of
     freedom. `se_pools` is the standard error over pools alone (for these examples), `se_examples` over examples alone
     (for these pools). Methods that agree on all n examples in every pool have the exact bound 1 - .05^(1/n) as their
-    interval. Values and `margin` are fractions. With one pool the interval is infinite. A pair with a row that is not
-    `ok` or has no predictions is left out and counted in `warnings`. Raises AnalysisError as `paired_difference`, and
-    where a group mixes data sets or numbers of examples.
+    interval. `bootstrap_low` and `bootstrap_high` are the bootstrap-t interval over pools with the same standard error,
+    from 6 pools. Values and `margin` are fractions. With one pool the interval is infinite. A pair with a row that is
+    not `ok` or has no predictions is left out and counted in `warnings`. Raises AnalysisError as `paired_difference`,
+    and where a group mixes data sets or numbers of examples.
     """
     require(candidates, (*EXAMPLES, "dataset"))
     known = sorted_predictions(predictions)
@@ -51,17 +61,22 @@ def two_way_difference(
     _refuse_other_examples(pairs, used, known)
     question = Question(f"accuracy: {a} minus {b}, {NEW_EXAMPLES}", "pool", 0.0, margin)
     matrices = dict(_matrices(used, known))
-    groups = enumerate(group_pairs(pairs, by))
-    return pd.DataFrame([_row(group, matrices.get(number), question) for number, group in groups])
+    groups = zip(group_pairs(pairs, by), ceiling_warnings(rows, pairs, by, "accuracy"), strict=True)
+    numbered = [replace(group, warnings=(*group.warnings, *ceiling)) for group, ceiling in groups]
+    return pd.DataFrame([_row(group, matrices.get(number), question) for number, group in enumerate(numbered)])
 
 
 def _row(group: Group, matrix: np.ndarray | None, question: Question) -> dict[str, object]:
     """The columns of one group, from its differences of shape (pools, examples)."""
     one = Spreads() if matrix is None else spreads(matrix)
-    estimate = _estimate(one, question, group.warnings)
+    pools = np.zeros(0) if matrix is None else rounded(matrix.mean(axis=1))
+    estimate = _estimate(one, question, (*group.warnings, *dominated(pools)))
     if matrix is not None and len(matrix) > 1 and not rounded(matrix).any():
         estimate = identical(estimate, matrix.shape[1], 1.0, question)
-    return {**group.key, "se_pools": one.se_pools, "se_examples": one.se_examples, **asdict(estimate)}
+    low, high = bootstrap_t([pools], [1.0])
+    ends = {"bootstrap_low": estimate.estimate - high * one.se, "bootstrap_high": estimate.estimate - low * one.se}
+    errors = {"se_pools": one.se_pools, "se_examples": one.se_examples}
+    return {**group.key, **errors, **ends, **asdict(estimate)}
 
 
 def _with_reasons(pairs: pd.DataFrame, terms: pd.DataFrame) -> pd.DataFrame:
