@@ -15,7 +15,13 @@ from analysis.inference.two_way import NEW_EXAMPLES, THESE_EXAMPLES, Examples
 from analysis.rows.examples import pool_examples
 from analysis.rows.groups import Numbers, column_codes, group_ids
 from analysis.rows.log_odds import with_log_odds
-from analysis.rows.pairing import ceiling_warnings, exclusion_warnings, pair_candidates, paired_differences
+from analysis.rows.pairing import (
+    ceiling_warnings,
+    exchangeable_warnings,
+    exclusion_warnings,
+    pair_candidates,
+    paired_differences,
+)
 from analysis.rows.select import UNIT
 
 
@@ -56,7 +62,7 @@ def pool_differences(
     own = predictions if metric == "accuracy" else None
     examples = pool_examples(rows, used.assign(share=_shares(used)), a, b, own)
     ceiling = ceiling_warnings(rows, pairs, [], metric)[0]
-    warnings = (*exclusion_warnings(pairs, 1)[0], *ceiling)
+    warnings = (*exclusion_warnings(pairs, 1)[0], *ceiling, *exchangeable_warnings(about["start"]))
     return Differences(pools.merge(about, on="pool_id"), warnings, examples, bool(ceiling))
 
 

@@ -29,6 +29,8 @@ from sweep.core.text import did_you_mean
 
 KEY = (*UNIT, "subset", *FIXED)
 OF_METHOD = ("label", "space", *LABEL)
+EXCHANGEABLE = ("scratch", "pretrained")
+"""Starts whose pools are arbitrary groups of exchangeable members: only the sampling of members differs."""
 UNPAIRED = "only one of the two methods has the subset"
 
 
@@ -154,6 +156,13 @@ def ceiling_warnings(rows: pd.DataFrame, pairs: pd.DataFrame, by: Sequence[str],
     sides = pairs[["row_a", "row_b"]].to_numpy()
     groups = range(int(group.max(initial=-1)) + 1)
     return [near_ceiling(level[np.unique(sides[used & (group == number)])], metric) for number in groups]
+
+
+def exchangeable_warnings(starts: pd.Series) -> tuple[str, ...]:
+    """A warning where pools are arbitrary groups of exchangeable members."""
+    found = sorted(set(starts.dropna()) & set(EXCHANGEABLE))
+    what = f"pools of a {' or '.join(found)} start are groups of exchangeable members: t over pools uses fewer degrees"
+    return (f"{what} of freedom than `paired_difference over=members`",) if found else ()
 
 
 def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:

@@ -14,14 +14,26 @@ from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Estimate, Question, stratified_mean, student, unit_mean
 from analysis.inference.resampling import bootstrap_t, leave_one_member_out, sign_flip_p
 from analysis.rows.log_odds import with_log_odds
-from analysis.rows.pairing import Group, ceiling_warnings, group_pairs, pair_candidates, paired_differences
+from analysis.rows.pairing import (
+    EXCHANGEABLE,
+    Group,
+    ceiling_warnings,
+    group_pairs,
+    pair_candidates,
+    paired_differences,
+)
 from sweep.core.text import did_you_mean
 
 CITES = ("student1908mean", "schuirmann1987comparison", "satterthwaite1946approximate")
 
-Over = Literal["pools", "these cells", "new cells"]
+Over = Literal["pools", "members", "these cells", "new cells"]
 Scale = Literal["difference", "log_odds"]
-SCOPE = {"pools": "for new pools", "these cells": "for new pools of these cells", "new cells": "for new cells"}
+SCOPE = {
+    "pools": "for new pools",
+    "members": "for new members",
+    "these cells": "for new pools of these cells",
+    "new cells": "for new cells",
+}
 
 
 def paired_difference(  # noqa: PLR0913 - each is a setting of its own
@@ -42,13 +54,15 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
     the metric; `p` tests against zero. A group with one pool has a jackknife over its members instead: its interval is
     for members of this pool (too wide for subsets of more than half of them, infinite if a member is in all subsets).
 
-    `over` is the target of the interval. With `these cells` or `new cells` each population is a cell, populations are
-    not grouped, and cells have equal weight: `these cells` are fixed (stratified t, Satterthwaite's df), `new cells`
-    has t over the cells' means. `improved` is the share of pools with a difference above 0; `sign_flip_p` the exact p
-    of sign flips of the pools (of the cells for `new cells`), NaN for fewer than 6 or more than 32 of them, and for
-    `these cells`. `bootstrap_low` and `bootstrap_high` are the bootstrap-t interval over the same units, from 6 of
-    them: with skewed pools it covers more than Student's. All intervals are for these test images and this training
-    split; `two_way_difference` takes images as sampled, too.
+    `over` is the target of the interval. Pools of a scratch or pretrained start are arbitrary groups of exchangeable
+    members: `members` leaves out each member of all pools in turn (jackknife, members - 1 degrees of freedom), and is
+    refused for other starts. With `these cells` or `new cells` each population is a cell, populations are not grouped,
+    and cells have equal weight: `these cells` are fixed (stratified t, Satterthwaite's df), `new cells` has t over the
+    cells' means. `improved` is the share of pools with a difference above 0; `sign_flip_p` the exact p of sign flips of
+    the pools (of the cells for `new cells`), NaN for fewer than 6 or more than 32 of them, and for `these cells`.
+    `bootstrap_low` and `bootstrap_high` are the bootstrap-t interval over the same units, from 6 of them: with skewed
+    pools it covers more than Student's. All intervals are for these test images and this training split;
+    `two_way_difference` takes images as sampled, too.
 
     `scale=log_odds` compares log((right + 1/2) / (wrong + 1/2)) instead of the accuracy, a second scale near the
     ceiling; `margin` is then in log-odds. `warnings` name a mean accuracy above 97%, and a pool with more than half of
@@ -62,7 +76,9 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
         raise AnalysisError("over", f"no `{over}`", did_you_mean(str(over), get_args(Over)))
     if scale not in get_args(Scale):
         raise AnalysisError("scale", f"no `{scale}`", did_you_mean(str(scale), get_args(Scale)))
-    by = [name for name in by if over == "pools" or name != "population"]
+    if over == "members":
+        _refuse_common_starts(candidates)
+    by = [name for name in by if over in ("pools", "members") or name != "population"]
     rows = pair_candidates(candidates if scale == "difference" else with_log_odds(candidates), a, b, metric, by)
     pairs = paired_differences(rows, a, b, metric, by)
     what = metric if scale == "difference" else "log-odds of accuracy"
@@ -91,9 +107,28 @@ def _estimate(group: Group, over: Over, question: Question) -> tuple[Estimate, l
     if over == "new cells":
         means = pd.Series(group.values).groupby(group.populations, sort=True).mean().to_numpy()
         return unit_mean(means, replace(question, unit="cell"), group.warnings), [means]
+    if over == "members" and len(group.values):
+        return _over_members(group, question), [group.values[:0]]
     if len(group.values) == 1:
         return _one_pool(group, question), [group.values]
     return unit_mean(group.values, question, group.warnings), [group.values]
+
+
+def _refuse_common_starts(candidates: pd.DataFrame) -> None:
+    """Raises AnalysisError for pools whose members share a start of their own."""
+    others = sorted(set(candidates["start"].dropna()) - set(EXCHANGEABLE))
+    if others:
+        hint = "filter the rows, or use over=pools"
+        raise AnalysisError("over", f"pools of a start `{others[0]}` are no groups of exchangeable members", hint)
+
+
+def _over_members(group: Group, question: Question) -> Estimate:
+    """The mean over the subsets of all pools, by the jackknife over their members."""
+    subsets = [str(subset).split("|") for subset in group.subsets]
+    se, members = leave_one_member_out(group.differences, subsets)
+    df = 0.0 if math.isnan(se) else members - 1.0
+    about = replace(question, unit="member")
+    return student(float(group.differences.mean()), se, df, members, about, group.warnings)
 
 
 def _one_pool(group: Group, question: Question) -> Estimate:

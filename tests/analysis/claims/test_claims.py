@@ -25,6 +25,7 @@ from analysis.rows.contrasts import contrast
 from analysis.rows.run import Run
 from analysis.statistics.paired_difference import paired_difference
 from tests.helpers import rows
+from tests.helpers.predictions import prediction
 
 CLAIMS = catalogue.list_plugins("claims")
 SILENT = (
@@ -136,6 +137,48 @@ def test_an_audited_claim_is_asked_under_every_protocol() -> None:
     values = {one["claim"]: one["audit_summary"] for one in table(list(found.values()))}
     assert values["weights_or_logits"] == "changes under train_mode"
     assert values["weights_beat_members"] == "does not change by more than the margin"
+
+
+def test_claims_take_test_images_as_sampled_where_predictions_are_kept() -> None:
+    made = [row for pool in range(4) for row in merges(pool, 0.0)]
+    random = np.random.default_rng(0)
+    right = random.random((len(made), 100)) < 0.9
+    known = []
+    for one, own in zip(made, right, strict=True):
+        one["accuracy"] = float(own.mean())
+        known.append(prediction(one, own.astype(int).tolist(), [0] * 100))
+    run = run_of(made)
+    tables = {**run.tables, "predictions": rows.frame(known, "predictions")}
+    with_images = {one.name: one for one in answers(replace(run, tables=tables))}
+    names = ("weights_or_logits", "weights_beat_members", "soup_is_ensemble")
+    for name, without in ((one.name, one) for one in answers(run) if one.name in names):
+        found = with_images[name].finding
+        assert found is not None
+        assert without.finding is not None
+        assert found.estimate.estimate == without.finding.estimate.estimate
+        assert found.estimate.se >= without.finding.estimate.se
+        assert "new test images" in found.estimate.estimand
+        assert "these test images" in without.finding.estimate.estimand
+
+
+def test_pools_of_exchangeable_members_are_named() -> None:
+    for start, named in (("scratch", True), ("pretrained", True), ("shared", False)):
+        frame = rows.frame([row for pool in range(3) for row in merges(pool, 0.01 * pool, start=start)])
+        found = contrast(frame, "uniform_soup", "logit_average", margin=0.005)
+        assert any("exchangeable members" in text for text in found.warnings) == named
+
+
+def test_near_the_ceiling_a_claim_has_log_odds_beside_it() -> None:
+    made = [
+        rows.candidate(pool, (0, 1), method, accuracy=level + 0.0025 * pool)
+        for pool in range(4)
+        for method, level in (("uniform_soup", 0.97), ("logit_average", 0.99))
+    ]
+    found = contrast(rows.frame(made), "uniform_soup", "logit_average", margin=0.005)
+    texts = "; ".join(found.warnings)
+    assert "near the ceiling: mean accuracy 98.4%" in texts
+    second = paired_difference(rows.frame(made), scale="log_odds").iloc[0]
+    assert f"in log-odds {second['estimate']:+.2f} [{second['low']:+.2f}, {second['high']:+.2f}]" in texts
 
 
 def test_the_margin_is_the_one_of_the_first_invocation() -> None:
