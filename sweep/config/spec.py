@@ -214,7 +214,7 @@ class Population:
         """The population with the data of one pool: with `vary_split`, `split` is larger by the pool's number."""
         if not self.vary_split:
             return self
-        settings = self.dataset.settings | {"split": self.dataset.settings["split"] + pool}
+        settings = self.dataset.settings | {"split": (self.dataset.settings["split"] or 0) + pool}
         return replace(self, dataset=replace(self.dataset, settings=settings))
 
     @property

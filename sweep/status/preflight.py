@@ -45,7 +45,7 @@ def datasets(sweep: Sweep) -> dict[PluginConfig, Dataset]:
 def _datasets(sweep: Sweep, populations: list[Population]) -> dict[PluginConfig, Dataset]:
     loaded: dict[PluginConfig, Dataset] = {}
     issues: list[ConfigIssue] = []
-    for config, population in ((config, population) for population in populations for config in population.datasets):
+    for population, config in ((each, config) for each in populations for config in each.datasets):
         if config in loaded:
             continue
         try:
