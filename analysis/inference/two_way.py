@@ -10,9 +10,16 @@ import numpy as np
 
 from analysis.inference.estimate import LEVEL, NO_SPREAD, ROUNDING, Estimate, Question, student, verdict_of
 
-NEW_EXAMPLES = "for new seeds and new test images, this training split"
-THESE_EXAMPLES = "for new seeds, these test images, this training split"
-"""What an interval is for, with and without the predictions of the test examples."""
+
+def target(*, new_examples: bool, new_splits: bool = False) -> str:
+    """What an interval is for: what varies, new seeds and what else is sampled, and what is fixed."""
+    varied = [
+        "new seeds",
+        *(["new training splits"] if new_splits else []),
+        *(["new test images"] if new_examples else []),
+    ]
+    fixed = [*([] if new_examples else ["these test images"]), *([] if new_splits else ["this training split"])]
+    return ", ".join([f"for {' and '.join(varied)}", *fixed])
 
 
 @dataclass(frozen=True)

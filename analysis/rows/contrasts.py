@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import Question, pool_mean
 from analysis.inference.finding import PoolValues
-from analysis.inference.two_way import NEW_EXAMPLES, THESE_EXAMPLES, Examples
+from analysis.inference.two_way import Examples, target
 from analysis.rows.examples import pool_examples
 from analysis.rows.groups import Numbers, column_codes, group_ids
 from analysis.rows.log_odds import with_log_odds
@@ -19,6 +19,7 @@ from analysis.rows.pairing import (
     ceiling_warnings,
     exchangeable_warnings,
     exclusion_warnings,
+    has_new_splits,
     pair_candidates,
     paired_differences,
 )
@@ -36,11 +37,12 @@ class Differences:
     warnings: tuple[str, ...]
     examples: Mapping[str, Examples] | None
     near_ceiling: bool
+    new_splits: bool
 
     @property
     def target(self) -> str:
         """What an interval of these differences is for: what varies, and what is fixed."""
-        return THESE_EXAMPLES if self.examples is None else NEW_EXAMPLES
+        return target(new_examples=self.examples is not None, new_splits=self.new_splits)
 
 
 def pool_differences(
@@ -61,9 +63,14 @@ def pool_differences(
     about = rows.drop_duplicates("pool_id")[["pool_id", "architecture", "start"]]
     own = predictions if metric == "accuracy" else None
     examples = pool_examples(rows, used.assign(share=_shares(used)), a, b, own)
+    new_splits = has_new_splits(rows)
     ceiling = ceiling_warnings(rows, pairs, [], metric)[0]
-    warnings = (*exclusion_warnings(pairs, 1)[0], *ceiling, *exchangeable_warnings(about["start"]))
-    return Differences(pools.merge(about, on="pool_id"), warnings, examples, bool(ceiling))
+    warnings = (
+        *exclusion_warnings(pairs, 1)[0],
+        *ceiling,
+        *(() if new_splits else exchangeable_warnings(about["start"])),
+    )
+    return Differences(pools.merge(about, on="pool_id"), warnings, examples, bool(ceiling), new_splits)
 
 
 def _shares(used: pd.DataFrame) -> pd.Series:

@@ -35,10 +35,16 @@ def pair_terms(rows: pd.DataFrame, pairs: pd.DataFrame, a: str, b: str, known: p
     has no predictions. Raises NothingToDrawError if no candidate has any.
     """
     terms = pd.concat([_side(rows, pairs, a, "row_a", 1.0), _side(rows, pairs, b, "row_b", -1.0)])
+    found = _with_bits(terms, known)
+    if len(found) and (found["bits"] < 0).all():
+        raise NothingToDrawError("predictions", "no predictions of these methods")
+    return found
+
+
+def _with_bits(terms: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """The terms with `bits`, the row of their predictions in `known`; -1 if they have none."""
     kept = known.loc[known["correct"].notna(), list(EXAMPLES)]
     found = terms.merge(kept.assign(bits=kept.index), "left", on=list(EXAMPLES))
-    if len(found) and found["bits"].isna().all():
-        raise NothingToDrawError("predictions", "no predictions of these methods")
     return found.assign(bits=found["bits"].fillna(-1).astype(int))
 
 
@@ -123,9 +129,26 @@ def pool_examples(
         return None
     if terms.empty or (terms["bits"] < 0).any():
         return None
-    own = pairs.loc[terms["pair"]]
-    codes, pools = pd.factorize(own["pool_id"].astype(object), sort=True)
-    terms = terms.assign(pool=codes, weight=terms["weight"].to_numpy() * own["share"].to_numpy())
-    sets = dict(zip(own["pool_id"], own["dataset"], strict=True))
-    means = example_means(terms, known)
+    own = pairs.loc[terms["pair"], ["pool_id", "dataset", "share"]].reset_index(drop=True)
+    terms = terms.assign(pool_id=own["pool_id"], dataset=own["dataset"], weight=terms["weight"] * own["share"])
+    return _by_pool(terms, known)
+
+
+def term_examples(terms: pd.DataFrame, predictions: pd.DataFrame | None) -> Mapping[str, Examples] | None:
+    """The weighted sums of pools on each example, by pool_id; None unless every candidate has its predictions.
+
+    `terms` has the columns pool_id, dataset, candidate_id, split and weight. Raises AnalysisError as `example_means`.
+    """
+    if predictions is None or predictions.empty:
+        return None
+    known = sorted_predictions(predictions)
+    found = _with_bits(terms, known)
+    return None if (found["bits"] < 0).any() else _by_pool(found, known)
+
+
+def _by_pool(terms: pd.DataFrame, known: pd.DataFrame) -> Mapping[str, Examples]:
+    """The weighted sum of each pool's candidates on each example."""
+    codes, pools = pd.factorize(terms["pool_id"].astype(object), sort=True)
+    sets = dict(zip(terms["pool_id"], terms["dataset"], strict=True))
+    means = example_means(terms.assign(pool=codes), known)
     return {pool: Examples(str(sets[pool]), rounded(one)) for pool, one in zip(pools, means, strict=True)}

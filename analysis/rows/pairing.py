@@ -165,6 +165,14 @@ def exchangeable_warnings(starts: pd.Series) -> tuple[str, ...]:
     return (f"{what} of freedom than `paired_difference over=members`",) if found else ()
 
 
+def has_new_splits(rows: pd.DataFrame) -> bool:
+    """Whether the pools of every population have training splits of their own (`vary_split`)."""
+    if "dataset_settings" not in rows or rows.empty:
+        return False
+    pools = rows.drop_duplicates("pool_id").groupby("population", observed=True)["dataset_settings"]
+    return bool((pools.nunique() > 1).all())
+
+
 def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:
     """Warnings of each group: excluded rows, each called a `noun`, and pools without usable rows."""
     warnings: list[list[str]] = [[] for _ in range(groups)]

@@ -13,13 +13,14 @@ from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Estimate, Question, student
 from analysis.inference.few import dominated
 from analysis.inference.resampling import bootstrap_t
-from analysis.inference.two_way import NEW_EXAMPLES, Spreads, identical, rounded, spreads
+from analysis.inference.two_way import Spreads, identical, rounded, spreads, target
 from analysis.rows.examples import EXAMPLES, example_means, pair_terms, sorted_predictions
 from analysis.rows.pairing import (
     Group,
     ceiling_warnings,
     group_numbers,
     group_pairs,
+    has_new_splits,
     pair_candidates,
     paired_differences,
 )
@@ -59,7 +60,8 @@ def two_way_difference(
     pairs = _with_reasons(pairs, terms).assign(group=group_numbers(pairs, by))
     used = terms.merge(pairs.loc[pairs["reason"] == "", ["group", *UNIT]], left_on="pair", right_index=True)
     _refuse_other_examples(pairs, used, known)
-    question = Question(f"accuracy: {a} minus {b}, {NEW_EXAMPLES}", "pool", 0.0, margin)
+    scope = target(new_examples=True, new_splits=has_new_splits(rows))
+    question = Question(f"accuracy: {a} minus {b}, {scope}", "pool", 0.0, margin)
     matrices = dict(_matrices(used, known))
     groups = zip(group_pairs(pairs, by), ceiling_warnings(rows, pairs, by, "accuracy"), strict=True)
     numbered = [replace(group, warnings=(*group.warnings, *ceiling)) for group, ceiling in groups]

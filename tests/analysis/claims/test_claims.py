@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from analysis.claims.averaging_regularises import averaging_regularises
 from analysis.cli.main import main
 from analysis.core import registry as catalogue
 from analysis.core.errors import AnalysisError
@@ -161,11 +162,37 @@ def test_claims_take_test_images_as_sampled_where_predictions_are_kept() -> None
         assert "these test images" in without.finding.estimate.estimand
 
 
+def test_the_arms_of_norms_have_their_differences_on_each_image() -> None:
+    made = [row for row in rows.candidates(pools=3) if row["scaling"] == "none"]
+    made += rows.normed(made)
+    right = np.random.default_rng(1).random((len(made), 64)) < 0.8
+    known = []
+    for one, own in zip(made, right, strict=True):
+        one["accuracy"] = float(own.mean())
+        known.append(prediction(one, own.astype(int).tolist(), [0] * 64))
+    found = averaging_regularises(rows.frame(made), rows.frame(known, "predictions")).values
+    assert found.examples is not None
+    means = [found.examples[pool].values.mean() for pool in found.frame["pool_id"]]
+    np.testing.assert_allclose(means, found.frame["value"], atol=1e-12)
+    assert averaging_regularises(rows.frame(made), rows.frame(known[1:], "predictions")).values.examples is None
+
+
 def test_pools_of_exchangeable_members_are_named() -> None:
     for start, named in (("scratch", True), ("pretrained", True), ("shared", False)):
         frame = rows.frame([row for pool in range(3) for row in merges(pool, 0.01 * pool, start=start)])
         found = contrast(frame, "uniform_soup", "logit_average", margin=0.005)
         assert any("exchangeable members" in text for text in found.warnings) == named
+
+
+def test_pools_with_splits_of_their_own_are_for_new_splits() -> None:
+    made = [
+        row | {"dataset_settings": f'{{"split":{pool}}}'}
+        for pool in range(3)
+        for row in merges(pool, 0.01 * pool, start="scratch")
+    ]
+    found = contrast(rows.frame(made), "uniform_soup", "logit_average", margin=0.005)
+    assert found.estimate.estimand.endswith("for new seeds and new training splits, these test images")
+    assert not any("exchangeable" in text for text in found.warnings)
 
 
 def test_near_the_ceiling_a_claim_has_log_odds_beside_it() -> None:
