@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.config.document import ConfigError, Document, override, parse
 from sweep.config.loader import _BROADCAST, check
-from sweep.config.spec import Sweep
+from sweep.config.spec import Sweep, input_key
 from sweep.core.ids import content_id, derive_seed
 from sweep.plan.planner import make_plan
+from sweep.status.inputs import record_inputs
+from sweep.status.preflight import datasets
 from tests.helpers.start_plans import linear, planned, swept
 
 
@@ -105,6 +108,17 @@ def test_pools_of_a_varied_split_have_data_of_their_own() -> None:
         ConfigError, match="vary_split needs a data set with the setting `split`, which `synthetic` has"
     ):
         planned(linear(dataset="synthetic", pools=2, vary_split=True))
+
+
+def test_pools_of_a_varied_split_share_their_test_images_alone() -> None:
+    plan = planned(linear(dataset={"digits": {"size": 8}}, pools=2, members=2, vary_split=True))
+    loaded = datasets(plan.sweep)
+    first, second = (loaded[pool.population.dataset].splits for pool in plan.pools)
+    assert np.array_equal(first["test"].images, second["test"].images)
+    assert not np.array_equal(first["train"].images, second["train"].images)
+    recorded = record_inputs(plan.sweep, {})
+    assert recorded is not None
+    assert set(recorded.datasets) == {input_key(pool.population.dataset) for pool in plan.pools}
 
 
 def test_a_setting_that_was_added_later_leaves_old_texts_alone() -> None:

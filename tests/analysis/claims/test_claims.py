@@ -70,6 +70,11 @@ class TestEveryClaim:
         assert finding.estimate.margin == 0.01
         assert finding.estimate.verdict
         assert finding.estimate.n_units == 3
+        more = {table: tables[table] for table in catalogue.optional_tables(function)}
+        again = function(*(tables[table] for table in catalogue.tables(function)), **more, margin=0.01)
+        assert again.estimate.n_units == 3
+        assert again.estimate.se >= finding.estimate.se
+        assert not set(more) & set(catalogue.settings(function))
 
     def test_without_rows_it_says_so(self, name: str) -> None:
         function = catalogue.get_plugin("claims", name)
