@@ -13,8 +13,10 @@ from analysis.core.errors import NothingToDrawError
 from analysis.display import style
 from analysis.rows.protocols import protocols, rows_under, short
 from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscaled, with_mean_member
-from analysis.statistics._difference import difference
+from analysis.statistics._difference import over_images
+from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
+from analysis.statistics.two_way_difference import two_way_difference
 
 TITLE = "Defects of the published protocol"
 
@@ -65,12 +67,19 @@ def _estimates(rows: pd.DataFrame, predictions: pd.DataFrame | None) -> pd.DataF
     merges = merges[(merges["n_members"] == largest) & (largest > 1)]
     labels = merges.loc[merges["label"] != MEAN_MEMBER, ["label", "space"]].drop_duplicates()
     gains = [
-        difference(merges, predictions, label, MEAN_MEMBER, ["population"]).assign(
+        _difference(merges, predictions, label).assign(
             label=label, space=space, kind="weights" if space == "weights" else "ensembles"
         )
         for label, space in labels.itertuples(index=False)
     ]
     return pd.concat([level, *gains], ignore_index=True)
+
+
+def _difference(rows: pd.DataFrame, predictions: pd.DataFrame | None, label: str) -> pd.DataFrame:
+    """The gain of a label over the mean member, for new test images where predictions are kept."""
+    by = ["population"]
+    found = paired_difference(rows, label, MEAN_MEMBER, by=by)
+    return over_images(found, predictions, lambda known: two_way_difference(rows, known, label, MEAN_MEMBER, by=by))
 
 
 def _panel(axes: Axes, data: pd.DataFrame, order: list[str], looks: dict[str, dict[str, Any]]) -> None:

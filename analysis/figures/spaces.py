@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,10 @@ from matplotlib.lines import Line2D
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
 from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscaled, with_mean_member
-from analysis.statistics._difference import difference
+from analysis.statistics._difference import over_images
+from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
+from analysis.statistics.two_way_difference import two_way_difference
 
 TITLE = "Weights, features or logits"
 
@@ -56,9 +59,15 @@ def _estimates(rows: pd.DataFrame, predictions: pd.DataFrame | None) -> pd.DataF
     levels = pool_means(rows, by=by).assign(quantity="accuracy")
     by = ["population", "n_members", "space"]
     labels = sorted(set(rows["label"]) - {MEAN_MEMBER})
-    pairs = {label: difference(rows, predictions, label, MEAN_MEMBER, by) for label in labels}
+    pairs = {label: _difference(rows, predictions, label, by) for label in labels}
     gains = [frame.assign(label=label, quantity="gain") for label, frame in pairs.items()]
     return pd.concat([levels, *gains], ignore_index=True)
+
+
+def _difference(rows: pd.DataFrame, predictions: pd.DataFrame | None, label: str, by: Sequence[str]) -> pd.DataFrame:
+    """The difference of a label and the mean member, for new test images where predictions are kept."""
+    found = paired_difference(rows, label, MEAN_MEMBER, by=by)
+    return over_images(found, predictions, lambda known: two_way_difference(rows, known, label, MEAN_MEMBER, by=by))
 
 
 def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:

@@ -48,7 +48,8 @@ class Spreads:
 
 def rounded(values: np.ndarray) -> np.ndarray:
     """The differences, 0 where they differ from it by rounding alone."""
-    return np.where(np.abs(values) <= ROUNDING, 0.0, values)
+    found: np.ndarray = np.where(np.abs(values) <= ROUNDING, 0.0, values)
+    return found
 
 
 def spreads(matrix: np.ndarray) -> Spreads:
@@ -74,7 +75,7 @@ def interaction(matrix: np.ndarray) -> float:
     """The variance of the mean of (pools, examples) by what is neither of the pool nor of the example."""
     pools = len(matrix)
     rest = matrix - matrix.mean(axis=1, keepdims=True) - matrix.mean(axis=0) + matrix.mean()
-    return float((rest**2).sum()) / ((pools - 1) * (matrix.shape[1] - 1) * matrix.size)
+    return float((rest**2).sum() / ((pools - 1) * (matrix.shape[1] - 1) * matrix.size))
 
 
 def _se(values: np.ndarray) -> float:

@@ -13,8 +13,10 @@ from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
 from analysis.report.claims import Answer, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
-from analysis.statistics._difference import difference
+from analysis.statistics._difference import over_images
+from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
+from analysis.statistics.two_way_difference import two_way_difference
 
 BEST = 20
 NOT_ASKED = "not asked"
@@ -100,7 +102,8 @@ def _by_size(rows: pd.DataFrame, predictions: pd.DataFrame | None, a: str, b: st
     """The paired difference of two labels by (population, size); empty if they share no rows."""
     shared = rows[rows["label"].isin([a, b, "single"])]
     try:
-        found = difference(shared, predictions, a, b, ["population", "n_members"])
+        found = paired_difference(shared, a, b)
+        found = over_images(found, predictions, lambda known: two_way_difference(shared, known, a, b))
     except AnalysisError:
         return {}
     return {(row.population, row.n_members): row for row in found.itertuples()}
@@ -154,8 +157,8 @@ def _claim(answer: Answer) -> dict[str, Any]:
     estimate = finding.estimate
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
     about |= {"effect": numbers.signed(value, 2), "interval": numbers.interval(low, high, 2), "unit": finding.unit}
-    ends = [finding.scale * end for end in finding.values.bootstrap]
-    about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(*ends, 2) if ends[0] == ends[0] else ""}
+    least, most = (finding.scale * end for end in finding.values.bootstrap)
+    about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(least, most, 2) if least == least else ""}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
     return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}

@@ -76,7 +76,8 @@ def variance(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "
 
 def _levels(rows: pd.DataFrame, points: int) -> np.ndarray:
     """The usable values in the unit of the metric."""
-    return rows.loc[rows["reason"] == "", "value"].to_numpy(np.float64) / points
+    levels: np.ndarray = rows.loc[rows["reason"] == "", "value"].to_numpy(np.float64) / points
+    return levels
 
 
 def _group_components(

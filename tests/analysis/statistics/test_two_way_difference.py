@@ -15,7 +15,7 @@ from scipy import stats
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.rows.contrasts import contrast
 from analysis.rows.select import MEAN_MEMBER
-from analysis.statistics._difference import difference
+from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.two_way_difference import two_way_difference
 from tests.helpers import rows
@@ -169,14 +169,15 @@ class TestTwoWays:
         candidates, right = self.sweep()
         frame = rows.frame(candidates)
         known = bits(candidates, right)
-        by = ["population", "n_members"]
         reference = two_way_difference(frame, known)
-        found = difference(frame, known, *METHODS, by)
+        paired = paired_difference(frame)
+        found = over_images(paired, known, lambda table: two_way_difference(frame, table))
         for name in ("estimand", "low", "high", "se", "p", "bootstrap_low"):
             pd.testing.assert_series_equal(found[name], reference[name])
         soup = next(one["candidate_id"] for one in candidates if one["method"] == "uniform_soup")
         for table in (None, known.iloc[:0], known[known["candidate_id"] != soup]):
-            pd.testing.assert_frame_equal(difference(frame, table, *METHODS, by), paired_difference(frame))
+            kept = over_images(paired, table, lambda part: two_way_difference(frame, part))
+            pd.testing.assert_frame_equal(kept, paired)
 
     def test_methods_that_never_disagree_are_bounded(self) -> None:
         candidates, right = self.sweep()
