@@ -52,7 +52,7 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
     `a` and `b` are labels (method with settings, alignment, repair, as `feature_average (head=first) + reset_bn`);
     `mean_member` stands for the mean of the subset's single members. Values and `margin` are in the unit of
     the metric; `p` tests against zero. A group with one pool has a jackknife over its members instead: its interval is
-    for members of this pool (too wide for subsets of more than half of them, infinite if a member is in all subsets).
+    for members of this pool.
 
     `over` is the target of the interval. Pools of a scratch or pretrained start are arbitrary groups of exchangeable
     members: `members` leaves out each member of all pools in turn (jackknife, members - 1 degrees of freedom), and is
@@ -64,28 +64,34 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
     pools it covers more than Student's. All intervals are for these test images and this training split;
     `two_way_difference` takes images as sampled, too.
 
-    `scale=log_odds` compares log((right + 1/2) / (wrong + 1/2)) instead of the accuracy, a second scale near the
-    ceiling; `margin` is then in log-odds. `warnings` name a mean accuracy above 97%, and a pool with more than half of
-    the sum of squared deviations.
+    `scale=log_odds` compares log((right + 1/2) / (wrong + 1/2)), a second scale near the ceiling, as is then `margin`.
 
     A pair with a row that is not `ok` or lacks the metric is left out and counted in `warnings`, and so is a subset
     that only one of the methods has. Raises AnalysisError for a missing column, duplicated rows, a label that no row
     has, a margin that is not above 0, or a group that mixes splits, protocols or scalings.
     """
+    groups = _groups(candidates, (a, b, metric), by, over, scale)
+    what = metric if scale == "difference" else "log-odds of accuracy"
+    question = Question(f"{what}: {a} minus {b}, {SCOPE.get(over, over)}", "pool", 0.0, margin)
+    return pd.DataFrame([_row(group, over, question, ceiling) for group, ceiling in groups])
+
+
+def _groups(
+    candidates: pd.DataFrame, what: tuple[str, str, str], by: Sequence[str], over: Over, scale: Scale
+) -> list[tuple[Group, tuple[str, ...]]]:
+    """The groups of pairs of `what` (both labels and the metric), each with its warnings about the ceiling."""
     if over not in get_args(Over):
         raise AnalysisError("over", f"no `{over}`", did_you_mean(str(over), get_args(Over)))
     if scale not in get_args(Scale):
         raise AnalysisError("scale", f"no `{scale}`", did_you_mean(str(scale), get_args(Scale)))
     if over == "members":
         _refuse_common_starts(candidates)
+    metric = what[2]
     by = [name for name in by if over in ("pools", "members") or name != "population"]
-    rows = pair_candidates(candidates if scale == "difference" else with_log_odds(candidates), a, b, metric, by)
-    pairs = paired_differences(rows, a, b, metric, by)
-    what = metric if scale == "difference" else "log-odds of accuracy"
-    question = Question(f"{what}: {a} minus {b}, {SCOPE[over]}", "pool", 0.0, margin)
+    rows = pair_candidates(candidates if scale == "difference" else with_log_odds(candidates), *what, by)
+    pairs = paired_differences(rows, *what, by)
     ceilings = ceiling_warnings(rows, pairs, by, metric if scale == "difference" else "")
-    groups = zip(group_pairs(pairs, by), ceilings, strict=True)
-    return pd.DataFrame([_row(group, over, question, ceiling) for group, ceiling in groups])
+    return list(zip(group_pairs(pairs, by), ceilings, strict=True))
 
 
 def _row(group: Group, over: Over, question: Question, ceiling: tuple[str, ...]) -> dict[str, object]:
