@@ -16,7 +16,9 @@ from analysis.rows.contrasts import pool_differences
 TRANSFORMER = "transformer"
 
 
-def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+def architecture_moderates(
+    candidates: pd.DataFrame, predictions: pd.DataFrame | None = None, *, margin: float = 0.005
+) -> Finding:
     """Do transformers lose less accuracy than other networks when weights are averaged instead of logits?
 
     Accuracy of `uniform_soup` minus that of `logit_average`, mean over populations of transformers minus mean over
@@ -25,8 +27,8 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
     architectures, the alphabetically first minus the second. A warning names a side whose populations differ. Start and
     normalisation are confounded with the architecture unless the sweep crosses them.
     """
-    pools, warnings = pool_differences(candidates, "uniform_soup", "logit_average")
-    kinds = pools.drop_duplicates("population").sort_values("population")
+    found = pool_differences(candidates, "uniform_soup", "logit_average", predictions=predictions)
+    kinds = found.pools.drop_duplicates("population").sort_values("population")
     known = kinds["population"].astype(object).map(_kinds(candidates))
     first = (known == TRANSFORMER).to_numpy(bool)
     words = "transformers minus the others"
@@ -38,9 +40,9 @@ def architecture_moderates(candidates: pd.DataFrame, *, margin: float = 0.005) -
         words = f"{names[0]} minus {names[1]}"
     weights = np.where(first, 1 / first.sum(), -1 / (~first).sum())
     shares = dict(zip(kinds["population"], weights.tolist(), strict=True))
-    question = Question(f"accuracy: uniform_soup minus logit_average, {words}", "pool", 0.0, margin)
-    values = PoolValues(pools, question, (), shares)
-    warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
+    question = Question(f"accuracy: uniform_soup minus logit_average, {words}, {found.target}", "pool", 0.0, margin)
+    values = PoolValues(found.pools, question, (), shares, found.examples)
+    warnings = (*found.warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
     warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share < 0], "second"))
     return Finding(replace(values, warnings=warnings), "above", "spaces")
 

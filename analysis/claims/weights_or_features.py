@@ -10,10 +10,14 @@ from analysis.rows.contrasts import contrast
 FEATURES = "feature_average (head=average)"
 
 
-def weights_or_features(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+def weights_or_features(
+    candidates: pd.DataFrame, predictions: pd.DataFrame | None = None, *, margin: float = 0.005
+) -> Finding:
     """Is averaging features more accurate than averaging weights?
 
     Accuracy of `uniform_soup` minus that of `feature_average` with the mean head on the same subsets; t over pools,
     populations fixed.
     """
-    return Finding(contrast(candidates, "uniform_soup", FEATURES, margin=margin), "below", "spaces")
+    return Finding(
+        contrast(candidates, "uniform_soup", FEATURES, margin=margin, predictions=predictions), "below", "spaces"
+    )

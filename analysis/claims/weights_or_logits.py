@@ -8,9 +8,13 @@ from analysis.inference.finding import Finding
 from analysis.rows.contrasts import contrast
 
 
-def weights_or_logits(candidates: pd.DataFrame, *, margin: float = 0.005) -> Finding:
+def weights_or_logits(
+    candidates: pd.DataFrame, predictions: pd.DataFrame | None = None, *, margin: float = 0.005
+) -> Finding:
     """Is averaging logits more accurate than averaging weights?
 
     Accuracy of `uniform_soup` minus that of `logit_average` on the same subsets; t over pools, populations fixed.
     """
-    return Finding(contrast(candidates, "uniform_soup", "logit_average", margin=margin), "below", "spaces")
+    return Finding(
+        contrast(candidates, "uniform_soup", "logit_average", margin=margin, predictions=predictions), "below", "spaces"
+    )

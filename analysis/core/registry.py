@@ -38,11 +38,25 @@ def caption(function: Callable[..., Any]) -> list[str]:
 
 def tables(function: Callable[..., Any]) -> list[str]:
     """The tables that a figure or statistic takes: its parameters without a default."""
-    parameters = inspect.signature(function).parameters.values()
-    return [one.name for one in parameters if one.default is inspect.Parameter.empty]
+    return [one.name for one in _parameters(function) if one.default is inspect.Parameter.empty]
+
+
+def optional_tables(function: Callable[..., Any]) -> list[str]:
+    """The tables that it takes where the run has them: its parameters that are a data frame or None."""
+    return [one.name for one in _parameters(function) if _is_optional_table(one)]
 
 
 def settings(function: Callable[..., Any]) -> dict[str, Any]:
     """The settings that it takes, with their defaults: its other parameters."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = [one for one in _parameters(function) if not _is_optional_table(one)]
     return {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters in their order."""
+    return list(inspect.signature(function).parameters.values())
+
+
+def _is_optional_table(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is a data frame that may be None."""
+    return parameter.default is None and "DataFrame" in str(parameter.annotation)

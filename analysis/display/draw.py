@@ -25,7 +25,7 @@ def draw(name: str, run: Run) -> style.Plot:
     """
     function = registry.get_plugin("figures", name)
     with style.context(name):
-        plot: style.Plot = function(**{table: run.table(table) for table in registry.tables(function)})
+        plot: style.Plot = function(**run.tables_of(registry.tables(function), registry.optional_tables(function)))
     return plot
 
 

@@ -13,27 +13,32 @@ from analysis.core.errors import NothingToDrawError
 from analysis.display import style
 from analysis.rows.protocols import protocols, rows_under, short
 from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscaled, with_mean_member
+from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
+from analysis.statistics.two_way_difference import two_way_difference
 
 TITLE = "Defects of the published protocol"
 
 
-def audit(candidates: pd.DataFrame) -> style.Plot:
+def audit(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) -> style.Plot:
     """Do findings survive the defects of the published protocol: accuracy of single models and gains of merges.
 
     Left: test accuracy of single members, averaged over a pool and then over pools. Middle and right: gains of merges
     in weight space, and of ensembles, over the mean member, in percentage points, on the largest subsets. The first
     line is the correct protocol; below it are each defect alone and several together. Where a defect changes nothing,
     the correct rows are used. For defects of the training, members are trained again from the same seeds. Bars are 95%
-    Student-t intervals over pools, the unit of replication.
+    Student-t intervals over pools, the unit of replication; those of gains are for new test images as well where
+    predictions are kept.
     """
     rows = unscaled(select_comparison(candidates, by=("protocol",)))
     rows = rows[~rows["method"].isin(POINTS)]
     if rows.empty or not (rows["n_members"] > 1).any():
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")
     order = protocols(rows)
-    data = pd.concat([_estimates(rows_under(rows, name)).assign(protocol=name) for name in order], ignore_index=True)
+    data = pd.concat(
+        [_estimates(rows_under(rows, name), predictions).assign(protocol=name) for name in order], ignore_index=True
+    )
     looks = style.looks(data)
     populations = sorted(set(data["population"]))
     figure, axes = style.grid(len(populations), 3, height=0.9 + 0.28 * len(order))
@@ -54,7 +59,7 @@ def audit(candidates: pd.DataFrame) -> style.Plot:
     return style.Plot(figure, data, style.pools(rows_under(rows, order[0])))
 
 
-def _estimates(rows: pd.DataFrame) -> pd.DataFrame:
+def _estimates(rows: pd.DataFrame, predictions: pd.DataFrame | None) -> pd.DataFrame:
     """Accuracy of single members, and gains over the mean member in the largest subsets, per population and label."""
     level = pool_means(rows[rows["method"] == "single"], by=["population", "space", "label"]).assign(kind="single")
     merges = with_mean_member(rows)
@@ -62,12 +67,19 @@ def _estimates(rows: pd.DataFrame) -> pd.DataFrame:
     merges = merges[(merges["n_members"] == largest) & (largest > 1)]
     labels = merges.loc[merges["label"] != MEAN_MEMBER, ["label", "space"]].drop_duplicates()
     gains = [
-        paired_difference(merges, label, MEAN_MEMBER, by=["population"]).assign(
+        _difference(merges, predictions, label).assign(
             label=label, space=space, kind="weights" if space == "weights" else "ensembles"
         )
         for label, space in labels.itertuples(index=False)
     ]
     return pd.concat([level, *gains], ignore_index=True)
+
+
+def _difference(rows: pd.DataFrame, predictions: pd.DataFrame | None, label: str) -> pd.DataFrame:
+    """The gain of a label over the mean member, for new test images where predictions are kept."""
+    by = ["population"]
+    found = paired_difference(rows, label, MEAN_MEMBER, by=by)
+    return over_images(found, predictions, lambda known: two_way_difference(rows, known, label, MEAN_MEMBER, by=by))
 
 
 def _panel(axes: Axes, data: pd.DataFrame, order: list[str], looks: dict[str, dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,18 +12,21 @@ from matplotlib.lines import Line2D
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
 from analysis.rows.select import MEAN_MEMBER, POINTS, select_comparison, unscaled, with_mean_member
+from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
+from analysis.statistics.two_way_difference import two_way_difference
 
 TITLE = "Weights, features or logits"
 
 
-def spaces(candidates: pd.DataFrame) -> style.Plot:
+def spaces(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) -> style.Plot:
     """Averaging weights, features or logits: accuracy of each merge, and its gain over the mean member, by subset size.
 
     Left: test accuracy, averaged over the subsets of a pool and then over pools; the grey line is the mean of the
     single members of the subsets. Right: the paired difference to that mean on the same subsets, in percentage points;
-    above zero, merging helps. Bars are 95% Student-t intervals over pools, which are the unit of replication; subsets
+    above zero, merging helps. Bars are 95% Student-t intervals over pools, which are the unit of replication; those of
+    the gain are for new test images as well where predictions are kept, those of the accuracy for these images; subsets
     of one pool share members and are not counted as independent. With a single pool, the interval of the gain comes
     from leaving out each member in turn. Marks of one size are shifted sideways so that they do not overlap.
     """
@@ -30,7 +34,7 @@ def spaces(candidates: pd.DataFrame) -> style.Plot:
     rows = rows[(rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     if rows.empty:
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")
-    data = _estimates(rows)
+    data = _estimates(rows, predictions)
     looks = style.looks(data)
     populations = sorted(set(data["population"]))
     figure, axes = style.grid(len(populations), 2)
@@ -49,15 +53,21 @@ def spaces(candidates: pd.DataFrame) -> style.Plot:
     return style.Plot(figure, data, style.pools(rows) + alone)
 
 
-def _estimates(rows: pd.DataFrame) -> pd.DataFrame:
+def _estimates(rows: pd.DataFrame, predictions: pd.DataFrame | None) -> pd.DataFrame:
     """Accuracy and gain over the mean member, per population, label and subset size."""
     by = ["population", "n_members", "space", "label"]
     levels = pool_means(rows, by=by).assign(quantity="accuracy")
     by = ["population", "n_members", "space"]
     labels = sorted(set(rows["label"]) - {MEAN_MEMBER})
-    pairs = {label: paired_difference(rows, label, MEAN_MEMBER, by=by) for label in labels}
+    pairs = {label: _difference(rows, predictions, label, by) for label in labels}
     gains = [frame.assign(label=label, quantity="gain") for label, frame in pairs.items()]
     return pd.concat([levels, *gains], ignore_index=True)
+
+
+def _difference(rows: pd.DataFrame, predictions: pd.DataFrame | None, label: str, by: Sequence[str]) -> pd.DataFrame:
+    """The difference of a label and the mean member, for new test images where predictions are kept."""
+    found = paired_difference(rows, label, MEAN_MEMBER, by=by)
+    return over_images(found, predictions, lambda known: two_way_difference(rows, known, label, MEAN_MEMBER, by=by))
 
 
 def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:

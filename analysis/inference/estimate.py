@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from analysis.core.errors import AnalysisError
+from analysis.inference.few import dominated
 
 
 def stratified_mean(
@@ -38,6 +39,8 @@ def stratified_mean(
     if alone:
         warnings = (*warnings, f"one pool in `{alone[0]}`: no interval can be given")
         return student(estimate, math.nan, 0.0, len(values), question, warnings)
+    for cell in cells:
+        warnings = (*warnings, *(dominated(cell) if spread(cell) > 0 else ()))
     parts = [
         ((share * spread(cell)) ** 2 / len(cell), len(cell) - 1) for share, cell in zip(shares, cells, strict=True)
     ]
@@ -50,6 +53,8 @@ def stratified_mean(
 LEVEL = 0.95
 ROUNDING = 1e-12
 """Relative difference below which values are equal up to rounding, such as equal accuracies of several pools."""
+NO_SPREAD = "no spread between"
+"""How the warning of an interval without width begins."""
 DIFFERENT = "different"
 BEYOND_MARGIN = "beyond the margin"
 EQUIVALENT = "equivalent"
@@ -63,7 +68,8 @@ class Estimate:
     `n_units` counts the units of replication, `se` and `df` are of Student's t; all in the unit of the values, as is
     `margin`, the smallest difference that matters. `p_adjusted` is p corrected for its family of tests (see
     `analysis.inference.verdict`), `verdict` one of `beyond the margin`, `different`, `equivalent` and
-    `inconclusive`, or empty without a null value.
+    `inconclusive`, or empty without a null value. `p_equivalent` is the p that the distance to the null value is below
+    the margin; None without a margin.
     """
 
     estimand: str
@@ -79,6 +85,12 @@ class Estimate:
     margin: float | None
     verdict: str
     warnings: tuple[str, ...]
+    p_equivalent: float | None = None
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether no test example differs, so that the interval is an exact bound and not Student's."""
+        return self.se == 0 and self.high > self.low
 
 
 def two_sided(estimate: float, se: float, df: float, null: float = 0.0) -> float | None:
@@ -114,6 +126,18 @@ def verdict_of(p: float | None, p_equivalent: float | None, p_beyond: float | No
     return DIFFERENT if p is not None and p < alpha else INCONCLUSIVE
 
 
+def margin_p_values(estimate: Estimate, null: float | None = None) -> tuple[float | None, float | None]:
+    """The p values that the effect lies outside and inside the margin; None without margin or spread.
+
+    Without spread, an exact p of equivalence may be known.
+    """
+    if estimate.margin is None:
+        return None, None
+    about = (estimate.estimate, estimate.se, estimate.df, estimate.margin, null or 0.0)
+    within = equivalence_p(*about) if estimate.p_equivalent is None else estimate.p_equivalent
+    return within, beyond_margin_p(*about)
+
+
 @dataclass(frozen=True)
 class Question:
     """Estimand, unit of replication, null value and margin of an estimate.
@@ -144,14 +168,14 @@ def student(
     margin = question.margin
     half = float(stdtrit(df, 0.5 + LEVEL / 2)) * se if df > 0 and not math.isnan(se) else math.inf
     if se == 0:
-        warnings = (*warnings, f"no spread between {unit}s: the interval has no width")
+        warnings = (*warnings, f"{NO_SPREAD} {unit}s: the interval has no width")
     p = None if null is None else two_sided(estimate, se, df, null)
     close = None if margin is None else equivalence_p(estimate, se, df, margin, null or 0.0)
     beyond = None if margin is None else beyond_margin_p(estimate, se, df, margin, null or 0.0)
     verdict = "" if null is None else verdict_of(p, close, beyond)
     low, high = (estimate - half, estimate + half) if math.isfinite(half) else (-math.inf, math.inf)
     numbers = (n_units, estimate, se, df, low, high, p, None, margin)
-    return Estimate(question.estimand, unit, *numbers, verdict, tuple(warnings))
+    return Estimate(question.estimand, unit, *numbers, verdict, tuple(warnings), close)
 
 
 def spread(values: np.ndarray) -> float:
@@ -163,7 +187,8 @@ def spread(values: np.ndarray) -> float:
 def unit_mean(values: np.ndarray, question: Question, warnings: Sequence[str] = ()) -> Estimate:
     """The mean of one value per unit, with Student's t interval for new units of this kind.
 
-    One unit has an infinite interval, no unit the estimate NaN, each with a warning. Raises ValueError for a value
+    One unit has an infinite interval, no unit the estimate NaN, each with a warning, as has a unit with more than half
+    of the sum of squares. Raises ValueError for a value
     that is not finite: leave it out and add a warning.
     """
     n = values.size
@@ -174,7 +199,9 @@ def unit_mean(values: np.ndarray, question: Question, warnings: Sequence[str] = 
     if n < 2:
         what = f"one {question.unit}: no interval can be given" if n else f"no {question.unit}: nothing to estimate"
         return student(mean, math.nan, 0.0, n, question, (*warnings, what))
-    return student(mean, spread(values) / math.sqrt(n), n - 1.0, n, question, warnings)
+    deviation = spread(values)
+    skew = dominated(values, question.unit) if deviation > 0 else ()
+    return student(mean, deviation / math.sqrt(n), n - 1.0, n, question, (*warnings, *skew))
 
 
 def pool_mean(

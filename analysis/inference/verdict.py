@@ -80,10 +80,17 @@ _MARGIN_TESTS = (equivalence_p, beyond_margin_p)
 
 
 def _margin_p(estimates: pd.DataFrame, test: Callable[..., float | None]) -> np.ndarray:
-    """The p of one test against the margin of each estimate; NaN without margin or spread."""
+    """The p of one test against the margin of each estimate; NaN without margin or spread.
+
+    Without spread, an exact p of equivalence may be known.
+    """
     rows = [(row, _known(row.margin)) for row in estimates.itertuples()]
     found = [None if margin is None else test(row.estimate, row.se, row.df, margin) for row, margin in rows]
-    return np.array([math.nan if p is None else p for p in found], dtype=np.float64)
+    computed = np.array([math.nan if p is None else p for p in found], dtype=np.float64)
+    if test is not equivalence_p or "p_equivalent" not in estimates:
+        return computed
+    known = estimates["p_equivalent"].to_numpy(np.float64, na_value=np.nan)
+    return np.where(np.isnan(known), computed, known)
 
 
 def _known(value: Any) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.inference.estimate import EQUIVALENT, INCONCLUSIVE, LEVEL, Estimate, equivalence_p
+from analysis.inference.estimate import EQUIVALENT, INCONCLUSIVE, LEVEL, Estimate, margin_p_values
 from analysis.inference.finding import PoolValues
 from analysis.inference.verdict import adjust_and_judge
 from analysis.report.claim_cells import hochberg
@@ -67,7 +67,7 @@ def _of_populations(changes: list[Estimate], level: float) -> str:
     asked = [one for one in changes if one.estimate != 0 or one.se != 0]
     if not asked:
         return UNCHANGED
-    within = [_known_p(equivalence_p(one.estimate, one.se, one.df, one.margin or math.nan)) for one in asked]
+    within = [_known_p(margin_p_values(one)[0]) for one in asked]
     if max(within) < level:
         return UNCHANGED
     zero = hochberg(np.array([_known_p(one.p) for one in asked]))

@@ -22,8 +22,7 @@ from analysis.inference.estimate import (
     LEVEL,
     Estimate,
     Question,
-    beyond_margin_p,
-    equivalence_p,
+    margin_p_values,
     student,
     verdict_of,
 )
@@ -126,7 +125,7 @@ def split(values: PoolValues, settings: pd.DataFrame, level: float) -> list[Cell
 def _cell(values: PoolValues, settings: dict[str, str], populations: tuple[str, ...], name: str) -> Cell:
     """A cell of some populations with its estimate."""
     estimate = values.only(populations).estimate
-    return Cell(settings, populations, name, estimate, _known(_margin_p(equivalence_p, estimate)))
+    return Cell(settings, populations, name, estimate, _known(margin_p_values(estimate)[0]))
 
 
 def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
@@ -146,7 +145,7 @@ def _corrected(cells: Sequence[Cell], level: float) -> list[Cell]:
     """
     p = hochberg(np.array([_known(one.estimate.p) for one in cells]))
     within = hochberg(np.array([one.within_p for one in cells]))
-    beyond = hochberg(np.array([_known(_margin_p(beyond_margin_p, one.estimate)) for one in cells]))
+    beyond = hochberg(np.array([_known(margin_p_values(one.estimate)[1]) for one in cells]))
     found = []
     for cell, zero, inside, outside in zip(cells, p.tolist(), within.tolist(), beyond.tolist(), strict=True):
         verdict = verdict_of(zero, inside, outside, level)
@@ -166,11 +165,6 @@ def hochberg(p_values: np.ndarray) -> np.ndarray:
 def _known(p: float | None) -> float:
     """A p, 1 where there is none: a cell without an interval is not decided."""
     return 1.0 if p is None or math.isnan(p) else p
-
-
-def _margin_p(test: Callable[..., float | None], estimate: Estimate) -> float | None:
-    """The p of a test against the margin; None without a margin."""
-    return None if estimate.margin is None else test(estimate.estimate, estimate.se, estimate.df, estimate.margin)
 
 
 def _disagree(cells: Sequence[Cell]) -> bool:
@@ -228,8 +222,8 @@ def _in_each(cells: Sequence[Cell]) -> str:
 
 def _average(shown: Estimate, level: float) -> Estimate:
     """The mean of random effects with its verdict at `level`; cells that are few, or equivalence, give none."""
-    within = _margin_p(equivalence_p, shown)
-    verdict = verdict_of(shown.p, within, _margin_p(beyond_margin_p, shown), level)
+    within, beyond = margin_p_values(shown)
+    verdict = verdict_of(shown.p, within, beyond, level)
     if shown.unit != "cell" or verdict in (EQUIVALENT, INCONCLUSIVE):
         return replace(shown, verdict=INCONCLUSIVE)
     return replace(shown, p_adjusted=min(1.0, _known(shown.p) * ALPHA / level), verdict=verdict)

@@ -166,7 +166,9 @@ def _evaluate(name: str, run: Run, tables: dict[str, pd.DataFrame]) -> Answer:
     question = paragraphs[0]
     quantity = paragraphs[1]
     try:
-        needed = {table: tables[table] if table in tables else run.table(table) for table in registry.tables(function)}
+        names = [name for name in registry.tables(function) if name not in tables]
+        needed = run.tables_of(names, registry.optional_tables(function))
+        needed |= {name: tables[name] for name in registry.tables(function) if name in tables}
         finding: Finding = function(**needed, margin=run.margins[margin_kind(name)])
         finding = replace(finding, corrected=finding.estimate)  # computed here, where an error costs this claim alone
     except AnalysisError as error:
@@ -211,6 +213,8 @@ def remark(answer: Answer) -> str:
 
     Of an exploratory claim, the verdict without any correction.
     """
+    if answer.finding is not None and answer.finding.estimate.is_identical:
+        return "no test image differs"
     if answer.finding is not None and answer.verdict == EXPLORATORY:
         return f"without correction: {claim_verdict(answer.finding.estimate, answer.finding.expected)}"
     if answer.finding is None or answer.verdict not in (SUPPORTED, REFUTED, DIFFERENT):
@@ -254,7 +258,10 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         ends = one.simultaneous or (None, None)
         about |= {"simultaneous_low": ends[0], "simultaneous_high": ends[1]}
         about |= {"earlier_looks": [asdict(look) for look in one.earlier]} | cell_columns(one.by_cell)
-        estimate = asdict(one.finding.estimate) | part_columns(one.finding) if one.finding else {"parts": {}}
+        estimate: dict[str, Any] = {"parts": {}}
+        if one.finding:
+            bootstrap = dict(zip(("bootstrap_low", "bootstrap_high"), one.finding.values.bootstrap, strict=True))
+            estimate = asdict(one.finding.estimate) | part_columns(one.finding) | bootstrap
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
@@ -297,8 +304,9 @@ def lines(found: Sequence[Answer]) -> list[str]:
         if one.finding is None:
             texts += [f"{'':<13} {one.missing}"]
             continue
-        texts += [f"{'':<13} {'; '.join(_parts(one, one.finding))}"]
+        texts += [f"{'':<13} {'; '.join(_parts(one, one.finding))}", f"{'':<13} {one.finding.estimate.estimand}"]
         texts += [f"{'':<13} {text}" for text in cell_lines(one.by_cell, one.finding.scale)]
+        texts += [f"{'':<13} note: {text}" for text in one.finding.estimate.warnings]
         texts += [f"{'':<13} earlier look, {look_text(look, one.finding.scale)}" for look in one.earlier]
     return texts
 
@@ -314,8 +322,10 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     parts += [f"{apart} {finding.unit} by cell" if apart else f"{value} {finding.unit} {interval}"]
     parts += [f"{estimate.n_units} {estimate.unit}s"]
     if answer.simultaneous:
-        low, high = answer.simultaneous
-        parts += [f"simultaneous {numbers.interval(scale * low, scale * high, 2)}"]
+        least, most = answer.simultaneous
+        parts += [f"simultaneous {numbers.interval(scale * least, scale * most, 2)}"]
+    low, high = (scale * end for end in finding.values.bootstrap)
+    parts += [f"bootstrap-t {numbers.interval(low, high, 2)}"] if low == low else []
     if answer.verdict == EXPLORATORY:
         parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]
     else:

@@ -10,13 +10,13 @@ from functools import partial
 import numpy as np
 from scipy.special import stdtrit
 
-from analysis.inference.estimate import INCONCLUSIVE, LEVEL, Estimate
+from analysis.inference.estimate import INCONCLUSIVE, LEVEL, Estimate, margin_p_values
 from analysis.inference.finding import Finding, PoolValues
 from analysis.inference.max_t import FEWEST, critical_t, flipped_t, stepwise_p
 from analysis.inference.power import MOST_POOLS, Effect, Needs, pools_needed
 from analysis.inference.sequential import SAME, Stage, nominal_level, p_over_looks
 from analysis.inference.verdict import adjust_p_values, size_warning, verdict_of_adjusted
-from analysis.report.looks import Look, earlier_looks, margin_p_values, pools_by_population
+from analysis.report.looks import Look, earlier_looks, pools_by_population
 from analysis.rows.declared import PoolPlan
 
 ALPHA = 1 - LEVEL
@@ -63,6 +63,11 @@ class _Case:
         return self.finding.values.estimate
 
     @property
+    def is_tested(self) -> bool:
+        """Whether the estimate has a p of any test: against zero, or of equivalence where no test image differs."""
+        return self.estimate.p is not None or self.estimate.p_equivalent is not None
+
+    @property
     def is_final(self) -> bool:
         """Whether this is the first look, and has all planned pools."""
         return len(self.stages) == 1 and self.stages[0].share >= 1 - SAME
@@ -99,8 +104,8 @@ def judge_family(findings: Mapping[str, Finding], history: History) -> dict[str,
     """
     cases = {name: _case(name, finding, history) for name, finding in findings.items()}
     once = dict(zip(cases, _representatives(cases), strict=True))
-    known = {name: one for name, one in cases.items() if once[name] == name and one.estimate.p is not None}
-    flips = _flips(list(known.values()))
+    known = {name: one for name, one in cases.items() if once[name] == name and one.is_tested}
+    flips = _flips([one for one in known.values() if one.estimate.p is not None])
     p_values = _corrected(known, flips)
     size = size_warning(len(set(once.values())))
     found = {}
@@ -198,9 +203,10 @@ def _corrected(cases: Mapping[str, _Case], flips: np.ndarray | None) -> dict[str
     table = np.array([case.p_values() for case in cases.values()])
     columns = [adjust_p_values(column, "holm") for column in table.T]
     if flips is not None:
-        t = np.array([abs(case.estimate.estimate) / case.estimate.se for case in cases.values()])
-        kept = np.array([case.kept for case in cases.values()])
-        columns[0] = np.minimum(stepwise_p(t, flips) / (1 - kept), 1.0)
+        tested = [case for case in cases.values() if case.estimate.p is not None]
+        t = np.array([abs(case.estimate.estimate) / case.estimate.se for case in tested])
+        kept = np.array([case.kept for case in tested])
+        columns[0][~np.isnan(columns[0])] = np.minimum(stepwise_p(t, flips) / (1 - kept), 1.0)
     rows = np.column_stack(columns).tolist()
     return {name: (zero, within, beyond) for name, (zero, within, beyond) in zip(cases, rows, strict=True)}
 

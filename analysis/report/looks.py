@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.core.errors import AnalysisError
 from analysis.core.files import write_file
-from analysis.inference.estimate import Estimate, beyond_margin_p, equivalence_p
+from analysis.inference.estimate import margin_p_values
 from analysis.inference.finding import Finding, PoolValues
 from analysis.rows.run import Run
 from sweep.core.causes import describe
@@ -55,14 +55,6 @@ def rows_id(values: PoolValues) -> str:
     pairs = zip(values.frame["pool_id"].astype(str), values.frame["value"].astype(float), strict=True)
     content = [sorted((pool, f"{value:.10g}") for pool, value in pairs), values.question.margin]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def margin_p_values(estimate: Estimate, null: float | None) -> tuple[float | None, float | None]:
-    """The p values that the effect lies outside and inside the margin; None without margin or spread."""
-    if estimate.margin is None:
-        return None, None
-    about = (estimate.estimate, estimate.se, estimate.df, estimate.margin, null or 0.0)
-    return equivalence_p(*about), beyond_margin_p(*about)
 
 
 def look_at(name: str, finding: Finding, verdict: str, time: str) -> Look:

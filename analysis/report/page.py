@@ -144,7 +144,9 @@ def _tables(run: Run, shown: list[str], attempt: Callable[..., Any]) -> dict[str
     """The tables of the page by their names in the templates."""
     rows = run.candidates
     predictions = run.table("predictions") if run.has("predictions") else None
-    pairs = attempt("differences", lambda: tables.differences(rows), tables.Differences(_NO_MERGES, [], {}))
+    pairs = attempt(
+        "differences", lambda: tables.differences(rows, predictions), tables.Differences(_NO_MERGES, [], {})
+    )
     return {
         "populations": attempt("populations", lambda: tables.populations(run.members, rows), []),
         "versus": attempt("versus", lambda: tables.versus(pairs, only="uniform_soup"), _NO_TABLE),

@@ -15,9 +15,11 @@ from analysis.report.audit_changes import summary
 from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
 from analysis.report.claims import Answer, beside, look_text, needs_text, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
+from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
 from analysis.statistics.path_split_half import path_split_half
+from analysis.statistics.two_way_difference import two_way_difference
 
 BEST = 20
 SPLIT_HALF = "chord barrier, split-half"
@@ -63,8 +65,11 @@ class Differences:
     found: dict[tuple[str, str], dict[tuple[str, int], Any]]
 
 
-def differences(candidates: pd.DataFrame) -> Differences:
-    """Each merge in weight space minus the averages in other spaces, the best and the mean member, by subset size."""
+def differences(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) -> Differences:
+    """Each merge in weight space minus the averages in other spaces, the best and the mean member, by subset size.
+
+    With `predictions`, intervals are for new test images as well as new pools.
+    """
     rows = unscaled(select_comparison(candidates))
     no_merges = (*POINTS, BEST_MEMBER)
     merges = rows[(rows["space"] == "weights") & (rows["n_members"] > 1) & ~rows["method"].isin(no_merges)]
@@ -75,7 +80,9 @@ def differences(candidates: pd.DataFrame) -> Differences:
     columns = [*columns, *(baselines if len(merges) else [])]
     place = ["population", "n_members", "label"]
     keys = merges[place].drop_duplicates().sort_values(place)
-    return Differences(keys, columns, {(a, b): _by_size(rows, a, b) for a in keys["label"].unique() for b in columns})
+    return Differences(
+        keys, columns, {(a, b): _by_size(rows, predictions, a, b) for a in keys["label"].unique() for b in columns}
+    )
 
 
 def versus(pairs: Differences, *, only: str = "", populations: Collection[str] | None = None) -> dict[str, Any]:
@@ -102,11 +109,12 @@ def versus(pairs: Differences, *, only: str = "", populations: Collection[str] |
     return {"columns": pairs.columns, "rows": table, "variants": len(labels)}
 
 
-def _by_size(rows: pd.DataFrame, a: str, b: str) -> dict[tuple[str, int], Any]:
+def _by_size(rows: pd.DataFrame, predictions: pd.DataFrame | None, a: str, b: str) -> dict[tuple[str, int], Any]:
     """The paired difference of two labels by (population, size); empty if they share no rows."""
     shared = rows[rows["label"].isin([a, b, "single"])]
     try:
         found = paired_difference(shared, a, b)
+        found = over_images(found, predictions, lambda known: two_way_difference(shared, known, a, b))
     except AnalysisError:
         return {}
     return {(row.population, row.n_members): row for row in found.itertuples()}
@@ -168,6 +176,8 @@ def _claim(answer: Answer) -> dict[str, Any]:
     about |= {"interval": "by cell" if apart else numbers.interval(low, high, 2)}
     about |= {"parts": part_words(finding)}
     about |= {"between": spread_of(answer.by_cell, finding.scale)}
+    least, most = (finding.scale * end for end in finding.values.bootstrap)
+    about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(least, most, 2) if least == least else ""}
     about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
     low, high = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))

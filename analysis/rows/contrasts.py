@@ -2,43 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.core.errors import NothingToDrawError
+from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import Question, pool_mean
 from analysis.inference.finding import PoolValues
+from analysis.inference.two_way import Examples, target
+from analysis.rows.examples import pool_examples
 from analysis.rows.groups import Numbers, column_codes, group_ids
-from analysis.rows.pairing import exclusion_warnings, pair_candidates, paired_differences
+from analysis.rows.log_odds import with_log_odds
+from analysis.rows.pairing import (
+    ceiling_warnings,
+    exchangeable_warnings,
+    exclusion_warnings,
+    has_new_splits,
+    pair_candidates,
+    paired_differences,
+)
 from analysis.rows.select import UNIT
 
 
-def pool_differences(
-    candidates: pd.DataFrame, a: str, b: str, metric: str = "accuracy"
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Metric of `a` minus that of `b` on identical subsets, one `value` per pool, and warnings.
+@dataclass(frozen=True)
+class Differences:
+    """The difference of two methods in every pool: `pools` has population, pool_id, architecture, start and `value`.
 
-    Mean over the subsets of each size, then over sizes, so that all sizes have equal weight. Columns:
-    population, pool_id, architecture, start, value. Raises NothingToDrawError if no pool has both.
+    `examples` has it on each test example by pool_id, None without predictions of all pairs.
+    """
+
+    pools: pd.DataFrame
+    warnings: tuple[str, ...]
+    examples: Mapping[str, Examples] | None
+    near_ceiling: bool
+    new_splits: bool
+
+    @property
+    def target(self) -> str:
+        """What an interval of these differences is for: what varies, and what is fixed."""
+        return target(new_examples=self.examples is not None, new_splits=self.new_splits)
+
+
+def pool_differences(
+    candidates: pd.DataFrame, a: str, b: str, metric: str = "accuracy", predictions: pd.DataFrame | None = None
+) -> Differences:
+    """Metric of `a` minus that of `b` on identical subsets, one `value` per pool.
+
+    Mean over the subsets of each size, then over sizes, so that all sizes have equal weight. Predictions are used for
+    accuracy alone. Raises NothingToDrawError if no pool has both.
     """
     rows = pair_candidates(candidates, a, b, metric, ["n_members"])
-    pairs = paired_differences(rows, a, b, metric, ["n_members"]).assign(group=0)
+    pairs = paired_differences(rows, a, b, metric, ["n_members", "dataset"]).assign(group=0)
     used = pairs[pairs["reason"] == ""]
     if used.empty:
         raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}`")
     sizes = used.groupby([*UNIT, "n_members"], sort=True, observed=True)["value"].mean()
     pools = sizes.groupby(level=list(UNIT), sort=True, observed=True).mean().reset_index()
     about = rows.drop_duplicates("pool_id")[["pool_id", "architecture", "start"]]
-    return pools.merge(about, on="pool_id"), tuple(exclusion_warnings(pairs, 1)[0])
+    own = predictions if metric == "accuracy" else None
+    examples = pool_examples(rows, used.assign(share=_shares(used)), a, b, own)
+    new_splits = has_new_splits(rows)
+    ceiling = ceiling_warnings(rows, pairs, [], metric)[0]
+    warnings = (
+        *exclusion_warnings(pairs, 1)[0],
+        *ceiling,
+        *(() if new_splits else exchangeable_warnings(about["start"])),
+    )
+    return Differences(pools.merge(about, on="pool_id"), warnings, examples, bool(ceiling), new_splits)
 
 
-def contrast(candidates: pd.DataFrame, a: str, b: str, *, margin: float, metric: str = "accuracy") -> PoolValues:
-    """Metric of `a` minus that of `b` on identical subsets, for new pools of the same populations."""
-    pools, warnings = pool_differences(candidates, a, b, metric)
-    question = Question(f"{metric}: {a} minus {b}, for new pools of these populations", "pool", 0.0, margin)
-    return PoolValues(pools, question, warnings)
+def _shares(used: pd.DataFrame) -> pd.Series:
+    """The weight of each pair in the value of its pool: sizes have equal weight, and subsets of one size."""
+    subsets = used.groupby(["pool_id", "n_members"], observed=True)["value"].transform("size")
+    return 1 / (subsets * used.groupby("pool_id", observed=True)["n_members"].transform("nunique"))
+
+
+def contrast(
+    candidates: pd.DataFrame,
+    a: str,
+    b: str,
+    *,
+    margin: float,
+    metric: str = "accuracy",
+    predictions: pd.DataFrame | None = None,
+) -> PoolValues:
+    """Metric of `a` minus that of `b` on identical subsets, for new pools of the same populations.
+
+    With the table `predictions` the interval is for new test images as well; the estimand says which.
+    """
+    found = pool_differences(candidates, a, b, metric, predictions)
+    question = Question(f"{metric}: {a} minus {b}, {found.target}", "pool", 0.0, margin)
+    warnings = [*found.warnings, *(_in_log_odds(candidates, a, b) if found.near_ceiling else ())]
+    if found.examples is None and not found.pools["value"].any():
+        warnings.append("equal in every pool: the predictions of the test images would bound the difference")
+    return PoolValues(found.pools, question, warnings, examples=found.examples)
+
+
+def _in_log_odds(candidates: pd.DataFrame, a: str, b: str) -> tuple[str, ...]:
+    """The difference as log-odds, a second scale for accuracies near the ceiling; empty if it cannot be computed."""
+    try:
+        pools = pool_differences(with_log_odds(candidates), a, b).pools
+    except AnalysisError:
+        return ()
+    one = PoolValues(pools, Question("log-odds", "pool", 0.0)).estimate
+    return (f"in log-odds {one.estimate:+.2f} [{one.low:+.2f}, {one.high:+.2f}] over pools",)
 
 
 def estimate_over_pools(

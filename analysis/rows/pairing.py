@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import ROUNDING
+from analysis.inference.few import near_ceiling
 from analysis.rows.groups import group_ids
 from analysis.rows.select import (
     FIXED,
@@ -28,6 +29,8 @@ from sweep.core.text import did_you_mean
 
 KEY = (*UNIT, "subset", *FIXED)
 OF_METHOD = ("label", "space", *LABEL)
+EXCHANGEABLE = ("scratch", "pretrained")
+"""Starts whose pools are arbitrary groups of exchangeable members: only the sampling of members differs."""
 UNPAIRED = "only one of the two methods has the subset"
 
 
@@ -143,6 +146,31 @@ def group_numbers(pairs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
         return np.zeros(len(pairs), int)
     numbers: np.ndarray = pairs.groupby(list(by), dropna=False, sort=True).ngroup().to_numpy()
     return numbers
+
+
+def ceiling_warnings(rows: pd.DataFrame, pairs: pd.DataFrame, by: Sequence[str], metric: str) -> list[tuple[str, ...]]:
+    """For each group of pairs, in order, a warning if the mean accuracy of its candidates is near the ceiling."""
+    group = group_numbers(pairs, by)
+    used = pairs["reason"].to_numpy() == ""
+    level = rows[metric].to_numpy(np.float64, na_value=np.nan) if metric == "accuracy" else np.full(len(rows), np.nan)
+    sides = pairs[["row_a", "row_b"]].to_numpy()
+    groups = range(int(group.max(initial=-1)) + 1)
+    return [near_ceiling(level[np.unique(sides[used & (group == number)])], metric) for number in groups]
+
+
+def exchangeable_warnings(starts: pd.Series) -> tuple[str, ...]:
+    """A warning where pools are arbitrary groups of exchangeable members."""
+    found = sorted(set(starts.dropna()) & set(EXCHANGEABLE))
+    what = f"pools of a {' or '.join(found)} start are groups of exchangeable members: t over pools uses fewer degrees"
+    return (f"{what} of freedom than `paired_difference over=members`",) if found else ()
+
+
+def has_new_splits(rows: pd.DataFrame) -> bool:
+    """Whether the pools of every population have training splits of their own (`vary_split`)."""
+    if "dataset_settings" not in rows or rows.empty:
+        return False
+    pools = rows.drop_duplicates("pool_id").groupby("population", observed=True)["dataset_settings"]
+    return bool((pools.nunique() > 1).all())
 
 
 def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:

@@ -90,6 +90,10 @@ class Run:
 
         return bool(len(self.tables[name]) if name in self.tables else part_files(self.folder, name))
 
+    def tables_of(self, names: Collection[str], optional: Collection[str] = ()) -> dict[str, pd.DataFrame]:
+        """The tables of these names, and of the `optional` ones those that have rows."""
+        return {name: self.table(name) for name in (*names, *(one for one in optional if self.has(one)))}
+
     @property
     def members(self) -> pd.DataFrame:
         """One row per member or start."""
@@ -117,6 +121,9 @@ class _Part(Run):
 
     whole: Run = field(kw_only=True)
     chosen: set[str] = field(kw_only=True)
+
+    def has(self, name: str) -> bool:
+        return self.whole.has(name)
 
     def table(self, name: str) -> pd.DataFrame:
         if name not in self.tables:

@@ -12,6 +12,7 @@ from scipy.special import chdtri
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import LEVEL, Estimate, spread
+from analysis.inference.few import dominated
 from analysis.inference.power import pools_for_equivalence, pools_wanted
 from analysis.rows.pairing import group_pairs, pair_candidates, paired_differences
 
@@ -64,6 +65,7 @@ def _deviation(values: np.ndarray, estimand: str, warnings: Sequence[str]) -> Es
         about = (math.nan, math.nan, 0.0, -math.inf, math.inf)
         return Estimate(estimand, "pool", n, *about, None, None, None, "", (*warnings, what))
     deviation = spread(values)
+    warnings = (*warnings, *(dominated(values) if deviation > 0 else ()))
     if deviation == 0:
         warnings = (*warnings, "no spread between pools: the interval has no width")
     low, high = (deviation * math.sqrt(df / float(chdtri(df, tail))) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))

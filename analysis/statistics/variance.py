@@ -24,6 +24,7 @@ from analysis.inference.components import (
     stacked,
 )
 from analysis.inference.estimate import Question, student
+from analysis.inference.few import dominated, near_ceiling
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 
 CITES = ("rao1971minque",)
@@ -68,15 +69,24 @@ def variance(candidates: pd.DataFrame, members: pd.DataFrame, *, metric: str = "
     found = [
         dict(zip(BY, key, strict=True)) | component
         for key, group in rows.groupby(list(BY), sort=True)
-        for component in _group_components(group, seeds, estimand)
+        for component in _group_components(group, seeds, estimand, near_ceiling(_levels(group, points), metric))
     ]
     return pd.DataFrame(found)
 
 
-def _group_components(rows: pd.DataFrame, seeds: pd.DataFrame, estimand: str) -> Iterator[dict[str, Any]]:
-    """One row per component of one population and label."""
+def _levels(rows: pd.DataFrame, points: int) -> np.ndarray:
+    """The usable values in the unit of the metric."""
+    levels: np.ndarray = rows.loc[rows["reason"] == "", "value"].to_numpy(np.float64) / points
+    return levels
+
+
+def _group_components(
+    rows: pd.DataFrame, seeds: pd.DataFrame, estimand: str, ceiling: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """One row per component of one population and label; `ceiling` are warnings about its level."""
     counts = Counter(rows.loc[rows["reason"] != "", "reason"])
     warnings = [f"{n} row{'s' * (n > 1)} left out: {reason}" for reason, n in sorted(counts.items())]
+    warnings += ceiling
     used = rows[rows["reason"] == ""]
     n_pools = used["pool_id"].nunique()
     n_unused = rows["pool_id"].nunique() - n_pools
@@ -118,7 +128,8 @@ def _component_rows(
     df = max(n - 1.0, 0.0)
     errors, share_errors = (jackknife(values[1:]) if n > 1 else no_errors for values in (found, shares))
     for k, name in enumerate(names):
-        all_warnings = (*warnings, *_component_warnings(found[0], errors, k, n))
+        skew = dominated(found[1:, k]) if errors[k] > 0 else ()
+        all_warnings = (*warnings, *skew, *_component_warnings(found[0], errors, k, n))
         component = student(found[0, k], errors[k], df, n, Question(estimand), all_warnings)
         share = student(shares[0, k], share_errors[k], df, n, Question("share"))
         share_columns = {"share": share.estimate, "share_low": share.low, "share_high": share.high}

@@ -80,6 +80,9 @@ def population_conflicts(population: Population) -> Iterator[tuple[KeyPath, str,
     if population.new_heads and start != "pretrained":
         what = f"new_heads needs start: pretrained (start is {start})"
         yield (*population.path, "new_heads"), what, "start: pretrained"
+    if population.vary_split and "split" not in population.dataset.settings:
+        what = f"vary_split needs a data set with the setting `split`, which `{population.dataset.name}` has not"
+        yield (*population.path, "vary_split"), what, "leave it out, or take another data set"
     if crossing and crossing.init > 1 and population.has_base and not population.new_heads:
         what = f"{crossing.init} initialisations, but members of a {start} start begin at the same weights"
         hint = "start: scratch" if start == "shared" else "new_heads: true draws heads, or init: 1"

@@ -49,7 +49,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 _OF_GRID = tuple(_DEFAULTS)
 _GRID_EXAMPLE = "- {subsets: {pairs: all}, methods: uniform_soup}"
-_OF_POPULATION = frozenset({"architecture", "dataset", "start", "new_heads", "pools", "members", "train"})
+_OF_POPULATION = frozenset({"architecture", "dataset", "start", "new_heads", "vary_split", "pools", "members", "train"})
 _BROADCAST = _OF_POPULATION - {"dataset"}
 """Keys that an override such as `train.epochs=2` sets in every population."""
 
@@ -203,7 +203,7 @@ class _Reader:
             for (group, crossing), recipe in itertools.product(sizes, recipes):
                 members = crossing.init * crossing.order if crossing else group.members
                 one = Population(group.name or "", model, data, group.start, group.pools, members, recipe, path)
-                yield replace(one, new_heads=group.new_heads, seed_grid=crossing)
+                yield replace(one, new_heads=group.new_heads, vary_split=group.vary_split, seed_grid=crossing)
 
     def sizes(self, about: Mapping[str, Any], path: KeyPath) -> list[tuple[PopulationConfig, SeedGrid | None]]:
         """The sizes of an item, each with its grid of seeds if `members` is a mapping of seeds."""

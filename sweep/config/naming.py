@@ -76,6 +76,7 @@ def _settings(population: Population) -> dict[str, Any]:
     parts = {"architecture": population.architecture, "dataset": population.dataset}
     flat: dict[str, Any] = {name: choice.name for name, choice in parts.items()} | {"start": population.start}
     flat |= {"own_heads": population.new_heads, "crossed": population.seed_grid is not None}
+    flat |= {"vary_split": True} if population.vary_split else {}
     for choice in parts.values():
         flat |= choice.settings
     return flat | population.recipe.model_dump()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -158,6 +158,8 @@ class PopulationConfig(SettingsModel):
     start: Literal["shared", "scratch", "pretrained"] = "shared"
     new_heads: bool = False
     """Whether each member of a pretrained start gets a freshly drawn head, from its own init seed."""
+    vary_split: bool = False
+    """Whether each pool has another cut of training and validation data; the test set is one for all."""
     pools: PoolSize = 1
     members: PoolSize = 10
 
@@ -234,6 +236,7 @@ class Population:
     weights: str = ""  # which of several sets of weights in a checkpoint; empty: those as trained
     on_bad_member: str = "stop"
     new_heads: bool = False
+    vary_split: bool = False  # another cut of training and validation data in each pool
     seed_grid: SeedGrid | None = None  # set if members combine initializations with data orders
     protocol: EvalProtocol = CORRECT_PROTOCOL  # the defects with which it is trained
     reference: Population | None = None  # the correct population that it is compared with
@@ -247,6 +250,18 @@ class Population:
         """All external checkpoints, each once: of its members, then of its base."""
         files = [file for pool in self.files for file in pool]
         return [self.checkpoint(file) for file in dict.fromkeys([*files, *([self.base] if self.base else [])])]
+
+    def in_pool(self, pool: int) -> Population:
+        """The population with the data of one pool: with `vary_split`, `split` is larger by the pool's number."""
+        if not self.vary_split:
+            return self
+        settings = self.dataset.settings | {"split": (self.dataset.settings["split"] or 0) + pool}
+        return replace(self, dataset=replace(self.dataset, settings=settings))
+
+    @property
+    def datasets(self) -> list[PluginConfig]:
+        """The data sets of its pools, each once."""
+        return [self.in_pool(pool).dataset for pool in range(self.pools if self.vary_split else 1)]
 
     @property
     def has_base(self) -> bool:
@@ -262,6 +277,7 @@ class Population:
             "start": self.start,
             "train": self.recipe.id_content,
             **({"own_heads": True} if self.new_heads else {}),
+            **({"vary_split": True} if self.vary_split else {}),
             **({"members": "crossed"} if self.seed_grid else {}),
             **({"protocol": self.protocol.id_content} if self.reference else {}),
         }
@@ -277,8 +293,8 @@ class Population:
             more = {**base, **weights, "on_bad_member": self.on_bad_member}
             return {"name": self.name, "checkpoints": files, **more, **plugins}
         members = self.seed_grid.model_dump() if self.seed_grid else self.members
-        heads = {"new_heads": True} if self.new_heads else {}
-        size = {"start": self.start, **heads, "pools": self.pools, "members": members}
+        flags = {key: True for key in ("new_heads", "vary_split") if getattr(self, key)}
+        size = {"start": self.start, **flags, "pools": self.pools, "members": members}
         return {"name": self.name, **plugins, **size, "train": self.recipe.model_dump(mode="json")}
 
 
@@ -355,6 +371,11 @@ class Sweep:
         margins = self.settings.margin
         stated = self.settings.model_dump(mode="json", include={"pools_planned", "claims"})
         return {"margin": margins.accuracy, "margins": margins.model_dump(), **stated}
+
+    @property
+    def datasets(self) -> list[PluginConfig]:
+        """The data sets of all pools, each once."""
+        return list(dict.fromkeys(config for each in self.populations for config in each.datasets))
 
     @property
     def id(self) -> str:

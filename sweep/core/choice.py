@@ -47,12 +47,17 @@ class PluginConfig:
     @cached_property
     def settings_json(self) -> str:
         """The settings as JSON, as tables hold them."""
-        return canonical_json({key: _plain(value) for key, value in self.settings.items()})
+        return canonical_json(self._written)
 
     @property
     def to_config(self) -> dict[str, Any]:
         """The plug-in as a configuration writes it: `{name: settings}`."""
-        return {self.name: {key: _plain(value) for key, value in self.settings.items()}}
+        return {self.name: self._written}
+
+    @property
+    def _written(self) -> dict[str, Any]:
+        """The settings without those that are None, so that a setting which was added later changes no old text."""
+        return {key: _plain(value) for key, value in self.settings.items() if value is not None}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PluginConfig) and (self.kind, self.name, self.settings_json) == (

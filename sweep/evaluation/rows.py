@@ -39,6 +39,7 @@ def candidate_columns(candidate: Candidate, pool: Pool, sweep: str, split: str) 
         "scaling_members": str(scaling.get("members", "all")),
         "split": split,
         "protocol": candidate.protocol.name,
+        "dataset_settings": pool.population.dataset.settings_json,
         **stamp(),
     }
 

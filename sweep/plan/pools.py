@@ -86,7 +86,7 @@ def make_pools(sweep: Sweep, fingerprints: Mapping[Input, str]) -> tuple[Pool, .
         if population.files:
             pools += _external_pools(population, sweep, fingerprints)
         else:
-            pools += _trained_pools(population, sweep, fingerprints.get(population.dataset, ""))
+            pools += _trained_pools(population, sweep, fingerprints)
     _refuse_equal_populations(pools, sweep)
     return tuple(pools)
 
@@ -101,11 +101,13 @@ def _refuse_equal_populations(pools: Sequence[Pool], sweep: Sweep) -> None:
         raise ConfigError([sweep.document.issue(pool.population.path, what)])
 
 
-def _trained_pools(population: Population, sweep: Sweep, fingerprint: str) -> Iterator[Pool]:
+def _trained_pools(whole: Population, sweep: Sweep, fingerprints: Mapping[Input, str]) -> Iterator[Pool]:
     """The pools of a trained population. Their number and size are not part of ids, so both can grow."""
-    context = {"fingerprint": fingerprint, "seed": sweep.settings.seed, "version": TRAINING_VERSION}
-    correct = _one_by_one(population.reference or population)
-    for index in range(population.pools):
+    for index in range(whole.pools):
+        population = whole.in_pool(index)
+        correct = _one_by_one((whole.reference or whole).in_pool(index))
+        context = {"fingerprint": fingerprints.get(population.dataset, ""), "seed": sweep.settings.seed}
+        context |= {"version": TRAINING_VERSION}
         pool_id = content_id("pool", {**population.id_content, **context, "pool": index})
         root = content_id("pool", {**correct.id_content, **context, "pool": index})
         start = _member(population, (pool_id, root), index, -1, None) if population.has_base else None

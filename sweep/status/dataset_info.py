@@ -26,7 +26,7 @@ def summarize_plan(
 def missing_datasets(sweep: Sweep) -> dict[PluginConfig, DataError]:
     """Published data sets that cannot be read here, with the error; a plan can be made without them."""
     found: dict[PluginConfig, DataError] = {}
-    for config in {population.dataset: None for population in sweep.populations}:
+    for config in sweep.datasets:
         try:
             if published_info(config):
                 load_dataset(config)

@@ -50,7 +50,7 @@ class RunInputs(NamedTuple):
 
 def fingerprinted(sweep: Sweep) -> list[Input]:
     """The data sets and checkpoints whose content enters ids: those that are read from files."""
-    configs = dict.fromkeys(each.dataset for each in sweep.populations if reads_files(each.dataset))
+    configs = [config for config in sweep.datasets if reads_files(config)]
     return [*configs, *dict.fromkeys(source for each in sweep.populations for source in each.checkpoints)]
 
 
@@ -59,7 +59,7 @@ def recorded_fingerprints(inputs: RunInputs, sweep: Sweep) -> dict[Input, str] |
     sources = fingerprinted(sweep)
     if not {input_key(source) for source in sources} <= inputs.fingerprints.keys():
         return None
-    if not {input_key(each.dataset) for each in sweep.populations} <= inputs.datasets.keys():
+    if not {input_key(config) for config in sweep.datasets} <= inputs.datasets.keys():
         return None
     return {source: inputs.fingerprints[input_key(source)] for source in sources}
 
@@ -67,7 +67,7 @@ def recorded_fingerprints(inputs: RunInputs, sweep: Sweep) -> dict[Input, str] |
 def record_inputs(sweep: Sweep, fingerprints: Mapping[Input, str]) -> RunInputs | None:
     """The record of what a sweep reads; None if one of its data sets cannot be read here."""
     try:
-        datasets = {each.dataset: load_dataset(each.dataset) for each in sweep.populations}
+        datasets = {config: load_dataset(config) for config in sweep.datasets}
     except DataError:
         return None
     return RunInputs(

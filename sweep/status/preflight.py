@@ -45,11 +45,11 @@ def datasets(sweep: Sweep) -> dict[PluginConfig, Dataset]:
 def _datasets(sweep: Sweep, populations: list[Population]) -> dict[PluginConfig, Dataset]:
     loaded: dict[PluginConfig, Dataset] = {}
     issues: list[ConfigIssue] = []
-    for population in populations:
-        if population.dataset in loaded:
+    for population, config in ((each, config) for each in populations for config in each.datasets):
+        if config in loaded:
             continue
         try:
-            loaded[population.dataset] = load_dataset(population.dataset)
+            loaded[config] = load_dataset(config)
         except (DataError, PathError) as error:
             path = _dataset_path(sweep, population)
             issues.append(sweep.document.issue(path, f"{population.dataset.name}: {error}", error.hint))

@@ -124,6 +124,7 @@ _CANDIDATES = (
     Column("evaluate_seconds", _FLOAT, "wall time of the evaluation", "s"),
     Column("device", _STRING, "device of the evaluation: cpu or the name of the accelerator"),
     Column("protocol", _STRING, "evaluation protocol: correct, or the names of its switches, joined by +"),
+    Column("dataset_settings", _STRING, "settings of the data set of this pool, JSON; null in earlier rows"),
     *_STAMP,
 )
 _PAIRS = (

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.config.document import Document, override, parse
+from sweep.config.document import ConfigError, Document, override, parse
 from sweep.config.loader import _BROADCAST, check
-from sweep.config.spec import Sweep
+from sweep.config.spec import Sweep, input_key
 from sweep.core.ids import content_id, derive_seed
 from sweep.plan.planner import make_plan
+from sweep.status.inputs import record_inputs
+from sweep.status.preflight import datasets
 from tests.helpers.start_plans import linear, planned, swept
 
 
@@ -84,6 +88,44 @@ def test_split_seeds_are_a_factor() -> None:
     assert len({member.id for member in plan.members}) == 4 * 10
     three = planned(linear(dataset={"digits": {"seed": [0, 1, 2]}}))
     assert len({member.id for member in three.members}) == 3 * 10
+
+
+def test_pools_of_a_varied_split_have_data_of_their_own() -> None:
+    digits = {"digits": {"size": 8}}
+    plan = planned(linear(dataset=digits, pools=3, members=2, vary_split=True))
+    assert [pool.population.dataset.settings["split"] for pool in plan.pools] == [0, 1, 2]
+    assert [member.population.dataset.settings["split"] for member in plan.members] == [0, 0, 1, 1, 2, 2]
+    assert plan.sweep.datasets == [pool.population.dataset for pool in plan.pools]
+    assert_written_again(plan.sweep)
+    plain = planned(linear(dataset=digits, pools=3, members=2))
+    assert not {pool.id for pool in plan.pools} & {pool.id for pool in plain.pools}
+    grown = planned(linear(dataset=digits, pools=4, members=3, vary_split=True))
+    assert {member.id for member in plan.members} < {member.id for member in grown.members}
+    # A data set whose `split` is set begins there, and one without a cut of its own cannot vary it.
+    later = planned(linear(dataset={"digits": {"size": 8, "split": 5}}, pools=2, vary_split=True))
+    assert [pool.population.dataset.settings["split"] for pool in later.pools] == [5, 6]
+    with pytest.raises(
+        ConfigError, match="vary_split needs a data set with the setting `split`, which `synthetic` has"
+    ):
+        planned(linear(dataset="synthetic", pools=2, vary_split=True))
+
+
+def test_pools_of_a_varied_split_share_their_test_images_alone() -> None:
+    plan = planned(linear(dataset={"digits": {"size": 8}}, pools=2, members=2, vary_split=True))
+    loaded = datasets(plan.sweep)
+    first, second = (loaded[pool.population.dataset].splits for pool in plan.pools)
+    assert np.array_equal(first["test"].images, second["test"].images)
+    assert not np.array_equal(first["train"].images, second["train"].images)
+    recorded = record_inputs(plan.sweep, {})
+    assert recorded is not None
+    assert set(recorded.datasets) == {input_key(pool.population.dataset) for pool in plan.pools}
+
+
+def test_a_setting_that_was_added_later_leaves_old_texts_alone() -> None:
+    (population,) = swept(linear(dataset={"digits": {"size": 8}})).populations
+    assert population.dataset.settings_json == '{"channels":1,"seed":0,"size":8}'
+    assert population.dataset.to_config == {"digits": {"size": 8, "channels": 1, "seed": 0}}
+    assert "vary_split" not in population.to_config
 
 
 def test_ids_of_plain_members_are_what_they_were() -> None:

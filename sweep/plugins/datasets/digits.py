@@ -14,10 +14,11 @@ from sweep.plugins.datasets._pictures import resized
 CITES = ("alpaydin1998digits",)
 
 
-def digits(*, size: Pixels = 16, channels: Channels = 1, seed: Seed = 0) -> Dataset:
+def digits(*, size: Pixels = 16, channels: Channels = 1, seed: Seed = 0, split: Seed | None = None) -> Dataset:
     """1,797 handwritten digits of scikit-learn (10 classes, 8x8 grey): 60% train, 20% validation, 20% test.
 
-    Resized to `size`; the stratified split is random with the seed `seed`.
+    Resized to `size`; the stratified split is random with the seed `seed`. A `split` draws training and
+    validation images anew and leaves the test images.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI 1998, as bundled by scikit-learn.
     """
@@ -26,6 +27,9 @@ def digits(*, size: Pixels = 16, channels: Channels = 1, seed: Seed = 0) -> Data
     grey = np.round(table[:, :64].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.repeat(resized(grey, size), channels, axis=1)
     train, validation, test = stratified_split(labels, (0.6, 0.2), seed)
+    if split is not None:
+        rest = np.sort(np.concatenate([train, validation]))
+        train, validation = (rest[part] for part in stratified_split(labels[rest], (0.75,), split))
     parts = {"train": train, "validation": validation, "test": test}
     return Dataset(
         classes=tuple(map(str, range(10))),

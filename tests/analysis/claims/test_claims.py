@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from analysis.claims.averaging_regularises import averaging_regularises
 from analysis.cli.main import main
 from analysis.core import registry as catalogue
 from analysis.core.errors import AnalysisError, NothingToDrawError
@@ -27,6 +28,7 @@ from analysis.rows.run import MARGINS, Run, load
 from analysis.statistics.paired_difference import paired_difference
 from sweep.config.spec import Margins
 from tests.helpers import ROOT, rows
+from tests.helpers.predictions import prediction
 
 CLAIMS = catalogue.list_plugins("claims")
 SILENT = (
@@ -71,6 +73,11 @@ class TestEveryClaim:
         assert finding.estimate.margin == 0.01
         assert finding.estimate.verdict
         assert finding.estimate.n_units == 3
+        more = {table: tables[table] for table in catalogue.optional_tables(function)}
+        again = function(*(tables[table] for table in catalogue.tables(function)), **more, margin=0.01)
+        assert again.estimate.n_units == 3
+        assert again.estimate.se >= finding.estimate.se
+        assert not set(more) & set(catalogue.settings(function))
 
     def test_without_rows_it_says_so(self, name: str) -> None:
         function = catalogue.get_plugin("claims", name)
@@ -142,6 +149,74 @@ def test_an_audited_claim_is_asked_under_every_protocol() -> None:
     values = {one["claim"]: one["audit_summary"] for one in table(list(found.values()))}
     assert values["weights_or_logits"] == "changes under train_mode"
     assert values["weights_beat_members"] == "does not change by more than the margin"
+
+
+def test_claims_take_test_images_as_sampled_where_predictions_are_kept() -> None:
+    made = [row for pool in range(4) for row in merges(pool, 0.0)]
+    random = np.random.default_rng(0)
+    right = random.random((len(made), 100)) < 0.9
+    known = []
+    for one, own in zip(made, right, strict=True):
+        one["accuracy"] = float(own.mean())
+        known.append(prediction(one, own.astype(int).tolist(), [0] * 100))
+    run = run_of(made)
+    tables = {**run.tables, "predictions": rows.frame(known, "predictions")}
+    with_images = {one.name: one for one in answers(replace(run, tables=tables))}
+    names = ("weights_or_logits", "weights_beat_members", "soup_is_ensemble")
+    for name, without in ((one.name, one) for one in answers(run) if one.name in names):
+        found = with_images[name].finding
+        assert found is not None
+        assert without.finding is not None
+        assert found.estimate.estimate == without.finding.estimate.estimate
+        assert found.estimate.se >= without.finding.estimate.se
+        assert "new test images" in found.estimate.estimand
+        assert "these test images" in without.finding.estimate.estimand
+
+
+def test_the_arms_of_norms_have_their_differences_on_each_image() -> None:
+    made = [row for row in rows.candidates(pools=3) if row["scaling"] == "none"]
+    made += rows.normed(made)
+    right = np.random.default_rng(1).random((len(made), 64)) < 0.8
+    known = []
+    for one, own in zip(made, right, strict=True):
+        one["accuracy"] = float(own.mean())
+        known.append(prediction(one, own.astype(int).tolist(), [0] * 64))
+    found = averaging_regularises(rows.frame(made), rows.frame(known, "predictions")).values
+    assert found.examples is not None
+    means = [found.examples[pool].values.mean() for pool in found.frame["pool_id"]]
+    np.testing.assert_allclose(means, found.frame["value"], atol=1e-12)
+    assert averaging_regularises(rows.frame(made), rows.frame(known[1:], "predictions")).values.examples is None
+
+
+def test_pools_of_exchangeable_members_are_named() -> None:
+    for start, named in (("scratch", True), ("pretrained", True), ("shared", False)):
+        frame = rows.frame([row for pool in range(3) for row in merges(pool, 0.01 * pool, start=start)])
+        found = contrast(frame, "uniform_soup", "logit_average", margin=0.005)
+        assert any("exchangeable members" in text for text in found.warnings) == named
+
+
+def test_pools_with_splits_of_their_own_are_for_new_splits() -> None:
+    made = [
+        row | {"dataset_settings": f'{{"split":{pool}}}'}
+        for pool in range(3)
+        for row in merges(pool, 0.01 * pool, start="scratch")
+    ]
+    found = contrast(rows.frame(made), "uniform_soup", "logit_average", margin=0.005)
+    assert found.estimate.estimand.endswith("for new seeds and new training splits, these test images")
+    assert not any("exchangeable" in text for text in found.warnings)
+
+
+def test_near_the_ceiling_a_claim_has_log_odds_beside_it() -> None:
+    made = [
+        rows.candidate(pool, (0, 1), method, accuracy=level + 0.0025 * pool)
+        for pool in range(4)
+        for method, level in (("uniform_soup", 0.97), ("logit_average", 0.99))
+    ]
+    found = contrast(rows.frame(made), "uniform_soup", "logit_average", margin=0.005)
+    texts = "; ".join(found.warnings)
+    assert "near the ceiling: mean accuracy 98.4%" in texts
+    second = paired_difference(rows.frame(made), scale="log_odds").iloc[0]
+    assert f"in log-odds {second['estimate']:+.2f} [{second['low']:+.2f}, {second['high']:+.2f}]" in texts
 
 
 def test_the_margin_is_the_one_of_the_first_invocation() -> None:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import BEYOND_MARGIN, EQUIVALENT, INCONCLUSIVE
+from analysis.inference.resampling import bootstrap_t
 from analysis.rows.select import unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.pool_means import pool_means
@@ -179,3 +180,59 @@ class TestOnePool:
         found = paired_difference(rows.frame(made(0, gains) + missing)).iloc[0]
         assert found["unit"] == "member"
         assert found["warnings"][:2] == ("6 pairs left out: failed", "1 pool without a usable pair")
+
+
+class TestOtherScalesAndUnits:
+    def test_log_odds_are_those_of_counts_with_halves(self) -> None:
+        made_rows = [
+            rows.candidate(pool, (0, 1), method, accuracy=right / 360)
+            for pool, pair in enumerate([(350, 355), (360, 358), (357, 357)])
+            for method, right in zip(("uniform_soup", "logit_average"), pair, strict=True)
+        ]
+        found = paired_difference(rows.frame(made_rows), scale="log_odds").iloc[0]
+        odds = {right: math.log((right + 0.5) / (360 - right + 0.5)) for right in (350, 355, 357, 358, 360)}
+        values = [odds[350] - odds[355], odds[360] - odds[358], 0.0]
+        interval = stats.ttest_1samp(values, 0).confidence_interval()
+        np.testing.assert_allclose(
+            found[["estimate", "low", "high"]].astype(float), [np.mean(values), interval.low, interval.high]
+        )
+        assert found["estimand"].startswith("log-odds of accuracy: uniform_soup minus logit_average")
+        assert "near the ceiling: mean accuracy 98.9%" in paired_difference(rows.frame(made_rows))["warnings"][0][0]
+        assert not any("ceiling" in text for text in found["warnings"])
+        with pytest.raises(AnalysisError, match="no number of examples for log-odds"):
+            paired_difference(rows.frame([row | {"n_examples": None} for row in made_rows]), scale="log_odds")
+        with pytest.raises(AnalysisError, match="did you mean `log_odds`"):
+            paired_difference(rows.frame(made_rows), scale="log_odd")  # type: ignore[arg-type]
+
+    def test_members_of_all_pools_are_left_out_one_by_one(self) -> None:
+        random = np.random.default_rng(0)
+        subsets = list(itertools.combinations(range(4), 2))
+        gains = random.normal(0, 1, (3, len(subsets)))
+        made_rows = []
+        for pool, own in enumerate(gains):
+            for subset, gain in zip(subsets, own, strict=True):
+                made_rows.append(rows.candidate(pool, subset, "uniform_soup", accuracy=gain, start="scratch"))
+                made_rows.append(rows.candidate(pool, subset, "logit_average", accuracy=0.0, start="scratch"))
+        found = paired_difference(rows.frame(made_rows), over="members").iloc[0]
+        each = [
+            (pool, set(subset), gain) for pool in range(3) for subset, gain in zip(subsets, gains[pool], strict=True)
+        ]
+        left = [
+            np.mean([gain for other, subset, gain in each if (other, member) != (pool, member) or member not in subset])
+            for pool, member in itertools.product(range(3), range(4))
+        ]
+        assert found["estimate"] == pytest.approx(gains.mean())
+        assert found["se"] == pytest.approx(math.sqrt(11 / 12 * ((left - np.mean(left)) ** 2).sum()))
+        assert (found["unit"], found["n_units"], found["df"]) == ("member", 12, 11)
+        shared = rows.frame([row | {"start": "shared"} for row in made_rows])
+        with pytest.raises(AnalysisError, match="pools of a start `shared` are no groups of exchangeable members"):
+            paired_difference(shared, over="members")
+
+    def test_the_bootstrap_interval_has_the_standard_error_of_students(self) -> None:
+        values = [0.01, 0.03, -0.01, 0.02, 0.015, 0.08]
+        found = paired_difference(rows.frame(pools(values))).iloc[0]
+        low, high = bootstrap_t([np.array(values)], [1.0])
+        assert found["bootstrap_low"] == pytest.approx(np.mean(values) - high * stats.sem(values))
+        assert found["bootstrap_high"] == pytest.approx(np.mean(values) - low * stats.sem(values))
+        assert math.isnan(paired_difference(rows.frame(pools(values[:5])))["bootstrap_low"].item())
+        assert any("one of 6 pools has" in text for text in found["warnings"])

@@ -13,10 +13,15 @@ import pytest
 from scipy import stats
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.rows.contrasts import contrast
+from analysis.rows.select import MEAN_MEMBER
+from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.two_way_difference import two_way_difference
 from tests.helpers import rows
 from tests.helpers.gains import made
+
+METHODS = ("uniform_soup", "logit_average")
 
 
 def bits(candidates: Sequence[Mapping[str, Any]], right: np.ndarray) -> pd.DataFrame:
@@ -126,3 +131,67 @@ class TestTwoWays:
             two_way_difference(rows.frame(candidates), bits(candidates, right[:, :1]))
         with pytest.raises(AnalysisError, match="has not one bit per example"):
             two_way_difference(rows.frame(candidates), bits(candidates, right).assign(n_examples=360))
+
+    @pytest.mark.parametrize("b", ["logit_average", MEAN_MEMBER])
+    def test_a_claim_has_the_same_estimate(self, b: str) -> None:
+        candidates, right = self.sweep(6)
+        tables = rows.frame(candidates), bits(candidates, right)
+        found = contrast(tables[0], "uniform_soup", b, margin=0.1, predictions=tables[1])
+        reference = two_way_difference(*tables, b=b, margin=0.1).iloc[0]
+        for name in ("estimate", "se", "df", "low", "high", "p", "p_equivalent"):
+            assert getattr(found.estimate, name) == pytest.approx(reference[name])
+        assert found.bootstrap == pytest.approx((reference["bootstrap_low"], reference["bootstrap_high"]))
+        assert found.estimate.estimand.endswith("for new seeds and new test images, this training split")
+
+    def test_sizes_weigh_the_same_in_a_claim(self) -> None:
+        candidates, right = self.sweep()
+        whole = [rows.candidate(pool, (0, 1, 2), method) for pool in range(4) for method in METHODS]
+        more = np.random.default_rng(9).random((len(whole), self.examples)) < 0.7
+        for one, own in zip(whole, more, strict=True):
+            one["accuracy"] = own.mean()
+        tables = rows.frame(candidates + whole), bits(candidates + whole, np.concatenate([right, more]))
+        values = contrast(tables[0], *METHODS, margin=0.1, predictions=tables[1])
+        assert values.examples is not None
+        means = [values.examples[pool].values.mean() for pool in values.frame["pool_id"]]
+        np.testing.assert_allclose(means, values.frame["value"], atol=1e-12)
+
+    def test_without_predictions_of_every_pair_a_claim_is_for_these_images(self) -> None:
+        candidates, right = self.sweep()
+        known = bits(candidates, right)
+        soup = next(one["candidate_id"] for one in candidates if one["method"] == "uniform_soup")
+        for table in (None, known.iloc[:0], known[known["candidate_id"] != soup]):
+            found = contrast(rows.frame(candidates), *METHODS, margin=0.1, predictions=table)
+            assert found.examples is None
+            assert found.estimate.estimand.endswith("for new seeds, these test images, this training split")
+            assert found.estimate.se == pytest.approx(paired_difference(rows.frame(candidates))["se"].item())
+
+    def test_tables_and_figures_have_it_where_predictions_are_kept(self) -> None:
+        candidates, right = self.sweep()
+        frame = rows.frame(candidates)
+        known = bits(candidates, right)
+        reference = two_way_difference(frame, known)
+        paired = paired_difference(frame)
+        found = over_images(paired, known, lambda table: two_way_difference(frame, table))
+        for name in ("estimand", "low", "high", "se", "p", "bootstrap_low"):
+            pd.testing.assert_series_equal(found[name], reference[name])
+        soup = next(one["candidate_id"] for one in candidates if one["method"] == "uniform_soup")
+        for table in (None, known.iloc[:0], known[known["candidate_id"] != soup]):
+            kept = over_images(paired, table, lambda part: two_way_difference(frame, part))
+            pd.testing.assert_frame_equal(kept, paired)
+
+    def test_methods_that_never_disagree_are_bounded(self) -> None:
+        candidates, right = self.sweep()
+        of_soup = [index for index, one in enumerate(candidates) if one["method"] == "uniform_soup"]
+        of_logits = [index for index, one in enumerate(candidates) if one["method"] == "logit_average"]
+        right[of_logits] = right[of_soup]
+        for one, own in zip(candidates, right, strict=True):
+            one["accuracy"] = own.mean()
+        found = two_way_difference(rows.frame(candidates), bits(candidates, right), margin=0.1).iloc[0]
+        bound = stats.binomtest(0, 37, alternative="less").proportion_ci(0.95, "exact").high
+        assert (found["low"], found["high"]) == (pytest.approx(-bound), pytest.approx(bound))
+        assert found["verdict"] == "equivalent"
+        claim = contrast(rows.frame(candidates), *METHODS, margin=0.1, predictions=bits(candidates, right))
+        assert claim.estimate.verdict == "equivalent"
+        blind = contrast(rows.frame(candidates), *METHODS, margin=0.1).estimate
+        assert blind.verdict == "inconclusive"
+        assert any("predictions of the test images would bound" in text for text in blind.warnings)

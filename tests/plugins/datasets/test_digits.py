@@ -53,6 +53,20 @@ def test_digits_splits_depend_on_the_seed_alone() -> None:
     assert all(np.array_equal(larger.splits[name].labels, one.splits[name].labels) for name in SPLITS)
 
 
+def test_another_split_moves_training_and_validation_images_alone() -> None:
+    plain = digits(size=8, seed=3)
+    cuts = [digits(size=8, seed=3, split=split) for split in (0, 1)]
+    for one in cuts:
+        assert np.array_equal(one.splits["test"].images, plain.splits["test"].images)
+        found = np.concatenate([one.splits[name].images for name in ("train", "validation")])
+        assert rows(found) == rows(np.concatenate([plain.splits[name].images for name in ("train", "validation")]))
+        for name in ("train", "validation"):
+            counts = np.bincount(one.splits[name].labels), np.bincount(plain.splits[name].labels)
+            assert np.abs(counts[0] - counts[1]).max() <= 1
+    trained = [rows(one.splits["train"].images) for one in (plain, *cuts)]
+    assert trained[0] != trained[1] != trained[2] != trained[0]
+
+
 def test_digits_take_the_size_and_channels_that_are_asked_for() -> None:
     dataset = digits(size=13, channels=3)
     images = dataset.splits["test"].images
