@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from analysis.rows.groups import column_codes, group_ids
 from analysis.rows.pairing import KEY
 from analysis.rows.select import (
     MEAN_MEMBER,
+    METRICS,
     POINTS,
     exclusion_reason,
     refuse_duplicates,
@@ -29,14 +31,15 @@ from sweep.core.text import did_you_mean
 DECIMALS = 12
 """Scores are rounded, so that equal accuracies are ties."""
 HIGHER_IS_BETTER = ("accuracy",)
-ALL = "all"
+ALL = "all populations"
 
 
 @dataclass(frozen=True)
 class Scores:
     """The scores of methods on the same subsets: `values` is (pools, labels), higher is better.
 
-    `populations` and `pool_ids` are of the pools, in order; `population` is `all` if the pools are of several.
+    `sign` times the values is in the unit of the metric. `populations` and `pool_ids` are of the pools, in order;
+    `population` is `all populations` if the pools are of several.
     """
 
     population: str
@@ -44,7 +47,23 @@ class Scores:
     populations: np.ndarray
     pool_ids: np.ndarray
     values: NDArray[np.float64]
+    sign: float
     warnings: tuple[str, ...]
+
+    def relative_to(self, label: str) -> Scores:
+        """The scores minus those of one method, which is left out; unchanged if it is empty.
+
+        Raises AnalysisError for a method that is not among them.
+        """
+        if not label:
+            return self
+        if label not in self.labels:
+            what = f"`{label}` has no subsets in common with the methods in `{self.population}`"
+            raise AnalysisError("relative_to", what, did_you_mean(label, self.labels))
+        at = self.labels.index(label)
+        others = [k for k in range(len(self.labels)) if k != at]
+        gains = np.round(self.values[:, others] - self.values[:, [at]], DECIMALS)
+        return replace(self, labels=[self.labels[k] for k in others], values=gains)
 
 
 def scores(
@@ -57,11 +76,11 @@ def scores(
     `warnings`. Raises AnalysisError for a missing column, duplicated rows and a label that no row has, and
     NothingToDrawError if no two methods share a subset.
     """
-    require(candidates, ["n_members", metric])
+    require(candidates, ["n_members", metric, *METRICS])
     rows = select_split(candidates)
     refuse_duplicates(rows, [*KEY, "label"])
     refuse_mixture(rows, ["population"])
-    rows = with_mean_member(rows)
+    rows = with_mean_member(rows) if metric in METRICS else rows
     rows = rows[(rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
     known = sorted(set(rows["label"]))
     for label in labels:
@@ -72,11 +91,26 @@ def scores(
     rows = rows.assign(value=rows[metric].astype(np.float64), reason=exclusion_reason(rows, metric))
     groups = [(ALL, rows)] if together else list(rows.groupby("population", sort=True, observed=True))
     sign = 1.0 if metric in HIGHER_IS_BETTER else -1.0
-    return [_scores(str(name), group, labels, sign) for name, group in groups]
+    found = {str(name): _scores(str(name), group, labels, sign) for name, group in groups}
+    usable = [one for one in found.values() if one is not None]
+    if not usable:
+        where = f"in `{next(iter(found))}`" if len(found) == 1 else "in any population"
+        raise NothingToDrawError("candidates", f"no two methods on the same subsets {where}")
+    missing = [f"population {name} left out: no two methods on the same subsets" for name in found if not found[name]]
+    return [replace(one, warnings=(*one.warnings, *missing)) for one in usable]
 
 
-def _scores(name: str, rows: pd.DataFrame, labels: Sequence[str], sign: float) -> Scores:
-    """The scores of one group of rows."""
+def cells_and_all(candidates: pd.DataFrame, metric: str, labels: Sequence[str] = ()) -> list[Scores]:
+    """The scores of each population and, if there are several, of all together. Errors as of `scores`."""
+    each = scores(candidates, metric, labels)
+    if len(each) > 1:
+        with contextlib.suppress(NothingToDrawError):
+            return [*each, *scores(candidates, metric, labels, together=True)]
+    return each
+
+
+def _scores(name: str, rows: pd.DataFrame, labels: Sequence[str], sign: float) -> Scores | None:
+    """The scores of one group of rows; None if no two methods share a subset."""
     number, first = group_ids(rows, KEY)
     code, _ = column_codes(rows["label"])
     every = np.unique(code)
@@ -88,20 +122,23 @@ def _scores(name: str, rows: pd.DataFrame, labels: Sequence[str], sign: float) -
     used = (rows["reason"] == "").to_numpy()
     values[number[used], column[used]] = rows["value"].to_numpy()[used]
     place = rows[["population", "pool_id", "n_members"]].iloc[first].astype(object)
-    chosen = [names.index(label) for label in labels if label in names] if labels else _shared(evaluated, place)
+    if set(labels) - set(names):
+        return None
+    chosen = [names.index(label) for label in labels] if labels else _shared(evaluated, place)
     whole = np.isfinite(values[:, chosen]).all(axis=1)
     if len(chosen) < 2 or not evaluated[:, chosen].all(axis=1).any():
-        raise NothingToDrawError("candidates", f"no two methods on the same subsets in `{name}`")
+        return None
     frame = place[whole].assign(**{str(k): values[whole, one] for k, one in enumerate(chosen)})
     columns = [str(k) for k in range(len(chosen))]
     sizes = frame.groupby(["population", "pool_id", "n_members"], sort=True)[columns].mean()
     pools = sizes.groupby(level=["population", "pool_id"], sort=True).mean()
-    warnings = _warnings(
-        rows, np.isin(column, chosen), evaluated[:, chosen], [n for k, n in enumerate(names) if k not in chosen]
-    )
+    others = [label for k, label in enumerate(names) if k not in chosen]
+    warnings = _warnings(rows, np.isin(column, chosen), evaluated[:, chosen], others)
+    absent = sorted(set(place["population"]) - set(frame["population"]))
+    warnings = [*warnings, *(f"population {one} left out: no subset with every method" for one in absent)]
     ids = [pools.index.get_level_values(level).to_numpy(object) for level in ("population", "pool_id")]
     found = np.round(sign * pools.to_numpy(np.float64), DECIMALS)
-    return Scores(name, [names[one] for one in chosen], *ids, found, tuple(warnings))
+    return Scores(name, [names[one] for one in chosen], *ids, found, sign, tuple(warnings))
 
 
 def _shared(evaluated: NDArray[np.bool_], place: pd.DataFrame) -> list[int]:

@@ -14,13 +14,13 @@ from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Estimate, Question, unit_mean
 from analysis.inference.hierarchical import Posterior, cell_posterior
 from analysis.rows.pairing import Group, group_pairs, pair_candidates, paired_differences
+from analysis.statistics._scores import ALL
 
 CITES = ("student1908mean", "corani2015bayesian", "corani2017hierarchical", "gelman2006prior", "benavoli2017time")
 
 CELL = "cell"
 MEAN_OF_CELLS = "mean over cells"
 NEW_CELL = "new cell"
-ALL = "all"
 TAIL = 0.025
 
 
