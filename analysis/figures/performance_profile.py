@@ -26,7 +26,7 @@ def performance_profile(candidates: pd.DataFrame) -> style.Plot:
     pool, which is the unit of replication. A curve that lies above another at every threshold belongs to the better
     method; curves that cross mean that one is better on average and the other more reliable. Its height at zero is the
     share of pools in which merging helps. Bands are 95% intervals at one threshold at a time, of a bootstrap over
-    pools, which are too narrow for fewer than 10 pools; they are drawn for up to four methods, the table has all. With
+    pools, which are too narrow for fewer than 6 pools; they are drawn for up to four methods, the table has all. With
     several populations the last panel is their mean.
     """
     rows = unscaled(select_comparison(candidates))

@@ -16,9 +16,9 @@ from scipy.special import chdtri, ndtr
 
 Array = NDArray[np.float64]
 
-SPREADS = 80
-CENTRES = 121
-MIXTURE = 24
+SPREADS = 60
+CENTRES = 91
+MIXTURE = 16
 
 
 @dataclass(frozen=True)
