@@ -18,6 +18,7 @@ from scipy.special import ndtr, stdtrit
 from analysis.inference.estimate import LEVEL, ROUNDING, Estimate
 
 Array = NDArray[np.float64]
+_UNKNOWN = (-math.inf, math.inf)
 
 DRAWS = 2000
 FEW = 6
@@ -75,12 +76,13 @@ def bootstrap(
     strata = strata[order]
     n = len(strata)
     if not n:
-        nothing = (math.nan, 0, math.nan, (-math.inf, math.inf), (*about.warnings, "no pool: nothing to estimate"))
-        return [_estimate(name, *nothing) for name in about.estimands]
+        empty = (*about.warnings, "no pool: nothing to estimate")
+        return [_estimate(name, math.nan, 0, math.nan, _UNKNOWN, empty) for name in about.estimands]
     estimates = statistic(values, strata)
     if min((strata == name).sum() for name in set(strata)) < 2:
-        nothing = (n, math.nan, (-math.inf, math.inf), (*about.warnings, "one pool: no interval can be given"))
-        return [_estimate(name, one, *nothing) for name, one in zip(about.estimands, estimates, strict=True)]
+        alone = (*about.warnings, "one pool: no interval can be given")
+        pairs = zip(about.estimands, estimates, strict=True)
+        return [_estimate(name, one, n, math.nan, _UNKNOWN, alone) for name, one in pairs]
     few = [f"{n} pools: a bootstrap interval of fewer than {FEW} is too narrow"] if n < FEW else []
     found = statistic(values[drawn_pools(strata, DRAWS, seed)], strata)
     share = tail(strata)

@@ -15,6 +15,7 @@ from analysis.display import numbers
 from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, INCONCLUSIVE, Estimate
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import pools_wanted
+from analysis.inference.rope import margin_probabilities
 from analysis.inference.verdict import adjust_and_judge
 from analysis.report.audit_changes import Change, effect_changes, summary
 from analysis.rows.protocols import CORRECT, protocols, rows_under
@@ -151,6 +152,15 @@ def remark(answer: Answer) -> str:
     return "by an amount that may not matter" if answer.finding.estimate.verdict == DIFFERENT else ""
 
 
+def posterior(answer: Answer) -> str:
+    """The posterior probabilities that the effect is below, within and above the margin; empty if unknown."""
+    found = margin_probabilities(answer.finding.estimate) if answer.finding else {}
+    if not found or math.isnan(found["p_within"]):
+        return ""
+    below, within, above = (numbers.fixed(value, 2) for value in found.values())
+    return f"P(below, within, above the margin) {below}, {within}, {above}"
+
+
 def _more_pools(estimate: Estimate) -> int | None:
     """Additional pools needed to decide between `different` and `equivalent` at the margin; None if unknown."""
     if estimate.margin is None or estimate.n_units < 2 or not estimate.se > 0:
@@ -170,6 +180,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         }
         about |= {"pools_more": one.needs, "audit_summary": summary(one.changes), "missing": one.missing}
         about |= {"remark": remark(one)}
+        about |= margin_probabilities(one.finding.estimate) if one.finding else {}
         estimate = asdict(one.finding.estimate) if one.finding else {}
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
@@ -201,6 +212,7 @@ def lines(found: Sequence[Answer]) -> list[str]:
         parts = [remark(one)] if remark(one) else []
         parts += [f"{value} {one.finding.unit} {interval}", f"{estimate.n_units} {estimate.unit}s"]
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+        parts += [posterior(one)] if posterior(one) else []
         parts += [f"needs {one.needs} more pool{'' if one.needs == 1 else 's'}"] if one.needs else []
         parts += [f"audit: {summary(one.changes)}"] if one.changes else []
         texts += [f"{'':<13} {'; '.join(parts)}"]

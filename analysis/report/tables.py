@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
-from analysis.report.claims import Answer, remark
+from analysis.report.claims import Answer, posterior, remark
 from analysis.rows.select import MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
@@ -142,6 +142,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "missing": answer.missing,
         "verdict": answer.verdict or NOT_ASKED,
         "remark": remark(answer),
+        "posterior": posterior(answer),
     }
     if answer.finding is None:
         return about

@@ -88,4 +88,6 @@ def concat_all(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _distinct(column: pd.Series) -> Iterable[Any]:
     """The categories of a column, or its values."""
-    return column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column.dropna().unique()
+    categorical = isinstance(column.dtype, pd.CategoricalDtype)
+    found: Iterable[Any] = column.cat.categories if categorical else column.dropna().unique()
+    return found

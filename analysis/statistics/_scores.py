@@ -38,14 +38,13 @@ ALL = "all populations"
 class Scores:
     """The scores of methods on the same subsets: `values` is (pools, labels), higher is better.
 
-    `sign` times the values is in the unit of the metric. `populations` and `pool_ids` are of the pools, in order;
-    `population` is `all populations` if the pools are of several.
+    `sign` times the values is in the unit of the metric. `populations` has the population of each pool, in the order of
+    their ids; `population` is `all populations` if they are of several.
     """
 
     population: str
     labels: list[str]
     populations: np.ndarray
-    pool_ids: np.ndarray
     values: NDArray[np.float64]
     sign: float
     warnings: tuple[str, ...]
@@ -133,12 +132,12 @@ def _scores(name: str, rows: pd.DataFrame, labels: Sequence[str], sign: float) -
     sizes = frame.groupby(["population", "pool_id", "n_members"], sort=True)[columns].mean()
     pools = sizes.groupby(level=["population", "pool_id"], sort=True).mean()
     others = [label for k, label in enumerate(names) if k not in chosen]
-    warnings = _warnings(rows, np.isin(column, chosen), evaluated[:, chosen], others)
+    warnings = [*_warnings(rows, np.isin(column, chosen), evaluated[:, chosen], others)]
     absent = sorted(set(place["population"]) - set(frame["population"]))
-    warnings = [*warnings, *(f"population {one} left out: no subset with every method" for one in absent)]
-    ids = [pools.index.get_level_values(level).to_numpy(object) for level in ("population", "pool_id")]
+    warnings += [f"population {one} left out: no subset with every method" for one in absent]
+    where = pools.index.get_level_values("population").to_numpy(object)
     found = np.round(sign * pools.to_numpy(np.float64), DECIMALS)
-    return Scores(name, [names[one] for one in chosen], *ids, found, sign, tuple(warnings))
+    return Scores(name, [names[one] for one in chosen], where, found, sign, tuple(warnings))
 
 
 def _shared(evaluated: NDArray[np.bool_], place: pd.DataFrame) -> list[int]:

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Estimate, Question, unit_mean
 from analysis.inference.hierarchical import Posterior, cell_posterior
+from analysis.inference.rope import margin_probabilities, named_probabilities
 from analysis.rows.pairing import Group, group_pairs, pair_candidates, paired_differences
 from analysis.statistics._scores import ALL
 
@@ -52,29 +53,13 @@ def bayes_difference(  # noqa: PLR0913 - each is a setting of its own
     place = ["population", *(name for name in by if name != "population")]
     pairs = paired_differences(pair_candidates(candidates, a, b, metric, place), a, b, metric, place)
     cells = [(group, unit_mean(group.values, question, group.warnings)) for group in group_pairs(pairs, place)]
-    found = [{**group.key, "quantity": CELL, **_shares(one), **asdict(one)} for group, one in cells]
+    found = [{**group.key, "quantity": CELL, **margin_probabilities(one), **asdict(one)} for group, one in cells]
     groups: dict[tuple[Any, ...], list[tuple[Group, Estimate]]] = {}
     for group, one in cells:
         groups.setdefault(tuple(group.key[name] for name in place[1:]), []).append((group, one))
     for of in groups.values():
         found += _together(of, f"{metric}: {a} minus {b}", margin, between or 2 * margin)
     return pd.DataFrame(found)
-
-
-def _shares(one: Estimate) -> dict[str, float]:
-    """The probabilities of Student's t around an estimate; NaN without a standard error."""
-    from scipy.special import stdtr
-
-    assert one.margin is not None
-    if not (one.se > 0 and one.df > 0):
-        return _named(math.nan, math.nan)
-    below, up_to = (float(stdtr(one.df, (end - one.estimate) / one.se)) for end in (-one.margin, one.margin))
-    return _named(below, up_to)
-
-
-def _named(below: float, up_to: float) -> dict[str, float]:
-    """The three probabilities, from those below -margin and up to the margin."""
-    return {"p_below": below, "p_within": up_to - below, "p_above": 1 - up_to}
 
 
 def _together(
@@ -105,4 +90,4 @@ def _row(
     below, up_to = (posterior.below(end, new_cell=new_cell) for end in (-margin, margin))
     low, middle, high = (posterior.quantile(share, new_cell=new_cell) for share in (TAIL, 0.5, 1 - TAIL))
     numbers = (n, middle, math.nan, math.nan, low, high, None, None, margin)
-    return _named(below, up_to) | asdict(Estimate(estimand, "cell", *numbers, "", tuple(warnings)))
+    return named_probabilities(below, up_to) | asdict(Estimate(estimand, "cell", *numbers, "", tuple(warnings)))

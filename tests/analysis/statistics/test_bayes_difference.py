@@ -11,6 +11,8 @@ from scipy.signal import fftconvolve
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.hierarchical import cell_posterior
+from analysis.report.claims import answers, lines, table
+from analysis.rows.run import Run
 from analysis.statistics.bayes_difference import bayes_difference
 from analysis.statistics.paired_difference import paired_difference
 from tests.helpers import rows
@@ -73,6 +75,19 @@ def test_settings_that_are_not_above_zero_are_refused() -> None:
     for values in ({"margin": 0.0}, {"between": -1.0}):
         with pytest.raises(AnalysisError, match="not above 0"):
             bayes_difference(candidates(**GAINS), **values)
+
+
+def test_claims_have_the_probabilities_beside_their_verdict(run: Run) -> None:
+    found = answers(run)
+    known = [row for row in table(found) if row["verdict_of_claim"] != "not asked"]
+    assert len(known) > 4
+    for row in known:
+        posterior = stats.t(row["df"], row["estimate"], row["se"])
+        ends = posterior.cdf([-row["margin"], row["margin"]])
+        np.testing.assert_allclose([row["p_below"], row["p_below"] + row["p_within"]], ends, atol=1e-9)
+        assert row["p_above"] == pytest.approx(1 - ends[1], abs=1e-9)
+    text = "\n".join(lines(found))
+    assert text.count("P(below, within, above the margin) ") == len(known)
 
 
 def integrated(means: Array, errors: Array, df: Array, between: float) -> tuple[Array, Array, Array]:
