@@ -18,8 +18,11 @@ from analysis.statistics._scores import Scores, scores
 from sweep.core.text import did_you_mean
 
 CITES = (
-    *("friedman1937ranks", "iman1980approximations", "nemenyi1963distribution"),
-    *("conover1979multiple", "demsar2006statistical"),
+    "friedman1937ranks",
+    "iman1980approximations",
+    "nemenyi1963distribution",
+    "conover1979multiple",
+    "demsar2006statistical",
 )
 
 Over = Literal["pools", "cells"]
