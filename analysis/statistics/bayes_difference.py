@@ -69,8 +69,8 @@ def _together(
     known = [one for _, one in cells if one.se > 0 and one.df > 0]
     if len(known) < 2:
         return []
-    numbers = (np.array([getattr(one, name) for one in known]) for name in ("estimate", "se", "df"))
-    posterior = cell_posterior(*numbers, between)
+    numbers = np.array([[one.estimate, one.se, one.df] for one in known])
+    posterior = cell_posterior(numbers[:, 0], numbers[:, 1], numbers[:, 2], between)
     warnings = [f"prior of the spread between cells: half-Cauchy of scale {between:g}"]
     left_out = len(cells) - len(known)
     warnings += [f"{left_out} cell{'s' * (left_out > 1)} left out: one pool, or no spread"] if left_out else []
