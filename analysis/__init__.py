@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.core import registry
 from analysis.rows.run import Run, load
+from analysis.rows.runs import load_runs
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Run", "load", "plot", "statistic"]
+__all__ = ["Run", "load", "load_runs", "plot", "statistic"]
 
 
 def statistic(run: Run, name: str, **settings: Any) -> pd.DataFrame:

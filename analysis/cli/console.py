@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from sweep.core.command_group import ErrorHandlingGroup
 from sweep.core.errors import UserError
+
+if TYPE_CHECKING:
+    from analysis.rows.run import Run
 
 INTERVAL = 2.0
 """Least seconds between progress lines in a file or pipe; a terminal shows each step."""
@@ -37,6 +41,13 @@ def report_failures(failed: Sequence[str]) -> None:
         click.echo(f"failed: {one}", err=True)
     if failed:
         click.echo(f"{len(failed)} part{'s' * (len(failed) > 1)} failed; the others are complete", err=True)
+
+
+def report_notes(run: Run) -> None:
+    """Print what was read once, renamed or evaluated on other grids where several runs were read together."""
+    if run.several:
+        for note in run.warnings:
+            click.echo(f"note: {note}", err=True)
 
 
 def progress_line() -> Callable[[str], None]:

@@ -10,6 +10,7 @@ import inspect
 import math
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pandas as pd
@@ -18,6 +19,7 @@ from analysis import statistic
 from analysis.core import registry
 from analysis.core.errors import AnalysisError
 from analysis.rows.run import Run
+from sweep.core.paths import expand_home
 from sweep.core.text import did_you_mean
 
 _BOOLEANS = {"true": True, "false": False}
@@ -47,6 +49,12 @@ def parse_settings(name: str, words: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             raise AnalysisError(word, f"`{text}` is not {kind(hints[key])}", _example(key, known[key])) from None
     return found
+
+
+def split_words(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Further run folders, and the settings: a folder has no `=`, and it exists or is written with a `/`."""
+    folders = [word for word in words if "=" not in word and ("/" in word or expand_home(word).is_dir())]
+    return [expand_home(word) for word in folders], [word for word in words if word not in folders]
 
 
 def run_statistic(run: Run, name: str, chosen: dict[str, Any]) -> pd.DataFrame:

@@ -40,7 +40,8 @@ def kinship(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
 
     Bottom: the grey histogram shows correlations that arise by chance, from 2,000 relabellings of the members within
     their pools, with the middle 95% between the dotted lines; the black mark with its interval is the correlation
-    found. The p-value is from the same relabellings, studentized: it is about these pools, the interval about new ones.
+    found. The p-value is from the same relabellings, studentized, and corrected for the number of predictors (Holm): it
+    is about these pools, the interval about new ones.
     Pairs that share a member are not independent, so the number of pairs does not enter.
     """
     rows = pair_gains(candidates, pairs, label=MERGE, predictors=PREDICTORS, metric=METRIC)
@@ -135,13 +136,13 @@ def _correlation_text(one: pd.Series) -> str:
     if not one["n_units"]:
         return "too few pairs for a correlation"
     text = f"ρ {numbers.signed(one['estimate'], 2)} {numbers.interval(one['low'], one['high'], 2)}"
-    return f"{text}\np {one['qap_p']:.2g}, n = {one['n_units']}"
+    return f"{text}\np {one['qap_p_adjusted']:.2g}, n = {one['n_units']}"
 
 
 def _data(points: pd.DataFrame, name: str, one: pd.Series, null: tuple[float, float]) -> pd.DataFrame:
     """The pairs with a predictor, and the correlation over all pairs of their population."""
     kept = points[["population", "pool_id", "member_a", "member_b", "gain"]].assign(predictor=name, value=points[name])
-    found = one[["estimate", "low", "high", "n_units", "qap_p"]].to_dict()
+    found = one[["estimate", "low", "high", "n_units", "qap_p", "qap_p_adjusted"]].to_dict()
     return kept.assign(**found, null_low=null[0], null_high=null[1])
 
 

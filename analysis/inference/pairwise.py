@@ -82,22 +82,47 @@ def rank_correlation(pool: Pairs) -> float:
     return float(unit(kept.features[:, 0]) @ unit(kept.target))
 
 
-def left_out_r2(pools: Sequence[Pairs]) -> list[float]:
-    """R² in each pool of a line fitted on the other pools.
+def left_out_r2(pools: Sequence[Pairs]) -> tuple[float, float]:
+    """R² in new pools of a line fitted on other pools, with its standard error by the jackknife over pools.
 
-    Target and features are centred in their pools, so the baseline is the pool's own mean; below 0 if the line is
-    worse.
+    Squared errors in each pool, of the line fitted on the others, are summed over pools before they are divided by the
+    sum of squares; a mean of the pools' R² has no lower bound. Target and features are centred in their pools, so the
+    baseline is the pool's own mean; below 0 if the line is worse. NaN for one pool, and the error for two.
     """
+    n = len(pools)
     centred = [tuple(part - part.mean(axis=0) for part in (p.features[p.usable], p.target[p.usable])) for p in pools]
     norms = np.sqrt(np.sum([(x**2).sum(axis=0) for x, _ in centred], axis=0))
     scaled = [(x / norms, y) for x, y in centred]
-    squares = [x.T @ x for x, _ in scaled]
-    crossed = [x.T @ y for x, y in scaled]
-    found = []
-    for k, (x, y) in enumerate(scaled):
-        slopes = np.linalg.lstsq(np.sum(squares, 0) - squares[k], np.sum(crossed, 0) - crossed[k], rcond=None)[0]
-        found.append(1 - float(((y - x @ slopes) ** 2).sum() / (y**2).sum()))
-    return found
+    products = _Products(
+        *(np.array(part) for part in zip(*((x.T @ x, x.T @ y, y @ y) for x, y in scaled), strict=True))
+    )
+    every = np.arange(n)
+    if n < 2:
+        return np.nan, np.nan
+    estimate = products.left_out_r2(every)
+    if n < 3:
+        return estimate, np.nan
+    without = np.array([products.left_out_r2(np.delete(every, k)) for k in range(n)])
+    return estimate, float(jackknife(without))
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Sums of products in each pool: x'x (pools, features, features), x'y (pools, features), y'y (pools,)."""
+
+    squares: Array
+    crossed: Array
+    totals: Array
+
+    def left_out_r2(self, pools: Indices) -> float:
+        """The R² over some pools of lines that were fitted on the others of them."""
+        squares = self.squares[pools]
+        crossed = self.crossed[pools]
+        error = 0.0
+        for own, right, total in zip(squares, crossed, self.totals[pools], strict=True):
+            slopes = np.linalg.lstsq(squares.sum(0) - own, crossed.sum(0) - right, rcond=None)[0]
+            error += float(total - 2 * slopes @ right + slopes @ own @ slopes)
+        return 1 - error / float(self.totals[pools].sum())
 
 
 def partial_slopes(pools: Sequence[Pairs]) -> tuple[Array, Array] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -16,6 +17,7 @@ from analysis.display import numbers
 from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, INCONCLUSIVE, Estimate
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import Needs
+from analysis.inference.rope import margin_probabilities
 from analysis.report.audit_changes import Change, effect_changes, summary
 from analysis.report.cell_words import cell_columns, cell_lines, cell_range, part_columns, part_words
 from analysis.report.claim_cells import DEPENDS, CellAnswers, answer_by_cell, answer_by_part
@@ -244,6 +246,15 @@ def beside(answer: Answer) -> str:
     return f"{estimate.estimand}: {numbers.signed(100 * estimate.estimate, 2)} points {interval}"
 
 
+def posterior(answer: Answer) -> str:
+    """The posterior probabilities that the effect is below, within and above the margin; empty if unknown."""
+    found = margin_probabilities(answer.finding.estimate) if answer.finding else {}
+    if not found or math.isnan(found["p_within"]):
+        return ""
+    below, within, above = (numbers.fixed(value, 2) for value in found.values())
+    return f"P(below, within, above the margin) {below}, {within}, {above}"
+
+
 def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
     """The answers as records: the claim's fields, then those of the estimate; `audit` has one per other protocol."""
     rows = []
@@ -262,6 +273,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         if one.finding:
             bootstrap = dict(zip(("bootstrap_low", "bootstrap_high"), one.finding.values.bootstrap, strict=True))
             estimate = asdict(one.finding.estimate) | part_columns(one.finding) | bootstrap
+            estimate |= margin_probabilities(one.finding.estimate)
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
         rows.append({**about, "expected": one.finding.expected if one.finding else None, **estimate, "audit": audit})
     return rows
@@ -330,6 +342,7 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
         parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]
     else:
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+    parts += [posterior(answer)] if posterior(answer) else []
     parts += [beside(answer)] if beside(answer) else []
     parts += [needs_text(answer.needs)] if answer.needs else []
     parts += [f"audit: {summary(answer.changes)}"] if answer.changes else []

@@ -115,8 +115,10 @@ def now() -> str:
 def record(run: Run, looks: Sequence[Look]) -> str:
     """Add looks to run.json, but for those with the pools and rows of the last look at their claim.
 
-    Returns a warning if the folder cannot be written or has no run.json, else an empty text.
+    Returns a warning if the folder cannot be written or has no run.json, or if there are several, else an empty text.
     """
+    if run.several:
+        return "looks at several runs together are not recorded: each counts as the first"
     path = run.folder / "run.json"
     if not path.is_file():
         return "looks at claims are not recorded: the folder has no run.json"

@@ -37,6 +37,7 @@ MOST_POPULATIONS = 6
 ORDER = (
     *("spaces", "number", "scale", "norms", "paths", "plane", "kinship"),
     *("layers", "ridges", "shrinkage", "filters", "patterns", "templates", "diversity"),
+    *("critical_difference", "performance_profile"),
     *("calibration", "variance", "pareto", "training", "audit"),
 )
 """Figures in the order of the report's sections; others follow by name."""

@@ -13,7 +13,7 @@ from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
 from analysis.report.audit_changes import summary
 from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
-from analysis.report.claims import Answer, beside, look_text, needs_text, remark
+from analysis.report.claims import Answer, beside, look_text, needs_text, posterior, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
@@ -164,6 +164,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "depends": depends_on(answer.by_cell),
         "scope": answer.by_cell.scope if answer.by_cell else "",
         "beside": beside(answer),
+        "posterior": posterior(answer),
     }
     about["earlier"] = []
     if answer.finding is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,12 +70,24 @@ def map_groups(rows: pd.DataFrame, columns: Sequence[str], text: Callable[..., s
 
 def concat_rows(rows: pd.DataFrame, more: pd.DataFrame) -> pd.DataFrame:
     """Two frames of the same columns as one; categories stay categories, those of both in sorted order."""
-    more = more[rows.columns].copy(deep=False)
-    rows = rows.copy(deep=False)
-    for name, column in rows.items():
-        if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype != more[name].dtype:
-            known = {*column.cat.categories, *more[name].dropna().unique()}
-            both = pd.CategoricalDtype(pd.Index(sorted(known), dtype=column.cat.categories.dtype))
-            rows[name] = column.astype(both)
-            more[name] = more[name].astype(both)
-    return pd.concat([rows, more], ignore_index=True)
+    return concat_all([rows, more[rows.columns]])
+
+
+def concat_all(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Frames of the same columns as one; categories stay categories, those of all frames in sorted order."""
+    frames = [frame.copy(deep=False) for frame in frames]
+    for name, column in frames[0].items():
+        if not isinstance(column.dtype, pd.CategoricalDtype) or all(one[name].dtype == column.dtype for one in frames):
+            continue
+        known = set().union(*(_distinct(one[name]) for one in frames))
+        every = pd.CategoricalDtype(pd.Index(sorted(known), dtype=column.cat.categories.dtype))
+        for one in frames:
+            one[name] = one[name].astype(every)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _distinct(column: pd.Series) -> Iterable[Any]:
+    """The categories of a column, or its values."""
+    categorical = isinstance(column.dtype, pd.CategoricalDtype)
+    found: Iterable[Any] = column.cat.categories if categorical else column.dropna().unique()
+    return found

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from analysis.core.errors import AnalysisError
 from sweep.core.text import did_you_mean
@@ -32,6 +32,8 @@ class Run:
     config: str
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    several: ClassVar[bool] = False
+    """Whether the rows are of several run folders."""
 
     def table(self, name: str) -> pd.DataFrame:
         """The rows of a table, one per key, in the order of the keys. Raises AnalysisError for an unknown table."""

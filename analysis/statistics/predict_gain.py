@@ -15,10 +15,17 @@ from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Estimate, Question, pool_mean, student
 from analysis.inference.pairwise import FEWEST, Pairs, has_spread, left_out_r2, partial_slopes, rank_correlation
 from analysis.inference.qap import qap, qap_p
+from analysis.inference.verdict import adjust_and_judge, adjust_p_values
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
 from sweep.core.text import did_you_mean
 
-CITES = ("krackhardt1988predicting", "dekker2007sensitivity", "hu2025kinship", "kornblith2019similarity")
+CITES = (
+    "holm1979simple",
+    "krackhardt1988predicting",
+    "dekker2007sensitivity",
+    "hu2025kinship",
+    "kornblith2019similarity",
+)
 
 PREDICTORS = ("l2_distance", "cosine", "task_cosine", "cka")
 QUANTITIES = ("rank correlation", "leave-pool-out R²", "partial slope")
@@ -41,10 +48,13 @@ def predict_gain(
     The mean, not the better member: otherwise regression to the mean makes any distance predict. One row per
     population, `predictor` and `quantity`: `rank correlation` within a pool (Spearman; averaged as Fisher's z, to which
     `se` refers); `leave-pool-out R²` of a line fitted on the other pools, relative to the pool's own mean (negative if
-    worse than that mean); and, for several predictors, `partial slope` (all standardised in their pools) with the R² of
-    all `jointly`. Intervals are Student's t over pools, for slopes with the jackknife over pools; they are for new
-    pools. `qap_p` is for the pools of this run: it relabels members within pools 2,000 times (Krackhardt 1988; partial
-    slopes by Dekker 2007), so it may be small even if pools disagree.
+    worse than that mean), from sums of squares over all pools; and, for several predictors, `partial slope` (all
+    standardised in their pools) with the R² of all `jointly`. Intervals are Student's t over pools, for slopes and R²
+    with the jackknife over pools; they are for new pools. `qap_p` is for the pools of this run: it relabels members
+    within pools 2,000 times (Krackhardt 1988; partial slopes by Dekker 2007), so it may be small even if pools
+    disagree. Believe `qap_p_adjusted` on whether a predictor and the gain go together in these pools, and the interval
+    with `p_adjusted` only on whether they do in new pools: with few pools t has little power. Both are corrected by
+    Holm for the predictors of a population.
     Pools of fewer than 4 members or without spread, pairs that lack a value, and predictors without any value are left
     out and counted in `warnings`. A perfect rank correlation is replaced by one half a swap away from it.
     Raises AnalysisError for a missing column, duplicated rows, or where no pair was merged by `label`.
@@ -57,7 +67,20 @@ def predict_gain(
         for name, group in rows.groupby("population", sort=True)
         for one in _population(group, predictors, seed)
     ]
-    return pd.DataFrame(found)
+    return _corrected(pd.DataFrame(found))
+
+
+def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with both p corrected for the predictors of their population and quantity, and the verdict of that."""
+    at = rows.columns.get_loc("qap_p")
+    assert isinstance(at, int)
+    rows.insert(at + 1, "qap_p_adjusted", math.nan)
+    families = rows.groupby(["population", "quantity"], sort=False)
+    parts = [
+        adjust_and_judge(own.assign(qap_p_adjusted=adjust_p_values(own["qap_p"].to_numpy(np.float64), "holm")), "holm")
+        for _, own in families
+    ]
+    return pd.concat(parts).loc[rows.index]
 
 
 def pair_gains(
@@ -183,11 +206,13 @@ def _rank(pools: Sequence[Pairs], name: str, warnings: Sequence[str]) -> Estimat
 
 
 def _r2(pools: Sequence[Pairs], name: str, exclusions: Sequence[str]) -> Estimate:
-    """The mean over pools of the R² of lines that were fitted on the other pools."""
-    alone = len(pools) == 1
-    warnings = (*exclusions, "one pool: no other pool to fit a line on") if alone else exclusions
-    values = left_out_r2(pools) if len(pools) > 1 else []
-    return pool_mean(values, estimand=f"leave-pool-out R² of gain by {name}", warnings=warnings)
+    """The R² over pools of lines that were fitted on the other pools, with t and the jackknife over pools."""
+    n = len(pools)
+    defects = {0: "no pool: nothing to estimate", 1: "one pool: no other pool to fit a line on"}
+    defects[2] = "two pools: no interval can be given"
+    warnings = (*exclusions, defects[n]) if n in defects else exclusions
+    estimate, error = left_out_r2(pools) if pools else (math.nan, math.nan)
+    return student(estimate, error, n - 1.0, n, Question(f"leave-pool-out R² of gain by {name}"), warnings)
 
 
 def _jointly(rows: pd.DataFrame, names: list[str], skipped: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from analysis.core.errors import AnalysisError
 from analysis.inference.pairwise import Pairs, left_out_r2, partial_slopes, rank_correlation
@@ -67,18 +68,51 @@ def test_rank_correlations_are_spearmans_averaged_as_fishers_z() -> None:
 
 def test_the_left_out_r2_is_of_lines_that_were_fitted_elsewhere() -> None:
     candidates, pairs, dyads = drawn()
-    each = []
-    for left in dyads:
-        others = [pool for pool in dyads if pool is not left]
+    found = asked(candidates, pairs).loc["l2_distance", "leave-pool-out R²"]
+    assert found["estimate"] == pytest.approx(naive_r2(dyads))
+    without = np.array([naive_r2([pool for pool in dyads if pool is not left]) for left in dyads])
+    assert found["se"] == pytest.approx(math.sqrt(3 / 4 * ((without - without.mean()) ** 2).sum()))
+    ends = stats.t(3, found["estimate"], found["se"]).interval(0.95)
+    np.testing.assert_allclose(found[["low", "high"]].astype(float), ends)
+    assert found["p"] is None or math.isnan(found["p"])
+
+
+def naive_r2(pools: list[Pairs]) -> float:
+    """R² of the first feature, by loops: errors and totals are summed over pools before they are divided."""
+    error = 0.0
+    total = 0.0
+    for left in pools:
+        others = [pool for pool in pools if pool is not left]
         x = np.concatenate([pool.features[:, 0] - pool.features[:, 0].mean() for pool in others])
         y = np.concatenate([pool.target - pool.target.mean() for pool in others])
         slope = (x @ y) / (x @ x)
-        error = left.target - left.target.mean() - slope * (left.features[:, 0] - left.features[:, 0].mean())
-        each.append(1 - error.var() / left.target.var())
+        own = left.target - left.target.mean()
+        error += float(((own - slope * (left.features[:, 0] - left.features[:, 0].mean())) ** 2).sum())
+        total += float((own**2).sum())
+    return 1 - error / total
+
+
+def test_two_pools_have_an_r2_without_an_interval() -> None:
+    candidates, pairs, dyads = drawn(pools=2)
     found = asked(candidates, pairs).loc["l2_distance", "leave-pool-out R²"]
-    assert found["estimate"] == pytest.approx(np.mean(each))
-    assert found["se"] == pytest.approx(np.std(each, ddof=1) / 2)
-    assert found["p"] is None or math.isnan(found["p"])
+    assert found["estimate"] == pytest.approx(naive_r2(dyads))
+    assert (found["low"], found["high"]) == (-math.inf, math.inf)
+    assert found["warnings"] == ("two pools: no interval can be given",)
+
+
+def test_both_p_are_corrected_for_the_predictors_of_a_population() -> None:
+    candidates, pairs, _ = drawn()
+    found = asked(candidates, pairs, "l2_distance", "cosine", "cka")
+    for quantity in ("rank correlation", "partial slope"):
+        own = found.xs(quantity, level=1)
+        for raw, corrected in (("p", "p_adjusted"), ("qap_p", "qap_p_adjusted")):
+            p = own[raw].to_numpy(float)
+            assert len(p) == 3
+            np.testing.assert_allclose(own[corrected].to_numpy(float), multipletests(p, method="holm")[1])
+        different = own["p_adjusted"] < 0.05
+        assert own["verdict"].tolist() == ["different" if one else "inconclusive" for one in different]
+    r2 = found.xs("leave-pool-out R²", level=1)
+    assert r2[["p_adjusted", "qap_p_adjusted"]].isna().all(axis=None)
 
 
 def standardised(pools: list[Pairs]) -> tuple[Array, Array]:
@@ -96,7 +130,7 @@ def test_partial_slopes_are_of_one_regression_in_standardised_pools() -> None:
     errors = np.sqrt(3 / 4 * ((without - np.mean(without, axis=0)) ** 2).sum(axis=0))
     np.testing.assert_allclose(found.xs("partial slope", level=1)["se"], errors)
     together = found.loc["jointly", "leave-pool-out R²"]
-    assert together["estimate"] == pytest.approx(np.mean(left_out_r2(dyads)))
+    assert together["estimate"] == pytest.approx(left_out_r2(dyads)[0])
     assert together["estimate"] > found.loc["cosine", "leave-pool-out R²"]["estimate"]
 
 
