@@ -17,7 +17,8 @@ from analysis.inference.estimate import LEVEL, Estimate
 from sweep.core.text import align_columns, null_non_finite
 
 FORMS = ("txt", "json", "csv", "tex")
-_FIELDS = tuple(field.name for field in fields(Estimate))
+_BOOTSTRAP = ("bootstrap_low", "bootstrap_high")
+_FIELDS = (*(field.name for field in fields(Estimate)), *_BOOTSTRAP)
 _INFINITY = "∞"
 _TEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -85,6 +86,9 @@ def table(found: pd.DataFrame) -> Table:
     columns["estimate"] = [number(value) for value in found["estimate"]]
     ends = zip(found["low"], found["high"], strict=True)
     columns[f"{LEVEL:.0%} interval"] = [interval(low, high) for low, high in ends]
+    if set(_BOOTSTRAP) <= set(found) and found[_BOOTSTRAP[0]].notna().any():
+        ends = zip(*(found[name] for name in _BOOTSTRAP), strict=True)
+        columns["bootstrap-t"] = [interval(low, high) if low == low else numbers.NONE for low, high in ends]
     columns["n"] = [str(n) for n in found["n_units"]]
     columns["unit"] = found["unit"].tolist()
     for name, head in (("p", "p"), ("p_adjusted", "adjusted p")):

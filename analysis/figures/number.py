@@ -142,6 +142,7 @@ def _enough(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) ->
     axes.set_yticks([])
     _log_axis(axes, sizes[0] * 0.9, most)
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    axes.set_ylabel("method")
     axes.set_xlabel("N*: from here on, one more member adds < 0.1 points")
 
 
@@ -151,5 +152,5 @@ def _answer(row: pd.Series) -> str:
         return f"N* = {numbers.whole(row['estimate'])} [{numbers.whole(row['low'])}, {numbers.whole(row['high'])}]"
     pays = [text for text in row["warnings"] if text.startswith("merging more")]
     if pays:
-        return pays[0].partition(":")[0]
+        return str(pays[0]).partition(":")[0]
     return f"not identified: {numbers.whole(row['low'])} or more" if math.isfinite(row["low"]) else "no N*: one size"

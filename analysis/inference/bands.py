@@ -66,7 +66,7 @@ def _correlation(values: np.ndarray) -> np.ndarray:
     mean = np.where(known, values, 0).sum(0) / known.sum(0)
     apart = np.where(known, values - mean, 0)
     apart = apart / np.sqrt((apart**2).sum(0))
-    found = apart.T @ apart
+    found: np.ndarray = apart.T @ apart
     other = ~np.eye(len(found), dtype=bool)
     seen = found[other]
     error = ((1 - seen**2) ** 2).sum() / max(len(values) - 1, 1)

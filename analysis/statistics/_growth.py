@@ -94,7 +94,7 @@ def enough_measured(
     low = min(_first_below(sizes, np.array([pair.min() for pair in ends]), eps), float(sizes.max(initial=0)))
     high = _first_below(sizes, np.array([pair.max() for pair in ends]), eps)
     reason = _why_none(sizes, change, value, sign, low, high)
-    if sign * change.estimate <= 0 or not steps:
+    if sign * change.estimate <= 0 or change.n_units < 2 or not steps:
         low = -math.inf
         high = math.inf
     if not math.isfinite(high):
@@ -137,6 +137,8 @@ def _why_none(sizes: np.ndarray, change: Estimate, value: str, sign: float, low:
         return ["N* needs two sizes or more"]
     if not change.n_units:
         return ["no pool has the smallest and the largest size: no N*"]
+    if change.n_units == 1:
+        return ["N* is not identified from one pool"]
     if sign * change.estimate <= 0:
         shown = sign * (change.high if sign > 0 else change.low) <= 0
         return [

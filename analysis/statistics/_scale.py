@@ -7,7 +7,6 @@ begin, retention compares their shapes.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +15,7 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING
-from analysis.rows.chance import N_CLASSES, UNKNOWN
+from analysis.rows.chance import N_CLASSES
 from analysis.rows.pairing import exclusion_warnings
 from analysis.rows.scale import Side, magnified, sides
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
@@ -202,9 +201,7 @@ def _common_range(found: list[SideResult]) -> list[SideResult]:
 
 def scaled_rows(candidates: pd.DataFrame) -> pd.DataFrame:
     """The magnified rows with their accuracy as `value`, `reason`, and `chance`, which is NaN if it is unknown."""
-    require(candidates, [*UNIT, *FIXED, "space", "n_members", "status", "accuracy"])
-    if "chance" not in candidates:
-        candidates = candidates.assign(chance=math.nan, chance_source=UNKNOWN)
+    require(candidates, [*UNIT, *FIXED, "space", "n_members", "status", "accuracy", "chance", "chance_source"])
     rows = select_comparison(candidates)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     rows = magnified(rows)

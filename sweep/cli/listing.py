@@ -59,8 +59,8 @@ def _default(field: Any) -> Any:
 
 
 def _yaml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 

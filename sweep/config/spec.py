@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from sweep.config.checkpoint_files import as_pattern
 from sweep.config.document import Document, KeyPath, dump
+from sweep.config.margins import Margins, as_margins, shortest
 from sweep.config.recipe import Recipe
 from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json, content_id
@@ -108,31 +109,6 @@ class Execution(SettingsModel):
     mlflow_models: Annotated[int, Ge(0), Le(100)] = 3
 
 
-Fraction = Annotated[float, Gt(0), Lt(1)]
-
-
-class Margins(SettingsModel):
-    """The smallest difference that matters to the claims of `analysis`, for each kind of quantity."""
-
-    accuracy: Fraction = 0.005
-    accuracy_per_model: Fraction = 0.001  # what one model more adds to the accuracy of a merge
-    retention: Fraction = 0.05  # share of the accuracy above chance that is left, as under scaling
-    correlation: Fraction = 0.05
-    slope: Fraction = 0.05  # change of a correlation per factor of ten
-
-
-def _as_margins(value: Any) -> Any:
-    """A mapping by kind of quantity; a number is the margin of accuracy."""
-    return value if isinstance(value, dict | Margins) else {"accuracy": value}
-
-
-def _shortest(margins: Margins) -> Any:
-    """The margins as a configuration writes them: a number if only that of accuracy was chosen."""
-    values = margins.model_dump()
-    chosen = {name: value for name, value in values.items() if value != Margins.model_fields[name].default}
-    return values if chosen.keys() - {"accuracy"} else margins.accuracy
-
-
 class Settings(SettingsModel):
     """The keys of a sweep whose values are not plug-ins."""
 
@@ -141,7 +117,7 @@ class Settings(SettingsModel):
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_check_unique)] = ("test",)
     inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_check_unique)] | None = None
     """Tables that describe the weights of members and soups; none by default."""
-    margin: Annotated[Margins, BeforeValidator(_as_margins), PlainSerializer(_shortest)] = Margins()
+    margin: Annotated[Margins, BeforeValidator(as_margins), PlainSerializer(shortest)] = Margins()
     """Smallest differences that matter to the claims of `analysis`: a number, for accuracy, or one for each kind of
     quantity; the run does not use them."""
     pools_planned: PoolSize | None = None

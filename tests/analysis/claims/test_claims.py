@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from analysis.claims.averaging_regularises import averaging_regularises
 from analysis.cli.main import main
 from analysis.core import registry as catalogue
-from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.core.errors import AnalysisError
 from analysis.inference.estimate import Question, pool_mean, stratified_mean
 from analysis.inference.finding import Finding
 from analysis.report import tables
@@ -26,7 +26,7 @@ from analysis.report.claims import VERDICTS, answers, claim_verdict, margin_kind
 from analysis.rows.contrasts import contrast
 from analysis.rows.run import MARGINS, Run, load
 from analysis.statistics.paired_difference import paired_difference
-from sweep.config.spec import Margins
+from sweep.config.margins import Margins
 from tests.helpers import ROOT, rows
 from tests.helpers.predictions import prediction
 
@@ -111,10 +111,9 @@ def test_a_claim_that_cannot_be_decided_says_how_many_pools_would_do() -> None:
     assert one.verdict == "inconclusive"
     assert one.needs is not None
     # An effect of a fifth of the spread takes about (2.8 x 5)² = 200 pools in one look, and more after a first look.
-    assert 200 <= one.needs.pools <= 600
+    assert 200 <= one.needs.pools <= 1000
     assert one.needs.low < one.needs.pools
-    assert one.needs.high is not None
-    assert one.needs.high > one.needs.pools
+    assert one.needs.high is None or one.needs.high > one.needs.pools
     assert found["soups_resist_scale"].missing
     assert found["soups_resist_scale"].verdict == ""
 
@@ -325,7 +324,7 @@ def test_transformers_against_the_others(kinds: dict[str, str | None], estimate:
         run.tables["candidates"]["architecture_kind"] = run.tables["candidates"]["population"].map(kinds)
     (found,) = (one for one in answers(run) if one.name == "architecture_moderates")
     assert found.finding is not None
-    assert found.finding.values.question.estimand.endswith(words)
+    assert found.finding.values.question.estimand.startswith(f"accuracy: uniform_soup minus logit_average, {words}, ")
     assert found.finding.estimate.estimate == pytest.approx(estimate)
     assert found.verdict == "supported"
 
@@ -370,47 +369,6 @@ def test_sizes_weigh_the_same_however_many_subsets_they_have() -> None:
             made.append(rows.candidate(pool, subset, "uniform_soup", accuracy=accuracy))
     found = contrast(pd.DataFrame(rows.frame(made)), "uniform_soup", "mean_member", margin=0.005)
     assert found.estimate.estimate == pytest.approx(0.2)
-
-
-def grown(pool: int, gains: dict[int, float], **own: Any) -> list[dict[str, Any]]:
-    """Seven singles of accuracy .8 and one soup per size with its gain over them."""
-    made = [rows.candidate(pool, (index,), "single", accuracy=0.8, **own) for index in range(7)]
-    for size, gain in gains.items():
-        made.append(rows.candidate(pool, tuple(range(size)), "uniform_soup", accuracy=0.8 + gain, **own))
-    return made
-
-
-@pytest.mark.parametrize(("claim", "expected"), [("gain_grows", 0.0125), ("gain_saturates", 0.0015)])
-def test_growth_compares_the_same_two_sizes_in_all_pools(claim: str, expected: float) -> None:
-    made = []
-    for pool in range(6):
-        shift = 0.001 * (pool - 1) * (pool < 3)
-        made += grown(pool, {2: 0.01, 3: 0.0165} | ({7: 0.0225 + shift} if pool < 3 else {}))
-    found = catalogue.get_plugin("claims", claim)(rows.frame(made))
-    assert found.estimate.estimate == pytest.approx(expected)
-    assert found.estimate.n_units == 3
-    small = 2 if claim == "gain_grows" else 3
-    assert f"3 of 6 pools of `people` lack N = {small} or 7: left out" in found.estimate.warnings
-    made = [row for row in made if row["pool"] < 3]
-    same = catalogue.get_plugin("claims", claim)(rows.frame(made))
-    assert same.estimate.estimate == found.estimate.estimate
-    assert not [text for text in same.estimate.warnings if "left out" in text]
-
-
-@pytest.mark.parametrize("claim", ["gain_grows", "gain_saturates"])
-def test_growth_is_asked_of_each_population_at_its_own_sizes(claim: str) -> None:
-    made = [row for pool in range(3) for row in grown(pool, {2: 0.01, 4: 0.02 + 0.001 * pool})]
-    other = [row for pool in range(3) for row in grown(pool, {3: 0.01, 7: 0.05 + 0.001 * pool}, population="others")]
-    one_size = grown(0, {5: 0.3}, population="last")
-    found = catalogue.get_plugin("claims", claim)(rows.frame(made + other + one_size))
-    expected = (0.011 + 0.041) / 2 if claim == "gain_grows" else (0.011 / 2 + 0.041 / 4) / 2
-    assert found.estimate.estimate == pytest.approx(expected)
-    assert "`last` is left out: it has one size" in found.estimate.warnings
-    with pytest.raises(NothingToDrawError, match="no pool has two sizes"):
-        catalogue.get_plugin("claims", claim)(rows.frame(one_size))
-    apart = grown(0, {2: 0.01}) + grown(1, {7: 0.02})
-    with pytest.raises(NothingToDrawError, match="no pool has two sizes"):
-        catalogue.get_plugin("claims", claim)(rows.frame(apart))
 
 
 def test_the_verb_prints_every_claim(tmp_path: Path) -> None:

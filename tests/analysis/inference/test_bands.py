@@ -50,17 +50,17 @@ def test_many_pools_have_the_interval_of_the_multivariate_normal() -> None:
 
 
 @pytest.mark.parametrize(("shape", "pools"), [("independent", 5), ("equal", 5), ("steps", 5), ("steps", 12)])
-def test_all_means_are_held_at_once(shape: str, pools: int) -> None:
+def test_all_means_are_covered_at_once(shape: str, pools: int) -> None:
     columns = 7
     one = np.eye(columns)
     equal = 0.8 + 0.2 * one
     steps = one - 0.5 * (np.eye(columns, k=1) + np.eye(columns, k=-1))
     correlation = {"independent": one, "equal": equal, "steps": steps}[shape]
-    held = [
+    covered = [
         all(one.low <= 0 <= one.high for one in simultaneous_means(values, [Question("mean")] * columns))
         for values in studies(pools, correlation, 300)
     ]
-    assert 0.915 <= np.mean(held) <= 0.985
+    assert 0.915 <= np.mean(covered) <= 0.985
 
 
 def test_p_and_verdict_are_those_of_the_intervals() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,15 @@ def population(name: str, gap: float, *, spread: float = 1.0, pools: int = 8, **
     return made
 
 
-def asked(*populations: list[dict[str, Any]], members: list[dict[str, Any]] | None = None) -> dict[str, Answer]:
-    """The claims on some populations, by name."""
+def asked(
+    *populations: list[dict[str, Any]],
+    members: list[dict[str, Any]] | None = None,
+    kinds: Mapping[str, str] | None = None,
+) -> dict[str, Answer]:
+    """The claims on some populations, by name; `kinds` has the kind of architecture of each population."""
     tables = {"candidates": rows.frame([row for one in populations for row in one])}
+    if kinds:
+        tables["candidates"]["architecture_kind"] = tables["candidates"]["population"].map(kinds)
     tables["members"] = rows.frame(members or [], "members")
     return {one.name: one for one in answers(Run(Path("runs/made"), {}, "", tables))}
 
@@ -88,7 +95,7 @@ def test_homogeneous_cells_have_a_general_verdict_for_these_cells() -> None:
 
 
 def test_six_weak_cells_that_agree_are_decided_on_average() -> None:
-    made = [population(f"p{n}", 0.006 + 0.0004 * n, spread=3, architecture=f"net{n}") for n in range(6)]
+    made = [population(f"p{n}", 0.006 + 0.0004 * n, spread=4, architecture=f"net{n}") for n in range(6)]
     found = asked(*made)[CLAIM]
     assert found.verdict == "supported"
     assert found.by_cell is not None
@@ -217,10 +224,11 @@ def test_both_arms_of_a_mean_are_shown_and_opposite_signs_decide_nothing() -> No
 
 def test_a_side_of_populations_that_differ_is_named() -> None:
     made = [population(name, gap, architecture=name) for name, gap in (("vit", 0.0), ("deit", 0.02), ("cnn", 0.05))]
-    found = asked(*made)["architecture_moderates"]
+    kinds = {"vit": "transformer", "deit": "transformer", "cnn": "cnn"}
+    found = asked(*made, kinds=kinds)["architecture_moderates"]
     assert found.finding is not None
     assert any("2 populations of the first side differ" in text for text in found.finding.estimate.warnings)
-    alone = asked(made[0], made[2])["architecture_moderates"]
+    alone = asked(made[0], made[2], kinds=kinds)["architecture_moderates"]
     assert alone.finding is not None
     assert not any("differ" in text for text in alone.finding.estimate.warnings)
 

@@ -141,7 +141,7 @@ class TestStats:
         assert "did you mean `pool_means`" in wrong("stats", "pool_mean", folder)
         assert "did you mean `metric`" in wrong("stats", "pool_means", folder, "metrc=brier")
         assert "`x` is not a number or none" in wrong("stats", "paired_difference", folder, "margin=x")
-        assert "one of `pools`, `these cells`" in wrong("stats", "paired_difference", folder, "over=cells")
+        assert "one of `pools`, `members`, `these cells`" in wrong("stats", "paired_difference", folder, "over=cells")
         assert "written `key=value`" in wrong("stats", "pool_means", folder, "metric")
         assert "given twice" in wrong("stats", "pool_means", folder, "metric=ece", "metric=ece")
         assert "missing column `nope`" in wrong("stats", "pool_means", folder, "metric=nope")

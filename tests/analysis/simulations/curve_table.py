@@ -121,8 +121,8 @@ def bent(law: Law, sizes: np.ndarray, values: np.ndarray) -> dict[str, tuple[np.
 
 def holds(ends: tuple[np.ndarray, np.ndarray], truth: np.ndarray | float) -> np.ndarray:
     """Whether the intervals of each study hold the truth."""
-    held: np.ndarray = (ends[0] <= truth) & (truth <= ends[1])
-    return held
+    covered: np.ndarray = (ends[0] <= truth) & (truth <= ends[1])
+    return covered
 
 
 def outcomes(cell: Cell, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -148,7 +148,7 @@ def outcomes(cell: Cell, values: np.ndarray) -> dict[str, np.ndarray]:
 
 def coverage(cell: Cell, number: int, seed: int) -> dict[str, float]:
     """The share of studies of each outcome."""
-    return {name: float(held.mean()) for name, held in outcomes(cell, cell.studies(number, seed)).items()}
+    return {name: float(covered.mean()) for name, covered in outcomes(cell, cell.studies(number, seed)).items()}
 
 
 def main(number: int, names: Sequence[str]) -> None:

@@ -115,4 +115,4 @@ def test_a_population_at_chance_does_not_count() -> None:
     assert found.estimate.estimate == alone.estimate.estimate
     assert found.estimate.verdict == "equivalent"
     assert "at chance in 8 of 8 pools: uniform_soup in 1000, 2 members" in found.estimate.warnings[0]
-    assert alone.estimate.warnings == ()
+    assert not any("chance:" in text or "at chance" in text for text in alone.estimate.warnings)

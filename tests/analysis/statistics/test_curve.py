@@ -103,7 +103,7 @@ def test_enough_members_are_a_size_from_which_steps_are_small(level: Any, expect
     assert reason in warning
 
 
-def test_a_fall_that_noise_may_have_made_is_not_said_to_be_one() -> None:
+def test_a_fall_that_noise_may_have_made_is_not_called_one() -> None:
     made = soups(lambda pool, size: 0.8 - 0.001 * (size == 6) + 0.01 * (-1) ** pool * (size == 6), pools=4)
     ends, warning = star(curve(rows.frame(made)))
     np.testing.assert_equal(ends, [math.nan, -math.inf, math.inf])

@@ -67,7 +67,8 @@ def test_the_seed_moves_examples_between_train_and_validation_only(case: str, wr
     shared = [rows(splits["train"].images, splits["validation"].images) for splits in (one, other)]
     assert shared[0] == shared[1]
     assert one["test"].key == other["test"].key, "the test is decoded once, whatever the split"
-    assert one["train"].key != other["train"].key
+    if one["train"].key:  # data in memory is not decoded, and has none
+        assert one["train"].key != other["train"].key
 
 
 @EVERY
