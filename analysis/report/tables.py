@@ -11,9 +11,10 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers, style
+from analysis.inference.estimate import INCONCLUSIVE
 from analysis.report.audit_changes import summary
 from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
-from analysis.report.claims import Answer, beside, look_text, needs_text, posterior, remark
+from analysis.report.claims import EXPLORATORY, Answer, beside, look_text, needs_text, posterior, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
@@ -48,8 +49,8 @@ class Cell:
 
 
 def counts(candidates: pd.DataFrame) -> dict[str, int]:
-    """Candidates by status."""
-    found = candidates["status"].value_counts()
+    """Candidates by status; one that was evaluated on several splits counts once."""
+    found = candidates.groupby("status", observed=True)["candidate_id"].nunique()
     return {status: int(found.get(status, 0)) for status in ("ok", "failed", "non_finite")}
 
 
@@ -143,9 +144,10 @@ def cell(row: Any, span: float, scale: float = 100.0) -> Cell | None:
 
 
 def claims(answers: Sequence[Answer]) -> list[dict[str, Any]]:
-    """Every claim with its verdict, effect and the pools that would decide it; claims without rows last."""
+    """Every claim with verdict, effect and the pools that would decide it: decided ones first, without rows last."""
     found = [_claim(one) for one in answers]
-    return sorted(found, key=lambda row: row["verdict"] == NOT_ASKED)
+    last = (INCONCLUSIVE, EXPLORATORY, NOT_ASKED)
+    return sorted(found, key=lambda row: last.index(row["verdict"]) if row["verdict"] in last else -1)
 
 
 def _claim(answer: Answer) -> dict[str, Any]:
@@ -283,15 +285,16 @@ def failures(candidates: pd.DataFrame, members: pd.DataFrame) -> list[dict[str, 
 
 
 def populations(run_members: pd.DataFrame, candidates: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row per population: architecture, data set, start, counts, and accuracy of its members."""
+    """One row per population: architecture, data set, start, counts, and accuracy of its members on one split."""
     frame = run_members[run_members["role"] == "member"]
-    single = candidates[(candidates["method"] == "single")]
+    single = candidates[candidates["method"] == "single"]
+    single = unscaled(select_comparison(single)) if len(single) else single
     table = []
     for name in sorted({*frame["population"], *candidates["population"]}):
         own = frame[frame["population"] == name]
         rows = candidates[candidates["population"] == name]
         first = (own if len(own) else rows).iloc[0]
-        accuracy = unscaled(single[single["population"] == name])["accuracy"].astype(float)
+        accuracy = single.loc[single["population"] == name, "accuracy"].astype(float)
         parameters = own["n_parameters"].dropna()
         table.append(
             {key: first[key] for key in ("population", "architecture", "dataset", "start")}
@@ -302,7 +305,7 @@ def populations(run_members: pd.DataFrame, candidates: pd.DataFrame) -> list[dic
                 "worst": numbers.percent(accuracy.min()),
                 "mean": numbers.percent(accuracy.mean()),
                 "best": numbers.percent(accuracy.max()),
-                "rows": numbers.whole(len(rows)),
+                "rows": numbers.whole(rows["candidate_id"].nunique()),
             }
         )
     return table
