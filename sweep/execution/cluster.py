@@ -30,13 +30,16 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SCHEDULER_EVENTS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # workers without a GPU must not see one
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # below `uv run`, each worker would make an environment anew
 }
 
 
+_log = logging.getLogger(__name__)
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _ANSWER_SECONDS = 40  # Ray gives up on a silent cluster after as long
 _JOIN_SECONDS = 120  # a cluster that has answered may be busy
 _ALIVE = 0  # GcsNodeInfo.GcsNodeState.ALIVE
+_WHAT_THERE_IS = "set execution.threads, gpus_per_member and gpus_per_worker to what there is"
 _SAME_VERSIONS = "run the sweep in the environment of the cluster: all nodes need the same versions"
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray reads it on every system: without clusters its ports are bound to the loopback alone."""
@@ -64,8 +67,11 @@ def cluster(execution: Execution) -> Iterator[None]:
     else:
         _connect(place)
     try:
-        if place.is_local:  # elsewhere nodes may still be on their way
-            _check_resources(execution, ray.cluster_resources())
+        problem = lacking_resources(execution, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        if problem and place.is_local:
+            raise LaunchError(problem, _WHAT_THERE_IS)
+        if problem:  # nodes may still be on their way
+            _log.warning(f"{problem}: waiting for a node that has it; else {_WHAT_THERE_IS}")
         yield
     finally:
         ray.shutdown()
@@ -80,6 +86,8 @@ def _start(execution: Execution) -> None:
     except Exception as error:  # Ray's processes may fail to start for any reason
         ray.shutdown()  # ends those that did start
         hint = "`sweep doctor` checks this machine; Ray's logs are in ray/session_latest/logs below TMPDIR or /tmp"
+        if isinstance(error, PermissionError):  # /tmp/ray of another user
+            hint = "RAY_TMPDIR=FOLDER takes another folder for Ray's temporary files"
         raise LaunchError(f"Ray did not start on this machine: {_first_line(error)}", hint) from None
 
 
@@ -227,13 +235,14 @@ def _cores(execution: Execution) -> int:
     return max(usable_cores(), wanted * execution.threads)
 
 
-def _check_resources(execution: Execution, resources: Mapping[str, float]) -> None:
-    """LaunchError where no worker would ever start."""
+def lacking_resources(execution: Execution, nodes: Sequence[Mapping[str, float]]) -> str:
+    """What no node has enough of for one worker, from the resources of the nodes; empty if a worker can start."""
     gpus = max(execution.gpus_per_member, execution.gpus_per_worker)
     for name, wanted in (("CPU", execution.threads), ("GPU", gpus)):
-        if wanted > resources.get(name, 0):
-            what = f"a worker needs {wanted:g} {name}, and Ray has {resources.get(name, 0):g}"
-            raise LaunchError(what, "set execution.threads, gpus_per_member and gpus_per_worker to what there is")
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if wanted > most:
+            return f"a worker needs {wanted:g} {name}, and Ray has no node with more than {most:g}"
+    return ""
 
 
 def n_workers(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sweep.config.spec import Execution
+from sweep.execution.cluster import lacking_resources
 from sweep.execution.scheduler import n_workers
 
 
@@ -37,6 +38,33 @@ def node(cpus: float, gpus: float = 0.0, *, alive: bool = True) -> dict[str, Any
 )
 def test_workers_fit_their_nodes(settings: dict[str, Any], nodes: list[dict[str, Any]], workers: int) -> None:
     assert n_workers(Execution(**settings), nodes) == workers
+
+
+@pytest.mark.parametrize(
+    ("settings", "nodes", "lacks"),
+    [
+        ({}, [node(1)], ""),
+        ({}, [node(0)], "needs 1 CPU, and Ray has no node with more than 0"),
+        ({}, [], "needs 1 CPU, and Ray has no node with more than 0"),
+        ({"threads": 4}, [node(2), node(2)], "needs 4 CPU, and Ray has no node with more than 2"),
+        ({"gpus_per_worker": 0.5}, [node(8)], "needs 0.5 GPU, and Ray has no node with more than 0"),
+        ({"gpus_per_member": 2}, [node(8, 1), node(8, 2)], ""),
+    ],
+)
+def test_what_no_node_has_is_named(settings: dict[str, Any], nodes: list[dict[str, Any]], lacks: str) -> None:
+    found = lacking_resources(Execution(**settings), [one["Resources"] for one in nodes])
+    assert lacks in found
+    assert bool(lacks) == bool(found)
+
+
+def test_workers_have_the_environment_of_the_sweep_below_uv_run_too() -> None:
+    """Ray would start each worker with the arguments of `uv run`, which makes an environment anew."""
+    code = (
+        "import os; from sweep.execution import cluster; os.environ.update(cluster._ENVIRONMENT)\n"
+        "from ray._private import ray_constants; assert ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV is False"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "RAY_ENABLE_UV_RUN_RUNTIME_ENV"}
+    subprocess.run([sys.executable, "-c", code], env=clean, check=True, timeout=120)
 
 
 def test_a_ray_that_was_imported_before_has_the_secret_too() -> None:
