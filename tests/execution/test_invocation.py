@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sweep.config.margins import Margins
 from sweep.config.spec import Sweep
 from sweep.core.errors import UserError
 from sweep.execution.invocation import is_settled, new_run_info, recorded
@@ -30,7 +31,8 @@ def test_declarations_are_no_part_of_the_id() -> None:
     declared = checked(text(DECLARED))
     assert declared.id == plain.id
     assert again(declared).settings == declared.settings
-    assert plain.declared == {"margin": 0.005, "pools_planned": None, "claims": None}
+    margins = Margins().model_dump()
+    assert plain.declared == {"margin": 0.005, "margins": margins, "pools_planned": None, "claims": None}
 
 
 def test_a_call_records_the_declarations_and_pools(tmp_path: Path) -> None:

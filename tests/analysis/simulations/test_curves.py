@@ -148,7 +148,7 @@ def fallen(log2_middle: np.ndarray, step: float, steepness: float = 3.0) -> tupl
     population, pool, factor = (index.ravel() for index in np.indices(accuracy.shape))
     pool_id = population * log2_middle.shape[1] + pool
     made = pd.DataFrame({"population": population, "pool_id": pool_id, "members": [["0", "1"]] * len(pool)})
-    made = made.assign(**PLAIN, n_members=2, accuracy=accuracy.ravel())
+    made = made.assign(**PLAIN, n_members=2, accuracy=accuracy.ravel(), chance=0.1, chance_source="classes")
     return made.assign(
         scaling_factor=2.0 ** log2[factor],
         scaling=np.where(factor == 0, "none", "magnify"),
