@@ -15,8 +15,8 @@ FACTORS = {"dataset": "data set", "architecture": "architecture", "start": "star
 def cell_settings(tables: Iterable[pd.DataFrame], members: pd.DataFrame) -> pd.DataFrame:
     """One row per population of the tables, with the columns of `FACTORS`, indexed by population; sorted.
 
-    Architectures that cover many networks, such as timm, are told apart by the `name` in their settings, which the
-    table of members has.
+    An architecture that covers many networks, such as timm, is followed by the name of the network, which the table of
+    members has in `architecture_settings`.
     """
     columns = ["population", *FACTORS]
     known = [table[columns] for table in tables if set(columns) <= set(table)]
