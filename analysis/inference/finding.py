@@ -47,17 +47,17 @@ class PoolValues:
         """
         frame = self.used
         populations = frame["population"].to_numpy(object)
-        shares = self._shares
-        weights = np.array(list(shares.values()))
-        alone = stratified_mean(frame["value"].to_numpy(float), populations, self.question, self.warnings, weights)
-        if self.examples is None or not shares:
+        weights = self.weights
+        shares = np.array(list(weights.values()))
+        alone = stratified_mean(frame["value"].to_numpy(float), populations, self.question, self.warnings, shares)
+        if self.examples is None or not weights:
             return alone
         pools = frame.groupby("population", sort=True, observed=True)["pool_id"]
         cells = {str(name): [self.examples[pool] for pool in own] for name, own in pools}
-        return over_examples(alone, cells, shares, self.question)
+        return over_examples(alone, cells, weights, self.question)
 
     @property
-    def _shares(self) -> dict[str, float]:
+    def weights(self) -> dict[str, float]:
         """The weight of each population's mean, in the order of their names."""
         names = sorted(set(self.used["population"].astype(object)))
         return {name: 1 / len(names) if self.shares is None else self.shares[name] for name in names}
@@ -69,7 +69,7 @@ class PoolValues:
         Beside Student's: with skewed pools it covers more.
         """
         cells = [own.to_numpy(float) for _, own in self.used.groupby("population", sort=True, observed=True)["value"]]
-        low, high = bootstrap_t(cells, list(self._shares.values()))
+        low, high = bootstrap_t(cells, list(self.weights.values()))
         return self.estimate.estimate - high * self.estimate.se, self.estimate.estimate - low * self.estimate.se
 
     def only(self, populations: Collection[str]) -> PoolValues:

@@ -183,17 +183,14 @@ def _flips(cases: Sequence[_Case]) -> np.ndarray | None:
 
 def _column(values: PoolValues) -> dict[tuple[str, str], float]:
     """The value of each pool, by population and id, in the populations that the estimate uses."""
-    used = pools_by_population(values)
-    rows = values.frame[["population", "pool_id", "value"]].itertuples(index=False)
-    return {(str(population), str(pool)): float(value) for population, pool, value in rows if population in used}
+    rows = values.used[["population", "pool_id", "value"]].itertuples(index=False)
+    return {(str(population), str(pool)): float(value) for population, pool, value in rows}
 
 
 def _shares(values: PoolValues, populations: Sequence[str]) -> list[float]:
-    """The weight of the mean of each population in the estimate."""
-    used = pools_by_population(values)
-    if values.shares is None:
-        return [1 / len(used) if name in used else 0.0 for name in populations]
-    return [float(values.shares.get(name, 0.0)) for name in populations]
+    """The weight of the mean of each population in the estimate; 0 for one that it does not use."""
+    weights = {str(name): weight for name, weight in values.weights.items()}
+    return [weights.get(name, 0.0) for name in populations]
 
 
 def _corrected(cases: Mapping[str, _Case], flips: np.ndarray | None) -> dict[str, tuple[float, float, float]]:

@@ -46,8 +46,8 @@ class Look:
 
 def pools_by_population(values: PoolValues) -> dict[str, int]:
     """The number of pools of each population that the estimate uses, in order of names."""
-    counts = values.frame["population"].astype(str).value_counts().sort_index()
-    return {str(name): int(n) for name, n in counts.items() if values.shares is None or values.shares.get(str(name))}
+    counts = values.used["population"].astype(str).value_counts().sort_index()
+    return {str(name): int(n) for name, n in counts.items()}
 
 
 def rows_id(values: PoolValues) -> str:

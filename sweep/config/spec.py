@@ -38,33 +38,31 @@ def _check_unique(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _check_claim(name: str) -> str:
-    """The name of a claim. Raises ValueError unless it is the name of a Python file, as all claims are."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,99}", name):
-        raise ValueError(f"expected a name of `analysis ls`, lower case with `_`, got {show(name)}")
-    return name
+def _name_check(pattern: str, expected: str) -> AfterValidator:
+    """The check of a name against a pattern; its ValueError says what is expected."""
+
+    def check(name: str) -> str:
+        if not re.fullmatch(pattern, name):
+            raise ValueError(f"expected {expected}, got {show(name)}")
+        return name
+
+    return AfterValidator(check)
 
 
-ClaimName = Annotated[str, AfterValidator(_check_claim)]
-
-
-def _check_sweep_name(name: str) -> str:
-    """The name of a sweep, which is that of its folder and of its experiment in MLflow. Raises ValueError."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        raise ValueError(
-            f"expected 1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`, first a letter or digit, got {show(name)}"
-        )
-    return name
-
-
-def _check_population_name(name: str) -> str:
-    """The name of a population. Raises ValueError for an empty or long one, and one that breaks lines or paths."""
-    if not re.fullmatch(rf"[^/\x00-\x1f]{{1,{LONGEST_NAME}}}", name):
-        raise ValueError(f"expected 1 to {LONGEST_NAME} characters without `/` and line breaks, got {show(name)}")
-    return name
-
-
-PopulationName = Annotated[str, AfterValidator(_check_population_name)]
+# All claims are Python files.
+ClaimName = Annotated[str, _name_check(r"[a-z][a-z0-9_]{0,99}", "a name of `analysis ls`, lower case with `_`")]
+# The name of the run folder and of the experiment in MLflow.
+SweepName = Annotated[
+    str,
+    _name_check(
+        r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
+        "1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`, first a letter or digit",
+    ),
+]
+PopulationName = Annotated[
+    str,
+    _name_check(rf"[^/\x00-\x1f]{{1,{LONGEST_NAME}}}", f"1 to {LONGEST_NAME} characters without `/` and line breaks"),
+]
 
 
 def _check_home(path: Path) -> Path:
@@ -112,7 +110,7 @@ class Execution(SettingsModel):
 class Settings(SettingsModel):
     """The keys of a sweep whose values are not plug-ins."""
 
-    name: Annotated[str, AfterValidator(_check_sweep_name)]
+    name: SweepName
     seed: Annotated[int, Ge(0)] = 0
     splits: Annotated[tuple[Literal["test", "validation"], ...], AfterValidator(_check_unique)] = ("test",)
     inspect: Annotated[tuple[Literal["layers", "templates"], ...], AfterValidator(_check_unique)] | None = None
