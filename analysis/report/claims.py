@@ -137,15 +137,20 @@ def _evaluate_all(run: Run, candidates: pd.DataFrame, history: History) -> list[
         judged |= judge_family({name: findings[name] for name in names}, history)
     levels = {name: one.level for name, one in judged.items()}
     answered = [_with_verdict(one, judged.get(one.name), history) for one in raw]
-    return [_by_cell(one, run, levels.get(one.name, ALPHA)) for one in answered]
+    read = {_tables(one.name) for one in answered if one.finding}
+    cells = {names: cell_settings([run.table(name) for name in names], run.members) for names in sorted(read)}
+    return [
+        _by_cell(one, cells[_tables(one.name)], levels.get(one.name, ALPHA)) if one.finding else one for one in answered
+    ]
 
 
-def _by_cell(answer: Answer, run: Run, level: float) -> Answer:
-    """The claim, which its family tests at `level`, with the answers of its cells and the verdict that follows."""
+def _by_cell(answer: Answer, settings: pd.DataFrame, level: float) -> Answer:
+    """The claim, which its family tests at `level`, with the answers of its cells and the verdict that follows.
+
+    `settings` has the columns of a cell by population.
+    """
     finding = answer.finding
-    if finding is None:
-        return answer
-    settings = cell_settings([run.table(name) for name in _tables(answer.name)], run.members)
+    assert finding is not None
     judge = partial(claim_verdict, expected=finding.expected)
     found = answer_by_cell(finding.values, finding.estimate, settings, judge, level)
     found = answer_by_part(found, {name: values.estimate for name, values in finding.parts.items()}, level)
