@@ -125,10 +125,9 @@ class Tracker:
                 action(client)
         except Exception as error:  # of MLflow, its database, the network or the disk: none may stop the sweep
             self.disabled = True
-            known = remedy(self.uri, error)
-            before = f"{known}; then " if known else ""
-            hint = f"going on without it: {before}`sweep sync {self.storage / self.sweep_name}` replays it"
-            _log.warning(f"{describe_error(self.uri, error)}; {hint}")
+            hint = remedy(self.uri, error)
+            problem = f"{describe_error(self.uri, error)}: {hint}" if hint else describe_error(self.uri, error)
+            _log.warning(f"{problem}; going on without it: `sweep sync {self.storage / self.sweep_name}` replays it")
 
     def _connect(self) -> MlflowClient:
         """The client, once the experiment and the run of the sweep exist."""

@@ -170,8 +170,8 @@ class Fatal(nn.Module):
         self.head = nn.Linear(inputs, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of an evaluation; nothing is left of a training."""
-        if self.training and images.device.type == "cpu":
+        """Logits; the process ends at the first batch of a training, not at the two images of the trial before it."""
+        if self.training and len(images) > 2:
             os._exit(1)
         return self.head(images.flatten(1))
 
