@@ -11,6 +11,7 @@ import click
 
 from sweep.core.command_group import ErrorHandlingGroup
 from sweep.core.errors import UserError
+from sweep.core.text import format_count
 
 if TYPE_CHECKING:
     from analysis.rows.run import Run
@@ -40,7 +41,7 @@ def report_failures(failed: Sequence[str]) -> None:
     for one in failed:
         click.echo(f"failed: {one}", err=True)
     if failed:
-        click.echo(f"{len(failed)} part{'s' * (len(failed) > 1)} failed; the others are complete", err=True)
+        click.echo(f"{format_count(len(failed), 'part')} failed; the others are complete", err=True)
 
 
 def report_notes(run: Run) -> None:

@@ -17,6 +17,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
+from sweep.core.text import format_count
+
 # Text, secondary text and rules; the report replaces them by the colors of its theme.
 INK = "#1b1f27"
 MUTED = "#667085"
@@ -196,12 +198,7 @@ def recipe(rows: pd.DataFrame) -> str:
     """A population in a few words: architecture, data set, start and number of pools."""
     first = rows.iloc[0]
     pools = rows["pool_id"].nunique()
-    return f"{first['architecture']} · {first['dataset']} · {first['start']} start · {count(pools, 'pool')}"
-
-
-def count(n: int, noun: str) -> str:
-    """A number with its noun in singular or plural."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return f"{first['architecture']} · {first['dataset']} · {first['start']} start · {format_count(pools, 'pool')}"
 
 
 def pools(rows: pd.DataFrame) -> str:

@@ -15,6 +15,7 @@ from analysis.display import style
 from analysis.rows.select import POINTS, select_comparison, unscaled
 from analysis.statistics.calibration import AFTER, CROSS_ENTROPY, DEBIASED
 from analysis.statistics.calibration import calibration as measured
+from sweep.core.text import format_count
 
 TITLE = "Inside: calibration"
 
@@ -55,7 +56,8 @@ def calibration(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Pl
             _panel(panel, own, quantity, looks)
         panels[0].set_ylabel("method")
         panels[1].tick_params(labelleft=False)
-        style.title(panels[0], f"{name}, {style.count(size, 'member')}", style.recipe(rows[rows["population"] == name]))
+        members = format_count(size, "member")
+        style.title(panels[0], f"{name}, {members}", style.recipe(rows[rows["population"] == name]))
     for quantity, panel in zip(QUANTITIES, axes[-1], strict=True):
         panel.set_xlabel(QUANTITIES[quantity])
     style.key(

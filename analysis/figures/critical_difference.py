@@ -14,6 +14,7 @@ from analysis.inference.rank_tests import indistinguishable
 from analysis.rows.select import select_comparison, unscaled
 from analysis.statistics._scores import ALL
 from analysis.statistics.ranks import AVERAGE, ranks
+from sweep.core.text import format_count
 
 TITLE = "Which methods differ"
 
@@ -44,7 +45,7 @@ def critical_difference(candidates: pd.DataFrame) -> style.Plot:
         own = data[data["population"] == name]
         average = own[own["quantity"] == AVERAGE]
         _panel(panel, average)
-        n = style.count(int(average["n_units"].iloc[0]), "population")
+        n = format_count(int(average["n_units"].iloc[0]), "population")
         about = n if name == ALL else style.recipe(rows[rows["population"] == name])
         style.title(panel, str(name), f"{about} · {_test(average)}")
     axes[-1, 0].set_xlabel("average rank (1 is best)")

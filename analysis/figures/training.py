@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.core.errors import NothingToDrawError
 from analysis.display import style
+from sweep.core.text import format_count
 
 TITLE = "Training of the members"
 
@@ -30,7 +31,7 @@ def training(curves: pd.DataFrame) -> style.Plot:
         own = rows[rows["population"] == name]
         _lines(left, own, "validation_accuracy", 100)
         _lines(right, own, "train_loss", 1)
-        style.title(left, name, f"{style.recipe(own)}, {style.count(own['member_id'].nunique(), 'member')}")
+        style.title(left, name, f"{style.recipe(own)}, {format_count(own['member_id'].nunique(), 'member')}")
         left.set_ylabel("validation accuracy (%)")
         right.set_ylabel("training loss (nats)")
     for panel in axes[-1]:

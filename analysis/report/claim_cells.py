@@ -29,6 +29,7 @@ from analysis.inference.estimate import (
 from analysis.inference.finding import PoolValues
 from analysis.inference.heterogeneity import Heterogeneity, arrays_of, random_effects, spread_p
 from analysis.rows.cells import FACTORS
+from sweep.core.text import format_count
 
 DEPENDS = "depends on"
 RECIPE = "population"
@@ -133,7 +134,7 @@ def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> Cell
     apart = corrected.verdict == EQUIVALENT and len(cell.populations) > 1 and cell.within_p >= level
     estimate = replace(corrected, verdict=INCONCLUSIVE) if apart else corrected
     several = f", {len(cell.populations)} populations" if len(cell.populations) > 1 else ""
-    scope = f"{cell.name}{several}, {_count(corrected.n_units, corrected.unit)}"
+    scope = f"{cell.name}{several}, {format_count(corrected.n_units, corrected.unit)}"
     verdict = judge(estimate)
     return CellAnswers((replace(cell, estimate=estimate, verdict=verdict),), verdict, estimate, scope)
 
@@ -250,14 +251,14 @@ def _scope_of_contrast(values: PoolValues, used: Sequence[str], settings: pd.Dat
     """The populations of a contrast in words."""
     pools = int(values.frame["population"].isin(used).sum())
     rows = settings.loc[used].to_dict("records")
-    return f"{_count(len(used), 'population')} ({_factors(rows)}), {_count(pools, 'pool')}"
+    return f"{format_count(len(used), 'population')} ({_factors(rows)}), {format_count(pools, 'pool')}"
 
 
 def _summary(cells: Sequence[Cell]) -> str:
     """Several cells in words."""
     words = _factors([one.settings for one in cells])
     these = "these " if len(cells) < FEWEST else ""
-    return f"{these}{len(cells)} cells ({words}), {_count(sum(one.estimate.n_units for one in cells), 'pool')}"
+    return f"{these}{len(cells)} cells ({words}), {format_count(sum(one.estimate.n_units for one in cells), 'pool')}"
 
 
 def _factors(rows: Sequence[dict[str, str]]) -> str:
@@ -282,9 +283,4 @@ def _names(cells: Sequence[Cell]) -> str:
     """The names of some cells with their numbers of pools; of many, how many."""
     if len(cells) > NAMED:
         return f"{len(cells)} cells"
-    return " and ".join(f"{one.name} ({_count(one.estimate.n_units, 'pool')})" for one in cells)
-
-
-def _count(n: int, noun: str) -> str:
-    """A number with its noun."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+    return " and ".join(f"{one.name} ({format_count(one.estimate.n_units, 'pool')})" for one in cells)

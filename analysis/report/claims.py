@@ -28,7 +28,7 @@ from analysis.rows.declared import declared_claims, later_changes, pool_plan
 from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
 from sweep.core.causes import describe
-from sweep.core.text import did_you_mean
+from sweep.core.text import did_you_mean, format_count
 
 SUPPORTED = "supported"
 REFUTED = "refuted"
@@ -97,7 +97,7 @@ def plan_text(run: Run) -> str:
     """The planned pools, and how looks before and beyond them are judged, as a sentence."""
     plan = pool_plan(run)
     if plan.stated:
-        pools = f"{plan.stated} pool{'' if plan.stated == 1 else 's'} per population were planned"
+        pools = f"{format_count(plan.stated, 'pool')} per population were planned"
         return (
             f"{pools}: looks before that spend little of the error (O'Brien-Fleming type), later ones find nothing new."
         )
@@ -239,7 +239,7 @@ def needs_text(needs: Needs | None) -> str:
     aim = "show a difference" if needs.verdict == DIFFERENT else "show equivalence"
     if needs.is_new_run:
         return f"the planned pools do not suffice: another run of {needs.pools} pools ({ends}) would {aim}"
-    return f"needs {needs.pools} more pool{'' if needs.pools == 1 else 's'} ({ends}) to {aim}"
+    return f"needs {format_count(needs.pools, 'more pool')} ({ends}) to {aim}"
 
 
 def beside(answer: Answer) -> str:

@@ -18,6 +18,7 @@ from analysis.display import draw, style
 from analysis.inference.finding import Finding
 from analysis.report.claim_cells import CellAnswers
 from analysis.report.claims import Answer
+from sweep.core.text import format_count
 
 FEWEST_OF_MEAN = 3
 """Fewest cells whose mean is drawn: that of two has an interval of 13 standard errors."""
@@ -101,7 +102,7 @@ def _panel(axes: Axes, data: pd.DataFrame, answer: Answer) -> None:
         edge: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
         axes.annotate(str(row.verdict), (1, place), (6, 0), color=colour, fontsize=8, **edge)
     nouns = {MEAN: "cell", NEW: "cell"}
-    counts = [style.count(int(row.n_units), nouns.get(str(row.line), "pool")) for row in data.itertuples()]
+    counts = [format_count(int(row.n_units), nouns.get(str(row.line), "pool")) for row in data.itertuples()]
     texts = [f"{line}, {count}" for line, count in zip(data["line"], counts, strict=True)]
     axes.set_yticks(range(len(data)), texts)
     axes.set_ylim(len(data) - 0.4, -0.6)

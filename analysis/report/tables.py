@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.core.errors import AnalysisError
-from analysis.display import numbers, style
+from analysis.display import numbers
 from analysis.inference.estimate import INCONCLUSIVE
 from analysis.report.audit_changes import summary
 from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
@@ -21,6 +21,7 @@ from analysis.statistics.paired_difference import paired_difference
 from analysis.statistics.path import QUANTITIES, path
 from analysis.statistics.path_split_half import path_split_half
 from analysis.statistics.two_way_difference import two_way_difference
+from sweep.core.text import format_count
 
 BEST = 20
 SPLIT_HALF = "chord barrier, split-half"
@@ -181,7 +182,7 @@ def _claim(answer: Answer) -> dict[str, Any]:
     about |= {"between": spread_of(answer.by_cell, finding.scale)}
     least, most = (finding.scale * end for end in finding.values.bootstrap)
     about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(least, most, 2) if least == least else ""}
-    about |= {"n": style.count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
+    about |= {"n": format_count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
     low, high = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))
     about |= {"simultaneous": numbers.interval(low, high, 2) if answer.simultaneous else ""}

@@ -24,6 +24,7 @@ from analysis.rows.pairing import (
     paired_differences,
 )
 from analysis.rows.select import UNIT
+from sweep.core.text import format_count
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,9 @@ def _exclusions_by_group(rows: pd.DataFrame, groups: int, noun: str) -> list[lis
     excluded = rows[rows["reason"] != ""]
     used = rows[rows["reason"] == ""]
     for (group, reason), n in excluded.groupby(["group", "reason"], sort=True).size().items():
-        warnings[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
+        warnings[group].append(f"{format_count(n, noun)} left out: {reason}")
     pools, kept = (np.bincount(part.drop_duplicates("pool")["group"], minlength=groups) for part in (rows, used))
     for group in np.flatnonzero((kept > 0) & (pools > kept)):
         missing = int(pools[group] - kept[group])
-        warnings[group].append(f"{missing} pool{'s' * (missing > 1)} without a usable {noun}")
+        warnings[group].append(f"{format_count(missing, 'pool')} without a usable {noun}")
     return warnings

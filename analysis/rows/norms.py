@@ -13,6 +13,7 @@ from analysis.core.errors import NothingToDrawError
 from analysis.inference.two_way import Examples
 from analysis.rows.examples import term_examples
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
+from sweep.core.text import format_count
 
 ARMS = {
     ("uniform_soup", "none"): "soup",
@@ -52,9 +53,7 @@ def norm_arms(candidates: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if whole.empty:
         raise NothingToDrawError("candidates", "no subset has all arms of `norm_matched`")
     n_excluded = len(found) - len(whole)
-    warnings = (
-        (f"{n_excluded} subset{'s' * (n_excluded > 1)} left out: an arm is missing or not ok",) if n_excluded else ()
-    )
+    warnings = (f"{format_count(n_excluded, 'subset')} left out: an arm is missing or not ok",) if n_excluded else ()
     return whole.reset_index(drop=True), warnings
 
 

@@ -25,7 +25,7 @@ from analysis.rows.select import (
     select_split,
     with_mean_member,
 )
-from sweep.core.text import did_you_mean
+from sweep.core.text import did_you_mean, format_count
 
 KEY = (*UNIT, "subset", *FIXED)
 OF_METHOD = ("label", "space", *LABEL)
@@ -178,10 +178,10 @@ def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> 
     warnings: list[list[str]] = [[] for _ in range(groups)]
     excluded = pairs[pairs["reason"] != ""]
     for (group, reason), n in excluded.groupby(["group", "reason"], sort=True).size().items():
-        warnings[group].append(f"{n} {noun}{'s' * (n > 1)} left out: {reason}")
+        warnings[group].append(f"{format_count(n, noun)} left out: {reason}")
     pools = pairs.drop_duplicates(["group", *UNIT])
     used = pairs[pairs["reason"] == ""].drop_duplicates(["group", *UNIT])
     missing = np.bincount(pools["group"], minlength=groups) - np.bincount(used["group"], minlength=groups)
     for group in np.flatnonzero(missing):
-        warnings[group].append(f"{missing[group]} pool{'s' * int(missing[group] > 1)} without a usable {noun}")
+        warnings[group].append(f"{format_count(missing[group], 'pool')} without a usable {noun}")
     return warnings

@@ -13,6 +13,7 @@ from analysis.inference import laws
 from analysis.inference.bent_laws import fit_bent
 from analysis.inference.estimate import LEVEL, Estimate, Question, unit_mean
 from analysis.statistics._growth import Curve, enough_estimate, falls
+from sweep.core.text import format_count
 
 
 def law_rows(
@@ -77,7 +78,7 @@ def _straight(  # noqa: PLR0913 - each is an argument of its own
     """a and b of fits in each pool, and N* on the mean curve, for a law without c."""
     fit = laws.fit(law, sizes, values)
     unfitted = int(np.isnan(fit.a).sum()) if len(sizes) >= len(law.coefficients) else 0
-    few = [f"{unfitted} pool{'s' * (unfitted > 1)} with too few sizes for the law"] if unfitted else []
+    few = [f"{format_count(unfitted, 'pool')} with too few sizes for the law"] if unfitted else []
     warnings = [*warnings, *few]
     tested = {"a", "b"} if value == "gain" else {"b"}
     found = {}

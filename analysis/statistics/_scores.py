@@ -26,7 +26,7 @@ from analysis.rows.select import (
     select_split,
     with_mean_member,
 )
-from sweep.core.text import did_you_mean
+from sweep.core.text import did_you_mean, format_count
 
 DECIMALS = 12
 """Scores are rounded, so that equal accuracies are ties."""
@@ -161,10 +161,10 @@ def _warnings(
     reasons: Counter[Any] = Counter(rows["reason"].to_numpy(object)[chosen])
     for reason, n in sorted(reasons.items()):
         if reason:
-            yield f"{n} row{'s' * (n > 1)} left out: {reason}"
+            yield f"{format_count(n, 'row')} left out: {reason}"
     partly = int((evaluated.any(axis=1) & ~evaluated.all(axis=1)).sum())
     if partly:
-        yield f"{partly} subset{'s' * (partly > 1)} left out: not evaluated with every method"
+        yield f"{format_count(partly, 'subset')} left out: not evaluated with every method"
     left_out = [name for name in others if name != MEAN_MEMBER]
     if left_out:
         yield f"methods left out, on other subsets: {', '.join(left_out)}"

@@ -16,6 +16,7 @@ from analysis.inference.hierarchical import Posterior, cell_posterior
 from analysis.inference.rope import margin_probabilities, named_probabilities
 from analysis.rows.pairing import Group, group_pairs, pair_candidates, paired_differences
 from analysis.statistics._scores import ALL
+from sweep.core.text import format_count
 
 CITES = ("student1908mean", "corani2015bayesian", "corani2017hierarchical", "gelman2006prior", "benavoli2017time")
 
@@ -73,7 +74,7 @@ def _together(
     posterior = cell_posterior(numbers[:, 0], numbers[:, 1], numbers[:, 2], between)
     warnings = [f"prior of the spread between cells: half-Cauchy of scale {between:g}"]
     left_out = len(cells) - len(known)
-    warnings += [f"{left_out} cell{'s' * (left_out > 1)} left out: one pool, or no spread"] if left_out else []
+    warnings += [f"{format_count(left_out, 'cell')} left out: one pool, or no spread"] if left_out else []
     warnings += ["two cells: the spread between cells rests on its prior"] if len(known) == 2 else []
     key = {**cells[0][0].key, "population": ALL}
     return [

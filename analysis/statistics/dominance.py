@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING, Question, unit_mean
 from analysis.statistics._scale import SideResult, scaled_rows, side_results
+from sweep.core.text import format_count
 
 CITES = ("student1908mean",)
 
@@ -98,7 +99,7 @@ def _rows(one: SideResult, depth: int, margin: float | None, retention_margin: f
     factors = one.side.factors
     is_used = _is_pool_with_loss(one)
     n_flat = 0 if one.is_at_chance else int((~is_used).sum())
-    flat = [f"{n_flat} pool{'s' * (n_flat > 1)} left out: no loss to describe"] if n_flat else []
+    flat = [f"{format_count(n_flat, 'pool')} left out: no loss to describe"] if n_flat else []
     warnings = [*([one.problem] if one.problem else []), *one.warnings, *flat]
     found = best_exponents(one.accuracy_drops[is_used], factors, size)
     ends = int(np.isclose(np.abs(found - np.mean(RANGE)), np.ptp(RANGE) / 2).sum())

@@ -17,7 +17,7 @@ from analysis.inference.pairwise import FEWEST, Pairs, has_spread, left_out_r2, 
 from analysis.inference.qap import qap, qap_p
 from analysis.inference.verdict import adjust_and_judge, adjust_p_values
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
-from sweep.core.text import did_you_mean
+from sweep.core.text import did_you_mean, format_count
 
 CITES = (
     "holm1979simple",
@@ -166,7 +166,7 @@ def usable_pools(rows: pd.DataFrame, names: Sequence[str]) -> tuple[list[Pairs],
     for name, values in zip(names, features.T, strict=True):
         reason[(reason == "") & np.isfinite(gain) & ~np.isfinite(values)] = f"no {name}"
     counts = Counter(reason[reason != ""])
-    warnings = [f"{n} pair{'s' * (n > 1)} left out: {why}" for why, n in sorted(counts.items())]
+    warnings = [f"{format_count(n, 'pair')} left out: {why}" for why, n in sorted(counts.items())]
     pools = []
     unusable = []
     for pool_id in sorted(set(pool_ids[merged])):
@@ -176,7 +176,7 @@ def usable_pools(rows: pd.DataFrame, names: Sequence[str]) -> tuple[list[Pairs],
         why = _pool_defect(pool, names)
         unusable += [why] if why else []
         pools += [] if why else [pool]
-    warnings += [f"{n} pool{'s' * (n > 1)} left out: {why}" for why, n in sorted(Counter(unusable).items())]
+    warnings += [f"{format_count(n, 'pool')} left out: {why}" for why, n in sorted(Counter(unusable).items())]
     return pools, tuple(warnings)
 
 

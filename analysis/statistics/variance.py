@@ -26,6 +26,7 @@ from analysis.inference.components import (
 from analysis.inference.estimate import Question, student
 from analysis.inference.few import dominated, near_ceiling
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, refuse_mixture, require, select_split
+from sweep.core.text import format_count
 
 CITES = ("rao1971minque",)
 
@@ -85,18 +86,18 @@ def _group_components(
 ) -> Iterator[dict[str, Any]]:
     """One row per component of one population and label; `ceiling` are warnings about its level."""
     counts = Counter(rows.loc[rows["reason"] != "", "reason"])
-    warnings = [f"{n} row{'s' * (n > 1)} left out: {reason}" for reason, n in sorted(counts.items())]
+    warnings = [f"{format_count(n, 'row')} left out: {reason}" for reason, n in sorted(counts.items())]
     warnings += ceiling
     used = rows[rows["reason"] == ""]
     n_pools = used["pool_id"].nunique()
     n_unused = rows["pool_id"].nunique() - n_pools
     if n_unused:
-        warnings.append(f"{n_unused} pool{'s' * (n_unused > 1)} without a usable row")
+        warnings.append(f"{format_count(n_unused, 'pool')} without a usable row")
     single = bool((rows["n_members"] == 1).all())
     tables, n_uncrossed = _seed_tables(used, seeds) if single else ([], 0)
     if tables:
         if n_uncrossed:
-            warnings.append(f"{n_uncrossed} pool{'s' * (n_uncrossed > 1)} left out: seeds not fully crossed")
+            warnings.append(f"{format_count(n_uncrossed, 'pool')} left out: seeds not fully crossed")
         yield from _component_rows(CROSSED, _crossed_components(tables), len(tables), estimand, warnings)
     else:
         names = COMPONENTS[: 2 if single else 3]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweep.core.text import align_columns
+from sweep.core.text import align_columns, format_count
 from sweep.status.state import RunState
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
     members = summary["members"]
     candidates = summary["candidates"]
     methods = "   ".join(f"{name} {count:,}" for name, count in summary["methods"].items())
+    populations = format_count(len(summary["populations"]), "population")
     lines = [
-        f"{summary['sweep']}: {len(summary['populations'])} populations in {summary['pools']} pools",
+        f"{summary['sweep']}: {populations} in {format_count(summary['pools'], 'pool')}",
         f"  members and starts  {members['planned']:,} = {members['new']:,} to train + "
         f"{members['planned'] - members['new'] - members['failed']:,} done + {members['failed']:,} failed",
         f"  candidates          {candidates['planned']:,} = {candidates['new']:,} new + {candidates['done']:,} done + "

@@ -238,6 +238,11 @@ class Population:
         return [self.in_pool(pool).dataset for pool in range(self.pools if self.vary_split else 1)]
 
     @property
+    def first_dataset(self) -> PluginConfig:
+        """The data set of its first pool; those of the others have the same classes, shape, sizes and test images."""
+        return self.in_pool(0).dataset
+
+    @property
     def has_base(self) -> bool:
         """Whether its members start from common weights, which methods may use as `base`."""
         return self.start in ("shared", "pretrained")

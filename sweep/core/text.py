@@ -23,6 +23,11 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def format_count(n: int, noun: str) -> str:
+    """A number with its noun: 1 pool, 1,797 images."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def align_columns(rows: Sequence[Sequence[str]], *, numeric: Sequence[bool] = ()) -> list[str]:
     """Rows of cells as lines, every column padded to one width; the first row is the header.
 

@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from sweep.core.capture import capture_outputs
 from sweep.core.errors import UserError
+from sweep.core.text import format_count
 
 Shape = tuple[int, int, int]  # classes, channels, size
 _LOGITS = "forward returns the logits alone, one tensor (images, classes), in both modes"
@@ -129,7 +130,7 @@ def _refusal(model: nn.Module, error: Exception, shape: Shape, count: int) -> tu
     reason = textwrap.shorten(str(error) or type(error).__name__, 160)
     if isinstance(error, TypeError) and "argument" in reason:
         return f"cannot be called with images alone: {reason}", "its forward takes one argument without a default"
-    images = f"images of size {shape[2]} with {shape[1]} channel{'s' * (shape[1] > 1)}"
+    images = f"images of size {shape[2]} with {format_count(shape[1], 'channel')}"
     few = " in a batch of one" if count == 1 else ""
     kind = type(model).__name__
     return f"cannot take {images}{few}: {kind} gives {reason}", "change the size or the channels of the data set"
@@ -152,7 +153,7 @@ def check_logits(output: Any, classes: int, count: int) -> None:
     if not isinstance(output, Tensor):
         raise TrialError(f"returns a {type(output).__name__}, expected a tensor", _LOGITS)
     if tuple(output.shape) != (count, classes):
-        what = f"returns a tensor of shape {tuple(output.shape)} for {count} image{'s' * (count > 1)}"
+        what = f"returns a tensor of shape {tuple(output.shape)} for {format_count(count, 'image')}"
         raise TrialError(f"{what} and {classes} classes, expected {(count, classes)}", _LOGITS)
     if output.dtype != torch.float32:
         raise TrialError(f"returns {output.dtype}, expected torch.float32", "weights and images are float32")

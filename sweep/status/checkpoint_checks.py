@@ -107,7 +107,7 @@ def checkpoint_notes(
         if population.left_out and new:
             files = ", ".join(str(file) for file in population.left_out)
             notes.append(f"{name}: {files} is its base and left out of its members")
-        layout = layout_on_meta(population.architecture, loaded[population.dataset].shape)
+        layout = layout_on_meta(population.architecture, loaded[population.first_dataset].shape)
         notes += [f"{name}: {note}" for note in _notes([(each.file, _report(each, layout)) for each in new])]
     return notes
 

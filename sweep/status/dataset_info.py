@@ -19,7 +19,8 @@ def summarize_plan(
 
     Data sets in `inputs` are not read.
     """
-    infos = {each.dataset: dataset_info(each.dataset, inputs) for each in sweep.populations if estimated}
+    configs = {population.first_dataset for population in sweep.populations if estimated}
+    infos = {config: dataset_info(config, inputs) for config in configs}
     return PlanSummary.from_plan(sweep, pools, infos, inputs)
 
 

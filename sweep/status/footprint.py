@@ -19,7 +19,7 @@ from sweep.status.state import RunState
 def footprint(state: RunState, absent: Mapping[PluginConfig, DataError]) -> dict[str, Any]:
     """Parameters of each population's network, bytes of all weights, and images that the pending work processes."""
     sweep = state.sweep
-    infos = {population.name: dataset_info(population.dataset) for population in sweep.populations}
+    infos = {population.name: dataset_info(population.first_dataset) for population in sweep.populations}
     networks = {population.name: _network(population, infos[population.name]) for population in sweep.populations}
     models = [member.population.name for member in state.planned]
     return {

@@ -82,8 +82,8 @@ class PlanSummary(BaseModel):
                 name=population.name,
                 architecture=population.architecture.name,
                 architecture_settings=population.architecture.settings_json,
-                dataset=population.dataset.name,
-                dataset_settings=population.dataset.settings_json,
+                dataset=population.first_dataset.name,
+                dataset_settings=population.first_dataset.settings_json,
             )
             for population in sweep.populations
         ]
@@ -97,7 +97,7 @@ class PlanSummary(BaseModel):
             gpus_per_member=execution.gpus_per_member,
             gpus_per_worker=execution.gpus_per_worker,
             populations=tuple(populations),
-            facts=tuple(dataset_infos[population.dataset] for population in sweep.populations if dataset_infos),
+            facts=tuple(dataset_infos[population.first_dataset] for population in sweep.populations if dataset_infos),
             pools={pool.id: index_of[pool.population.name] for pool in pools},
             members={member.id: MemberSummary(member.pool_id, member.epochs) for member in unique_members(pools)},
             inputs=inputs,

@@ -84,7 +84,7 @@ def _network_issues(
 ) -> Iterator[tuple[KeyPath, str, str]]:
     """Yield (key path, message, hint) for each problem of a network, its scalings, alignments and checkpoints."""
     for population in sweep.populations:
-        dataset = loaded[population.dataset]
+        dataset = loaded[population.first_dataset]
         for key, message, hint in unsupported_augmentations(dataset, population.recipe.model_dump()):
             yield (*population.path, "train", key), message, hint
         try:
