@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from sweep.config.checkpoint_files import PoolFiles, find_pool_files, from_pattern, model_file, without_model
+from sweep.config.claim_names import unknown_claims
 from sweep.config.conflicts import grid_conflicts, population_conflicts
 from sweep.config.defaults import plugin_defaults, with_defaults
 from sweep.config.document import ANCHORS, ConfigError, ConfigIssue, Document, KeyPath, override, read_document
@@ -61,7 +62,7 @@ def load(
 
     Raises ConfigError with every issue: file, line, column, key path, message and hint. `accept_renamed` also reads
     the earlier names of keys, for the `sweep.yaml` of older run folders. `accept_missing` also reads the names of
-    checkpoints that are gone, since the run folder holds their weights.
+    checkpoints that are gone, since the run folder holds their weights, and of claims that another version had.
     """
     document = read_document(Path(file))
     if accept_renamed:
@@ -82,6 +83,8 @@ def check(document: Document, *, accept_missing: bool = False) -> Sweep:
     reader.unknown(written, (), top_level, f"; a key that begins with `{ANCHORS}` is a place for anchors")
     own = {key: value for key, value in values.items() if key in Settings.model_fields}
     settings = reader.one(Settings, own, ())
+    claims = [] if accept_missing else unknown_claims([name for each in settings for name in each.claims or ()])
+    reader.issues += [document.issue(*claim) for claim in claims]
     metrics = reader.choices("metrics", values.get("metrics", list_plugins("metrics")), ("metrics",))
     populations = reader.populations(values)
     grids = reader.grids(values)

@@ -6,6 +6,7 @@ What is left is a bug of merge-sweep: only for it the command line shows a trace
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -124,14 +125,33 @@ def _own_code(error: BaseException) -> UserError | None:
         return None
     text = root_line(error)
     what = f"{place}: {type(error).__name__}" + (f": {text}" if text else "")
-    return UserError(what, "this is your own code, which merge-sweep calls: correct it there")
+    return UserError(what, _INSTALLED_HINT if place.startswith(tuple(_plugin_places)) else _OWN_HINT)
+
+
+_OWN_HINT = "this is your own code, which merge-sweep calls: correct it there"
+_INSTALLED_HINT = "this is code of a plug-in that the configuration names: correct it, or report it to its authors"
+_plugin_places: set[str] = set()
+"""Installed files, and folders with a separator at the end, that hold plug-ins of other packages."""
+
+
+def add_plugin_module(module: str) -> None:
+    """Take the top-level package of a module as a user's code, wherever it is installed."""
+    try:
+        spec = importlib.util.find_spec(module.partition(".")[0])
+    except (ImportError, ValueError):  # it is missing, or made by no import
+        return
+    if spec is None or spec.name in sys.stdlib_module_names:
+        return
+    folders = [f"{folder}{os.sep}" for folder in spec.submodule_search_locations or ()]
+    files = [spec.origin] if spec.origin and not folders else []
+    _plugin_places.update(place for place in folders + files if _is_installed(place))
 
 
 def own_place(error: BaseException) -> str | None:
     """`file:line` in a user's module if the error began there or in what it called; None if it began here.
 
-    Code is a user's if it belongs neither to merge-sweep nor to Python nor to an installed package. A SyntaxError is at
-    the line that it names.
+    Code is a user's if it belongs neither to merge-sweep nor to Python nor to an installed package, other than those
+    of `add_plugin_module`. A SyntaxError is at the line that it names.
     """
     if isinstance(error, SyntaxError) and error.filename and _is_own(error.filename):
         return f"{printable(error.filename)}:{error.lineno}"
@@ -163,9 +183,14 @@ def _installed() -> tuple[str, ...]:
 
 def _is_own(file: str) -> bool:
     """Whether a file of code is a user's."""
-    if file.startswith(("<", *_packages(), *_installed())) or not file.endswith(".py"):
+    if file.startswith(("<", *_packages())) or not file.endswith(".py"):
         return False
-    return not _INSTALLED.intersection(Path(file).parts)  # also of another environment on PYTHONPATH
+    return file.startswith(tuple(_plugin_places)) or not _is_installed(file)
+
+
+def _is_installed(place: str) -> bool:
+    """Whether a file or folder is Python's or that of an installed package, also of another environment."""
+    return place.startswith(_installed()) or bool(_INSTALLED.intersection(Path(place).parts))
 
 
 def root_line(error: BaseException) -> str:

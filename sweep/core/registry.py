@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import ValidationError, create_model
 
-from sweep.core.causes import own_place, root_line
+from sweep.core.causes import add_plugin_module, own_place, root_line
 from sweep.core.errors import UserError
 from sweep.core.paths import PathError, expand_home
 from sweep.core.settings import Problem, SettingsModel, describe_errors
@@ -173,12 +173,14 @@ def get_plugin(kind: str, name: str) -> Plugin:
         raise RegistryError([((), f"no `{name}` in {kind}", did_you_mean(name, list_plugins(kind)))])
     function = _load_function(name, module, attribute)
     try:
-        return _check_signature(Plugin(kind, name, function))
+        plugin = _check_signature(Plugin(kind, name, function))
     except RegistryError:
         raise
     except Exception as error:  # no function, or annotations that mean nothing
         what = f"`{name}` has no signature to read settings from: {error}"
         raise RegistryError([((), what, "settings are keyword-only, each with its type")]) from error
+    add_plugin_module(module)  # now, since a library that holds no plug-in is not the user's
+    return plugin
 
 
 def _load_function(name: str, module: str, attribute: str) -> Any:
@@ -186,6 +188,7 @@ def _load_function(name: str, module: str, attribute: str) -> Any:
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:  # importing a user's module may raise anything
+        add_plugin_module(module)
         place = own_place(error)
         text = error.msg if isinstance(error, SyntaxError) else root_line(error)
         what = f"cannot load `{name}`: " + (f"{place}: {type(error).__name__}: {text}" if place else text)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sweep.core.weights import ParameterLayout
+from sweep.core.text import printable
+from sweep.core.weights import ParameterLayout, TensorSpec
 
 
 def state_dict_mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> list[str]:
@@ -46,6 +48,28 @@ def _mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> Sequenc
         if _differ(state.get(name), state.get(source))
     ]
     return missing, unknown, shaped, not_floats, untied
+
+
+def non_finite_text(state: Mapping[str, Tensor], layout: ParameterLayout) -> str:
+    """The first tensor with values that are not finite in float32, with their count; empty if there is none.
+
+    `state` fits the layout and is float32. A buffer may be infinite, as masks of attention are.
+    """
+    counts = {entry.name: _count_non_finite(state[entry.name], entry) for entry in layout.entries}
+    found = [entry for entry in layout.entries if counts[entry.name]]
+    if not found:
+        return ""
+    count = counts[found[0].name]
+    values = "1 value that is" if count == 1 else f"{count:,} values that are"
+    more = f"; so do {len(found) - 1} other tensors" if len(found) > 1 else ""
+    where = f"`{found[0].name}` of {found[0].size:,} values"
+    return printable(f"{where} holds {values} NaN, infinite or beyond float32{more}")
+
+
+def _count_non_finite(tensor: Tensor, entry: TensorSpec) -> int:
+    values = tensor.detach().numpy()  # NumPy starts no threads, of which the files' digests have some already
+    wrong = np.isnan(values) if entry.role == "buffer" else ~np.isfinite(values)
+    return int(np.count_nonzero(wrong))
 
 
 def _differ(first: Tensor | None, second: Tensor | None) -> bool:

@@ -18,7 +18,13 @@ from sweep.core.text import printable
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import layout_on_meta
 from sweep.status.dataset_info import dataset_info
-from sweep.storage.checkpoint_forms import CHECKPOINT_VERSION, checkpoint_digest, layout_key, read_checkpoint
+from sweep.storage.checkpoint_forms import (
+    CHECKPOINT_VERSION,
+    WeightsDigest,
+    checkpoint_digest,
+    layout_key,
+    read_checkpoint,
+)
 from sweep.storage.checkpoints import checkpoint_parts
 from sweep.storage.files import StoreError, check_regular, file_hash, file_version, is_settled, with_path
 
@@ -26,6 +32,8 @@ _SKIP = "on_bad_member: skip goes on without it"
 _Network = tuple[str, PluginConfig, PluginConfig]
 """The weights, architecture and data set of a checkpoint's source."""
 _SHOWN = 3  # names that a note lists
+_KEPT_VERSION = 2  # of what is kept of a checkpoint: its digest, and which values are not finite
+_NON_FINITE = "every merge with it would be NaN: take it out of the pool, or replace it by an earlier checkpoint"
 
 
 class CheckpointReport(NamedTuple):
@@ -60,18 +68,21 @@ def checkpoint_fingerprints(sweep: Sweep) -> dict[Input, str]:
     if issues:
         raise ConfigError(issues)
     for network, sources in readable.items():
-        found |= zip(sources, _digests(network, [source.file for source in sources]), strict=True)
+        digests = _digests(network, [source.file for source in sources])
+        found |= {source: digest.value for source, digest in zip(sources, digests, strict=True)}
     return found
 
 
-def _digests(network: _Network, files: Sequence[Path]) -> list[str]:
-    """Fingerprints of files for one network; those of an index are not kept, since its parts may change alone."""
+def _digests(network: _Network, files: Sequence[Path]) -> list[WeightsDigest]:
+    """Digests of files for one network; those of an index are not kept, since its parts may change alone."""
     layout = _network_layout(*network[1:])
-    kind = content_id("checkpoint", [CHECKPOINT_VERSION, network[0], layout_key(layout) if layout else None])
+    key = layout_key(layout) if layout else None
+    kind = content_id("checkpoint", [CHECKPOINT_VERSION, network[0], key, _KEPT_VERSION])
 
     def digest(file: Path) -> str:
         try:
-            return _once_per_version(_digest, CheckpointSource(file, *network), layout) if layout else _files_hash(file)
+            source = CheckpointSource(file, *network)
+            return str(_once_per_version(_digest, source, layout)) if layout else _files_hash(file)
         except MemoryError:
             raise
         except Exception:  # a file may be damaged in any way
@@ -79,18 +90,28 @@ def _digests(network: _Network, files: Sequence[Path]) -> list[str]:
 
     alone = [file for file in files if file.suffix != ".json"]
     kept = dict(zip(alone, cached_digests(alone, kind, digest), strict=True))
-    return [kept[file] if file in kept else digest(file) for file in files]
+    return [WeightsDigest.parse(kept[file] if file in kept else digest(file)) for file in files]
 
 
 def check_checkpoints(
     population: Population, layout: ParameterLayout, imported: Collection[Path]
 ) -> Iterator[tuple[KeyPath, str, str]]:
-    """Yield (key path, message, hint) for each external checkpoint that cannot be read or does not fit the network."""
+    """Yield (key path, message, hint) for each external checkpoint with a problem.
+
+    It cannot be read, does not fit the network, or has weights that are not finite, as found when it was hashed.
+    """
     path = (*population.path, "checkpoints")
-    for source in population.checkpoints:
-        report = _report(source, layout) if source.file not in imported else None
-        if report and report.problem:
+    fitting: list[CheckpointSource] = []
+    for source in (each for each in population.checkpoints if each.file not in imported):
+        report = _report(source, layout)
+        if report.problem:
             yield path, report.problem, f"{report.hint}; {_SKIP}" if report.hint else _SKIP
+        else:
+            fitting.append(source)
+    digests = _digests(fitting[0][1:], [source.file for source in fitting]) if fitting else []
+    for source, digest in zip(fitting, digests, strict=True):
+        if digest.problem:
+            yield path, f"{source.file}: {digest.problem}", f"{_NON_FINITE}; {_SKIP}"
 
 
 def checkpoint_notes(
@@ -150,11 +171,11 @@ def _read_report(source: CheckpointSource, layout: ParameterLayout) -> Checkpoin
     return CheckpointReport("", "", found.taken, found.others, found.left_out)
 
 
-def _digest(source: CheckpointSource, layout: ParameterLayout) -> str:
+def _digest(source: CheckpointSource, layout: ParameterLayout) -> WeightsDigest:
     return checkpoint_digest(source.file, layout, source.weights)
 
 
-_Result = TypeVar("_Result", str, CheckpointReport)
+_Result = TypeVar("_Result", WeightsDigest, CheckpointReport)
 _results: dict[tuple[str, CheckpointSource, ParameterLayout], tuple[tuple[object, ...], Any]] = {}
 
 

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweep.core.ids import content_id
-from sweep.core.state_dict import mismatch_text, state_dict_mismatches
+from sweep.core.state_dict import mismatch_text, non_finite_text, state_dict_mismatches
 from sweep.core.text import did_you_mean
 from sweep.core.weights import ParameterLayout
 from sweep.storage.checkpoints import CheckpointError, check_tensors, load_content
@@ -104,7 +104,23 @@ def read_checkpoint(file: Path, layout: ParameterLayout, weights: str = "") -> C
     return Checkpoint(state, chosen.name, others, chosen.left_out, mismatch_text(chosen.state, layout))
 
 
-def checkpoint_digest(file: Path, layout: ParameterLayout, weights: str = "") -> str:
+class WeightsDigest(NamedTuple):
+    """What one reading of the weights of a file finds: their hash, and which of their values are not finite."""
+
+    value: str  # 64 hex digits
+    problem: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> WeightsDigest:
+        """The digest that a text stands for."""
+        value, _, problem = text.partition(" ")
+        return cls(value, problem)
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.problem}".rstrip()
+
+
+def checkpoint_digest(file: Path, layout: ParameterLayout, weights: str = "") -> WeightsDigest:
     """A hash of the weights that a network takes from a file: names in the network, types, shapes and values.
 
     Neither the format of the file, nor its name, prefixes or what else it holds matter. Raises CheckpointError for a
@@ -120,7 +136,7 @@ def checkpoint_digest(file: Path, layout: ParameterLayout, weights: str = "") ->
         tensor = found.state[name].detach().contiguous()
         digest.update(f"/{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode("utf-8", "surrogatepass"))
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return WeightsDigest(digest.hexdigest(), non_finite_text(found.state, layout))
 
 
 def layout_key(layout: ParameterLayout) -> str:

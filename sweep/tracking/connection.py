@@ -45,6 +45,16 @@ def database_file(uri: str) -> Path:
     return Path(unquote(uri.removeprefix(_LOCAL).split("?")[0]))
 
 
+def is_new_database(uri: str) -> bool:
+    """Whether the address is that of a database file in which MLflow has no default experiment yet."""
+    file = database_file(uri)
+    if not uri.startswith(_LOCAL) or not file.exists():
+        return uri.startswith(_LOCAL)
+    with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:  # it may lack the table, too
+        return connection.execute("select 1 from experiments where experiment_id = 0").fetchone() is None
+    return True
+
+
 def ui_command(uri: str) -> str:
     """The command that opens MLflow's page for this machine only, or the address of the server."""
     if is_server(uri):

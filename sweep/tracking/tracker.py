@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from sweep.tracking.connection import (
     artifact_location,
     exclusive,
+    is_new_database,
     is_server,
     model_name,
     quiet_mlflow,
@@ -135,6 +136,7 @@ class Tracker:
 
         if self._client is None:
             with exclusive(self.uri):
+                self._create_database()
                 client = MlflowClient(tracking_uri=self.uri)
                 self._experiment = self._find_experiment(client)
             info = (self._find_sweep_run(client) or self._create_run(client, self._sweep_record)).info
@@ -142,6 +144,16 @@ class Tracker:
             self._started_at = int(info.start_time)
             self._client = client
         return self._client
+
+    def _create_database(self) -> None:
+        """Create a database file with its default experiment beside the run folders.
+
+        The client would place it in the working folder, and writes that path into SQL without quoting it.
+        """
+        if is_new_database(self.uri):
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            SqlAlchemyStore(self.uri, artifact_location(self.uri, self.storage))
 
     @property
     def _sweep_record(self) -> RunRecord:

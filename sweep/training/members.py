@@ -16,6 +16,7 @@ from sweep.core.choice import PluginConfig
 from sweep.core.dataset import Dataset
 from sweep.core.ids import canonical_json
 from sweep.core.provenance import code_version, now, worker_columns
+from sweep.core.state_dict import non_finite_text
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_member_model, reset_head
 from sweep.model.flops import forward_flops
@@ -108,7 +109,7 @@ def _write(member: Member, trained: TrainResult, sweep: str, folder: RunFolder, 
 
 
 def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolder) -> None:
-    """Copy an external checkpoint into the run folder, or record why it does not fit the architecture."""
+    """Copy an external checkpoint into the run folder, or record why it cannot be used."""
     assert member.file is not None
     network = _measure_network(member.population.architecture, dataset.shape)
     layout = network.layout
@@ -119,6 +120,9 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
     if found.mismatches:
         name = member.population.architecture.name
         return record_failure(member, sweep, folder, f"{member.file} does not fit {name}: {found.mismatches}")
+    problem = non_finite_text(found.state, layout)
+    if problem:
+        return record_failure(member, sweep, folder, f"{member.file}: {problem}")
     digest, size = folder.save_weights(member.id, found.state)
     row = {
         "architecture_kind": _stated_kind(member) or network.kind,

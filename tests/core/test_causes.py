@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from sweep.cli.main import main
 from sweep.core.causes import describe, explain
-from sweep.core.registry import RegistryError, get_plugin
+from sweep.core.errors import UserError
+from sweep.core.registry import Plugin, RegistryError, get_plugin
 
 CODES = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
 
@@ -74,6 +77,64 @@ def test_code_of_ones_own_that_fails_later_is_named_with_its_place(
     with pytest.raises(KeyError) as raised:
         fail()
     assert str(explain(raised.value)) == f"{tmp_path}/own_late.py:5: KeyError: 'x'"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of installed packages on the path."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    importlib.invalidate_caches()
+    return folder
+
+
+def test_the_package_of_an_installed_plug_in_is_a_users(installed: Path) -> None:
+    for name in ("plugged", "library"):
+        (installed / name).mkdir()
+        (installed / name / "__init__.py").write_text("")
+        (installed / name / "table.py").write_text("def look(key):\n    return {}[key]\n")
+    (installed / "plugged" / "scores.py").write_text(
+        "from library.table import look as other\nfrom plugged.table import look as own\n\n"
+        "def fail(logits):\n    return other(logits)\n"
+    )
+    get_plugin("metrics", "plugged.scores:fail")
+    module = importlib.import_module("plugged.scores")
+
+    def explained(name: str) -> UserError | None:
+        """The error of a function of the module, as merge-sweep calls it."""
+        with pytest.raises(KeyError) as raised:
+            Plugin("metrics", name, getattr(module, name)).call({"logits": "x", "key": "x"}, {})
+        return explain(raised.value)
+
+    for name, place in (("fail", "plugged/scores.py:5"), ("own", "plugged/table.py:2")):
+        found = explained(name)
+        assert found is not None
+        assert str(found) == f"{installed}/{place}: KeyError: 'x'"
+        assert "report it to its authors" in found.hint
+    assert explained("other") is None, "a library that holds no plug-in"
+
+
+@pytest.mark.parametrize(("code", "what"), [("1 / 0", "ZeroDivisionError"), ("def f(:", "SyntaxError")])
+def test_an_installed_plug_in_that_cannot_be_imported_is_named_with_its_place(
+    code: str, what: str, installed: Path
+) -> None:
+    name = f"installed_{what.lower()}"
+    (installed / f"{name}.py").write_text(f"\n{code}\n")
+    with pytest.raises(RegistryError, match=f"{installed}/{name}.py:2: {what}"):
+        get_plugin("architectures", f"{name}:net")
+
+
+def test_an_error_of_an_installed_plug_in_is_no_bug_of_a_verb(installed: Path) -> None:
+    (installed / "third_party_data.py").write_text("def broken():\n    return {}['x']\n")
+    file = installed.parent / "s.yaml"
+    file.write_text(
+        "name: s\ndataset: 'third_party_data:broken'\npopulations: [{architecture: mlp}]\nsubsets: {pairs: all}\n"
+    )
+    outcome = CliRunner().invoke(main, ["check", str(file)])
+    assert outcome.exit_code == 2
+    assert f"{installed}/third_party_data.py:2: KeyError: 'x'" in outcome.stderr
+    assert "bug" not in outcome.stderr
 
 
 def test_a_reader_that_ends_early_is_no_error() -> None:

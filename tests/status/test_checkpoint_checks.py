@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,15 @@ from sweep.cli.main import main
 from sweep.config.document import ConfigError
 from sweep.config.loader import load
 from sweep.config.spec import input_key
+from sweep.core.dataset import load_dataset
+from sweep.core.state_dict import non_finite_text
+from sweep.core.weights import ParameterLayout, TensorSpec
 from sweep.plan.pools import Pool, make_pools
+from sweep.status import checkpoint_checks
 from sweep.status.preflight import fingerprints
+from sweep.status.state import load_state
+from sweep.storage.tables import SCHEMA_VERSION
+from sweep.training.members import import_member
 
 HIDDEN = 6
 
@@ -188,6 +197,71 @@ def test_what_cannot_be_read_has_an_id_of_its_own_and_may_be_skipped(place: Path
     before = pool.members[4].id
     torch.save({"layers.0.weight": torch.ones(1)}, "pool/4.pth")
     assert planned("checkpoints: 'pool/?.pth', on_bad_member: skip")[0].members[4].id != before
+
+
+def damage(name: str, value: float) -> None:
+    """Put a value into two places of a member's first layer, and once into its second."""
+    damaged = {key: tensor.double() for key, tensor in state(1).items()}
+    damaged["layers.0.weight"][2, :2] = value
+    damaged["layers.1.bias"][0] = value
+    torch.save({"model": damaged}, name)
+
+
+MESSAGE = "pool/1.pth: `layers.0.weight` of 384 values holds 2 values that are NaN, infinite or beyond float32; so do 1"
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, 1e300], ids=str)
+def test_weights_that_are_not_finite_are_found_before_a_run(place: Path, value: float) -> None:
+    damage("pool/1.pth", value)
+    for verb in ("check", "run"):
+        outcome = invoke(verb, "checkpoints: 'pool/?.pth'")
+        assert outcome.exit_code == 2
+        assert MESSAGE in outcome.stderr
+        assert "replace it by an earlier checkpoint; on_bad_member: skip goes on without it" in outcome.stderr
+    assert invoke("check", "checkpoints: 'pool/?.pth', on_bad_member: skip").exit_code == 0
+    assert "start.pth: `layers" not in outcome.stderr
+    assert invoke("check", "checkpoints: ['pool/0.pth', 'pool/2.pth'], base: pool/1.pth").exit_code == 2
+
+
+def test_a_member_that_is_not_finite_fails_alone(place: Path) -> None:
+    damage("pool/1.pth", math.nan)
+    planned = load_state(load(sweep_file("checkpoints: 'pool/?.pth', on_bad_member: skip")))
+    planned.folder.create({"schema_version": SCHEMA_VERSION})
+    dataset = load_dataset(planned.sweep.populations[0].dataset)
+    for member in planned.missing:
+        import_member(member, "pools", dataset, planned.folder)
+    rows = planned.folder.read("members").to_pylist()
+    assert sorted(row["status"] for row in rows) == ["failed", "ok", "ok"]
+    assert MESSAGE in next(row["error"] for row in rows if row["status"] == "failed")
+
+
+def test_what_is_not_finite_is_kept_with_the_digest(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MERGE_SWEEP_CACHE", str(place / "cache"))
+    damage("pool/1.pth", math.nan)
+    for file in Path("pool").iterdir():
+        os.utime(file, (1e9, 1e9))
+    before = [member.id for member in planned("checkpoints: 'pool/?.pth'")[0].members]
+    digested: list[object] = []
+    monkeypatch.setattr(checkpoint_checks, "_digest", lambda *source: digested.append(source))
+    monkeypatch.setattr(checkpoint_checks, "_results", {})
+    assert MESSAGE in invoke("check", "checkpoints: 'pool/?.pth'").stderr
+    assert [member.id for member in planned("checkpoints: 'pool/?.pth'")[0].members] == before
+    assert digested == []
+
+
+def test_a_buffer_may_be_infinite_as_masks_are() -> None:
+    layout = ParameterLayout((TensorSpec("w", (2,), "weight", 0), TensorSpec("mask", (2,), "buffer", 2)), (), ())
+    mask = torch.tensor([0.0, -math.inf])
+    assert non_finite_text({"w": torch.ones(2), "mask": mask}, layout) == ""
+    assert non_finite_text({"w": mask, "mask": mask}, layout).startswith("`w` of 2 values holds 1 value that is")
+    assert non_finite_text({"w": torch.ones(2), "mask": mask * math.nan}, layout).startswith("`mask`")
+
+
+def test_weights_of_integers_are_refused(place: Path) -> None:
+    torch.save({name: tensor.long() for name, tensor in state(1).items()}, "pool/1.pth")
+    outcome = invoke("check", "checkpoints: 'pool/?.pth'")
+    assert outcome.exit_code == 2
+    assert "`layers.0.weight` is torch.int64" in outcome.stderr
 
 
 def test_keys_of_fingerprints_have_texts_of_their_own(place: Path) -> None:

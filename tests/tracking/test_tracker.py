@@ -167,6 +167,20 @@ def test_odd_names_are_accepted(place: Place) -> None:
     assert place.champion(odd) is not None
 
 
+@pytest.mark.parametrize("name", ["both ' and \"", "a :word", "back\\slash 'n"])
+def test_a_working_folder_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    working = tmp_path / name
+    working.mkdir()
+    monkeypatch.chdir(working)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    here = Place(working / "runs", [])
+    here.uri = tracking_uri(Path("runs"))
+    here.mirror(run_folder(here.storage / NAME), models=name.startswith("both"))
+    assert [len(here.runs(kind)) for kind in ("sweep", "member", "cell", "candidate")] == [1, 2, 1, 3]
+    assert here.client.get_experiment("0").artifact_location == f"{here.storage.as_uri()}/mlflow-artifacts/0"
+    assert [each.name for each in working.iterdir()] == ["runs"]
+
+
 def test_the_queries_of_the_readme_find_what_it_promises(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 

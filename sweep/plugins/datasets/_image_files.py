@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sweep.core.dataset import DataError, warn_once
-from sweep.core.hash_cache import hash_bytes, iter_digests
+from sweep.core.hash_cache import iter_digests
 from sweep.core.text import printable
+from sweep.plugins.datasets._pictures import check_image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 _EXAMPLES = 3
@@ -115,9 +117,19 @@ def sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def file_digests(files: Sequence[Path]) -> Iterator[str]:
-    """sha256 of the bytes of each file; kept as long as the files do not change. Raises DataError."""
+    """sha256 of the bytes of each image; kept as long as the files do not change.
+
+    Raises DataError for one that cannot be read, or that `check_image` refuses.
+    """
     try:
-        yield from iter_digests(files, "bytes", hash_bytes)
+        yield from iter_digests(files, "checked image", _checked_digest)
     except OSError as error:
         what = f"cannot read the image {os.fsdecode(error.filename)}: {error.strerror}"
         raise DataError(what, "replace it or take it out of the folder") from error
+
+
+def _checked_digest(file: Path) -> str:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+        check_image(content, str(file))
+    return digest

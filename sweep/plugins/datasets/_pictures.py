@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -19,8 +20,44 @@ from sweep.plugins.datasets._modes import to_bytes
 PIECE = 1024  # images decoded at a time
 _LARGEST = 64_000_000  # pixels: larger images are refused by their header, before they are decoded
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # for some other formats Pillow starts other programs
+_ENDS = {
+    b"\xff\xd8\xff": b"\xff\xd9",  # JPEG
+    b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82",
+    b"GIF8": b";",
+    b"II*\0": b"",  # TIFF: its end shows nothing
+    b"MM\0*": b"",
+}
+"""First bytes of images -> last bytes of those that are whole."""
+_SIZES = {b"BM": (2, 0), b"RIFF": (4, 8)}
+"""First bytes of BMP and WebP -> where their size is written, and how many bytes it leaves out."""
+_SHOWN_BYTES = 8  # at the start and the end, that show whether an image is whole
 _LEAVE_OUT = "take it out of the folder"
 _HINT = f"replace it or {_LEAVE_OUT}"
+
+
+def check_image(content: BinaryIO, name: str) -> None:
+    """Raise DataError, as `decode_image` does, for an image that its first and last bytes show to be none or cut off.
+
+    What does not look whole is decoded, so that only what cannot be decoded is an error.
+    """
+    content.seek(0)
+    start = content.read(_SHOWN_BYTES)
+    size = content.seek(0, os.SEEK_END)
+    content.seek(max(0, size - _SHOWN_BYTES))
+    if not _looks_whole(start, content.read(), size):
+        content.seek(0)
+        decode_image(content.read(), name, 1, "RGB")
+
+
+def _looks_whole(start: bytes, end: bytes, size: int) -> bool:
+    """Whether the first and last bytes of a file are those of a complete image."""
+    for first, last in _ENDS.items():
+        if start.startswith(first):
+            return end.endswith(last)
+    for first, (place, left_out) in _SIZES.items():
+        if start.startswith(first):
+            return int.from_bytes(start[place : place + 4], "little") + left_out <= size
+    return False
 
 
 def decode_files(files: Sequence[Path], size: int, mode: str) -> Iterator[Images]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from sweep.core.dataset import (
 from sweep.core.hash_cache import cached_digests
 from sweep.core.paths import expand
 from sweep.plugins.datasets._image_files import Ignored, file_digests
-from sweep.plugins.datasets._pictures import PIECE, decode_files, decode_image
+from sweep.plugins.datasets._pictures import PIECE, check_image, decode_files, decode_image
 from sweep.plugins.datasets._published import Pieces, Published, check_labels, numbered_classes
 
 CITES = ("le2015tiny",)
@@ -148,17 +149,29 @@ def _tables(folder: Path, size: int) -> _Found:
     labels = {part: check_labels(each, None, folder) for part, each in labels.items()}
     classes = tuple(map(str, names)) if isinstance(names, list) else numbered_classes(labels, folder)
     labels = {part: check_labels(each, len(classes), folder) for part, each in labels.items()}
-    digests = {part: cached_digests(several, "parquet images", _row_digests) for part, several in files.items()}
+    digests = {part: cached_digests(several, "checked parquet images", _row_digests) for part, several in files.items()}
     return _Found(digests, labels, partial(_of_rows, files, size), classes)
 
 
 def _row_digests(file: Path) -> str:
-    """The sha256 of each encoded image in its row, one per line: images cut into other files have equal digests."""
+    """The sha256 of each encoded image in its row, one per line: images cut into other files have equal digests.
+
+    Raises DataError for an image that `check_image` refuses.
+    """
     try:
         rows = (row for batch in _batches(file) for row in batch["image"].to_pylist())
-        return "\n".join(hashlib.sha256(row["bytes"] or b"").hexdigest() for row in rows)
+        return "\n".join(_row_digest(row["bytes"] or b"", _row_name(file, row)) for row in rows)
     except (KeyError, TypeError) as error:
         raise DataError(f"{file}: expected a column `image` with `bytes` and `path`") from error
+
+
+def _row_digest(image: bytes, name: str) -> str:
+    check_image(io.BytesIO(image), name)
+    return hashlib.sha256(image).hexdigest()
+
+
+def _row_name(file: Path, row: Mapping[str, Any]) -> str:
+    return f"{row['path']} in {file}"
 
 
 def _column(tables: Sequence[Any]) -> Labels:
@@ -193,4 +206,4 @@ def _batches(file: Path) -> Iterator[Any]:
 
 
 def _of_row(file: Path, size: int, row: Mapping[str, Any]) -> Images:
-    return decode_image(row["bytes"] or b"", f"{row['path']} in {file}", size, "RGB")
+    return decode_image(row["bytes"] or b"", _row_name(file, row), size, "RGB")

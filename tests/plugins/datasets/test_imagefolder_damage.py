@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from sweep.cli.main import main
 from sweep.core.dataset import DataError
 from sweep.plugins.datasets.imagefolder import imagefolder
 from tests.helpers.pictures import picture, two_classes
@@ -100,18 +102,21 @@ def nothing(file: Path) -> None:
 
 
 def test_splits_are_decoded_apart(folder: Path) -> None:
+    dataset = imagefolder(root=folder, size=6)
     text_in_place(folder / "test" / "dog" / "1.png")
-    assert imagefolder(root=folder, size=6).splits["train"].images.shape == (4, 3, 6, 6)
+    assert dataset.splits["train"].images.shape == (4, 3, 6, 6)
 
 
 @pytest.mark.parametrize(
     "damage", [text_in_place, half_a_jpeg, half_a_png, nothing, a_link_to_nowhere, a_link_in_a_circle]
 )
-def test_images_that_cannot_be_read_are_named(folder: Path, damage: Callable[[Path], None]) -> None:
+def test_images_that_cannot_be_read_are_named_before_they_are_decoded(
+    folder: Path, damage: Callable[[Path], None]
+) -> None:
     file = folder / "test" / "dog" / "1.png"
     damage(file)
     with pytest.raises(DataError) as raised:
-        imagefolder(root=folder, size=6).decode()
+        imagefolder(root=folder, size=6)
     assert f"cannot read the image {file.with_suffix('')}" in str(raised.value)
     again = "copy or download it again, or" if damage is nothing else "replace it or"
     assert raised.value.hint == f"{again} take it out of the folder"
@@ -121,4 +126,17 @@ def test_an_image_beyond_the_bound_is_refused_by_its_header(folder: Path) -> Non
     file = folder / "test" / "dog" / "1.ppm"
     file.write_bytes(b"P6 8001 8000 255\n")
     with pytest.raises(DataError, match=r"1\.ppm: 8001 x 8000 pixels is beyond the bound of 64 million"):
-        imagefolder(root=folder, size=6).decode()
+        imagefolder(root=folder, size=6)
+
+
+def test_an_image_that_cannot_be_read_is_named_by_check(folder: Path) -> None:
+    file = folder / "test" / "dog" / "1.png"
+    half_a_png(file)
+    sweep = folder / "s.yaml"
+    text = f"name: s\ndataset: {{imagefolder: {{root: {folder}, size: 8}}}}\n"
+    sweep.write_text(f"{text}populations: [{{architecture: mlp}}]\nsubsets: {{pairs: all}}\n")
+    for _ in range(2):
+        outcome = CliRunner().invoke(main, ["check", str(sweep)])
+        assert outcome.exit_code == 2
+        assert f"`dataset`: imagefolder: cannot read the image {file}: " in outcome.stderr
+        assert "replace it or take it out of the folder" in outcome.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.core.dataset import DataError
-from sweep.plugins.datasets._pictures import decode_image
+from sweep.plugins.datasets._pictures import _looks_whole, check_image, decode_image
 from tests.helpers.hostile import often, outcome
 
 
@@ -70,6 +70,21 @@ def test_what_another_program_would_read_is_no_picture(tmp_path: Path) -> None:
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(x) print\nshowpage\n"
     with pytest.raises(DataError, match=r"^cannot read the image a\.png: "):
         decode_image(script, "a.png", 8, "RGB")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_what_is_cut_off_is_found_without_decoding_what_is_whole(form: str) -> None:
+    """An image is refused only if it cannot be decoded; of a TIFF the end shows nothing."""
+    content = picture(form, size=(40, 30))
+    assert _looks_whole(content[:8], content[-8:], len(content))
+    refused = 0
+    for length in range(0, len(content), 7):
+        cut = content[:length]
+        _, found = outcome(partial(check_image, io.BytesIO(cut), "x"), DataError)
+        _, expected = outcome(partial(decode_image, cut, "x", 1, "RGB"), DataError)
+        assert found is None or str(found) == str(expected)
+        refused += found is not None
+    assert refused > (0 if form == "TIFF" else 0.9 * len(content) // 7)
 
 
 FORMS = st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])

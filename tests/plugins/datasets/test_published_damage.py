@@ -154,9 +154,11 @@ def test_damaged_folders_of_tiny_imagenet_are_an_error(tmp_path: Path) -> None:
     write_tiny(tmp_path)
     folder = tmp_path / "tiny-imagenet-200"
     image = folder / "train" / "n01443537" / "images" / "n01443537_0.JPEG"
-    image.write_bytes(image.read_bytes()[:500])
+    whole = image.read_bytes()
+    image.write_bytes(whole[:500])
     with pytest.raises(DataError, match=r"cannot read the image .*n01443537_0\.JPEG"):
-        tiny_imagenet(root=tmp_path).decode()
+        tiny_imagenet(root=tmp_path)
+    image.write_bytes(whole)
     notes = folder / "val" / "val_annotations.txt"
     before = notes.read_text()
     for line in ("val_0.JPEG\tn0\t0\t0\t1\t1\n", "\n", "val_0.JPEG\n"):
@@ -178,7 +180,7 @@ def test_damaged_tables_of_tiny_imagenet_are_an_error(tmp_path: Path) -> None:
     row = {"image": {"bytes": b"no picture", "path": "a.JPEG"}, "label": 0}
     pq.write_table(pa.Table.from_pylist([row]), valid)
     with pytest.raises(DataError, match=r"cannot read the image a\.JPEG in .*valid-"):
-        tiny_imagenet(root=tmp_path).decode()
+        tiny_imagenet(root=tmp_path)
     pq.write_table(pa.Table.from_pylist([row | {"label": 3}]), valid)
     with pytest.raises(DataError, match="labels from 3 to 3 for 3 classes"):
         tiny_imagenet(root=tmp_path)
