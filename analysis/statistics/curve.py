@@ -31,7 +31,7 @@ from analysis.statistics._growth import Curve, measure, spans
 from analysis.statistics._laws import law_rows
 from sweep.core.text import did_you_mean
 
-CITES = ("student1908mean",)
+CITES = ("student1908mean", "hothorn2008simultaneous", "schafer2005shrinkage")
 
 BY = ("population", "space", "label")
 CELL = ("n_members", "mean", "size")
