@@ -72,7 +72,6 @@ def calibration(
     no temperature is best, is left out and counted in `warnings`. Raises NothingToDrawError without log-probabilities,
     AnalysisError for missing columns, duplicated rows, or a group that mixes splits, protocols or scalings.
     """
-    require(candidates, ["accuracy"])
     rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     refuse_mixture(rows, by)
@@ -95,6 +94,7 @@ def calibration(
 
 def _with_probabilities(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows with log-probabilities and labels, and the reason if they are missing."""
+    require(rows, ["accuracy"])
     predicted = with_predictions(rows, predictions, COLUMNS)
     reason = predicted["reason"].mask(
         (predicted["reason"] == "") & predicted["log_probabilities"].isna(), NO_PROBABILITIES
