@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.pairing import exclusion_warnings, pair_candidates, paired_differences
+from analysis.rows.pairing import group_warnings, pair_candidates, paired_differences
 from analysis.rows.select import MEAN_MEMBER, UNIT
 
 
@@ -20,7 +20,7 @@ def size_pairs(candidates: pd.DataFrame, label: str, *, neighbours: bool) -> tup
     pairs = paired_differences(rows, label, MEAN_MEMBER, "accuracy", ["n_members"]).assign(group=0)
     used = pairs[(pairs["reason"] == "") & (pairs["n_members"] > 1)]
     gains = used.groupby([*UNIT, "n_members"], sort=True, observed=True)["value"].mean().reset_index()
-    warnings = list(exclusion_warnings(pairs, 1)[0])
+    warnings = group_warnings(pairs, 1)[0]
     found = []
     for population, own in gains.groupby("population", sort=True, observed=True):
         sizes = sorted(set(own["n_members"]))

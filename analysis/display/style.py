@@ -180,6 +180,20 @@ def whiskers(axes: Axes, x: Any, rows: pd.DataFrame, scale: float, look: dict[st
     axes.errorbar(x, middle, yerr=half, capsize=2, elinewidth=1, **look)
 
 
+def chance_line(axes: Axes, rows: pd.DataFrame, lowest: float = -np.inf) -> None:
+    """Draw chance, the accuracy of a constant prediction, as a labelled line on an axis in percent.
+
+    There is none where chance is unknown, or where the lowest accuracy (a fraction) is nearer to 100% than to it: the
+    line would flatten the rest.
+    """
+    chance = float(rows["chance"].mean())
+    if not lowest - chance < 1 - lowest:
+        return
+    axes.axhline(100 * chance, color=MUTED, linewidth=0.9, linestyle=":")
+    where: Any = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    axes.annotate("chance", (1, 100 * chance), (-1, 2), ha="right", color=MUTED, fontsize=7.5, **where)
+
+
 def gain_axis(axes: Axes, gains: pd.Series) -> None:
     """Label the axis of gains (fractions) in points, with a line at zero; logarithmic if a method collapses."""
     axes.axhline(0, color=MUTED, linewidth=1)

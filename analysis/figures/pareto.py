@@ -28,8 +28,9 @@ def pareto(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
     in forward FLOPs and in storage. Numbers beside the marks count the members; merges of equal cost are shifted
     sideways. The line is the Pareto front of the means over pools: no merge is better at the same cost, and none is as
     good at a lower cost. Bars are 95% Student-t intervals over pools, the unit of replication. Rings mark merges on the
-    front; the table gives the share of resamples of the pools in which each merge is on the front, as a description
-    and not a test. Time for training, merging and searching is in the table, not on the axis.
+    front; the table gives the share of resamples of the pools in which each merge is on the front, as a description and
+    not a test. A dotted line is chance, drawn where an accuracy is nearer to it than to 100%. Time for training,
+    merging and searching is in the table, not on the axis.
     """
     rows = unscaled(select_comparison(candidates))
     rows = rows[~rows["method"].isin(POINTS)]
@@ -42,6 +43,7 @@ def pareto(candidates: pd.DataFrame, members: pd.DataFrame) -> style.Plot:
     for name, (panel,) in zip(populations, axes, strict=True):
         own = data[data["population"] == name]
         _panel(panel, own, looks)
+        style.chance_line(panel, rows[rows["population"] == name], own["estimate"].min())
         style.title(panel, name, f"{style.recipe(rows[rows['population'] == name])}{_one_network(own)}")
         panel.set_ylabel("accuracy (%)")
     axes[-1, 0].set_xlabel("networks per example (log)")

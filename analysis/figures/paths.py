@@ -24,7 +24,8 @@ def paths(candidates: pd.DataFrame) -> style.Plot:
     Thin lines are pools (the mean over a pool's pairs), the thick line is their mean with a 95% Student-t band over
     pools, which are the unit of replication. The barrier, written in the panel or drawn at the right, is the largest
     height of a pair's path above the chord between its two members, averaged over the pairs of a pool and then over
-    pools, with its 95% interval; a path that never rises above its chord has the barrier 0.
+    pools, with its 95% interval; a path that never rises above its chord has the barrier 0. A dotted line is chance,
+    drawn where an accuracy is nearer to it than to 100%.
     """
     rows = unscaled(select_comparison(candidates))
     points = with_weight(rows)
@@ -72,6 +73,8 @@ def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, va
         curve = data[(data["variant"] == variant) & (data["metric"] == metric)]
         axes.plot(curve["weight"], curve["estimate"] * scale, linewidth=2.2, **look)
         style.band(axes, curve["weight"], curve["low"] * scale, curve["high"] * scale, str(look["color"]))
+    if metric == "accuracy":
+        style.chance_line(axes, points, data.loc[data["metric"] == metric, "estimate"].min())
     axes.set_ylabel(label)
     axes.set_xlim(0, 1)
 

@@ -34,9 +34,11 @@ def scale(candidates: pd.DataFrame) -> style.Plot:
 
     Factors are on a logarithmic axis; the dashed line is 1 (unscaled). Columns are the members that are multiplied:
     all, or only the first, the last, and so on. Rows are populations, with the smallest and the largest scaled subset
-    (the table has all sizes). Lines are means over pools, the unit of replication, with 95% Student-t bands. A
-    cross at the bottom marks a factor at which outputs of some rows overflowed: these rows have no accuracy, and the
-    line at that factor, if any, is the mean of the finite rows only. Grey: single members, unmerged.
+    (the table has all sizes). The dotted line is chance, the share of the largest class: a merge that lies there at
+    factor 1 has nothing to lose, so that a flat line is no sign of robustness. Lines are means over pools, the unit of
+    replication, with 95% Student-t bands. A cross at the bottom marks a factor at which outputs of some rows
+    overflowed: these rows have no accuracy, and the line at that factor, if any, is the mean of the finite rows only.
+    Grey: single members, unmerged.
     """
     rows = magnified(select_comparison(candidates))
     data = pool_means(rows, by=["population", "n_members", "arm", "scaling_factor", "space", "label"])
@@ -51,6 +53,7 @@ def scale(candidates: pd.DataFrame) -> style.Plot:
         own = data[(data["population"] == name) & data["n_members"].isin([size, 1])]
         for arm, panel in zip(arms, panels, strict=True):
             _panel(panel, own[own["arm"] == arm], looks)
+            style.chance_line(panel, rows[rows["population"] == name])
             _factor_axis(panel, factors)
             first = arm == arms[0]
             style.title(panel, f"{name}, {size} members" if first else "", f"{WORDS.get(arm, arm)} scaled")

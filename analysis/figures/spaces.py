@@ -24,11 +24,12 @@ def spaces(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) ->
     """Averaging weights, features or logits: accuracy of each merge, and its gain over the mean member, by subset size.
 
     Left: test accuracy, averaged over the subsets of a pool and then over pools; the grey line is the mean of the
-    single members of the subsets. Right: the paired difference to that mean on the same subsets, in percentage points;
-    above zero, merging helps. Bars are 95% Student-t intervals over pools, which are the unit of replication; those of
-    the gain are for new test images as well where predictions are kept, those of the accuracy for these images; subsets
-    of one pool share members and are not counted as independent. With a single pool, the interval of the gain comes
-    from leaving out each member in turn. Marks of one size are shifted sideways so that they do not overlap.
+    single members of the subsets, a dotted line is chance, drawn where an accuracy is nearer to it than to 100%. Right:
+    the paired difference to that mean on the same subsets, in percentage points; above zero, merging helps. Bars are
+    95% Student-t intervals over pools, which are the unit of replication; those of the gain are for new test images as
+    well where predictions are kept, those of the accuracy for these images; subsets of one pool share members and are
+    not counted as independent. With a single pool, the interval of the gain comes from leaving out each member in turn.
+    Marks of one size are shifted sideways so that they do not overlap.
     """
     rows = with_mean_member(unscaled(select_comparison(candidates)))
     rows = rows[(rows["n_members"] > 1) & ~rows["method"].isin(POINTS)]
@@ -40,7 +41,9 @@ def spaces(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) ->
     figure, axes = style.grid(len(populations), 2)
     for name, (left, right) in zip(populations, axes, strict=True):
         own = data[data["population"] == name]
-        _panel(left, own[own["quantity"] == "accuracy"], looks)
+        accuracy = own[own["quantity"] == "accuracy"]
+        _panel(left, accuracy, looks)
+        style.chance_line(left, rows[rows["population"] == name], accuracy["estimate"].min())
         _panel(right, own[own["quantity"] == "gain"], looks)
         style.title(left, name, style.recipe(rows[rows["population"] == name]))
         left.set_ylabel("accuracy (%)")

@@ -187,9 +187,8 @@ def spread(values: np.ndarray) -> float:
 def unit_mean(values: np.ndarray, question: Question, warnings: Sequence[str] = ()) -> Estimate:
     """The mean of one value per unit, with Student's t interval for new units of this kind.
 
-    One unit has an infinite interval, no unit the estimate NaN, each with a warning, as has a unit with more than half
-    of the sum of squares. Raises ValueError for a value
-    that is not finite: leave it out and add a warning.
+    One unit has an infinite interval, no unit the estimate NaN, each with a warning, as has a unit with most of the
+    spread (`dominated`). Raises ValueError for a value that is not finite: leave it out and add a warning.
     """
     n = values.size
     n_not_finite = int((~np.isfinite(values)).sum())

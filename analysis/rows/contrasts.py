@@ -18,7 +18,7 @@ from analysis.rows.log_odds import with_log_odds
 from analysis.rows.pairing import (
     ceiling_warnings,
     exchangeable_warnings,
-    exclusion_warnings,
+    group_warnings,
     has_new_splits,
     pair_candidates,
     paired_differences,
@@ -65,13 +65,9 @@ def pool_differences(
     own = predictions if metric == "accuracy" else None
     examples = pool_examples(rows, used.assign(share=_shares(used)), a, b, own)
     new_splits = has_new_splits(rows)
-    ceiling = ceiling_warnings(rows, pairs, [], metric)[0]
-    warnings = (
-        *exclusion_warnings(pairs, 1)[0],
-        *ceiling,
-        *(() if new_splits else exchangeable_warnings(about["start"])),
-    )
-    return Differences(pools.merge(about, on="pool_id"), warnings, examples, bool(ceiling), new_splits)
+    ceiling = bool(ceiling_warnings(pairs, 1)[0])
+    warnings = (*group_warnings(pairs, 1)[0], *(() if new_splits else exchangeable_warnings(about["start"])))
+    return Differences(pools.merge(about, on="pool_id"), warnings, examples, ceiling, new_splits)
 
 
 def _shares(used: pd.DataFrame) -> pd.Series:
@@ -122,7 +118,8 @@ def estimate_over_pools(
 ) -> pd.DataFrame:
     """One estimate per group from `value` (NaN if left out) and `reason`: mean in each pool, then t over pools.
 
-    Rows of one pool have equal weight; rows that are left out are counted in `warnings`. Columns: `by`, then Estimate's
+    Rows of one pool have equal weight; rows that are left out are counted in `warnings`, which also name a mean `level`
+    (the accuracy on which a value rests, where `values` have it) near the ceiling. Columns: `by`, then Estimate's
     fields.
     """
     group, first = group_ids(values, by)
@@ -130,7 +127,8 @@ def estimate_over_pools(
     value = values["value"].to_numpy(np.float64, na_value=np.nan)
     rows = pd.DataFrame({"group": group, "pool": group * count + own, "value": value})
     rows = rows.assign(reason=values["reason"].to_numpy(object))
-    warnings_by_group = _exclusions_by_group(rows, len(first), noun)
+    rows = rows.assign(level=values["level"].to_numpy(np.float64, na_value=np.nan)) if "level" in values else rows
+    warnings_by_group = _warnings_by_group(rows, len(first), noun)
     pools, means = _means(rows)
     ends = np.searchsorted(pools, np.arange(len(first) + 1) * count)
     keys = values[list(by)].iloc[first].astype(object).to_dict("records")
@@ -153,8 +151,8 @@ def _means(rows: pd.DataFrame) -> tuple[Numbers, np.ndarray]:
     return pools, (np.add.reduceat(value[order], starts) / counts if len(pools) else np.zeros(0))
 
 
-def _exclusions_by_group(rows: pd.DataFrame, groups: int, noun: str) -> list[list[str]]:
-    """Warnings of each group: rows with a `reason`, each called a `noun`, and pools without usable rows."""
+def _warnings_by_group(rows: pd.DataFrame, groups: int, noun: str) -> list[list[str]]:
+    """Warnings of each group: rows with a `reason`, called a `noun`, pools without usable rows, and the ceiling."""
     warnings: list[list[str]] = [[] for _ in range(groups)]
     excluded = rows[rows["reason"] != ""]
     used = rows[rows["reason"] == ""]
@@ -164,4 +162,4 @@ def _exclusions_by_group(rows: pd.DataFrame, groups: int, noun: str) -> list[lis
     for group in np.flatnonzero((kept > 0) & (pools > kept)):
         missing = int(pools[group] - kept[group])
         warnings[group].append(f"{format_count(missing, 'pool')} without a usable {noun}")
-    return warnings
+    return [[*own, *ceiling] for own, ceiling in zip(warnings, ceiling_warnings(rows, groups), strict=True)]

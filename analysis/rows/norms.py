@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
+from analysis.inference.few import near_ceiling
 from analysis.inference.two_way import Examples
 from analysis.rows.examples import term_examples
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
@@ -53,8 +54,9 @@ def norm_arms(candidates: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if whole.empty:
         raise NothingToDrawError("candidates", "no subset has all arms of `norm_matched`")
     n_excluded = len(found) - len(whole)
-    warnings = (f"{format_count(n_excluded, 'subset')} left out: an arm is missing or not ok",) if n_excluded else ()
-    return whole.reset_index(drop=True), warnings
+    excluded = (f"{format_count(n_excluded, 'subset')} left out: an arm is missing or not ok",) if n_excluded else ()
+    levels = whole[list(ARMS.values())].to_numpy(np.float64).ravel()
+    return whole.reset_index(drop=True), (*excluded, *near_ceiling(levels))
 
 
 def _arm(label: str, scaling: Any, settings: Any) -> str:

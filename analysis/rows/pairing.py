@@ -64,8 +64,9 @@ def pair_candidates(candidates: pd.DataFrame, a: str, b: str, metric: str, by: S
 def paired_differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """One line per subset that `a` or `b` has, in the order of `KEY`: metric of `a` minus metric of `b`.
 
-    Columns: `KEY`, `by`, `value`, `reason` (empty for usable pairs) and `row_a`, `row_b`, the positions in `rows` (-1
-    if there is none). A column of `by` that differs between the methods has its value in `a`.
+    Columns: `KEY`, `by`, `value`, `reason` (empty for usable pairs), `level`, the mean of both accuracies (NaN for
+    other metrics), and `row_a`, `row_b`, the positions in `rows` (-1 if there is none). A column of `by` that differs
+    between the methods has its value in `a`.
     """
     first = _side(rows, a, metric)
     second = _side(rows, b, metric)
@@ -75,14 +76,16 @@ def paired_differences(rows: pd.DataFrame, a: str, b: str, metric: str, by: Sequ
     pair, places = group_ids(both, KEY)
     at_a = _positions(pair[: len(first)], len(places))
     at_b = _positions(pair[len(first) :], len(places))
-    value = _taken(first["value"], at_a) - _taken(second["value"], at_b)
+    at_first = _taken(first["value"], at_a)
+    at_second = _taken(second["value"], at_b)
+    value = at_first - at_second
     reason_a = _taken(first["reason"], at_a)
     reason = np.where(reason_a == "", _taken(second["reason"], at_b), reason_a)
     reason[(at_a < 0) | (at_b < 0)] = UNPAIRED
-    level = np.abs(_taken(first["value"], at_a))
     found = both.iloc[places].assign(
-        value=np.where(np.abs(value) <= ROUNDING * level, 0.0, value),
+        value=np.where(np.abs(value) <= ROUNDING * np.abs(at_first), 0.0, value),
         reason=reason,
+        level=(at_first + at_second) / 2 if metric == "accuracy" else np.nan,
         row_a=np.where(at_a < 0, -1, first.index.to_numpy()[at_a]),
         row_b=np.where(at_b < 0, -1, second.index.to_numpy()[at_b]),
     )
@@ -122,7 +125,7 @@ def group_pairs(pairs: pd.DataFrame, by: Sequence[str]) -> list[Group]:
     pairs = pairs.assign(group=group_numbers(pairs, by))
     refuse_mixture(pairs, ["group"])
     keys = pairs.drop_duplicates("group").sort_values("group")[list(by)].to_dict("records")
-    warnings = exclusion_warnings(pairs, len(keys))
+    warnings = group_warnings(pairs, len(keys))
     used = pairs[pairs["reason"] == ""].sort_values("group", kind="stable")
     means = used.groupby(["group", *UNIT], dropna=False, sort=True)["value"].mean().reset_index()
     bounds = np.arange(len(keys) + 1)
@@ -148,14 +151,15 @@ def group_numbers(pairs: pd.DataFrame, by: Sequence[str]) -> np.ndarray:
     return numbers
 
 
-def ceiling_warnings(rows: pd.DataFrame, pairs: pd.DataFrame, by: Sequence[str], metric: str) -> list[tuple[str, ...]]:
-    """For each group of pairs, in order, a warning if the mean accuracy of its candidates is near the ceiling."""
-    group = group_numbers(pairs, by)
-    used = pairs["reason"].to_numpy() == ""
-    level = rows[metric].to_numpy(np.float64, na_value=np.nan) if metric == "accuracy" else np.full(len(rows), np.nan)
-    sides = pairs[["row_a", "row_b"]].to_numpy()
-    groups = range(int(group.max(initial=-1)) + 1)
-    return [near_ceiling(level[np.unique(sides[used & (group == number)])], metric) for number in groups]
+def ceiling_warnings(rows: pd.DataFrame, groups: int) -> list[tuple[str, ...]]:
+    """A warning of each `group` whose used rows have a mean `level`, their accuracy, near the ceiling.
+
+    Groups have no warning if the rows have no level, because their values do not rest on accuracies.
+    """
+    if "level" not in rows:
+        return [()] * groups
+    means = rows[rows["reason"] == ""].groupby("group")["level"].mean().reindex(range(groups))
+    return [near_ceiling([level]) for level in means]
 
 
 def exchangeable_warnings(starts: pd.Series) -> tuple[str, ...]:
@@ -173,8 +177,8 @@ def has_new_splits(rows: pd.DataFrame) -> bool:
     return bool((pools.nunique() > 1).all())
 
 
-def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:
-    """Warnings of each group: excluded rows, each called a `noun`, and pools without usable rows."""
+def group_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> list[list[str]]:
+    """Warnings of each group: excluded rows, each called a `noun`, pools without usable rows, and the ceiling."""
     warnings: list[list[str]] = [[] for _ in range(groups)]
     excluded = pairs[pairs["reason"] != ""]
     for (group, reason), n in excluded.groupby(["group", "reason"], sort=True).size().items():
@@ -184,4 +188,4 @@ def exclusion_warnings(pairs: pd.DataFrame, groups: int, noun: str = "pair") -> 
     missing = np.bincount(pools["group"], minlength=groups) - np.bincount(used["group"], minlength=groups)
     for group in np.flatnonzero(missing):
         warnings[group].append(f"{format_count(missing[group], 'pool')} without a usable {noun}")
-    return warnings
+    return [[*own, *ceiling] for own, ceiling in zip(warnings, ceiling_warnings(pairs, groups), strict=True)]

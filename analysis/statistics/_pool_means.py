@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.rows.contrasts import estimate_over_pools
@@ -16,5 +17,6 @@ def pool_mean_rows(candidates: pd.DataFrame, metric: str, by: Sequence[str]) -> 
     rows = select_split(candidates, by)
     refuse_duplicates(rows, [*UNIT, "subset", "label", *FIXED])
     refuse_mixture(rows, by)
-    values = rows.assign(value=rows[metric], reason=exclusion_reason(rows, metric))
+    level = rows["accuracy"] if metric == "accuracy" else np.nan
+    values = rows.assign(value=rows[metric], reason=exclusion_reason(rows, metric), level=level)
     return estimate_over_pools(values, by, estimand=f"mean {metric}")

@@ -15,8 +15,9 @@ import pandas as pd
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING
+from analysis.inference.few import near_ceiling
 from analysis.rows.chance import N_CLASSES
-from analysis.rows.pairing import exclusion_warnings
+from analysis.rows.pairing import group_warnings
 from analysis.rows.scale import Side, magnified, sides
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
 from sweep.core.text import did_you_mean
@@ -36,7 +37,8 @@ class SideResult:
     """One side of a group; `pools` are positions in `names`.
 
     `accuracy_drops` (pools, factors) is accuracy at factor 1 minus accuracy at each factor, `retention_drops` the same
-    as a share of the accuracy above chance at factor 1. It is NaN where `problem` says why it is not defined.
+    as a share of the accuracy above chance at factor 1. It is NaN where `problem` says why it is not defined. `levels`
+    (pools, factors) is the accuracy, the mean of both in a difference; `texts` are warnings but that of the ceiling.
     """
 
     side: Side
@@ -44,8 +46,14 @@ class SideResult:
     pools: np.ndarray
     accuracy_drops: np.ndarray
     retention_drops: np.ndarray
+    levels: np.ndarray
     problem: str
-    warnings: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was left out, and whether the mean accuracy is near the ceiling."""
+        return (*self.texts, *near_ceiling(self.levels.ravel()))
 
     @property
     def is_at_chance(self) -> bool:
@@ -84,6 +92,7 @@ class SideResult:
             side=replace(self.side, factors=self.side.factors[:n_factors], accuracy=self.side.accuracy[:, :n_factors]),
             accuracy_drops=self.accuracy_drops[:, :n_factors],
             retention_drops=self.retention_drops[:, :n_factors],
+            levels=self.levels[:, :n_factors],
         )
 
     def minus(self, other: SideResult, label: str) -> SideResult:
@@ -94,8 +103,9 @@ class SideResult:
             side=replace(self.side, key=self.side.key | {"label": label}),
             accuracy_drops=_without_rounding(self.accuracy_drops - other.accuracy_drops),
             retention_drops=_without_rounding(self.retention_drops - other.retention_drops),
+            levels=(self.levels + other.levels) / 2,
             problem="; ".join(problems),
-            warnings=tuple(dict.fromkeys([*self.warnings, *other.warnings])),
+            texts=tuple(dict.fromkeys([*self.texts, *other.texts])),
         )
 
 
@@ -149,8 +159,9 @@ def area_per_pool(candidates: pd.DataFrame, a: str, b: str, *, arm: str = "all")
     retention, accuracy = (means[name].rename("value").reset_index() for name in ("retention", "accuracy"))
     factors = factors_text(np.unique(np.concatenate([one.side.factors for one in parts])))
     problems = dict.fromkeys(one.problem for one in found if one.problem)
-    warnings = dict.fromkeys([*problems, *(text for one in parts for text in one.warnings)])
-    return Areas(retention, accuracy, factors, tuple(warnings))
+    texts = dict.fromkeys([*problems, *(text for one in parts for text in one.texts)])
+    ceiling = near_ceiling(np.concatenate([one.levels.ravel() for one in parts]))
+    return Areas(retention, accuracy, factors, (*texts, *ceiling))
 
 
 def _areas(one: SideResult) -> pd.DataFrame:
@@ -215,7 +226,7 @@ def side_results(rows: pd.DataFrame) -> list[SideResult]:
         group=np.repeat(np.arange(len(found)), [len(side.pools) for side in found]),
         reason=np.concatenate([side.reasons for side in found]),
     )
-    warnings = exclusion_warnings(counted, len(found), "subset")
+    warnings = group_warnings(counted, len(found), "subset")
     floors = _floors(rows, names)
     return [_side_result(side, names, floors, texts) for side, texts in zip(found, warnings, strict=True)]
 
@@ -306,7 +317,7 @@ def _side_result(side: Side, names: pd.DataFrame, floors: _Floors, texts: list[s
         texts = [*texts, f"most subsets overflow at a factor of {side.overflow:g}: {end}"]
     if floors.is_rough[pools].any():
         texts = [*texts, "chance is 1/classes: the run folder records no class shares"]
-    return SideResult(side, names, pools, drops, retention, problem, tuple(texts))
+    return SideResult(side, names, pools, drops, retention, accuracy, problem, tuple(texts))
 
 
 def _chance_problem(side: Side, unscaled: np.ndarray, chance: np.ndarray, least: np.ndarray) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.core.errors import AnalysisError, NothingToDrawError
+from analysis.inference.few import near_ceiling
 from analysis.rows.groups import column_codes, group_ids
 from analysis.rows.pairing import KEY
 from analysis.rows.select import (
@@ -96,7 +97,9 @@ def scores(
         where = f"in `{next(iter(found))}`" if len(found) == 1 else "in any population"
         raise NothingToDrawError("candidates", f"no two methods on the same subsets {where}")
     missing = [f"population {name} left out: no two methods on the same subsets" for name in found if not found[name]]
-    return [replace(one, warnings=(*one.warnings, *missing)) for one in usable]
+    return [
+        replace(one, warnings=(*one.warnings, *missing, *near_ceiling(one.values.ravel(), metric))) for one in usable
+    ]
 
 
 def cells_and_all(candidates: pd.DataFrame, metric: str, labels: Sequence[str] = ()) -> list[Scores]:

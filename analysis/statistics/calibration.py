@@ -13,7 +13,7 @@ from analysis.core.errors import NothingToDrawError
 from analysis.inference import reliability
 from analysis.inference.reliability import Reliability
 from analysis.rows.contrasts import estimate_over_pools
-from analysis.rows.select import FIXED, UNIT, refuse_duplicates, refuse_mixture, select_split
+from analysis.rows.select import FIXED, UNIT, refuse_duplicates, refuse_mixture, require, select_split
 from analysis.statistics._predictions import classes, log_probabilities, with_predictions
 
 CITES = ("guo2017calibration", "brocker2007reliability")
@@ -94,6 +94,7 @@ def calibration(
 
 def _with_probabilities(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows with log-probabilities and labels, and the reason if they are missing."""
+    require(rows, ["accuracy"])
     predicted = with_predictions(rows, predictions, COLUMNS)
     reason = predicted["reason"].mask(
         (predicted["reason"] == "") & predicted["log_probabilities"].isna(), NO_PROBABILITIES
@@ -149,7 +150,7 @@ def _long(predicted: pd.DataFrame, measured: Sequence[Mapping[str, Measure]], by
     """One line per row and quantity; no lines after temperature for groups without any fitted temperature."""
     group = predicted.groupby(list(by), dropna=False).ngroup()
     about = predicted[list(dict.fromkeys([*by, "pool_id"]))].assign(
-        untuned=(~predicted["tuned"]).groupby(group).transform("all")
+        untuned=(~predicted["tuned"]).groupby(group).transform("all"), level=predicted["accuracy"]
     )
     frames = []
     for name in QUANTITIES:

@@ -14,7 +14,7 @@ from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING
 from analysis.inference.laws import LAWS
 from analysis.rows.groups import group_ids
-from analysis.rows.pairing import exclusion_warnings
+from analysis.rows.pairing import group_warnings
 from analysis.rows.select import (
     FIXED,
     MEAN_MEMBER,
@@ -31,7 +31,7 @@ from analysis.statistics._growth import Curve, measure, spans
 from analysis.statistics._laws import law_rows
 from sweep.core.text import did_you_mean
 
-CITES = ("student1908mean",)
+CITES = ("student1908mean", "hothorn2008simultaneous", "schafer2005shrinkage")
 
 BY = ("population", "space", "label")
 CELL = ("n_members", "mean", "size")
@@ -95,7 +95,7 @@ def curves(
     keys = rows.iloc[firsts][list(by)].to_dict("records")
     rows = rows.assign(group=group).iloc[np.argsort(group_ids(rows, [*by, *UNIT, "subset"])[0], kind="stable")]
     refuse_mixture(rows, ["group"])
-    excluded = exclusion_warnings(rows, len(keys), "subset")
+    about = group_warnings(rows, len(keys), "subset")
     used = rows[rows["reason"] == ""]
     cells = used.groupby(["group", *UNIT, "n_members"], sort=True)["value"].agg(["mean", "size"]).reset_index()
     bounds = np.arange(len(keys) + 1)
@@ -107,7 +107,7 @@ def curves(
         here = slice(ends[index], ends[index + 1])
         span = slice(own[index], own[index + 1])
         sizes, values, counts = _pool_matrices(pool[here], *(cells[name].to_numpy()[here] for name in CELL))
-        warnings = (*excluded[index], *_subset_warnings(sizes, counts, used.iloc[span]))
+        warnings = (*about[index], *_subset_warnings(sizes, counts, used.iloc[span]))
         found.append(measure(key, sizes, values, warnings, value=value, eps=eps, margin=margin))
     return found
 
@@ -122,12 +122,13 @@ def _check_choice(what: str, name: str, known: Iterable[str]) -> None:
 
 
 def _values(candidates: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataFrame:
-    """One line per subset of a merge, and per single member in each group, with `value` and `reason`."""
+    """One line per subset of a merge, and per single member in each group, with `value`, `reason` and `level`."""
     metric = "accuracy" if value == "gain" else value
     require(candidates, ["n_members", *(METRICS if value == "gain" else [metric])])
     rows = select_split(candidates, by)
     refuse_duplicates(rows, [*KEY, "label"])
     rows = rows.assign(value=rows[metric].astype(float), reason=exclusion_reason(rows, metric))
+    rows = rows.assign(level=rows["value"] if metric == "accuracy" else np.nan)
     merges = rows[(rows["n_members"] > 1) & ~rows["method"].isin(NO_CURVE)]
     if merges.empty:
         raise NothingToDrawError("candidates", "no merges of two or more members without scaling")
@@ -135,7 +136,7 @@ def _values(candidates: pd.DataFrame, value: str, by: Sequence[str]) -> pd.DataF
     if value == "gain":
         merges = _gains(merges, with_mean_member(rows))
         single = single.assign(value=0.0)
-    keep = [*JOINT, "subset", "n_members", "value", "reason"]
+    keep = [*JOINT, "subset", "n_members", "value", "reason", "level"]
     groups = merges[list(dict.fromkeys([*by, *JOINT]))].drop_duplicates()
     alone = groups.merge(single[keep], on=JOINT)
     return pd.concat([merges[list(dict.fromkeys([*by, *keep]))], alone], ignore_index=True)

@@ -77,7 +77,9 @@ def _pair_values(single: pd.DataFrame, predictions: pd.DataFrame, by: Sequence[s
     starts = np.flatnonzero(np.diff(predicted_rows["place"], prepend=-1))
     columns = [predicted_rows[name].to_numpy(object) for name in ("reason", "n_predicted", "correct", "classes")]
     pools = [_pool_pairs(*own) for own in zip(*(np.split(column, starts[1:]) for column in columns), strict=True)]
-    about = predicted_rows.loc[starts, list(dict.fromkeys([*by, *FIXED, "pool_id"]))]
+    about = predicted_rows.loc[starts, list(dict.fromkeys([*by, *FIXED, "pool_id"]))].assign(
+        level=predicted_rows.groupby("place")["accuracy"].mean().to_numpy()
+    )
     frames = []
     for name in OF_PAIRS:
         values, reasons = zip(*(pool[name] for pool in pools), strict=True)

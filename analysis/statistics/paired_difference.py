@@ -17,7 +17,6 @@ from analysis.rows.log_odds import with_log_odds
 from analysis.rows.pairing import (
     EXCHANGEABLE,
     Group,
-    ceiling_warnings,
     group_pairs,
     pair_candidates,
     paired_differences,
@@ -73,30 +72,28 @@ def paired_difference(  # noqa: PLR0913 - each is a setting of its own
     groups = _groups(candidates, (a, b, metric), by, over, scale)
     what = metric if scale == "difference" else "log-odds of accuracy"
     question = Question(f"{what}: {a} minus {b}, {SCOPE.get(over, over)}", "pool", 0.0, margin)
-    return pd.DataFrame([_row(group, over, question, ceiling) for group, ceiling in groups])
+    return pd.DataFrame([_row(group, over, question) for group in groups])
 
 
 def _groups(
     candidates: pd.DataFrame, what: tuple[str, str, str], by: Sequence[str], over: Over, scale: Scale
-) -> list[tuple[Group, tuple[str, ...]]]:
-    """The groups of pairs of `what` (both labels and the metric), each with its warnings about the ceiling."""
+) -> list[Group]:
+    """The groups of pairs of `what` (both labels and the metric)."""
     if over not in get_args(Over):
         raise AnalysisError("over", f"no `{over}`", did_you_mean(str(over), get_args(Over)))
     if scale not in get_args(Scale):
         raise AnalysisError("scale", f"no `{scale}`", did_you_mean(str(scale), get_args(Scale)))
     if over == "members":
         _refuse_common_starts(candidates)
-    metric = what[2]
     by = [name for name in by if over in ("pools", "members") or name != "population"]
-    rows = pair_candidates(candidates if scale == "difference" else with_log_odds(candidates), *what, by)
-    pairs = paired_differences(rows, *what, by)
-    ceilings = ceiling_warnings(rows, pairs, by, metric if scale == "difference" else "")
-    return list(zip(group_pairs(pairs, by), ceilings, strict=True))
+    if scale == "difference":
+        return group_pairs(paired_differences(pair_candidates(candidates, *what, by), *what, by), by)
+    pairs = paired_differences(pair_candidates(with_log_odds(candidates), *what, by), *what, by)
+    return group_pairs(pairs.drop(columns="level"), by)  # log-odds have no ceiling
 
 
-def _row(group: Group, over: Over, question: Question, ceiling: tuple[str, ...]) -> dict[str, object]:
+def _row(group: Group, over: Over, question: Question) -> dict[str, object]:
     """The columns of one group."""
-    group = replace(group, warnings=(*group.warnings, *ceiling))
     one, cells = _estimate(group, over, question)
     signs = sign_flip_p(cells[0]) if over != "these cells" and len(cells[0]) > 1 else math.nan
     low, high = bootstrap_t(cells, [1 / len(cells)] * len(cells))

@@ -40,7 +40,8 @@ def path(
     require(candidates, [metric])
     rows = points(candidates, by)
     rows = rows.assign(loss=loss_of(rows, metric), reason=exclusion_reason(rows, metric))
-    values = _path_values(rows, [*by, "pool_id"])
+    level = rows["accuracy"] if metric == "accuracy" else pd.Series(np.nan, rows.index)
+    values = _path_values(rows.assign(level=level), [*by, "pool_id"])
     groups = [*by, "quantity"]
     estimand = f"path in {metric}"
     middle = values["quantity"] == MIDPOINT
@@ -65,7 +66,7 @@ def _path_values(rows: pd.DataFrame, keep: Sequence[str]) -> pd.DataFrame:
         "signed largest interior gap": gap.where(~end).groupby(number).max(),
         MIDPOINT: middle,
     }
-    columns = about(rows, keep)
+    columns = about(rows, keep).assign(level=rows["level"].groupby(number).mean())
     reason = exclusion_warnings(rows)
     reasons = dict.fromkeys(QUANTITIES, reason)
     reasons[MIDPOINT] = reason.where((reason != "") | middle.notna(), "no midpoint")

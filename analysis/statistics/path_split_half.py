@@ -52,7 +52,9 @@ def path_split_half(
     rows = rows.assign(reason=reason)
     reasons = exclusion_warnings(rows)
     measured = rows[rows["path"].map(reasons) == ""]
-    values = about(rows, [*by, "pool_id"]).assign(value=_scored(measured, _errors(measured, seed)), reason=reasons)
+    errors = _errors(measured, seed)
+    level = 1 - errors.mean(axis=1).groupby(measured["path"]).mean()
+    values = about(rows, [*by, "pool_id"]).assign(value=_scored(measured, errors), reason=reasons, level=level)
     estimand = "split-half chord barrier in error"
     return estimate_over_pools(values, by, estimand=estimand, null=0.0, margin=margin, noun="pair")
 

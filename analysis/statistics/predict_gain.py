@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Estimate, Question, pool_mean, student
+from analysis.inference.few import near_ceiling
 from analysis.inference.pairwise import FEWEST, Pairs, has_spread, left_out_r2, partial_slopes, rank_correlation
 from analysis.inference.qap import qap, qap_p
 from analysis.inference.verdict import adjust_and_judge, adjust_p_values
@@ -86,7 +87,8 @@ def _corrected(rows: pd.DataFrame) -> pd.DataFrame:
 def pair_gains(
     candidates: pd.DataFrame, pairs: pd.DataFrame, *, label: str, predictors: Sequence[str], metric: str
 ) -> pd.DataFrame:
-    """Every pair with its predictors, `gain` (NaN if unknown) and the `reason` (empty if the pair was not merged).
+    """Every pair with its predictors, `gain` (NaN if unknown), the `reason` (empty if the pair was not merged) and the
+    `level`, the mean accuracy of the merge and its members.
 
     Sorted by population, pool and members. Raises AnalysisError as `predict_gain` does.
     """
@@ -121,7 +123,7 @@ def _in_order(ends: Any) -> dict[str, Any]:
 
 
 def _gains(merges: pd.DataFrame, singles: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The metric of each merge minus the mean of its two members', and the reason if it is missing."""
+    """The metric of each merge minus the mean of its two members', the reason if it is missing, and their accuracy."""
     ends = np.array([list(members) for members in merges["members"]], dtype=object)
     found = merges[list(UNIT)].astype(object).assign(**_in_order(ends))
     found = found.assign(merge=merges[metric], reason=exclusion_reason(merges, metric))
@@ -133,7 +135,8 @@ def _gains(merges: pd.DataFrame, singles: pd.DataFrame, metric: str) -> pd.DataF
     gain = found["merge"].astype(np.float64) - found[[f"level_{name}" for name in PAIR]].mean(axis=1, skipna=False)
     lacking = (found["reason"] == "") & ~np.isfinite(gain)
     found["reason"] = found["reason"].mask(lacking, "no `single` of a member")
-    return found.assign(gain=gain.where(found["reason"] == ""))[[*UNIT, *PAIR, "gain", "reason"]]
+    around = found["merge"].astype(np.float64) - gain / 2 if metric == "accuracy" else np.nan
+    return found.assign(gain=gain.where(found["reason"] == ""), level=around)[[*UNIT, *PAIR, "gain", "reason", "level"]]
 
 
 def _population(rows: pd.DataFrame, predictors: Sequence[str], seed: int) -> Iterator[dict[str, Any]]:
@@ -177,7 +180,8 @@ def usable_pools(rows: pd.DataFrame, names: Sequence[str]) -> tuple[list[Pairs],
         unusable += [why] if why else []
         pools += [] if why else [pool]
     warnings += [f"{format_count(n, 'pool')} left out: {why}" for why, n in sorted(Counter(unusable).items())]
-    return pools, tuple(warnings)
+    levels = rows.loc[(reason == "") & np.isfinite(gain), "level"]
+    return pools, (*warnings, *near_ceiling(levels))
 
 
 def _pool_defect(pool: Pairs, names: Sequence[str]) -> str:

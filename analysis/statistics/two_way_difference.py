@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,6 @@ from analysis.inference.two_way import Spreads, identical, rounded, spreads, tar
 from analysis.rows.examples import EXAMPLES, example_means, pair_terms, sorted_predictions
 from analysis.rows.pairing import (
     Group,
-    ceiling_warnings,
     group_numbers,
     group_pairs,
     has_new_splits,
@@ -63,9 +62,8 @@ def two_way_difference(
     scope = target(new_examples=True, new_splits=has_new_splits(rows))
     question = Question(f"accuracy: {a} minus {b}, {scope}", "pool", 0.0, margin)
     matrices = dict(_matrices(used, known))
-    groups = zip(group_pairs(pairs, by), ceiling_warnings(rows, pairs, by, "accuracy"), strict=True)
-    numbered = [replace(group, warnings=(*group.warnings, *ceiling)) for group, ceiling in groups]
-    return pd.DataFrame([_row(group, matrices.get(number), question) for number, group in enumerate(numbered)])
+    groups = enumerate(group_pairs(pairs, by))
+    return pd.DataFrame([_row(group, matrices.get(number), question) for number, group in groups])
 
 
 def _row(group: Group, matrix: np.ndarray | None, question: Question) -> dict[str, object]:

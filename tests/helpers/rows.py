@@ -132,7 +132,7 @@ def normed(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def predictions(
-    candidates: list[dict[str, Any]], *, examples: int = 40, classes: int = 3, seed: int = 2
+    candidates: list[dict[str, Any]], *, examples: int = 40, classes: int = 3, seed: int = 2, sharpness: float = 2.0
 ) -> list[dict[str, Any]]:
     """What each candidate that is `ok` says of some examples, with its probabilities."""
     random = np.random.default_rng(seed)
@@ -141,7 +141,7 @@ def predictions(
     for one in candidates:
         if one["status"] != "ok":
             continue
-        logits = random.standard_normal((examples, classes)) + 2 * np.eye(classes)[labels]
+        logits = random.standard_normal((examples, classes)) + sharpness * np.eye(classes)[labels]
         log_p = (logits - np.log(np.exp(logits).sum(1, keepdims=True))).astype("<f2")
         output = log_p.argmax(1).astype(np.uint8)
         row = {key: one[key] for key in ("candidate_id", "block_id", "split")} | {"n_examples": examples}
@@ -150,10 +150,14 @@ def predictions(
     return found
 
 
-def both_splits(candidates: list[dict[str, Any]], *, examples: int = 40) -> list[dict[str, Any]]:
+def both_splits(
+    candidates: list[dict[str, Any]], *, examples: int = 40, sharpness: float = 2.0
+) -> list[dict[str, Any]]:
     """Predictions on the test and on the validation split."""
     validation = [row | {"split": "validation"} for row in candidates]
-    return predictions(candidates, examples=examples) + predictions(validation, examples=examples, seed=5)
+    parts = ((candidates, 2), (validation, 5))
+    made = [predictions(own, examples=examples, seed=seed, sharpness=sharpness) for own, seed in parts]
+    return made[0] + made[1]
 
 
 def tables(**values: Any) -> dict[str, pd.DataFrame]:
@@ -167,6 +171,14 @@ def tables(**values: Any) -> dict[str, pd.DataFrame]:
     made["candidates"] += normed(made["candidates"])
     made["predictions"] = both_splits(made["candidates"], examples=200)
     return {name: frame(rows, name) for name, rows in made.items()}
+
+
+def at_level(tables: dict[str, pd.DataFrame], level: float, sharpness: float) -> dict[str, pd.DataFrame]:
+    """The tables with accuracies near a level, a twentieth as far apart, and predictions of this sharpness."""
+    candidates = tables["candidates"]
+    candidates = candidates.assign(accuracy=level + 0.05 * (candidates["accuracy"] - 0.9))
+    made = both_splits(candidates.assign(block_id=None).to_dict("records"), examples=200, sharpness=sharpness)
+    return {**tables, "candidates": candidates, "predictions": frame(made, "predictions")}
 
 
 def frame(rows: list[dict[str, Any]], name: str = "candidates") -> pd.DataFrame:

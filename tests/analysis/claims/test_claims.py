@@ -79,6 +79,20 @@ class TestEveryClaim:
         assert again.estimate.se >= finding.estimate.se
         assert not set(more) & set(catalogue.settings(function))
 
+    def test_it_warns_near_the_ceiling_if_it_rests_on_accuracies(self, name: str) -> None:
+        function = catalogue.get_plugin("claims", name)
+        texts = {}
+        for level, sharpness in ((0.985, 3.5), (0.8, 1.0)):
+            tables = rows.at_level(rows.tables(), level, sharpness)
+            with contextlib.suppress(AnalysisError):
+                found = function(*(tables[table] for table in catalogue.tables(function))).estimate
+                texts[level] = [text for text in found.warnings if "near the ceiling" in text]
+        if not texts:
+            assert name in SILENT, "the rows have all that the other claims ask for"
+            return
+        assert len(texts[0.985]) == ("candidates" in catalogue.tables(function))
+        assert texts[0.8] == []
+
     def test_without_rows_it_says_so(self, name: str) -> None:
         function = catalogue.get_plugin("claims", name)
         empty = {table: frame.iloc[:0] for table, frame in rows.tables().items()}

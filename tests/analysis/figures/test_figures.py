@@ -164,6 +164,36 @@ def test_the_unscaled_merge_stands_at_factor_one(run: Run) -> None:
     assert set(data["arm"]) == {"all", "first"}
 
 
+def chance_lines(figure: Figure) -> list[list[float]]:
+    """The heights of the labelled lines of chance in each panel."""
+    found = []
+    for axes in figure.axes:
+        heights = [float(np.asarray(line.get_ydata())[0]) for line in axes.lines if line.get_linestyle() == ":"]
+        assert len(heights) == sum(text.get_text() == "chance" for text in axes.texts)
+        assert all(axes.get_ylim()[0] <= height <= axes.get_ylim()[1] for height in heights)
+        found.append(heights)
+    return found
+
+
+def test_chance_is_drawn_in_every_panel_of_scaled_weights() -> None:
+    frame = rows.frame(rows.candidates())
+    known = draw("scale", Run(Path("runs/made"), {}, "", {"candidates": frame}))
+    assert [[pytest.approx(10)]] * 4 == chance_lines(known.figure)
+    unknown = draw("scale", Run(Path("runs/made"), {}, "", {"candidates": frame.assign(chance=np.nan)}))
+    assert not any(chance_lines(unknown.figure))
+
+
+@pytest.mark.parametrize("name", ["pareto", "spaces", "paths"])
+def test_chance_is_drawn_where_an_accuracy_is_nearer_to_it_than_to_one(name: str) -> None:
+    made = rows.candidates()
+    assert not any(chance_lines(draw(name, run_of(made, [], members=rows.members())).figure))
+    for row in made:
+        if row["method"] in ("uniform_soup", "interpolation") and row["accuracy"]:
+            row["accuracy"] *= 0.5
+    lines = chance_lines(draw(name, run_of(made, [], members=rows.members())).figure)
+    assert sum(map(len, lines)) == 1
+
+
 def test_one_pool_draws_no_interval() -> None:
     plot = draw("spaces", ten())
     assert not np.isfinite(plot.data["high"]).any()

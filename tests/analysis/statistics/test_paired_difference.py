@@ -229,7 +229,7 @@ class TestOtherScalesAndUnits:
             paired_difference(shared, over="members")
 
     def test_the_bootstrap_interval_has_the_standard_error_of_students(self) -> None:
-        values = [0.01, 0.03, -0.01, 0.02, 0.015, 0.08]
+        values = [0.01, 0.03, -0.01, 0.02, 0.015, 0.12]
         found = paired_difference(rows.frame(pools(values))).iloc[0]
         low, high = bootstrap_t([np.array(values)], [1.0])
         assert found["bootstrap_low"] == pytest.approx(np.mean(values) - high * stats.sem(values))

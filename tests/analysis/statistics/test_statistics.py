@@ -148,6 +148,28 @@ class TestEveryStatistic:
             pd.testing.assert_frame_equal(frame, before[table])
 
 
+def test_every_interval_that_rests_on_accuracies_warns_near_the_ceiling(frames: Frames) -> None:
+    easy = rows.at_level(frames, 0.985, 3.5)
+    hard = rows.at_level(frames, 0.8, 1.0)
+    noise = np.random.default_rng(0).normal(0, 0.02, len(hard["candidates"]))
+    hard["candidates"] = hard["candidates"].assign(accuracy=hard["candidates"]["accuracy"] + noise)
+    resting = set()
+    for name in STATISTICS:
+        found = asked(name, easy)
+        other = asked(name, hard)
+        assert not _is_near_ceiling(other).any(), name
+        has_interval = np.isfinite(found["low"]) & np.isfinite(found["high"])
+        rests = has_interval & ~np.isclose(found["estimate"], other["estimate"], equal_nan=True)
+        assert _is_near_ceiling(found)[rests].all(), name
+        resting |= {name} if rests.any() else set()
+    assert len(resting) > len(STATISTICS) / 2
+
+
+def _is_near_ceiling(found: pd.DataFrame) -> pd.Series:
+    """Whether the warnings of each row name the ceiling."""
+    return found["warnings"].map(lambda texts: any("near the ceiling" in text for text in texts)).astype(bool)
+
+
 def test_pools_weigh_the_same_however_many_subsets_they_have() -> None:
     made = [rows.candidate(0, (0, 1), "uniform_soup", accuracy=0.8)]
     made += [rows.candidate(1, (0, index), "uniform_soup", accuracy=0.9) for index in range(1, 8)]
