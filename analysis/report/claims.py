@@ -226,9 +226,18 @@ def remark(answer: Answer) -> str:
         return f"without correction: {claim_verdict(answer.finding.estimate, answer.finding.expected)}"
     if answer.finding is None or answer.verdict not in (SUPPORTED, REFUTED, DIFFERENT):
         return ""
-    if answer.finding.estimate.verdict == BEYOND_MARGIN:
+    return _size_words(answer.finding.estimate.verdict, answer.by_cell)
+
+
+def _size_words(verdict: str, by_cell: CellAnswers | None) -> str:
+    """How a difference compares with the margin, in words; what holds in each cell is the weakest of their verdicts."""
+    if verdict == BEYOND_MARGIN:
         return "by more than the margin"
-    return "by an amount that may not matter" if answer.finding.estimate.verdict == DIFFERENT else ""
+    cells = by_cell.cells if by_cell else ()
+    beyond = sum(cell.estimate.verdict == BEYOND_MARGIN for cell in cells)
+    if verdict == DIFFERENT and beyond:
+        return f"by more than the margin in {beyond} of {len(cells)} cells"
+    return "by an amount that may not matter" if verdict == DIFFERENT else ""
 
 
 def needs_text(needs: Needs | None) -> str:

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 from analysis.display.tables import as_json
 from analysis.inference.heterogeneity import random_effects
 from analysis.report.claim_cells import DEPENDS, hochberg
-from analysis.report.claims import Answer, answers, lines, table
+from analysis.report.claims import Answer, answers, lines, remark, table
 from analysis.rows.run import Run
 from tests.helpers import rows
 
@@ -92,6 +92,14 @@ def test_homogeneous_cells_have_a_general_verdict_for_these_cells() -> None:
     assert found.verdict == "supported"
     assert found.by_cell is not None
     assert found.by_cell.scope == "in each of these 2 cells (cnn, mlp on digits; shared start), 16 pools"
+
+
+def test_a_difference_that_only_one_cell_shows_to_exceed_the_margin_names_it_so() -> None:
+    small = population("b", 0.006, architecture="mlp")
+    found = asked(population("a", 0.2, spread=0.4), small)[CLAIM]
+    assert found.verdict == "supported"
+    assert remark(found) == "by more than the margin in 1 of 2 cells"
+    assert remark(asked(small)[CLAIM]) == "by an amount that may not matter"
 
 
 def test_six_weak_cells_that_agree_are_decided_on_average() -> None:

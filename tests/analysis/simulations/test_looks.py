@@ -21,6 +21,10 @@ MODES = [("all 20 planned", 20, 0.0), ("12 planned", 12, 0.0), ("5 in the first 
 
 @pytest.fixture(scope="module")
 def studies() -> tuple[np.ndarray, np.ndarray]:
+    return growing()
+
+
+def growing() -> tuple[np.ndarray, np.ndarray]:
     """Means and standard errors of the first 5 to 20 standard normal values, (TIMES, looks)."""
     values = np.random.default_rng(18).normal(0, 1, (TIMES, POOLS[-1]))
     means = np.stack([values[:, :n].mean(axis=1) for n in POOLS], axis=1)

@@ -1,7 +1,7 @@
 """How often each verdict is given where it is wrong, and where it is right: `… simulations.verdict_table 4000`.
 
 Names of parts after the number of studies choose them: `one` (a single cell), `cells` (several cells), `rest` (changes
-by defects, scaled networks, stages). Seeds do not depend on the parts. Numbers are percentages of the studies.
+by defects, scaled networks, looks, stages). Seeds do not depend on the parts. Numbers are percentages of the studies.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtr
 
 from analysis.inference.estimate import DIFFERENT, Estimate, unit_mean
 from analysis.inference.finding import Expected
 from analysis.report.audit_changes import CHANGED, UNCHANGED, effect_changes
 from analysis.report.claim_cells import DEPENDS
 from analysis.report.claims import REFUTED, SUPPORTED, claim_verdict
-from tests.analysis.simulations import test_cells, test_floor, test_paths, test_verdicts
+from tests.analysis.simulations import test_cells, test_floor, test_looks, test_paths, test_verdicts
 from tests.analysis.simulations.test_verdicts import MARGIN, QUESTION
 
 POOLS = (5, 8, 12, 20)
@@ -169,6 +170,22 @@ def scaling_share(number: int, pools: int, soup: float, single: float, verdict: 
     return float(test_floor.verdicts(test_floor.differences(made).loc["retention area above 1"]).get(verdict, 0.0))
 
 
+def looked_at() -> None:
+    """Claims that are looked at after every pool from 5 to 20."""
+    pools = np.array(test_looks.POOLS)
+    means, errors = test_looks.growing()
+    differ = 2 * stdtr(pools - 1, -np.abs(means / errors))
+    equivalent = stdtr(pools - 1, (np.abs(2.0 + means) - 2.0) / errors)
+    head(
+        "looks after each pool from 5 to 20", "wrong: `different`, effect 0", "wrong: equivalent, effect of the margin"
+    )
+    tests = ((differ, 2), (equivalent, 1))
+    line("without correction", *(f"{100 * (p <= 0.05).any(axis=1).mean():.1f}" for p, _ in tests))
+    for mode, plan, kept in test_looks.MODES:
+        found = [(p <= test_looks.levels(plan, kept, sides)).any(axis=1).mean() for p, sides in tests]
+        line(mode, *(f"{100 * share:.1f}" for share in found))
+
+
 def smooth_curves() -> None:
     """Stages found in smooth curves."""
     weights = ((11, 0.05), (21, 0.0), (21, 0.02))
@@ -194,6 +211,7 @@ def rest(number: int) -> None:
     """Defects, scaled networks and stages."""
     audited(number // 8)
     scaled(number // 2)
+    looked_at()
     smooth_curves()
 
 
