@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import stat
 import time
@@ -17,8 +18,10 @@ from sweep.core.errors import UserError
 from sweep.core.file_lock import file_lock
 from sweep.core.hash_cache import hash_bytes
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_FOLDER_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 _RENAME_LOCK = ".turn"
 _NO_FILES = (
     (stat.S_ISDIR, "folder"),
@@ -178,9 +181,26 @@ def _rename_locked(temporary: Path, path: Path) -> bool:
 
 
 def fsync_dir(folder: Path) -> None:
-    """Write the names in a folder to the disk."""
+    """Write the names in a folder to the disk, where its file system can.
+
+    Some network and FUSE file systems refuse this for folders. Then the newest files may be missing after a power
+    failure, as the log says, and are made again.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_FSYNC:
+            raise
+        _warn_of_folders()
     finally:
         os.close(descriptor)
+
+
+@functools.cache
+def _warn_of_folders() -> None:
+    """Log once per process what a power failure costs."""
+    _log.warning(
+        "the file system cannot write folders to the disk (fsync): after a power failure the newest files may be "
+        "missing, and the same command makes them again"
+    )

@@ -88,3 +88,4 @@ def _write(file: IO[Any], line: str) -> None:
     file.truncate(0)
     file.write(line)
     file.flush()
+    os.fsync(file.fileno())  # so that another host reads this owner and not an earlier one
