@@ -52,7 +52,10 @@ DOORS = {
         *("sweep.core.command_group", "sweep.cli.main", "sweep.cli.console", "sweep.cli.tools"),
         *("analysis.cli.main", "analysis.cli.console"),
     },
-    "ray": {"sweep.execution.cluster", "sweep.execution.scheduler", "sweep.execution.tune", "sweep.execution.worker"},
+    "ray": {
+        *("sweep.execution.cluster", "sweep.execution.node_checks", "sweep.execution.scheduler"),
+        *("sweep.execution.tune", "sweep.execution.worker"),
+    },
     "mlflow": {"sweep.tracking.tracker", "sweep.tracking.model_registry"},
     "rich": {"sweep.execution.progress"},
     "jinja2": {"analysis.report.page"},

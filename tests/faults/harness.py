@@ -72,9 +72,9 @@ def started(base: Path, *overrides: str, before: Sequence[str] = (), **more: str
         driver.wait(60)
 
 
-def completed(base: Path, *overrides: str, code: int = 0, **more: str) -> str:
+def completed(base: Path, *overrides: str, code: int = 0, before: Sequence[str] = (), **more: str) -> str:
     """The same command to its end; what it said."""
-    with started(base, *overrides, **more) as driver:
+    with started(base, *overrides, before=before, **more) as driver:
         driver.wait(LIMIT)
         printed = (base / "log").read_text()
         assert driver.returncode == code, printed[-4000:]

@@ -30,15 +30,20 @@ _FAST = {
 
 
 class Computer(NamedTuple):
-    """A network namespace: the process that holds it, and the address of its end of the cable."""
+    """A network namespace: the process that holds it, and the address of its end of the cable.
+
+    With `mount`, a command of the shell, its processes see other files than those of the first computer.
+    """
 
     holder: int
     address: str
+    mount: str = ""
 
     @property
     def inside(self) -> tuple[str, ...]:
         """The words before a command that is to run there."""
-        return ("nsenter", "--target", str(self.holder), "--net")
+        words = ("nsenter", "--target", str(self.holder), "--net")
+        return (*words, "unshare", "--mount", "sh", "-ec", f'{self.mount}; exec "$@"', "sh") if self.mount else words
 
     def do(self, *words: str) -> None:
         """Run a command there to its end."""
