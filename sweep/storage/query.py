@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from sweep.core.text import align_columns
 from sweep.storage.columns import COLUMNS
@@ -13,6 +16,9 @@ from sweep.storage.files import StoreError
 from sweep.storage.parts import READ_ERRORS
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import RENAMED, earlier_files, part_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _HINT = 'sweep sql RUN "describe candidates" lists the columns'
 
@@ -22,10 +28,31 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
 
     Raises StoreError with DuckDB's message for an invalid query.
     """
+    RunFolder(run).run_info()
+    with _without_backslash(run) as place:
+        found = _query(place, query)
+    names = _unique_names(found.column_names)
+    rows = found.rename_columns(names).to_pylist()
+    lines = align_columns([names, *[[_cell(value) for value in row.values()] for row in rows]])
+    return rows, lines
+
+
+@contextmanager
+def _without_backslash(run: Path) -> Iterator[Path]:
+    """The run folder by a path without a backslash: in patterns, as which DuckDB reads paths, it separates folders."""
+    if "\\" not in str(run.absolute()):
+        yield run
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "run"
+        link.symlink_to(run.absolute(), target_is_directory=True)
+        yield link
+
+
+def _query(run: Path, query: str) -> pa.Table:
+    """The rows of a query of the tables of a run folder."""
     import duckdb
 
-    folder = RunFolder(run)
-    folder.run_info()
     connection = duckdb.connect()
     for table in COLUMNS:
         try:
@@ -33,18 +60,14 @@ def query_tables(run: Path, query: str) -> tuple[list[dict[str, Any]], list[str]
             if rows:
                 connection.execute(f"create view {table} as {rows}")
         except (duckdb.Error, *READ_ERRORS) as error:
-            raise folder.read_error(table, error) from None
+            raise RunFolder(run).read_error(table, error) from None
     try:
         connection.execute(f"set allowed_directories = [{_text(run)}, {_file_text(run)}]")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
-        found = connection.sql(_select_statement(connection.extract_statements(query))).to_arrow_table()
+        return connection.sql(_select_statement(connection.extract_statements(query))).to_arrow_table()
     except duckdb.Error as error:
         raise StoreError(f"the query is wrong: {error}", _HINT) from None
-    names = _unique_names(found.column_names)
-    rows = found.rename_columns(names).to_pylist()
-    lines = align_columns([names, *[[_cell(value) for value in row.values()] for row in rows]])
-    return rows, lines
 
 
 def _rows_of(table: str, files: list[Path]) -> str:
