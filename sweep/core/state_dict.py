@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sweep.core.text import printable
+from sweep.core.text import format_count, printable
 from sweep.core.weights import ParameterLayout, TensorSpec
 
 
@@ -50,26 +51,34 @@ def _mismatches(state: Mapping[str, Tensor], layout: ParameterLayout) -> Sequenc
     return missing, unknown, shaped, not_floats, untied
 
 
-def non_finite_text(state: Mapping[str, Tensor], layout: ParameterLayout) -> str:
-    """The first tensor with values that are not finite in float32, with their count; empty if there is none.
+def nan_text(state: Mapping[str, Tensor], layout: ParameterLayout) -> str:
+    """The first tensor that holds NaN, with their count; empty if there is none. `state` fits the layout."""
+    return _first_with(state, layout.entries, np.isnan, "NaN")
+
+
+def infinity_text(state: Mapping[str, Tensor], layout: ParameterLayout) -> str:
+    """The first weight with infinite values, which also values beyond float32 become; empty if there is none.
 
     `state` fits the layout and is float32. A buffer may be infinite, as masks of attention are.
     """
-    counts = {entry.name: _count_non_finite(state[entry.name], entry) for entry in layout.entries}
-    found = [entry for entry in layout.entries if counts[entry.name]]
+    weights = [entry for entry in layout.entries if entry.role != "buffer"]
+    return _first_with(state, weights, np.isinf, "infinite in float32")
+
+
+def _first_with(
+    state: Mapping[str, Tensor], entries: Sequence[TensorSpec], is_found: Callable[[Any], Any], what: str
+) -> str:
+    """The first tensor with such values in words, and how many others have some."""
+    # NumPy starts no threads, of which the files' digests have some already.
+    counts = [int(np.count_nonzero(is_found(state[entry.name].detach().numpy()))) for entry in entries]
+    found = [(entry, count) for entry, count in zip(entries, counts, strict=True) if count]
     if not found:
         return ""
-    count = counts[found[0].name]
+    entry, count = found[0]
     values = "1 value that is" if count == 1 else f"{count:,} values that are"
-    more = f"; so do {len(found) - 1} other tensors" if len(found) > 1 else ""
-    where = f"`{found[0].name}` of {found[0].size:,} values"
-    return printable(f"{where} holds {values} NaN, infinite or beyond float32{more}")
-
-
-def _count_non_finite(tensor: Tensor, entry: TensorSpec) -> int:
-    values = tensor.detach().numpy()  # NumPy starts no threads, of which the files' digests have some already
-    wrong = np.isnan(values) if entry.role == "buffer" else ~np.isfinite(values)
-    return int(np.count_nonzero(wrong))
+    others = len(found) - 1
+    more = f", and so {'does' if others == 1 else 'do'} {format_count(others, 'other tensor')}" if others else ""
+    return printable(f"`{entry.name}` of {entry.size:,} values holds {values} {what}{more}")
 
 
 def _differ(first: Tensor | None, second: Tensor | None) -> bool:

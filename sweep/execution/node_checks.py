@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -51,15 +51,15 @@ def check_nodes(folder: Path) -> None:
     own = make_report()
     try:
         with ThreadPoolExecutor(len(nodes)) as threads:
-            answers = threads.map(partial(_ask, folder), nodes, nodes.values())
-            reports = dict(zip(nodes.values(), answers, strict=True))
+            answers = list(threads.map(partial(_ask, folder), nodes, nodes.values()))
     finally:
         shutil.rmtree(folder / _FOLDER, ignore_errors=True)
-    for name, found in reports.items():
+    reports = [(name, found) for name, found in zip(nodes.values(), answers, strict=True) if found]
+    for name, found in reports:
         if found.capability != own.capability:
             _log.warning(f"node {name} computes with {found.capability} and this one with {own.capability}")
-    _refuse({name: difference(own, found) for name, found in reports.items()}, _INSTALL)
-    _refuse({name: found.storage_problem for name, found in reports.items()}, _SHARE)
+    _refuse([(name, difference(own, found)) for name, found in reports], _INSTALL)
+    _refuse([(name, found.storage_problem) for name, found in reports], _SHARE)
 
 
 def difference(own: NodeReport, other: NodeReport) -> str:
@@ -89,9 +89,9 @@ def _source_hash() -> str:
     return digest.hexdigest()
 
 
-def _refuse(problems: Mapping[str, str], hint: str) -> None:
-    """Raise LaunchError if a node has a problem."""
-    found = [f"node {name}: {text}" for name, text in problems.items() if text]
+def _refuse(problems: Sequence[tuple[str, str]], hint: str) -> None:
+    """Raise LaunchError if a node, given by its name, has a problem."""
+    found = [f"node {name}: {text}" for name, text in problems if text]
     if found:
         raise LaunchError("; ".join(found), hint)
 
@@ -105,8 +105,8 @@ def _other_nodes() -> dict[str, str]:
     return {node["NodeID"]: node["NodeManagerAddress"] for node in alive if node["NodeID"] != own}
 
 
-def _ask(folder: Path, node: str, name: str) -> NodeReport:
-    """The report of a node, by its id and name. Raises LaunchError if it cannot run this code."""
+def _ask(folder: Path, node: str, name: str) -> NodeReport | None:
+    """The report of a node, by its id and name; None if it is gone. Raises LaunchError if it cannot run this code."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -123,6 +123,8 @@ def _ask(folder: Path, node: str, name: str) -> NodeReport:
     except ray.exceptions.GetTimeoutError:
         raise LaunchError(f"node {name} does not answer within {_ANSWER_SECONDS} seconds", "is it busy?") from None
     except ray.exceptions.RayError as error:
+        if node not in _other_nodes():
+            return None
         raise LaunchError(f"node {name} cannot run this code: {root_cause(error)}", _INSTALL) from None
 
 

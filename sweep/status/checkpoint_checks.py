@@ -32,8 +32,8 @@ _SKIP = "on_bad_member: skip goes on without it"
 _Network = tuple[str, PluginConfig, PluginConfig]
 """The weights, architecture and data set of a checkpoint's source."""
 _SHOWN = 3  # names that a note lists
-_KEPT_VERSION = 2  # of what is kept of a checkpoint: its digest, and which values are not finite
-_NON_FINITE = "every merge with it would be NaN: take it out of the pool, or replace it by an earlier checkpoint"
+_KEPT_VERSION = 3  # of what is kept of a checkpoint: its digest, and which values are NaN or infinite
+_NAN = "every merge with it would be NaN: take it out of the pool, or replace it by an earlier checkpoint"
 
 
 class CheckpointReport(NamedTuple):
@@ -98,7 +98,7 @@ def check_checkpoints(
 ) -> Iterator[tuple[KeyPath, str, str]]:
     """Yield (key path, message, hint) for each external checkpoint with a problem.
 
-    It cannot be read, does not fit the network, or has weights that are not finite, as found when it was hashed.
+    It cannot be read, does not fit the network, or holds NaN, as found when it was hashed.
     """
     path = (*population.path, "checkpoints")
     fitting: list[CheckpointSource] = []
@@ -110,14 +110,14 @@ def check_checkpoints(
             fitting.append(source)
     digests = _digests(fitting[0][1:], [source.file for source in fitting]) if fitting else []
     for source, digest in zip(fitting, digests, strict=True):
-        if digest.problem:
-            yield path, f"{source.file}: {digest.problem}", f"{_NON_FINITE}; {_SKIP}"
+        if digest.nan:
+            yield path, f"{source.file}: {digest.nan}", f"{_NAN}; {_SKIP}"
 
 
 def checkpoint_notes(
     sweep: Sweep, loaded: Mapping[PluginConfig, Dataset], imported: Collection[Path] = ()
 ) -> list[str]:
-    """What a user should know of checkpoints that fit, a line for each kind: weights chosen, tensors left out, bases.
+    """What a user should know of checkpoints that fit: weights chosen, tensors left out, bases, infinite weights.
 
     Checkpoints in `imported` are in the run folder already and are not read.
     """
@@ -130,6 +130,9 @@ def checkpoint_notes(
             notes.append(f"{name}: {files} is its base and left out of its members")
         layout = layout_on_meta(population.architecture, loaded[population.first_dataset].shape)
         notes += [f"{name}: {note}" for note in _notes([(each.file, _report(each, layout)) for each in new])]
+        digests = _digests(new[0][1:], [each.file for each in new]) if new else []
+        infinite = [(each.file, one.infinity) for each, one in zip(new, digests, strict=True) if one.infinity]
+        notes += [f"{name}: {file}: {text}: merges with it may have no finite outputs" for file, text in infinite]
     return notes
 
 

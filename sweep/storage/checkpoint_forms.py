@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweep.core.ids import content_id
-from sweep.core.state_dict import mismatch_text, non_finite_text, state_dict_mismatches
+from sweep.core.state_dict import infinity_text, mismatch_text, nan_text, state_dict_mismatches
 from sweep.core.text import did_you_mean
 from sweep.core.weights import ParameterLayout
 from sweep.storage.checkpoints import CheckpointError, check_tensors, load_content
@@ -105,19 +105,19 @@ def read_checkpoint(file: Path, layout: ParameterLayout, weights: str = "") -> C
 
 
 class WeightsDigest(NamedTuple):
-    """What one reading of the weights of a file finds: their hash, and which of their values are not finite."""
+    """What one reading of the weights of a file finds: their hash, and which of them are NaN or infinite."""
 
     value: str  # 64 hex digits
-    problem: str = ""
+    nan: str = ""
+    infinity: str = ""
 
     @classmethod
     def parse(cls, text: str) -> WeightsDigest:
         """The digest that a text stands for."""
-        value, _, problem = text.partition(" ")
-        return cls(value, problem)
+        return cls(*text.split("\t"))
 
     def __str__(self) -> str:
-        return f"{self.value} {self.problem}".rstrip()
+        return "\t".join(self)
 
 
 def checkpoint_digest(file: Path, layout: ParameterLayout, weights: str = "") -> WeightsDigest:
@@ -136,7 +136,7 @@ def checkpoint_digest(file: Path, layout: ParameterLayout, weights: str = "") ->
         tensor = found.state[name].detach().contiguous()
         digest.update(f"/{name}/{tensor.dtype}/{tuple(tensor.shape)}/".encode("utf-8", "surrogatepass"))
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return WeightsDigest(digest.hexdigest(), non_finite_text(found.state, layout))
+    return WeightsDigest(digest.hexdigest(), nan_text(found.state, layout), infinity_text(found.state, layout))
 
 
 def layout_key(layout: ParameterLayout) -> str:

@@ -16,7 +16,7 @@ from sweep.core.choice import PluginConfig
 from sweep.core.dataset import Dataset
 from sweep.core.ids import canonical_json
 from sweep.core.provenance import code_version, now, worker_columns
-from sweep.core.state_dict import non_finite_text
+from sweep.core.state_dict import nan_text
 from sweep.core.weights import ParameterLayout
 from sweep.model.build import build_member_model, reset_head
 from sweep.model.flops import forward_flops
@@ -120,7 +120,7 @@ def import_member(member: Member, sweep: str, dataset: Dataset, folder: RunFolde
     if found.mismatches:
         name = member.population.architecture.name
         return record_failure(member, sweep, folder, f"{member.file} does not fit {name}: {found.mismatches}")
-    problem = non_finite_text(found.state, layout)
+    problem = nan_text(found.state, layout)
     if problem:
         return record_failure(member, sweep, folder, f"{member.file}: {problem}")
     digest, size = folder.save_weights(member.id, found.state)
