@@ -179,18 +179,18 @@ class BackgroundCluster:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
+        self.is_local = ray_address(execution).is_local
         self._is_up: Future[None] = Future()
         self._is_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray")
 
     def __enter__(self) -> BackgroundCluster:
         """Check what can be checked at once; a cluster that is there already is connected to before this returns."""
-        place = ray_address(self.execution)
-        if place.is_local:
+        if self.is_local:
             check_temporary_folder()
         self._thread.start()
         try:
-            if not place.is_local:
+            if not self.is_local:
                 self.wait_until_up()
         except BaseException:
             self.shut_down()

@@ -94,13 +94,14 @@ def _start_ray(state: RunState) -> BackgroundCluster:
 
 def _compute(context: RunContext, cluster: BackgroundCluster) -> None:
     """Compute what is missing, and begin to shut Ray down."""
-    from sweep.execution.node_checks import check_nodes
+    if not cluster.is_local:
+        from sweep.execution.node_checks import check_nodes
 
+        check_nodes(context.state.folder.path)
     for dataset in context.datasets.values():
         dataset.decode()  # here, once: all workers share the result
     import_members(context)
     cluster.wait_until_up()
-    check_nodes(context.state.folder.path)
     train(context)
     if context.tracker:
         context.tracker.mirror_members(context.state.folder.path, context.state.sweep.execution.mlflow_models)

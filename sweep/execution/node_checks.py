@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from sweep.core.errors import UserError, root_cause
 from sweep.core.file_lock import file_lock
-from sweep.core.provenance import code_version, versions
+from sweep.core.provenance import code_version, determinism_settings, versions
 from sweep.core.text import format_count
 from sweep.execution.ray_checks import LaunchError
 from sweep.storage.files import create_atomic
@@ -27,22 +27,24 @@ _INSTALL = "install the same merge-sweep and the packages of its requirements.lo
 _SHARE = "the storage folder must be one folder on every node, at the same path, for this user to write"
 _FOLDER = ".nodes"
 _DRIVER = "driver"
+_HARDWARE = ("cpu_capability", "cuda", "cudnn")
+"""Settings of determinism that belong to a machine; Ray sets the variables among them by worker."""
 
 
 class NodeReport(NamedTuple):
-    """What a node has: its code, libraries and processor's instructions, and why the run folder is of no use there."""
+    """What a node has: its code, libraries and instruction sets, and why the run folder is of no use there."""
 
     code: str
     version: str
     libraries: Mapping[str, str]
-    capability: str
+    hardware: Mapping[str, str]
     storage_problem: str = ""
 
 
 def check_nodes(folder: Path) -> None:
-    """Check every other node that takes work. Raises LaunchError with the nodes that cannot, and why.
+    """Check every other node that takes work. Raises LaunchError with all nodes that cannot, and why.
 
-    Another kind of processor is logged, since it changes no more than the last bits of numbers.
+    Other instruction sets are logged, since they change no more than the last bits of numbers.
     """
     nodes = _other_nodes()
     if not nodes:
@@ -56,27 +58,36 @@ def check_nodes(folder: Path) -> None:
         shutil.rmtree(folder / _FOLDER, ignore_errors=True)
     reports = [(name, found) for name, found in zip(nodes.values(), answers, strict=True) if found]
     for name, found in reports:
-        if found.capability != own.capability:
-            _log.warning(f"node {name} computes with {found.capability} and this one with {own.capability}")
-    _refuse([(name, difference(own, found)) for name, found in reports], _INSTALL)
-    _refuse([(name, found.storage_problem) for name, found in reports], _SHARE)
+        if other := _differences(own.hardware, found.hardware):
+            _log.warning(f"node {name} has {', '.join(other)}: numbers may differ in their last bits")
+    foreign = [f"node {name}: {text}" for name, found in reports if (text := difference(own, found))]
+    apart = [f"node {name}: {found.storage_problem}" for name, found in reports if found.storage_problem]
+    hints = [hint for hint, problems in ((_INSTALL, foreign), (_SHARE, apart)) if problems]
+    if hints:
+        raise LaunchError("; ".join([*foreign, *apart]), "; ".join(hints))
 
 
 def difference(own: NodeReport, other: NodeReport) -> str:
     """How the code and libraries of another node differ from those of this one, in words; empty if they do not."""
-    names = sorted(own.libraries.keys() | other.libraries.keys())
-    pairs = [(name, other.libraries.get(name, "none"), own.libraries.get(name, "none")) for name in names]
-    found = [f"{name} {there} instead of {here}" for name, there, here in pairs if there != here]
-    if other.code != own.code:
-        found.insert(0, f"other code of merge-sweep ({other.version}, here {own.version})")
+    code = [f"other code of merge-sweep ({other.version}, here {own.version})"] if other.code != own.code else []
+    found = [*code, *_differences(own.libraries, other.libraries)]
     return "it has " + ", ".join(found) if found else ""
+
+
+def _differences(own: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """What another node has under each name for which this one has something else, in words."""
+    pairs = [(name, other.get(name, "none"), own.get(name, "none")) for name in sorted(own.keys() | other.keys())]
+    return [f"{name} {there} instead of {here}" for name, there, here in pairs if there != here]
 
 
 def make_report() -> NodeReport:
     """The report of this process."""
-    import torch
+    import torch  # else `determinism_settings` does not know the instruction sets  # noqa: F401
 
-    return NodeReport(_source_hash(), code_version(), versions(), torch.backends.cpu.get_cpu_capability())
+    settings = determinism_settings()
+    return NodeReport(
+        _source_hash(), code_version(), versions(), {name: settings[name] for name in _HARDWARE if name in settings}
+    )
 
 
 def _source_hash() -> str:
@@ -87,13 +98,6 @@ def _source_hash() -> str:
         digest.update(f"{file.relative_to(root)}\n".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _refuse(problems: Sequence[tuple[str, str]], hint: str) -> None:
-    """Raise LaunchError if a node, given by its name, has a problem."""
-    found = [f"node {name}: {text}" for name, text in problems if text]
-    if found:
-        raise LaunchError("; ".join(found), hint)
 
 
 def _other_nodes() -> dict[str, str]:

@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,6 +16,7 @@ import pytest
 
 from sweep.storage.run_folder import RunFolder
 from tests.faults.harness import LIMIT, assert_whole, completed, recorded, started, wait_for
+from tests.helpers.c_library import compiled
 
 pytestmark = pytest.mark.faults
 
@@ -28,13 +27,7 @@ DAY = 86400
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that stands before the system's clock."""
-    compiler = shutil.which("cc")
-    if sys.platform != "linux" or compiler is None:
-        pytest.skip("the clock is set by a preloaded C library: this needs Linux and the compiler `cc`")
-    made = tmp_path_factory.mktemp("clock") / "leaps.so"
-    command = [compiler, "-shared", "-fPIC", "-O2", "-o", str(made), str(Path(__file__).parent / "leaps.c")]
-    subprocess.run(command, check=True)
-    return made
+    return compiled(Path(__file__).parent / "leaps.c", tmp_path_factory.mktemp("clock"))
 
 
 def test_a_clock_that_leaps_changes_no_row_and_lets_no_second_driver_in(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.c_library import compiled
 
 HOLD = """
 import logging, sys
@@ -25,13 +26,7 @@ with hold(Path(sys.argv[1]), "sweep run"):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that stands before the system's flock and fsync."""
-    compiler = shutil.which("cc")
-    if sys.platform != "linux" or compiler is None:
-        pytest.skip("the file systems are those of a preloaded C library: this needs Linux and the compiler `cc`")
-    made = tmp_path_factory.mktemp("file_systems") / "file_systems.so"
-    source = Path(__file__).parent / "file_systems.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(made), str(source)], check=True)
-    return made
+    return compiled(Path(__file__).parent / "file_systems.c", tmp_path_factory.mktemp("file_systems"))
 
 
 def start(library: Path, script: str, folder: Path, **variables: object) -> subprocess.Popen[str]:
