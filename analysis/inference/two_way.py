@@ -22,6 +22,10 @@ def target(*, new_examples: bool, new_splits: bool = False) -> str:
     return ", ".join([f"for {' and '.join(varied)}", *fixed])
 
 
+IDENTICAL = "identical on"
+"""How the warning begins of methods that agree on every test example."""
+
+
 @dataclass(frozen=True)
 class Examples:
     """The mean difference of one pool on each example of a test set, shape (examples,), and the test set's name."""
@@ -122,7 +126,7 @@ def identical(alone: Estimate, examples: int, weight: float, question: Question)
     on them. Equivalence has p = (1 - margin)^n, exactly.
     """
     bound = weight * (1 - (1 - LEVEL) ** (1 / examples))
-    text = f"identical on {examples} examples in every pool: exact 95% bound of the difference {bound:.3g}"
+    text = f"{IDENTICAL} {examples} examples in every pool: exact 95% bound of the difference {bound:.3g}"
     margin = question.margin
     close = None if margin is None else max(0.0, 1 - margin / weight) ** examples
     if margin is not None and bound > margin:

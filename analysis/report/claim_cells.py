@@ -35,6 +35,9 @@ DEPENDS = "depends on"
 RECIPE = "population"
 """What differs between populations of one cell that disagree."""
 
+CELL = "cell"
+"""The unit of replication of a mean over cells."""
+
 PART = "arm"
 """What differs between effects whose mean a claim is about."""
 
@@ -71,6 +74,7 @@ class CellAnswers:
 
     `verdict` is that on the claim, `estimate` the one that is shown with it, `depends` what differs between cells that
     disagree, `scope` for what the verdict holds, in words. `together` is None for fewer than two intervals.
+    `is_average_only` is True for a single cell that is equivalent on average and not shown to be in each population.
     """
 
     cells: tuple[Cell, ...]
@@ -79,6 +83,7 @@ class CellAnswers:
     scope: str
     depends: tuple[str, ...] = ()
     together: Heterogeneity | None = None
+    is_average_only: bool = False
 
 
 def answer_by_cell(
@@ -136,7 +141,8 @@ def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> Cell
     several = f", {len(cell.populations)} populations" if len(cell.populations) > 1 else ""
     scope = f"{cell.name}{several}, {format_count(corrected.n_units, corrected.unit)}"
     verdict = judge(estimate)
-    return CellAnswers((replace(cell, estimate=estimate, verdict=verdict),), verdict, estimate, scope)
+    judged = replace(cell, estimate=estimate, verdict=verdict)
+    return CellAnswers((judged,), verdict, estimate, scope, is_average_only=apart)
 
 
 def _corrected(cells: Sequence[Cell], level: float) -> list[Cell]:
@@ -208,7 +214,7 @@ def _mean_of_cells(cells: Sequence[Cell], corrected: Estimate, together: Heterog
     if together is None or together.n_cells < max(FEWEST, len(cells)):
         return replace(corrected, p_adjusted=largest)
     estimand = corrected.estimand.replace("for new pools of these populations", "for cells of this kind")
-    question = Question(estimand, "cell", 0.0, corrected.margin)
+    question = Question(estimand, CELL, 0.0, corrected.margin)
     found = student(together.mean, together.se, together.df, together.n_cells, question, corrected.warnings)
     return replace(found, p_adjusted=largest)
 
@@ -225,7 +231,7 @@ def _average(shown: Estimate, level: float) -> Estimate:
     """The mean of random effects with its verdict at `level`; cells that are few, or equivalence, give none."""
     within, beyond = margin_p_values(shown)
     verdict = verdict_of(shown.p, within, beyond, level)
-    if shown.unit != "cell" or verdict in (EQUIVALENT, INCONCLUSIVE):
+    if shown.unit != CELL or verdict in (EQUIVALENT, INCONCLUSIVE):
         return replace(shown, verdict=INCONCLUSIVE)
     return replace(shown, p_adjusted=min(1.0, _known(shown.p) * ALPHA / level), verdict=verdict)
 

@@ -18,9 +18,10 @@ from analysis.inference.estimate import BEYOND_MARGIN, DIFFERENT, EQUIVALENT, IN
 from analysis.inference.finding import Expected, Finding
 from analysis.inference.power import Needs
 from analysis.inference.rope import margin_probabilities
+from analysis.report.advice import average_only, needs_text
 from analysis.report.audit_changes import Change, effect_changes, summary
 from analysis.report.cell_words import cell_columns, cell_lines, cell_range, part_columns, part_words
-from analysis.report.claim_cells import DEPENDS, CellAnswers, answer_by_cell, answer_by_part
+from analysis.report.claim_cells import CELL, DEPENDS, CellAnswers, answer_by_cell, answer_by_part
 from analysis.report.family import ALPHA, History, Judgement, families, judge_family
 from analysis.report.looks import Look, earlier_looks, look_at, now, record, recorded_looks
 from analysis.rows.cells import cell_settings
@@ -60,6 +61,13 @@ class Answer:
     by_cell: CellAnswers | None = None
     audited: dict[str, Answer] = field(default_factory=dict)
     changes: dict[str, Change] = field(default_factory=dict)
+
+    @property
+    def bootstrap(self) -> tuple[float, float]:
+        """The bootstrap-t interval over pools; NaN without one, and where the estimate is a mean over cells."""
+        if self.finding is None or self.finding.estimate.unit == CELL:
+            return math.nan, math.nan
+        return self.finding.values.bootstrap
 
 
 def answers(run: Run) -> list[Answer]:
@@ -158,7 +166,10 @@ def _by_cell(answer: Answer, settings: pd.DataFrame, level: float) -> Answer:
         return replace(answer, by_cell=found)
     needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
     finding = replace(finding, corrected=found.estimate)
-    return replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
+    # The simultaneous interval is about the mean over pools; a mean over cells has another standard error.
+    simultaneous = None if found.estimate.unit == CELL else answer.simultaneous
+    found_answer = replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
+    return replace(found_answer, simultaneous=simultaneous)
 
 
 def margin_kind(name: str) -> str:
@@ -225,7 +236,7 @@ def remark(answer: Answer) -> str:
     if answer.finding is not None and answer.verdict == EXPLORATORY:
         return f"without correction: {claim_verdict(answer.finding.estimate, answer.finding.expected)}"
     if answer.finding is None or answer.verdict not in (SUPPORTED, REFUTED, DIFFERENT):
-        return ""
+        return average_only(answer.by_cell)
     return _size_words(answer.finding.estimate.verdict, answer.by_cell)
 
 
@@ -238,17 +249,6 @@ def _size_words(verdict: str, by_cell: CellAnswers | None) -> str:
     if verdict == DIFFERENT and beyond:
         return f"by more than the margin in {beyond} of {len(cells)} cells"
     return "by an amount that may not matter" if verdict == DIFFERENT else ""
-
-
-def needs_text(needs: Needs | None) -> str:
-    """The pools that would decide a claim, with their interval, in words; empty if they are unknown."""
-    if needs is None:
-        return ""
-    ends = f"{needs.low} or more" if needs.high is None else f"{needs.low} to {needs.high}"
-    aim = "show a difference" if needs.verdict == DIFFERENT else "show equivalence"
-    if needs.is_new_run:
-        return f"the planned pools do not suffice: another run of {needs.pools} pools ({ends}) would {aim}"
-    return f"needs {format_count(needs.pools, 'more pool')} ({ends}) to {aim}"
 
 
 def beside(answer: Answer) -> str:
@@ -285,7 +285,7 @@ def table(found: Sequence[Answer]) -> list[dict[str, Any]]:
         about |= {"earlier_looks": [asdict(look) for look in one.earlier]} | cell_columns(one.by_cell)
         estimate: dict[str, Any] = {"parts": {}}
         if one.finding:
-            bootstrap = dict(zip(("bootstrap_low", "bootstrap_high"), one.finding.values.bootstrap, strict=True))
+            bootstrap = dict(zip(("bootstrap_low", "bootstrap_high"), one.bootstrap, strict=True))
             estimate = asdict(one.finding.estimate) | part_columns(one.finding) | bootstrap
             estimate |= margin_probabilities(one.finding.estimate)
         audit = [_under(name, other, one.changes.get(name)) for name, other in one.audited.items()]
@@ -350,7 +350,7 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     if answer.simultaneous:
         least, most = answer.simultaneous
         parts += [f"simultaneous {numbers.interval(scale * least, scale * most, 2)}"]
-    low, high = (scale * end for end in finding.values.bootstrap)
+    low, high = (scale * end for end in answer.bootstrap)
     parts += [f"bootstrap-t {numbers.interval(low, high, 2)}"] if low == low else []
     if answer.verdict == EXPLORATORY:
         parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]

@@ -293,6 +293,8 @@ def _text(value: Any) -> str:
     """A value of a data table as text."""
     if isinstance(value, tuple):
         return "; ".join(value)
+    if value is None:
+        return numbers.NONE
     if not isinstance(value, float):
         return str(value)
     return numbers.NONE if math.isnan(value) else f"{value:.5g}".replace("-", numbers.MINUS).replace("inf", "∞")

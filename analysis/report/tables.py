@@ -12,9 +12,10 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
 from analysis.inference.estimate import INCONCLUSIVE
+from analysis.report.advice import advice
 from analysis.report.audit_changes import summary
 from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
-from analysis.report.claims import EXPLORATORY, Answer, beside, look_text, needs_text, posterior, remark
+from analysis.report.claims import EXPLORATORY, Answer, beside, look_text, posterior, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics._difference import over_images
 from analysis.statistics.paired_difference import paired_difference
@@ -157,7 +158,6 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "name": answer.name,
         "question": answer.question,
         "quantity": answer.quantity,
-        "more": needs_text(answer.needs),
     }
     about |= {
         "audit": summary(answer.changes),
@@ -174,13 +174,14 @@ def _claim(answer: Answer) -> dict[str, Any]:
         return about
     finding = answer.finding
     estimate = finding.estimate
+    about["advice"] = advice(answer.needs, estimate, answer.by_cell)
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
     apart = cell_range(answer.by_cell, finding.scale)
     about |= {"effect": apart or numbers.signed(value, 2), "unit": finding.unit}
     about |= {"interval": "by cell" if apart else numbers.interval(low, high, 2)}
     about |= {"parts": part_words(finding)}
     about |= {"between": spread_of(answer.by_cell, finding.scale)}
-    least, most = (finding.scale * end for end in finding.values.bootstrap)
+    least, most = (finding.scale * end for end in answer.bootstrap)
     about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(least, most, 2) if least == least else ""}
     about |= {"n": format_count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}

@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.display.tables import as_json
 from analysis.inference.heterogeneity import random_effects
+from analysis.report.advice import advice
 from analysis.report.claim_cells import DEPENDS, hochberg
 from analysis.report.claims import Answer, answers, lines, remark, table
 from analysis.rows.run import Run
@@ -115,6 +116,8 @@ def test_six_weak_cells_that_agree_are_decided_on_average() -> None:
     together = random_effects(*cells.T)
     assert (shown.estimate, shown.low, shown.high) == (together.mean, together.low, together.high)
     assert (shown.n_units, shown.unit) == (6, "cell")
+    assert found.simultaneous is None  # that interval is for the mean over pools, which is not shown
+    assert np.isnan(found.bootstrap).all()
 
 
 def test_equivalence_needs_equivalence_in_each_cell() -> None:
@@ -130,10 +133,14 @@ def test_equivalence_needs_equivalence_in_each_cell() -> None:
 
 
 def test_equivalence_of_a_cell_needs_it_in_each_of_its_populations() -> None:
-    found = asked(population("a", 0.0, spread=0.3), population("b", 0.001, spread=2.5, pools=3))[EQUAL]
+    found = asked(population("a", 0.0, spread=0.3), population("b", 0.001, spread=1.3, pools=3))[EQUAL]
     assert found.by_cell is not None
     assert [one.populations for one in found.by_cell.cells] == [("a", "b")]
     assert found.verdict == "inconclusive"
+    assert remark(found) == "within the margin on average, which is not shown for each of the 2 populations"
+    assert found.finding is not None
+    more = "More pools in each population would show whether each of them is equivalent"
+    assert advice(found.needs, found.finding.estimate, found.by_cell) == more
 
 
 def test_one_cell_has_the_verdict_of_its_estimate_and_a_scope() -> None:
