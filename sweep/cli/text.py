@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.text import align_columns, format_count
-from sweep.status.state import RunState
 
 if TYPE_CHECKING:
     from sweep.config.spec import Sweep
@@ -39,6 +38,8 @@ def relative_path(path: Path) -> str:
 
 def plan_text(summary: dict[str, Any]) -> list[str]:
     """The counts of a plan or run in a few lines."""
+    from sweep.status.estimate import LONG_PAIRS
+
     members = summary["members"]
     candidates = summary["candidates"]
     methods = "   ".join(f"{name} {count:,}" for name, count in summary["methods"].items())
@@ -51,6 +52,8 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
         f"{candidates['failed']:,} failed",
         f"  by method           {methods}",
     ]
+    if summary["pairs"] >= LONG_PAIRS:
+        lines.append(f"  pairs of members    {summary['pairs']:,} to compare")
     if summary["failed_tasks"]:
         lines.append(f"  failed blocks       {summary['failed_tasks']:,} of pairs or inspected models")
     if summary["unseen"]:
@@ -63,7 +66,7 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
 def _time_text(summary: dict[str, Any]) -> str:
     from sweep.core.text import format_duration
 
-    if not (summary["candidates"]["new"] or summary["members"]["new"] or summary["unseen"]):
+    if not (summary["candidates"]["new"] or summary["members"]["new"] or summary["unseen"] or summary["pairs"]):
         return "nothing left to do"
     estimate = summary["estimate"]
     if not estimate:

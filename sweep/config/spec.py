@@ -103,6 +103,7 @@ class Execution(SettingsModel):
     ray_address: str | None = None
     straggler_seconds: Annotated[float, Gt(0), Le(1e9)] = 60.0  # a block or training is never a straggler before this
     probabilities: bool = False  # rows also store log-probabilities for calibration, 2 bytes per example and class
+    member_pairs: bool = True  # every two members of a pool are compared: n (n - 1) / 2 rows of the table `pairs`
     mlflow: bool = True
     mlflow_models: Annotated[int, Ge(0), Le(100)] = 3
 

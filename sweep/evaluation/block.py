@@ -14,7 +14,7 @@ from sweep.core.ids import canonical_json
 from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.inspection import ModelInspector
 from sweep.evaluation.merge import Merge, make_merge
-from sweep.evaluation.pairs import pair_rows
+from sweep.evaluation.pairs import PairComparer
 from sweep.evaluation.rows import candidate_columns, make_prediction, pool_columns, stamp
 from sweep.model.metrics import compute_metrics
 from sweep.plan.candidates import Candidate
@@ -43,6 +43,11 @@ class BlockRunner:
         """The inspector of this pool's models."""
         return ModelInspector(self.engine, self.pool)
 
+    @cached_property
+    def comparer(self) -> PairComparer:
+        """The comparer of this pool's members."""
+        return PairComparer(self.engine, self.pool)
+
     def run(self, work: BlockWork) -> BlockRows:
         """The rows of some work, and what they cost.
 
@@ -70,7 +75,7 @@ class BlockRunner:
 
     def pair_rows(self, pairs: Sequence[MemberPair]) -> BlockRows:
         """The rows of pairs of members."""
-        return BlockRows(pairs=pair_rows(self.engine, self.pool, pairs, self._origin()))
+        return BlockRows(pairs=self.comparer.rows(pairs, self._origin()))
 
     def inspection_rows(self, items: Sequence[InspectionItem]) -> BlockRows:
         """The rows of inspected models."""

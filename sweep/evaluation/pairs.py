@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,40 +14,102 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweep.core.dataset import subset
+from sweep.evaluation.cache import BoundedCache
 from sweep.evaluation.engine import PoolEngine
 from sweep.model.forward import forward_split
-from sweep.model.split import to_device
+from sweep.model.split import DeviceSplit, to_device
 from sweep.plan.pools import Pool
-from sweep.plan.work import MemberPair
+from sweep.plan.work import TILE, MemberPair
 
 _CHUNK = 1 << 18  # columns in double precision at a time
 _EXAMPLES = 1000
+_FEATURE_BYTES = 1 << 28  # of members' features, beside those of the current block
 _FEWEST = 4  # examples that the unbiased estimate needs
 
 
-def gram(matrix: NDArray[np.float32], columns: int) -> NDArray[np.float64]:
-    """Inner products of all rows over the first `columns`, (rows, rows), in double precision."""
-    products = np.zeros((len(matrix), len(matrix)))
+def gram(matrix: NDArray[np.float32], columns: int, rows: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """Inner products of some rows (of all, if None) over the first `columns`, (rows, rows), in double precision."""
+    rows = range(len(matrix)) if rows is None else rows
+    products = np.zeros((len(rows), len(rows)))
     for left in range(0, columns, _CHUNK):
-        piece = matrix[:, left : min(left + _CHUNK, columns)].astype(np.float64)
+        piece = matrix[rows, left : min(left + _CHUNK, columns)].astype(np.float64)
         products += piece @ piece.T
     return products
 
 
-def pair_rows(
-    engine: PoolEngine, pool: Pool, pairs: Sequence[MemberPair], about: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """One row per pair, with the columns `about` all of them; `task_cosine` is signed (a known script takes |cos|)."""
-    weights = engine.pool
-    members = pool.members
-    products = gram(weights.matrix, weights.n_parameters)
-    similar = _similarities(engine, pairs)
-    return [
-        {**about, "member_a": members[a].id, "member_b": members[b].id, "index_a": a, "index_b": b}
-        | _distances(products, a, b, weights.has_start)
-        | {"cka": similarity}
-        for (_, a, b), similarity in zip(pairs, similar, strict=True)
-    ]
+class MemberFeatures(NamedTuple):
+    """Flattened features of a member and their dependence on themselves."""
+
+    values: Tensor
+    own: float
+
+
+@dataclass(frozen=True)
+class PairComparer:
+    """Compares pairs of a pool's members; their features are kept for the next blocks."""
+
+    engine: PoolEngine
+    pool: Pool
+    _kept: BoundedCache[int, MemberFeatures] = field(
+        default_factory=lambda: BoundedCache(_FEATURE_BYTES, lambda one: one.values.nbytes)
+    )
+
+    def rows(self, pairs: Sequence[MemberPair], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One row per pair, with the columns `about` all of them.
+
+        `task_cosine` is signed (a known script takes |cos|). Sums are over all members of the pairs' tiles, so that the
+        bits of a pair do not depend on which other pairs are compared.
+        """
+        weights = self.engine.pool
+        members = self.pool.members
+        rows = _rows_of_tiles(pairs, len(members))
+        place = {row: number for number, row in enumerate(rows)}
+        starts = [len(members)] if weights.has_start else []
+        products = gram(weights.matrix, weights.n_parameters, [*rows, *starts])
+        similar = self._similarities(pairs)
+        return [
+            {**about, "member_a": members[a].id, "member_b": members[b].id, "index_a": a, "index_b": b}
+            | _distances(products, place[a], place[b], weights.has_start)
+            | {"cka": similarity}
+            for (_, a, b), similarity in zip(pairs, similar, strict=True)
+        ]
+
+    def _similarities(self, pairs: Sequence[MemberPair]) -> list[float | None]:
+        """Debiased CKA of each pair's features; None if a network has no features or they cannot be compared."""
+        members = sorted({index for _, a, b in pairs for index in (a, b)})
+        try:
+            features = {index: self._kept.get_or_make(index, partial(self._features, index)) for index in members}
+        except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
+        except Exception:  # a user's architecture may raise anything; the rows of its candidates hold the error
+            return [None] * len(pairs)
+        sides = ((features[a], features[b]) for _, a, b in pairs)
+        return [_cosine(hsic(first.values, second.values), first.own, second.own) for first, second in sides]
+
+    @torch.inference_mode()
+    def _features(self, member: int) -> MemberFeatures:
+        """The features of a member. Raises ValueError if nothing reaches its head."""
+        self.engine.load_member(member)
+        features = forward_split(self.engine.model, self._images, self.engine.batching, self.engine.head).features
+        if features is None:
+            raise ValueError("nothing reaches the head")
+        flat = flatten_features(features)
+        return MemberFeatures(flat, hsic(flat, flat))
+
+    @cached_property
+    def _images(self) -> DeviceSplit:
+        """Up to 1,000 validation images, spread over the split."""
+        whole = self.engine.dataset.splits["validation"]
+        count = min(len(whole), _EXAMPLES)
+        part = subset(whole.labels, whole.images, np.arange(count) * len(whole) // count)
+        dataset = replace(self.engine.dataset, splits={**self.engine.dataset.splits, "validation": part})
+        return to_device(dataset, "validation", self.engine.device)
+
+
+def _rows_of_tiles(pairs: Sequence[MemberPair], n_members: int) -> list[int]:
+    """The positions of all members in the tiles of the pairs' members."""
+    tiles = {index // TILE for _, a, b in pairs for index in (a, b)}
+    return [row for tile in sorted(tiles) for row in range(tile * TILE, min((tile + 1) * TILE, n_members))]
 
 
 def _distances(products: NDArray[np.float64], a: int, b: int, has_start: bool) -> dict[str, float | None]:
@@ -69,36 +132,6 @@ def _cosine(inner: float, first: float, second: float) -> float | None:
     """The cosine of two vectors; None if one of them is zero or not finite."""
     norm = math.sqrt(max(first, 0.0) * max(second, 0.0))
     return float(inner / norm) if norm > 0 and math.isfinite(inner / norm) else None
-
-
-def _similarities(engine: PoolEngine, pairs: Sequence[MemberPair]) -> list[float | None]:
-    """Debiased CKA of each pair's features; None if a network has no features or they cannot be compared."""
-    try:
-        features = _features(engine, sorted({index for _, a, b in pairs for index in (a, b)}))
-    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
-    except Exception:  # a user's architecture may raise anything; the rows of its candidates hold the error
-        return [None] * len(pairs)
-    own = {index: hsic(one, one) for index, one in features.items()}
-    return [_cosine(hsic(features[a], features[b]), own[a], own[b]) for _, a, b in pairs]
-
-
-@torch.inference_mode()
-def _features(engine: PoolEngine, members: Sequence[int]) -> dict[int, Tensor]:
-    """Flattened features of each member on up to 1,000 validation images spread over the split."""
-    whole = engine.dataset.splits["validation"]
-    count = min(len(whole), _EXAMPLES)
-    part = subset(whole.labels, whole.images, np.arange(count) * len(whole) // count)
-    dataset = replace(engine.dataset, splits={**engine.dataset.splits, "validation": part})
-    split = to_device(dataset, "validation", engine.device)
-    found = {}
-    for index in members:
-        engine.load_member(index)
-        features = forward_split(engine.model, split, engine.batching, engine.head).features
-        if features is None:
-            raise ValueError("nothing reaches the head")
-        found[index] = flatten_features(features)
-    return found
 
 
 def flatten_features(features: Tensor) -> Tensor:

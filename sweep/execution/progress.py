@@ -26,12 +26,16 @@ _CLOCK_HINT = "Ray may stall. If it does, press Ctrl-C twice and run the same co
 
 @dataclass
 class Stage:
-    """One kind of work: how many of how many items are done, and how fast in this run."""
+    """One kind of work: how many of how many items are done, and how fast in this run.
+
+    `beside` is another kind of work that the same workers do, such as pairs beside candidates.
+    """
 
     name: str
     total: int
     done: int = 0
     failed: int = 0
+    beside: Stage | None = None
     started_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -41,14 +45,25 @@ class Stage:
 
     @property
     def left(self) -> float | None:
-        """Seconds left at this rate; None before the first item is done."""
-        return (self.total - self.done) / self.rate if self.done else None
+        """Seconds left at this rate; None before the first item of each kind is done."""
+        if self.total and not self.done:
+            return None
+        own = (self.total - self.done) / self.rate if self.done else 0.0
+        beside = self.beside.left if self.beside else 0.0
+        return None if beside is None else max(own, beside)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left."""
+        return self.done >= self.total and (self.beside is None or self.beside.is_done)
 
     def __str__(self) -> str:
         parts = [f"{self.name}: {self.done:,} of {self.total:,}"]
         parts += [f"{self.failed:,} failed"] if self.failed else []
-        if self.left is not None and self.done < self.total:
-            parts += [f"{self.rate:.3g} per second", f"about {format_duration(self.left)} left"]
+        parts += [f"{self.beside.name}: {self.beside.done:,} of {self.beside.total:,}"] if self.beside else []
+        if not self.is_done:
+            parts += [f"{self.rate:.3g} per second"] if 0 < self.done < self.total else []
+            parts += [f"about {format_duration(self.left)} left"] if self.left is not None else []
         elif self.done:
             parts.append(f"in {format_duration(time.monotonic() - self.started_at)}")
         return ", ".join(parts)
@@ -150,10 +165,10 @@ class Progress:
         with self.logging:
             self.end()
 
-    def begin(self, name: str, total: int) -> None:
+    def begin(self, name: str, total: int, beside: Stage | None = None) -> None:
         """Begin a stage; the previous stage ends."""
         self.end()
-        self.stage = Stage(name, total)
+        self.stage = Stage(name, total, beside=beside)
         self.last_printed = time.monotonic()
         if self.console.is_terminal:
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -163,7 +178,7 @@ class Progress:
             self.live.start()
             self.task = self.live.add_task(str(self.stage), total=total)
 
-    def advance(self, done: int = 1, failed: int = 0) -> None:
+    def advance(self, done: int = 1, failed: int = 0, beside: int = 0) -> None:
         """Count finished items, and warn if the system clock was set back. Called at least once a second."""
         if (back := self.clock_guard.set_back()) > _MIN_CLOCK_JUMP:
             _log.warning(f"system clock jumped back by {format_duration(back)}; {_CLOCK_HINT}")
@@ -171,6 +186,8 @@ class Progress:
             return
         self.stage.done += done
         self.stage.failed += failed
+        if self.stage.beside:
+            self.stage.beside.done += beside
         if self.live:
             self.live.update(self.task, completed=self.stage.done, description=str(self.stage))
         elif time.monotonic() - self.last_printed >= _QUIET_SECONDS:

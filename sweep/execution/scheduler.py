@@ -142,7 +142,7 @@ class BlockScheduler:
         reference = actor.run.remote(pool_id, self._pool_references(pool_id), unit.work)
         self.in_flight[reference] = (actor, unit)
         if not self.calls[actor]:
-            self.stragglers.start(actor)
+            self.stragglers.start(actor, self._kind(unit))
         self.calls[actor].append(reference)
 
     def _run_late_units_again(self) -> None:
@@ -189,7 +189,11 @@ class BlockScheduler:
             calls.remove(reference)
             self.stragglers.finish(actor)
             if calls:
-                self.stragglers.start(actor)
+                self.stragglers.start(actor, self._kind(self.in_flight[calls[0]][1]))
+
+    def _kind(self, unit: WorkUnit) -> tuple[str, str]:
+        """Which units take about as long: those of one type of work and one population."""
+        return type(unit.work).__name__, self.plan.pool_of[unit.work.pool_id].population.name
 
     def _replace(self, actor: Any) -> None:
         """Start an actor in the place of one that is lost."""

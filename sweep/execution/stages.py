@@ -61,7 +61,9 @@ def train(context: RunContext) -> None:
 
 def evaluate(context: RunContext) -> None:
     """Evaluate, pool by pool, pairs without a row, candidates without one, and models that were not inspected."""
+    from sweep.execution.progress import Stage
     from sweep.execution.scheduler import BlockScheduler
+    from sweep.status.estimate import LONG_PAIRS
     from sweep.storage.compact import compact_if_large
     from sweep.storage.writer import open_writer
 
@@ -73,7 +75,9 @@ def evaluate(context: RunContext) -> None:
         return
     folder.retire_failed_tasks()  # their pairs and models are in these blocks again
     _tune_batches(context, (state.plan.pool_of[work.pool_id] for work in blocks.values()))
-    context.progress.begin("candidates done", state.n_pending)  # pairs and inspected models are not counted
+    n_pairs = state.n_missing_pairs
+    beside = Stage("pairs compared", n_pairs) if n_pairs > LONG_PAIRS else None
+    context.progress.begin("candidates done", state.n_pending, beside)  # inspected models are not counted
     recorded = folder.read("tasks", ["task_id"])["task_id"]
     payload = partial(_pool_payload, context, failed)
     with open_writer(folder, recorded.to_pylist()) as writer:
@@ -85,10 +89,13 @@ def evaluate(context: RunContext) -> None:
 
 def _pending_blocks(state: RunState, failed: Mapping[str, str]) -> dict[str, BlockWork]:
     """The blocks that have no rows, in the order of their pools."""
-    from sweep.status.pending import inspection_blocks, measured_pairs, pair_blocks
+    from sweep.status.pending import inspection_blocks
+    from sweep.status.pending_pairs import measured_pairs, pair_blocks
 
-    present = measured_pairs(state.folder)
-    blocks: dict[str, BlockWork] = {**pair_blocks(state.plan.pools, failed, present), **state.blocks}
+    blocks: dict[str, BlockWork] = {}
+    if state.sweep.execution.member_pairs:
+        blocks |= pair_blocks(state.plan.pools, failed, measured_pairs(state.folder))
+    blocks |= state.blocks
     blocks |= inspection_blocks(state.plan, state.folder, failed, state.failures)
     place = {pool.id: index for index, pool in enumerate(state.plan.pools)}
     return dict(sorted(blocks.items(), key=lambda block: place[block[1].pool_id]))

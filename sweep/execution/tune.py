@@ -154,12 +154,14 @@ def _progress_callback(context: TrialContext, on_ended: Callable[[int], None], s
         on_ended: Callable[[int], None]
         stragglers: StragglerDetector
         sizes: Mapping[str, int]
+        kinds: Mapping[str, tuple[str, str]]
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            self.stragglers.start(_group_id(trial))
+            group_id = _group_id(trial)
+            self.stragglers.start(group_id, self.kinds.get(group_id))
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             self.stragglers.finish(_group_id(trial))
@@ -176,6 +178,8 @@ def _progress_callback(context: TrialContext, on_ended: Callable[[int], None], s
     callback.on_ended = on_ended
     callback.stragglers = stragglers
     callback.sizes = {group_id: len(group.missing) for group_id, group in context.groups.items()}
+    first = {group_id: group.members[0] for group_id, group in context.groups.items()}
+    callback.kinds = {group_id: (member.population.name, member.role) for group_id, member in first.items()}
     return callback
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sweep.core.protocol import CORRECT_PROTOCOL
 from sweep.plan.candidates import Candidate, CandidateGroup
@@ -31,6 +34,33 @@ class MemberPair(NamedTuple):
     pool_id: str
     a: int
     b: int
+
+
+TILE = 64
+"""Members along each side of a block of pairs: their distances are computed together, and their features kept."""
+
+
+@dataclass(frozen=True)
+class MemberPairs(Sequence[MemberPair]):
+    """Pairs of one pool as an array of positions, shape (pairs, 2): a pool of 2,000 members has two million."""
+
+    pool_id: str
+    positions: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, index: int) -> MemberPair: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> MemberPairs: ...
+
+    def __getitem__(self, index: int | slice) -> MemberPair | MemberPairs:
+        if isinstance(index, slice):
+            return MemberPairs(self.pool_id, self.positions[index])
+        a, b = self.positions[index].tolist()
+        return MemberPair(self.pool_id, a, b)
 
 
 CandidateItem = tuple[Candidate, Sequence[str]]

@@ -20,15 +20,27 @@ from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 
 Quartiles = tuple[float, float]  # seconds per image
-RowsLeft = Mapping[tuple[str, str, str], int]  # (pool_id, method, split) -> rows
 Row = Mapping[str, Any]
 DatasetInfos = Mapping[tuple[str, str], DatasetInfo]  # by name and settings (JSON) of a data set
 _OF_MEMBERS = (
     *("pool_id", "architecture", "architecture_settings", "dataset", "dataset_settings", "role", "start", "training"),
     *("train_seconds", "device"),
 )
+PAIRS = "pairs"
+"""The work of comparing members, as `tasks` names it."""
+LONG_PAIRS = 10_000
+"""From so many pairs on they are counted and estimated; fewer take less than a second or two."""
+_OF_PAIRS = ("pool_id", "rows", "seconds")
 _MAX_ROWS = 100  # rows per method and pool; more would hardly change the quartiles
 _OF_CANDIDATES = ("pool_id", "method", "n_examples", "merge_seconds", "evaluate_seconds", "device")
+
+
+class Remaining(NamedTuple):
+    """What a sweep has still to do."""
+
+    rows: Mapping[tuple[str, str, str], int]  # (pool_id, method, split) -> rows of candidates
+    members: Collection[str]
+    pairs: Mapping[str, int]  # pool_id -> pairs of members
 
 
 class Network(NamedTuple):
@@ -40,22 +52,20 @@ class Network(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Work for which the time per image is about constant: one network, one method, CPU or GPU."""
+    """Work with about the same time per image (of `PAIRS`, per pair): one network, one method, CPU or GPU."""
 
     network: Network
-    work: str  # the method; empty for training
+    work: str  # the method, or `PAIRS`; empty for training
     on_gpu: bool
 
 
-def estimate(
-    outline: PlanSummary, left: RowsLeft, missing: Collection[str], storage: Path, cores: int
-) -> dict[str, Any] | None:
-    """Estimate the seconds that the missing members and rows will take, from the first to the third quartile.
+def estimate(outline: PlanSummary, left: Remaining, storage: Path, cores: int) -> dict[str, Any] | None:
+    """Estimate the seconds that the missing members, rows and pairs will take, from the first to the third quartile.
 
     The quartiles are those of the time per image in all run folders of `storage`; `from_rows` is the number of rows
     used. Rows on other data sets count if their images have the same size. None if no comparable row exists.
     """
-    needed = _images_to_process(outline, left, missing)
+    needed = _images_to_process(outline, left)
     measured, rows = _observed_speeds(storage, outline.dataset_infos)
     known = {cell: images for cell, images in needed.items() if cell in measured}
     if not known:
@@ -81,20 +91,24 @@ def _workers(outline: PlanSummary, cores: int) -> int:
     return max(1, workers)
 
 
-def _images_to_process(outline: PlanSummary, left: RowsLeft, missing: Collection[str]) -> Counter[Cell]:
-    """The number of images that missing members and rows still have to process, per cell."""
+def _images_to_process(outline: PlanSummary, left: Remaining) -> Counter[Cell]:
+    """The number of images that missing members and rows still have to process, and of missing pairs, per cell."""
     images = Counter[Cell]()
     networks = [
         _network(population.architecture, population.architecture_settings, dataset_info)
         for population, dataset_info in zip(outline.populations, outline.facts, strict=True)
     ]
-    for member_id in missing:
-        pool_id, epochs = outline.members[member_id]
-        population = outline.pools[pool_id]
+    for member_id in left.members:
+        member = outline.members[member_id]
+        epochs = member.epochs
+        population = outline.pools[member.pool_id]
         if epochs:
             cell = Cell(networks[population], "", outline.gpus_per_member > 0)
             images[cell] += epochs * outline.facts[population].examples["train"]
-    for (pool_id, method, split), rows in left.items():
+    for pool_id, pairs in left.pairs.items():
+        if sum(left.pairs.values()) >= LONG_PAIRS:
+            images[Cell(networks[outline.pools[pool_id]], PAIRS, outline.gpus_per_worker > 0)] += pairs
+    for (pool_id, method, split), rows in left.rows.items():
         population = outline.pools[pool_id]
         cell = Cell(networks[population], method, outline.gpus_per_worker > 0)
         images[cell] += rows * outline.facts[population].examples[split]
@@ -114,11 +128,12 @@ def _observed_speeds(storage: Path, planned: DatasetInfos) -> tuple[Mapping[Cell
         try:
             members = folder.read("members", _OF_MEMBERS)
             candidates = _limit_rows(folder.read("candidates", _OF_CANDIDATES))
+            pairs = folder.read("tasks", _OF_PAIRS, kind=PAIRS)
         except StoreError:  # a damaged run folder must not prevent the plan of another one
             continue
         summary = read_plan_summary(folder)
         known = {**(summary.dataset_infos if summary else {}), **planned}
-        for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), known):
+        for cell, value in _speeds(members.to_pylist(), candidates.to_pylist(), pairs.to_pylist(), known):
             seconds.setdefault(cell, []).append(value)
     return {cell: _quartiles(values) for cell, values in seconds.items()}, sum(map(len, seconds.values()))
 
@@ -135,8 +150,10 @@ def _limit_rows(candidates: pa.Table) -> pa.Table:
     return candidates.take(np.sort(order[position < _MAX_ROWS]))
 
 
-def _speeds(members: Sequence[Row], candidates: Sequence[Row], known: DatasetInfos) -> Iterator[tuple[Cell, float]]:
-    """Yield the cell and the seconds per image of each row whose data set is known."""
+def _speeds(
+    members: Sequence[Row], candidates: Sequence[Row], pairs: Sequence[Row], known: DatasetInfos
+) -> Iterator[tuple[Cell, float]]:
+    """Yield the cell and the seconds per image (of blocks of pairs, per pair) of each row whose data set is known."""
     networks = {}
     for row in members:
         dataset_info = _dataset_info(row, known)
@@ -150,6 +167,9 @@ def _speeds(members: Sequence[Row], candidates: Sequence[Row], known: DatasetInf
         if row["pool_id"] in networks and row["n_examples"] and row["evaluate_seconds"] is not None:
             seconds = row["evaluate_seconds"] + (row["merge_seconds"] or 0.0)
             yield Cell(networks[row["pool_id"]], row["method"], _on_gpu(row)), seconds / row["n_examples"]
+    for row in pairs:
+        if row["pool_id"] in networks and row["rows"] and row["seconds"] is not None:
+            yield Cell(networks[row["pool_id"]], PAIRS, False), row["seconds"] / row["rows"]
 
 
 def _dataset_info(row: Row, known: DatasetInfos) -> DatasetInfo | None:

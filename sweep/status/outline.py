@@ -16,6 +16,7 @@ from sweep.plan.planner import EVALUATION_VERSION
 from sweep.plan.pools import TRAINING_VERSION, Pool, unique_members
 from sweep.status.counts import CandidateCounts, count_candidates, in_plan, read_plan_table
 from sweep.status.inputs import RunInputs
+from sweep.status.pending_pairs import measured_pairs
 from sweep.storage.files import file_hash
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import OUTLINE
@@ -64,6 +65,7 @@ class PlanSummary(BaseModel):
     facts: tuple[DatasetInfo, ...]  # of the data set of each population; empty if no cost was estimated
     pools: Mapping[str, int]  # pool id -> index of its population
     members: Mapping[str, MemberSummary]  # starts, then members, by id
+    compared: Mapping[str, tuple[str, ...]] = {}  # pool id -> members that are compared; empty in earlier versions
     inputs: RunInputs | None = None  # None in the run folders of earlier versions
 
     @classmethod
@@ -100,6 +102,7 @@ class PlanSummary(BaseModel):
             facts=tuple(dataset_infos[population.first_dataset] for population in sweep.populations if dataset_infos),
             pools={pool.id: index_of[pool.population.name] for pool in pools},
             members={member.id: MemberSummary(member.pool_id, member.epochs) for member in unique_members(pools)},
+            compared={pool.id: tuple(member.id for member in pool.members) for pool in pools if execution.member_pairs},
             inputs=inputs,
         )
 
@@ -123,6 +126,7 @@ class RunStatus(NamedTuple):
     outline: PlanSummary
     members: Mapping[str, str]  # id -> status, of members and starts
     counts: CandidateCounts
+    missing_pairs: Mapping[str, int]  # pool id -> pairs of members without a row
 
 
 def read_status(folder: RunFolder) -> RunStatus | None:
@@ -135,7 +139,18 @@ def read_status(folder: RunFolder) -> RunStatus | None:
         return None
     rows = folder.read("candidates", ["candidate_id", "split", "status"])
     members = folder.member_statuses()
-    return RunStatus(outline, members, count_candidates(rows, in_plan(plan), outline.splits))
+    counts = count_candidates(rows, in_plan(plan), outline.splits)
+    return RunStatus(outline, members, counts, _count_missing_pairs(folder, outline, members))
+
+
+def _count_missing_pairs(folder: RunFolder, outline: PlanSummary, statuses: Mapping[str, str]) -> dict[str, int]:
+    """Pairs of members without a row, by pool; those of failed members do not count."""
+    present = measured_pairs(folder)
+    usable = {
+        pool: [member for member in members if statuses.get(member) != "failed"]
+        for pool, members in outline.compared.items()
+    }
+    return {pool: int(present.without_row(members).sum()) for pool, members in usable.items()}
 
 
 def read_plan_summary(folder: RunFolder) -> PlanSummary | None:

@@ -1,14 +1,13 @@
-"""Blocks of pairs and inspected models without rows."""
+"""Blocks of inspected models without rows."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sweep.core.ids import content_id
 from sweep.plan.planner import Plan
-from sweep.plan.pools import Pool
-from sweep.plan.work import InspectionItem, InspectionWork, MemberPair, MemberPairWork, inspected_models
+from sweep.plan.work import InspectionItem, InspectionWork, inspected_models
 from sweep.storage.run_folder import RunFolder
 
 _BLOCK_SIZE = 8  # models: templates of 100 classes are 10,000 rows each
@@ -33,25 +32,5 @@ def inspection_blocks(
     return blocks
 
 
-def measured_pairs(folder: RunFolder) -> set[tuple[str, str]]:
-    """The member ids of each pair with a row."""
-    columns = folder.read("pairs", ["member_a", "member_b"]).columns
-    return set(zip(*(column.to_pylist() for column in columns), strict=True))
-
-
 def _cut(work: Sequence[InspectionItem]) -> Iterator[Sequence[InspectionItem]]:
     yield from (work[start : start + _BLOCK_SIZE] for start in range(0, len(work), _BLOCK_SIZE))
-
-
-def pair_blocks(
-    pools: Iterable[Pool], failed: Collection[str], present: Collection[tuple[str, str]]
-) -> dict[str, MemberPairWork]:
-    """A block for each pool with pairs that have no row, though both members have weights."""
-    blocks: dict[str, MemberPairWork] = {}
-    for pool in pools:
-        usable = [member for member in pool.members if member.id not in failed]
-        missing = [(a, b) for a, b in itertools.combinations(usable, 2) if (a.id, b.id) not in present]
-        if missing:
-            name = content_id("pairs", [pool.id, [[a.id, b.id] for a, b in missing]])
-            blocks[name] = MemberPairWork([MemberPair(pool.id, a.index, b.index) for a, b in missing])
-    return blocks

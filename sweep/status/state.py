@@ -115,13 +115,22 @@ class RunState:
             else 0
         )
 
-    @cached_property
+    @property
     def n_missing_pairs(self) -> int:
-        """Pairs of members with weights and without a row."""
-        from sweep.status.pending import measured_pairs, pair_blocks
+        """Pairs of members without a row, but those of failed members."""
+        return sum(self.missing_pairs.values())
+
+    @cached_property
+    def missing_pairs(self) -> dict[str, int]:
+        """Pool id -> pairs of members without a row, but those of failed members."""
+        from sweep.status.pending_pairs import measured_pairs, missing_pairs
+
+        if not self.sweep.execution.member_pairs:
+            return {}
 
         failed = {identity for identity, status in self.members.items() if status == "failed"}
-        return sum(map(len, pair_blocks(self.pools, failed, measured_pairs(self.folder)).values()))
+        found = missing_pairs(self.pools, failed, measured_pairs(self.folder))
+        return {pool.id: len(pairs) for pool, pairs in found}
 
     @cached_property
     def planned(self) -> list[Member]:

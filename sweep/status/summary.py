@@ -18,8 +18,10 @@ def plan_summary(state: RunState) -> dict[str, Any]:
     from sweep.status.dataset_info import summarize_plan
     from sweep.status.outline import RunStatus
 
-    outline = summarize_plan(state.sweep, state.pools, state.inputs, estimated=bool(state.n_pending or state.missing))
-    return _summary(state.sweep.folder, RunStatus(outline, state.members, state.counts), state.n_uninspected)
+    is_new = bool(state.n_pending or state.missing or state.n_missing_pairs)
+    outline = summarize_plan(state.sweep, state.pools, state.inputs, estimated=is_new)
+    status = RunStatus(outline, state.members, state.counts, state.missing_pairs)
+    return _summary(state.sweep.folder, status, state.n_uninspected)
 
 
 def run_summary(path: Path) -> dict[str, Any] | None:
@@ -37,12 +39,15 @@ def run_summary(path: Path) -> dict[str, Any] | None:
 
 def _summary(folder: Path, found: RunStatus, unseen: int) -> dict[str, Any]:
     """The summary of a plan and its run folder."""
-    from sweep.status.estimate import estimate
+    from sweep.status.estimate import Remaining, estimate
 
-    outline, members, counts = found
+    outline, members, counts, missing_pairs = found
     missing = [member for member in outline.members if member not in members]
     failed = sum(members.get(member) == "failed" for member in outline.members)
-    left = estimate(outline, counts.left, missing, folder.parent, usable_cores()) if counts.new or missing else None
+    new_pairs = sum(missing_pairs.values())
+    left = None
+    if counts.new or missing or new_pairs:
+        left = estimate(outline, Remaining(counts.left, missing, missing_pairs), folder.parent, usable_cores())
     candidates = {
         "planned": counts.planned,
         "new": counts.new,
@@ -57,6 +62,7 @@ def _summary(folder: Path, found: RunStatus, unseen: int) -> dict[str, Any]:
         "members": {"planned": len(outline.members), "new": len(missing), "failed": failed},
         "candidates": candidates,
         "methods": dict(sorted(counts.methods.items(), key=lambda method: (-method[1], method[0]))),
+        "pairs": new_pairs,
         "blocks": counts.blocks,
         "failed_tasks": len(RunFolder(folder).failed_tasks()),
         "unseen": unseen,

@@ -229,7 +229,7 @@ _TEMPLATES = (
 )
 _TASKS = (
     Column("task_id", _STRING, "name of the block's part, or member_id of a trained member"),
-    Column("kind", _STRING, "block or member"),
+    Column("kind", _STRING, "block (of candidates, or a failed one of any kind), pairs, inspection or member"),
     Column("pool_id", _STRING, "content hash of the pool"),
     Column("rows", _INT, "rows written"),
     Column("attempts", _INT, "attempts until the block was done; null for members"),

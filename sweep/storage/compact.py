@@ -51,13 +51,13 @@ def compact(folder: RunFolder) -> tuple[list[Compacted], int]:
 
 
 def compact_if_large(folder: RunFolder, many: int = COMPACT_AT) -> None:
-    """Merge the parts of each table if there are at least `many` parts of candidates.
+    """Merge the parts of each table if there are at least `many` parts of candidates or of members.
 
     The caller holds the lock of the run folder, and nothing writes parts meanwhile. An error is logged, and then
     the parts stay as they are.
     """
-    parts = folder.part_file("candidates", "").parent
-    if sum(1 for _ in parts.glob("*.parquet")) < many:
+    folders = [folder.part_file(table, "").parent for table in _LAST]
+    if all(sum(1 for _ in parts.glob("*.parquet")) < many for parts in folders):
         return
     try:
         with _read_errors(folder):

@@ -220,6 +220,17 @@ class RunFolder:
         """Id -> sha256 of the weights file, of each member and start with weights."""
         return {row["member_id"]: row["weights_sha256"] for row in self.members() if row["weights_sha256"]}
 
+    def weight_hash(self, member_id: str) -> str | None:
+        """The sha256 of one member's weights file; None without weights.
+
+        From its own part while there is one: a trial must not read the rows of ten thousand other members.
+        """
+        with suppress(*READ_ERRORS):
+            own = pq.read_table(self.part_file("members", member_id), columns=["weights_sha256"])
+            hashes: list[str | None] = own["weights_sha256"].to_pylist()
+            return hashes[0]
+        return self.weight_hashes().get(member_id)
+
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         """Hold the lock of the folder (see `lock.hold`) and finish what a killed process left incomplete."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweep.core.ids import content_id
 from sweep.storage.files import StoreError
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 _MAX_WAITING = 64 << 20  # bytes, about, that may wait to be written before `put` blocks
 _ROW = 4096  # bytes of memory, about, of a row without its binary values
 FLUSH_SECONDS = 2.0  # between two writes: a kill costs the blocks of this time, and a part costs more than its rows
+
+
+class WrittenCounts(NamedTuple):
+    """Candidates with rows, how many of them failed, and pairs with rows."""
+
+    done: int = 0
+    failed: int = 0
+    pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,15 @@ class FinishedBlock:
         return sum(len(value) for row in rows for value in row.values() if isinstance(value, bytes)) + _ROW * len(rows)
 
     @property
+    def kind(self) -> str:
+        """The kind of its work in the table `tasks`; a failed block has no rows that would show it."""
+        inspected = self.rows.layers or self.rows.templates
+        return "pairs" if self.rows.pairs else "inspection" if inspected else "block"
+
+    @property
     def task(self) -> dict[str, Any]:
         """The row of the table `tasks`."""
-        row = {"task_id": self.part, "kind": "block", "pool_id": self.pool_id, "rows": self.count}
+        row = {"task_id": self.part, "kind": self.kind, "pool_id": self.pool_id, "rows": self.count}
         status = "failed" if self.rows.error else "ok"
         return row | {"attempts": self.attempts, "status": status, "error": self.rows.error or None} | self.rows.cost
 
@@ -71,8 +85,7 @@ class Writer:
         self._folder = folder
         self._recorded_tasks = frozenset(recorded)
         self._waiting: list[FinishedBlock] = []
-        self._done = 0
-        self._failed = 0
+        self._written = WrittenCounts()
         self._error: BaseException | None = None
         self._is_stopped = False
         self._is_closed = False
@@ -93,13 +106,12 @@ class Writer:
             self._waiting.append(finished)
             self._changed.notify_all()
 
-    def take_counts(self) -> tuple[int, int]:
-        """Candidates written since the last call, and how many of them failed. Raises as `put` does."""
+    def take_counts(self) -> WrittenCounts:
+        """What was written since the last call. Raises as `put` does."""
         with self._changed:
             self._raise()
-            counts = self._done, self._failed
-            self._done = 0
-            self._failed = 0
+            counts = self._written
+            self._written = WrittenCounts()
         return counts
 
     def close(self) -> None:
@@ -166,8 +178,8 @@ class Writer:
                 f"{self._folder.part_file('candidates', part)} is there already", "sweep doctor RUN looks for the cause"
             )
         with self._changed:
-            self._done += sum(block.done for block in group)
-            self._failed += sum(block.failed for block in group)
+            new = [(block.done, block.failed, len(block.rows.pairs)) for block in group]
+            self._written = WrittenCounts(*map(sum, zip(self._written, *new, strict=True)))
 
 
 def _groups(blocks: Sequence[FinishedBlock]) -> Iterator[Sequence[FinishedBlock]]:

@@ -183,7 +183,7 @@ def _initial_model(member: Member, dataset: Dataset, folder: RunFolder) -> nn.Mo
     """The untrained model of a member, with the weights of its pool's start if there is one."""
     model = build_member_model(member.population.architecture, dataset.shape, member.init_seed)
     if member.start_id:
-        digest = folder.weight_hashes().get(member.start_id)
+        digest = folder.weight_hash(member.start_id)
         model.load_state_dict(folder.load_weights(member.start_id, digest))
         if member.population.new_heads:
             reset_head(model, len(dataset.classes), member.init_seed)

@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,17 +19,23 @@ from sweep.evaluation.block import BlockRunner
 from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.pairs import flatten_features, hsic
 from sweep.evaluation.rows import failed_rows
-from sweep.plan.work import MemberPair
-from sweep.status.pending import pair_blocks
+from sweep.plan.work import MemberPair, MemberPairs
+from sweep.status.pending_pairs import MeasuredPairs, pair_blocks
 from sweep.storage.rows import BlockRows
 from tests.helpers.engine import Trained, trained
 
 CNN = "{cnn: {width: 4}}"
 
 
+def measured(*pairs: tuple[str, str]) -> MeasuredPairs:
+    """Pairs of member ids with a row."""
+    first, second = (pa.chunked_array([[pair[side] for pair in pairs]], pa.string()) for side in (0, 1))
+    return MeasuredPairs.from_columns(first, second)
+
+
 def pair_rows(pool: Trained, engine: PoolEngine | None = None) -> list[dict[str, Any]]:
     """The rows of all pairs, as a block gives them."""
-    (block,) = pair_blocks([pool.pool], (), ()).values()
+    (block,) = pair_blocks([pool.pool], (), measured()).values()
     return BlockRunner(engine or pool.engine(), pool.pool, "test", ("accuracy",)).run(block).pairs
 
 
@@ -142,7 +149,7 @@ def with_validation(pool: Trained, indices: np.ndarray) -> Trained:
 
 def test_a_block_in_pieces_gives_the_same_bits() -> None:
     pool = trained(CNN)
-    (block,) = pair_blocks([pool.pool], (), ()).values()
+    (block,) = pair_blocks([pool.pool], (), measured()).values()
     evaluator = BlockRunner(pool.engine(), pool.pool, "test", ("accuracy",))
     whole = evaluator.run(block)
     pieces = BlockRows()
@@ -153,6 +160,51 @@ def test_a_block_in_pieces_gives_the_same_bits() -> None:
     failed = failed_rows(block, pool.pool, "test", "its worker died")
     assert failed.candidates == []
     assert failed.error == "its worker died"
+
+
+@pytest.mark.parametrize("tile", [1, 2, 64])
+def test_tiles_of_any_size_give_every_pair_once(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = trained(CNN)
+    whole = pair_rows(pool)
+    for module in ("sweep.status.pending_pairs", "sweep.evaluation.pairs"):
+        monkeypatch.setattr(f"{module}.TILE", tile)
+    blocks = pair_blocks([pool.pool], (), measured()).values()
+    assert [len(block) for block in blocks] == {1: [1, 1, 1], 2: [1, 2], 64: [3]}[tile]
+    engine = pool.engine()
+    runner = BlockRunner(engine, pool.pool, "test", ("accuracy",))
+    rows = [row for block in blocks for row in runner.run(block).pairs]
+    assert [(row["index_a"], row["index_b"]) for row in rows] == [(0, 1), (0, 2), (1, 2)]
+    np.testing.assert_allclose(numbers(rows), numbers(whole), rtol=1e-12)
+    assert engine.forward_passes == 3 * len(pool.dataset.splits["validation"]), "features are kept between blocks"
+
+
+def test_the_bits_of_a_pair_do_not_depend_on_the_pairs_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sweep.status.pending_pairs", "sweep.evaluation.pairs"):
+        monkeypatch.setattr(f"{module}.TILE", 2)
+    pool = trained(CNN)
+    a, b, c = (member.id for member in pool.pool.members)
+    runner = BlockRunner(pool.engine(), pool.pool, "test", ("accuracy",))
+    made = [runner.run(block).pairs for block in pair_blocks([pool.pool], (), measured()).values()]
+    (alone,) = pair_blocks([pool.pool], (), measured((a, b), (a, c))).values()
+    assert numbers(runner.run(alone).pairs) == numbers(made[1][1:])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_exactly_the_pairs_without_a_row_are_missing(data: st.DataObject) -> None:
+    names = [f"m{number}" for number in range(data.draw(st.integers(0, 7)))]
+    every = list(itertools.combinations(names, 2))
+    present = data.draw(st.lists(st.sampled_from(every), unique=True)) if every else []
+    others = [("m0", "elsewhere"), ("elsewhere", "m1"), ("x", "y")]
+    missing = measured(*present, *others).without_row(names)
+    assert missing.tolist() == [pair not in present for pair in every]
+
+
+def test_a_slice_of_pairs_is_pairs() -> None:
+    pairs = MemberPairs("pool", np.array([[0, 1], [0, 2], [1, 2]]))
+    assert list(pairs[1:]) == [MemberPair("pool", 0, 2), MemberPair("pool", 1, 2)]
+    assert isinstance(pairs[1:], MemberPairs)
+    assert pairs[-1] == MemberPair("pool", 1, 2)
 
 
 def test_a_member_without_numbers_spoils_its_own_pairs_alone() -> None:
@@ -176,8 +228,8 @@ def test_features_that_cannot_be_had_leave_the_distances() -> None:
 def test_a_pool_has_a_block_of_the_pairs_without_a_row() -> None:
     pool = trained(CNN).pool
     a, b, c = pool.members
-    (block,) = pair_blocks([pool], (), {(a.id, b.id)}).values()
-    assert block.items == [MemberPair(pool.id, 0, 2), MemberPair(pool.id, 1, 2)]
-    (block,) = pair_blocks([pool], {b.id}, ()).values()
-    assert block.items == [MemberPair(pool.id, 0, 2)]
-    assert pair_blocks([pool], {b.id, c.id}, ()) == {}
+    (block,) = pair_blocks([pool], (), measured((a.id, b.id))).values()
+    assert list(block.items) == [MemberPair(pool.id, 0, 2), MemberPair(pool.id, 1, 2)]
+    (block,) = pair_blocks([pool], {b.id}, measured()).values()
+    assert list(block.items) == [MemberPair(pool.id, 0, 2)]
+    assert pair_blocks([pool], {b.id, c.id}, measured()) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,27 @@ def test_a_stage_tells_rate_and_time_left() -> None:
     stage = Stage("candidates done", 300, done=100, failed=2)
     stage.started_at -= 50
     assert str(stage).startswith("candidates done: 100 of 300, 2 failed, 2 per second, about 1 min 40 s left")
+
+
+def test_pairs_that_take_longer_than_candidates_have_their_time_left() -> None:
+    started_at = time.monotonic() - 100
+    some, none, every = (Stage("pairs compared", 40_000, count, started_at=started_at) for count in (10_000, 0, 40_000))
+    texts = [
+        str(Stage("candidates done", 10, 10, beside=pairs, started_at=started_at)) for pairs in (some, none, every)
+    ]
+    assert texts == [
+        "candidates done: 10 of 10, pairs compared: 10,000 of 40,000, about 5 min left",
+        "candidates done: 10 of 10, pairs compared: 0 of 40,000",
+        "candidates done: 10 of 10, pairs compared: 40,000 of 40,000, in 1 min 40 s",
+    ]
+    assert Stage("candidates done", 0, beside=every).left == 0
+
+
+def test_pairs_are_counted_beside_candidates(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        progress.begin("candidates done", 2, Stage("pairs compared", 3))
+        progress.advance(2, 1, 3)
+    assert capsys.readouterr().err == "candidates done: 2 of 2, 1 failed, pairs compared: 3 of 3, in 0 s\n"
 
 
 def test_lines_go_to_stderr_and_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,23 @@ def test_each_is_reported_once_for_each_thing_that_it_does() -> None:
     made.drop("it")
     assert not made.is_late("it")
     made.finish("it")
-    assert len(made.durations) == 4, "what was forgotten does not count"
+    assert len(made.durations[None]) == 4, "what was forgotten does not count"
+
+
+def test_a_task_is_compared_with_its_own_kind_and_else_with_the_longest() -> None:
+    made, clock = watch(1.0, 1.0, 30.0)
+    made.start("vit", "vit")
+    clock.at += 299
+    assert not made.is_late("vit"), "ten times the longest task is 300 s"
+    clock.at += 2
+    assert [text for _, text in made.new_stragglers()] == ["5 min 1 s, 10 times the longest"]
+    made.finish("vit")
+    made.start("vit", "vit")
+    clock.at += 2000
+    assert not made.is_late("vit"), "its own kind takes 301 s"
+    made.start("mlp")
+    clock.at += 61
+    assert list(made.new_stragglers()) == [("mlp", "1 min 1 s, 61 times the median")]
 
 
 def test_a_wall_clock_that_is_set_back_is_reported_once_and_one_that_is_set_forward_is_not(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def done(small: Callable[..., Path]) -> Path:
         row["status"] = "failed"
     folder.append("candidates", "most", rows[:-1])
     folder.append("candidates", "last", rows[-1:])
+    pairs = [(a.id, b.id) for pool in plan.pools for a, b in itertools.combinations(pool.members, 2)]
+    folder.append("pairs", "all", [{"member_a": a, "member_b": b} for a, b in pairs])
     return file
 
 
@@ -83,6 +86,31 @@ def test_a_finished_run_says_what_the_plan_says(done: Path) -> None:
     assert found["members"]["failed"] == 1
     assert found["candidates"]["failed"] > 1
     assert plan_text(found)[-1].endswith("nothing left to do")
+
+
+def test_pairs_without_a_row_are_something_left(done: Path) -> None:
+    sweep = load(done)
+    folder = RunFolder(sweep.folder)
+    n = len(folder.read("pairs"))
+    folder.part_file("pairs", "all").unlink()
+    found = run_summary(sweep.folder)
+    assert found == plan_summary(load_state(sweep))
+    assert found is not None
+    assert 0 < found["pairs"] < n, "those of the failed member do not count"
+    assert not plan_text(found)[-1].endswith("nothing left to do")
+
+
+def test_pairs_that_are_not_wanted_are_nothing_left(done: Path) -> None:
+    folder = RunFolder(load(done).folder)
+    folder.part_file("pairs", "all").unlink()
+    state = load_state(load(done, ["execution.member_pairs=false"]))
+    write_plan_files(folder, state.sweep, state.plan)
+    found = run_summary(folder.path)
+    assert found == plan_summary(state)
+    assert found is not None
+    assert found["pairs"] == 0
+    assert plan_text(found)[-1].endswith("nothing left to do")
+    assert not state.n_missing_pairs
 
 
 def test_torch_is_not_needed(done: Path) -> None:

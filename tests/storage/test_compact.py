@@ -20,7 +20,7 @@ from sweep.storage.compact import compact, compact_if_large
 from sweep.storage.doctor import folder_findings
 from sweep.storage.files import StoreError, leftover_files, write_atomic
 from sweep.storage.run_folder import RunFolder
-from sweep.storage.tables import JOURNAL, journal, part_files
+from sweep.storage.tables import JOURNAL, SCHEMA_VERSION, journal, part_files
 from tests.helpers.blocks import BLOCKS, everything, files, in_blocks
 from tests.helpers.logs import logged
 
@@ -104,6 +104,16 @@ def test_many_parts_are_merged_when_a_run_ends(folder: RunFolder) -> None:
     assert len(before["tasks"]) == BLOCKS + 6 + 100
     assert folder.retire_failures() == 1, "a failure is still a part of its own"
     assert all(finding.good for finding in folder_findings(folder))
+
+
+def test_many_members_and_few_candidates_are_merged_too(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create({"schema_version": SCHEMA_VERSION})
+    for number in range(12):
+        folder.append("members", f"m{number}", [{"member_id": f"m{number}", "status": "ok"}])
+    compact_if_large(folder, many=12)
+    assert len(part_files(folder.path, "members")) == 1
+    assert len(folder.member_statuses()) == 12
 
 
 def test_a_failed_task_is_found_and_retired_after_compaction(folder: RunFolder) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from sweep.storage.compact import compact
 from sweep.storage.files import StoreError, create_atomic, write_atomic
 from sweep.storage.run_folder import RunFolder, folder_id, new_folder_id
 from sweep.storage.tables import SCHEMA_VERSION, part_files
@@ -103,6 +104,18 @@ for number in range(10**6):
             break
     assert caught, "no process was killed in the middle of a write"
     assert folder.read("candidates").num_rows % 3000 == 0
+
+
+def test_the_hash_of_one_member_is_read_from_its_part_alone(folder: RunFolder) -> None:
+    for name, digest in (("a", "1"), ("b", None)):
+        folder.append("members", name, [{"member_id": name, "status": "ok", "weights_sha256": digest}])
+    damaged = folder.part_file("members", "z")
+    damaged.write_bytes(b"no Parquet")
+    assert folder.weight_hash("a") == "1"
+    assert folder.weight_hash("b") is None
+    damaged.unlink()
+    compact(folder)
+    assert (folder.weight_hash("a"), folder.weight_hash("b"), folder.weight_hash("c")) == ("1", None, None)
 
 
 def test_the_lock_names_its_holder_and_is_free_when_the_holder_is_dead(folder: RunFolder) -> None:

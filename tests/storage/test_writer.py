@@ -86,8 +86,8 @@ def test_every_row_is_written_once_and_reported(
             hand(to, f"b{number}", rows_of(f"b{number}", count, failed=failed))
     total = sum(count for count, _ in blocks)
     failures = sum(count for count, failed in blocks if failed)
-    assert to.take_counts() == (total, failures)
-    assert to.take_counts() == (0, 0)
+    assert to.take_counts() == (total, failures, 0)
+    assert to.take_counts() == (0, 0, 0)
     for table, count in {"candidates": total, "predictions": total - failures, "tasks": len(blocks)}.items():
         found = folder.read(table, KEYS[table]).to_pylist()
         assert len(found) == len({tuple(row.values()) for row in found}) == count
@@ -105,7 +105,7 @@ def test_what_comes_while_the_disc_is_busy_becomes_one_part_and_failures_one_eac
         folder.goes_on.set()
     assert {row["candidate_id"][0] for row in folder.read("candidates").to_pylist()} == set("fbcde")
     assert len(part_files(tmp_path, "candidates")) == 3
-    assert to.take_counts() == (11, 2)
+    assert to.take_counts() == (11, 2, 0)
     assert folder.retire_failures() == 1, "the part of the failure, and no other"
     assert folder.read("candidates").num_rows == folder.read("predictions").num_rows == 9
 
