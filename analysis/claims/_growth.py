@@ -2,46 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
-from analysis.rows.pairing import group_warnings, pair_candidates, paired_differences
+from analysis.inference.estimate import Question
+from analysis.inference.finding import PoolValues
+from analysis.inference.two_way import target
+from analysis.rows.examples import pool_examples
+from analysis.rows.pairing import group_warnings, has_new_splits, pair_candidates, paired_differences
 from analysis.rows.select import MEAN_MEMBER, UNIT
 
 
-def size_pairs(candidates: pd.DataFrame, label: str, *, neighbours: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Mean gains over the mean member at two sizes per pool: columns population, pool_id, small, large, difference.
+@dataclass(frozen=True)
+class Growth:
+    """How a gain is compared at two sizes: the merge, and what is asked of it.
 
-    The sizes of a population are its smallest and its largest, or, with `neighbours`, the next smaller one than the
-    largest. Pools that lack one of them are left out with a warning, as are populations with one size, or of which no
-    pool has both. Raises NothingToDrawError if no pool is left.
+    With `neighbours`, the sizes of a population are its largest and the next smaller one, and the difference is per
+    additional model; else they are its largest and its smallest one.
     """
-    rows = pair_candidates(candidates, label, MEAN_MEMBER, "accuracy", ["n_members"])
-    pairs = paired_differences(rows, label, MEAN_MEMBER, "accuracy", ["n_members"]).assign(group=0)
-    used = pairs[(pairs["reason"] == "") & (pairs["n_members"] > 1)]
-    gains = used.groupby([*UNIT, "n_members"], sort=True, observed=True)["value"].mean().reset_index()
-    warnings = group_warnings(pairs, 1)[0]
-    found = []
-    for population, own in gains.groupby("population", sort=True, observed=True):
-        sizes = sorted(set(own["n_members"]))
-        if len(sizes) < 2:
-            warnings.append(f"`{population}` is left out: it has one size")
-            continue
-        small = sizes[-2] if neighbours else sizes[0]
-        both, lacking = _at(own, small, sizes[-1])
-        found.append(both)
-        few = f"{lacking} of {lacking + len(both)} pools of `{population}` lack N = {small} or {sizes[-1]}: left out"
-        warnings += [few] if lacking else []
-    if not found or not sum(map(len, found)):
-        raise NothingToDrawError("candidates", f"no pool has two sizes of `{label}`")
-    return pd.concat(found, ignore_index=True), tuple(warnings)
 
+    label: str
+    estimand: str
+    neighbours: bool
+    margin: float
 
-def _at(gains: pd.DataFrame, small: int, large: int) -> tuple[pd.DataFrame, int]:
-    """The pools with both sizes, and the number of others."""
-    wide = gains.pivot(index=list(UNIT), columns="n_members", values="value")
-    both = wide[[small, large]].dropna()
-    found = both.reset_index()[list(UNIT)].assign(
-        small=small, large=large, difference=(both[large] - both[small]).to_numpy()
-    )
-    return found, len(wide) - len(both)
+    def measure(self, candidates: pd.DataFrame, predictions: pd.DataFrame | None) -> PoolValues:
+        """The difference of the mean gains over the mean member at two sizes, per pool that has both.
+
+        Pools that lack one of them are left out with a warning, as are populations with one size, or of which no pool
+        has both. With predictions the interval is for new test images as well. Raises NothingToDrawError if no pool is
+        left.
+        """
+        rows = pair_candidates(candidates, self.label, MEAN_MEMBER, "accuracy", ["n_members"])
+        pairs = paired_differences(rows, self.label, MEAN_MEMBER, "accuracy", ["n_members", "dataset"]).assign(group=0)
+        used = pairs[(pairs["reason"] == "") & (pairs["n_members"] > 1)]
+        pools, warnings = self._pools(used)
+        shared = used.assign(share=self._shares(used, pools))
+        examples = pool_examples(rows, shared[shared["share"] != 0], self.label, MEAN_MEMBER, predictions)
+        scope = target(new_examples=examples is not None, new_splits=has_new_splits(rows))
+        question = Question(f"{self.estimand}, {scope}", "pool", 0.0, self.margin)
+        return PoolValues(pools, question, (*group_warnings(pairs, 1)[0], *warnings), examples=examples)
+
+    def _pools(self, used: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+        """The pools with both sizes, with columns population, pool_id, small, large and value; and what is left out."""
+        gains = used.groupby([*UNIT, "n_members"], sort=True, observed=True)["value"].mean().reset_index()
+        found = []
+        warnings = []
+        for population, own in gains.groupby("population", sort=True, observed=True):
+            sizes = sorted(set(own["n_members"]))
+            if len(sizes) < 2:
+                warnings.append(f"`{population}` is left out: it has one size")
+                continue
+            small = sizes[-2] if self.neighbours else sizes[0]
+            both, lacking = self._at(own, small, sizes[-1])
+            found.append(both)
+            lack = f"pools of `{population}` lack N = {small} or {sizes[-1]}: left out"
+            warnings += [f"{lacking} of {lacking + len(both)} {lack}"] if lacking else []
+        if not found or not sum(map(len, found)):
+            raise NothingToDrawError("candidates", f"no pool has two sizes of `{self.label}`")
+        return pd.concat(found, ignore_index=True), warnings
+
+    def _at(self, gains: pd.DataFrame, small: int, large: int) -> tuple[pd.DataFrame, int]:
+        """The pools with both sizes, and the number of others."""
+        wide = gains.pivot(index=list(UNIT), columns="n_members", values="value")
+        both = wide[[small, large]].dropna()
+        value = (both[large] - both[small]).to_numpy() / (large - small if self.neighbours else 1)
+        return both.reset_index()[list(UNIT)].assign(small=small, large=large, value=value), len(wide) - len(both)
+
+    def _shares(self, used: pd.DataFrame, pools: pd.DataFrame) -> pd.Series:
+        """The weight of each pair in the value of its pool; 0 at other sizes and in pools that are left out."""
+        sizes = pools.set_index("pool_id")
+        large = used["pool_id"].map(sizes["large"])
+        small = used["pool_id"].map(sizes["small"])
+        sign = (used["n_members"] == large).astype(float) - (used["n_members"] == small).astype(float)
+        subsets = used.groupby(["pool_id", "n_members"], observed=True)["value"].transform("size")
+        return sign / subsets / (large - small if self.neighbours else 1)

@@ -103,8 +103,12 @@ def _changes(
     """The differences on each example of pools and the pools that they replace; None if test sets are not the same."""
     if mine is None or theirs is None or any(mine[one].key != theirs[other].key for one, other in pools.items()):
         return None
-    changed = {one: mine[one].values - theirs[other].values for one, other in pools.items()}
-    return {one: Examples(mine[one].test_set, rounded(values)) for one, values in changed.items()}
+    return {one: _change(mine[one], theirs[other]) for one, other in pools.items()}
+
+
+def _change(mine: Examples, theirs: Examples) -> Examples:
+    """The difference on each example of one test set."""
+    return Examples(mine.test_set, rounded(mine.values - theirs.values), mine.reach + theirs.reach)
 
 
 @dataclass(frozen=True)

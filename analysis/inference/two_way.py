@@ -28,10 +28,14 @@ IDENTICAL = "identical on"
 
 @dataclass(frozen=True)
 class Examples:
-    """The mean difference of one pool on each example of a test set, shape (examples,), and the test set's name."""
+    """The mean difference of one pool on each example of a test set, shape (examples,), and the test set's name.
+
+    `reach` is the largest that it can be on one example: 1 for two methods, 2 for a difference of two differences.
+    """
 
     test_set: str
     values: np.ndarray
+    reach: float = 1.0
 
     @property
     def key(self) -> tuple[str, int]:
@@ -100,7 +104,8 @@ def over_examples(
         return alone
     if not any(one.values.any() for pools in cells.values() for one in pools):
         sizes = [len(one.values) for pools in cells.values() for one in pools]
-        return identical(alone, min(sizes), sum(abs(share) for share in shares.values()), question)
+        weight = sum(abs(shares[name]) * max(one.reach for one in pools) for name, pools in cells.items())
+        return identical(alone, min(sizes), weight, question)
     sums: dict[tuple[str, int], np.ndarray] = {}
     both = 0.0
     for name, pools in cells.items():

@@ -151,4 +151,7 @@ def _by_pool(terms: pd.DataFrame, known: pd.DataFrame) -> Mapping[str, Examples]
     codes, pools = pd.factorize(terms["pool_id"].astype(object), sort=True)
     sets = dict(zip(terms["pool_id"], terms["dataset"], strict=True))
     means = example_means(terms.assign(pool=codes), known)
-    return {pool: Examples(str(sets[pool]), rounded(one)) for pool, one in zip(pools, means, strict=True)}
+    weights = terms["weight"].to_numpy()
+    reaches = np.maximum(*(np.bincount(codes, np.maximum(side, 0.0)) for side in (weights, -weights))).tolist()
+    found = zip(pools, means, reaches, strict=True)
+    return {pool: Examples(str(sets[pool]), rounded(one), reach) for pool, one, reach in found}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from analysis.core import registry as catalogue
 from analysis.core.errors import NothingToDrawError
+from analysis.inference.two_way import spreads
 from tests.helpers import rows
 
 
@@ -34,6 +36,25 @@ def test_growth_compares_the_same_two_sizes_in_all_pools(claim: str, expected: f
     same = catalogue.get_plugin("claims", claim)(rows.frame(made))
     assert same.estimate.estimate == found.estimate.estimate
     assert not [text for text in same.estimate.warnings if "left out" in text]
+
+
+@pytest.mark.parametrize(("claim", "models"), [("gain_grows", 1), ("gain_saturates", 4)])
+def test_growth_is_for_new_test_images_where_predictions_are_kept(claim: str, models: int) -> None:
+    made = [row for pool in range(5) for row in grown(pool, {2: 0.01, 3: 0.01, 7: 0.03})]
+    predictions = rows.predictions(made, examples=64)
+    correct = {row["candidate_id"]: np.unpackbits(np.frombuffer(row["correct"], np.uint8)) for row in predictions}
+    for row in made:
+        row["accuracy"] = float(correct[row["candidate_id"]].mean())
+    found = catalogue.get_plugin("claims", claim)(rows.frame(made), rows.frame(predictions, "predictions"))
+    small = 2 if claim == "gain_grows" else 3
+    own = [[correct[row["candidate_id"]] for row in made if row["pool"] == pool] for pool in range(5)]
+    sizes = {2: 7, 3: 8, 7: 9}  # where a pool's soups are in its rows, after seven singles
+    gains = [{n: one[sizes[n]] - np.mean(one[:n], axis=0) for n in sizes} for one in own]
+    matrix = np.array([(gain[7] - gain[small]) / models for gain in gains])
+    assert found.estimate.estimate == pytest.approx(matrix.mean())
+    assert found.estimate.se == pytest.approx(spreads(matrix).se)
+    assert "for new seeds and new test images" in found.estimate.estimand
+    assert [one.reach for one in found.values.examples.values()] == pytest.approx([2 / models] * 5)
 
 
 @pytest.mark.parametrize("claim", ["gain_grows", "gain_saturates"])

@@ -114,6 +114,12 @@ def test_the_bound_names_the_examples_that_would_decide() -> None:
     assert any("a margin of 0.005 takes 598 examples, not more pools" in text for text in found.warnings)
 
 
+def test_a_difference_of_differences_may_be_two_on_one_example() -> None:
+    zero = pool_values([np.zeros((5, 359))], ["digits"])
+    numbers = {f"p0-{pool}": pool for pool in range(5)}
+    assert zero.minus(zero, numbers).estimate.high == pytest.approx(2 * zero.estimate.high)
+
+
 def test_one_pool_that_agrees_has_no_interval() -> None:
     found = pool_values([np.zeros((1, 359))], ["digits"]).estimate
     assert (found.low, found.high) == (-math.inf, math.inf)
