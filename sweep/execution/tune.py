@@ -239,6 +239,7 @@ def _trial(config: dict[str, Any], *, context: TrialContext) -> dict[str, Any]:
     import torch
 
     from sweep.model.runtime import setup_worker
+    from sweep.training.checkpoint import SaveTimes
     from sweep.training.members import train_group
 
     execution = context.execution
@@ -246,8 +247,8 @@ def _trial(config: dict[str, Any], *, context: TrialContext) -> dict[str, Any]:
     device = setup_worker(execution.threads, execution.gpus_per_member)
     dataset = context.datasets[group.members[0].population.dataset]
     folder = RunFolder(context.folder)
-    checkpoint_seconds = execution.checkpoint_seconds
-    failed = train_group(group, context.sweep, dataset, folder, str(device), checkpoint_seconds=checkpoint_seconds)
+    save_times = SaveTimes(execution.checkpoint_seconds)
+    failed = train_group(group, context.sweep, dataset, folder, str(device), save_times=save_times)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return {"failed": failed}
