@@ -49,8 +49,8 @@ def train_group(
     """Train a group in this process, write its missing members, and return the number of failed members.
 
     Of each member the weights are written first, then the curve, and the row last. An error of the training is recorded
-    in the row. A lack of memory or storage is raised, since a retry may succeed, and TrainingStoppedError, since the same
-    call continues.
+    in the row. A lack of memory or storage is raised, since a retry may succeed. Raises TrainingStoppedError
+    with all members unwritten: the same call continues.
     """
     started_at = time.perf_counter()
     cpu_started_at = time.process_time()
