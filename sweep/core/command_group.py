@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -55,9 +57,16 @@ class ErrorHandlingGroup(click.Group):
         """Remove a progress line from the terminal; nothing for verbs that show none."""
 
     def _end_stopped(self, stop: KeyboardInterrupt) -> None:
-        """End with what asked for it."""
+        """End with what asked for it.
+
+        All was put in order when a StoppedError comes here; what Ray and MLflow left in threads may not delay the end.
+        """
         if isinstance(stop, StoppedError):
-            self._end(f"{stop}{self.after_stop}", stop.code)
+            self.clear()
+            click.echo(f"{stop}{self.after_stop}", err=True)
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(stop.code)
         self._end(f"interrupted{self.after_stop}", EXIT_INTERRUPTED)
 
     def _end(self, text: str, code: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,6 +30,8 @@ _log = logging.getLogger(__name__)
 STOP_COMMAND = "`sweep stop`"
 FINISH_SECONDS = 10.0
 """How long running blocks may take after SIGTERM: Kubernetes kills after 30 s, a spot instance after 30 s to 2 min."""
+LAST_SECONDS = 30.0
+"""After so long a run ends whatever it waits for: Ray's calls wait a minute for processes that got SIGTERM, too."""
 _SAME_SIGNAL_SECONDS = 1.0
 """`timeout` signals the process and then its group, which the process is in: twice within milliseconds."""
 
@@ -162,6 +165,10 @@ class StopRequest:
         if is_second or not self._is_finishing:
             raise self._error()
 
+    def _end(self) -> None:
+        _log.warning(f"{self._error()}: ended after {LAST_SECONDS:.0f} s, in the middle of what did not end")
+        os._exit(self.code)
+
     def _on_termination(self, number: int, frame: FrameType | None) -> None:
         if self._terminated_at is not None:
             if time.monotonic() - self._terminated_at > _SAME_SIGNAL_SECONDS:
@@ -169,6 +176,9 @@ class StopRequest:
             return
         self._terminated_at = time.monotonic()
         self.reason = "SIGTERM"
+        last = threading.Timer(LAST_SECONDS, self._end)
+        last.daemon = True
+        last.start()
         if not self._is_finishing:
             raise self._error()
 

@@ -42,6 +42,7 @@ _QUIET = {
 _REMEDY = "its process is one of those named ray::ImplicitFunc; if you kill it, the training continues in another one"
 _STOP_NAMESPACE = b"merge-sweep"
 _LOOK_SECONDS = 0.5  # between two looks of a training at whether it has to stop
+_ANSWER_SECONDS = 2.0
 _FULL_BYTES = 1 << 20  # free bytes below which a disk counts as full: an experiment's state takes more
 
 
@@ -227,15 +228,26 @@ def _ask_to_stop(experiment: str) -> None:
     """Leave word for the trainings of an experiment, where those on every node find it at once."""
     from ray.experimental import internal_kv
 
-    internal_kv._internal_kv_put(experiment.encode(), b"stop", namespace=_STOP_NAMESPACE)
+    _call_cluster(lambda: internal_kv._internal_kv_put(experiment.encode(), b"stop", namespace=_STOP_NAMESPACE))
 
 
 def _withdraw_stop(experiment: str) -> None:
-    """Remove the word of `_ask_to_stop` from a cluster that outlives the run; a cluster that has ended needs none."""
+    """Remove the word of `_ask_to_stop` from a cluster that outlives the run."""
     from ray.experimental import internal_kv
 
-    with suppress(Exception):
-        internal_kv._internal_kv_del(experiment.encode(), namespace=_STOP_NAMESPACE)
+    _call_cluster(lambda: internal_kv._internal_kv_del(experiment.encode(), namespace=_STOP_NAMESPACE))
+
+
+def _call_cluster(call: Callable[[], object]) -> None:
+    """Make a call that may fail, and wait for seconds at most: a cluster that was stopped, too, does not answer."""
+
+    def attempt() -> None:
+        with suppress(Exception):
+            call()
+
+    thread = threading.Thread(target=attempt, name="stop-word", daemon=True)
+    thread.start()
+    thread.join(_ANSWER_SECONDS)
 
 
 def _is_asked_to_stop(experiment: str) -> bool:

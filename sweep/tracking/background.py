@@ -11,7 +11,7 @@ from typing import Literal
 from sweep.tracking.model_registry import import_export_libraries
 from sweep.tracking.tracker import Tracker
 
-_CANCEL_SECONDS = 15.0
+_CANCEL_SECONDS = 10.0
 """How long a run that was stopped waits for the call that its tracker is in."""
 
 
