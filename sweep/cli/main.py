@@ -111,7 +111,6 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool, requeue: bool) -> N
     sweep run configs/digits.yaml
     sweep run configs/digits.yaml train.epochs=2 name=quick
     sweep run configs/digits.yaml --retry
-    sweep run configs/digits.yaml --requeue || [ $? -ne 75 ] || scontrol requeue $SLURM_JOB_ID
     """
     import pyarrow as pa
 
