@@ -24,7 +24,7 @@ class AnalysisGroup(ErrorHandlingGroup):
     """The verbs of `analysis`."""
 
     prefix = "error: "
-    interrupted = "interrupted: no file was left incomplete"
+    after_stop = ": no file was left incomplete"
 
     def message(self, error: UserError) -> str:
         """The error and its hint, which the text of some errors holds already."""

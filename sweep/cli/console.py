@@ -27,7 +27,7 @@ OVERRIDES = click.argument("overrides", nargs=-1)
 class SweepGroup(ErrorHandlingGroup):
     """The verbs of `sweep`."""
 
-    interrupted = "interrupted: all finished work is kept; the same command continues"
+    after_stop = ": all finished work is kept; the same command continues"
 
 
 def echo_err(line: str) -> None:

@@ -1,6 +1,7 @@
 """The verbs. Data goes to stdout, messages to stderr.
 
-Exit codes: 0 done, 1 some candidates failed, 2 wrong usage or configuration, 3 a bug, 130 interrupted,
+Exit codes: 0 done, 1 some candidates failed, 2 wrong usage or configuration, 3 a bug,
+75 and 143 stopped by SIGTERM with and without `--requeue`, 130 interrupted or stopped by `sweep stop`,
 141 the reader of stdout has ended (`sweep ls | head -1`).
 """
 
@@ -26,6 +27,7 @@ from sweep.cli.console import (
 from sweep.cli.tools import COMMANDS
 from sweep.core.command_group import EXIT_FAILED
 from sweep.core.paths import expand
+from sweep.core.termination import EXIT_REQUEUE, EXIT_TERMINATED, raised_termination
 
 
 @click.group(cls=SweepGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -96,8 +98,14 @@ def plan(file: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @FILE
 @OVERRIDES
 @click.option("--retry", is_flag=True, help="Repeat failed members and candidates.")
-def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
+@click.option(
+    "--requeue", is_flag=True, help="Exit with 75 instead of 143 after SIGTERM, for a job that requeues itself."
+)
+def run(file: Path, overrides: tuple[str, ...], retry: bool, requeue: bool) -> None:
     """Train the missing members and evaluate the missing candidates. Run it again to continue.
+
+    SIGTERM (a spot instance, `ray job stop`, Slurm) stops it within seconds: trainings are saved, running blocks have
+    10 s, and the exit code is 143. A second SIGTERM ends it at once.
 
     \b
     sweep run configs/digits.yaml
@@ -112,10 +120,11 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool) -> None:
     from sweep.execution.progress import Progress
 
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool never frees memory, and runs are long
-    sweep = load(file, overrides)
-    command = f"sweep run {shell_quote(file, overrides)}"
-    with Progress(sweep.folder / "log.txt") as progress:
-        state = run_sweep(sweep, progress, command=command, overrides=overrides, retry=retry)
+    with raised_termination(EXIT_REQUEUE if requeue else EXIT_TERMINATED):
+        sweep = load(file, overrides)
+        command = f"sweep run {shell_quote(file, overrides)}"
+        with Progress(sweep.folder / "log.txt") as progress:
+            state = run_sweep(sweep, progress, command=command, overrides=overrides, retry=retry, requeue=requeue)
     echo_err("\n".join(run_text(state)))
     click.echo(relative_path(sweep.folder))
     if state.failed or state.failed_members:

@@ -58,7 +58,9 @@ def compact(run: Path, as_json: bool) -> None:
 @click.command()
 @RUN
 def stop(run: Path) -> None:
-    """Ask the process that works on RUN, on any host, to stop after its running blocks, as Ctrl-C once does.
+    """Ask the process that works on RUN, on any host, to stop, as Ctrl-C once does.
+
+    Trainings are saved within seconds, also within an epoch, and running blocks are finished.
 
     sweep stop runs/digits
     """

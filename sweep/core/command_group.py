@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -12,11 +14,11 @@ from sweep.core.causes import explain
 from sweep.core.errors import UserError
 from sweep.core.output import allow_any_name, close_output, is_output_closed
 from sweep.core.paths import working_folder
+from sweep.core.termination import EXIT_INTERRUPTED, StoppedError
 
 EXIT_FAILED = 1
 EXIT_WRONG = 2
 EXIT_FAULT = 3
-EXIT_INTERRUPTED = 130
 
 
 class ErrorHandlingGroup(click.Group):
@@ -24,8 +26,8 @@ class ErrorHandlingGroup(click.Group):
 
     prefix = ""
     """What the messages of errors begin with."""
-    interrupted = "interrupted"
-    """The message after Ctrl-C."""
+    after_stop = ""
+    """What the message after Ctrl-C or another request to stop says of the work so far."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; every error becomes an exit code."""
@@ -35,8 +37,8 @@ class ErrorHandlingGroup(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
-        except KeyboardInterrupt:
-            self._end(self.interrupted, EXIT_INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            self._end_stopped(stop)
         except Exception as error:
             if isinstance(error, BrokenPipeError) and is_output_closed():
                 sys.exit(close_output())
@@ -53,6 +55,19 @@ class ErrorHandlingGroup(click.Group):
 
     def clear(self) -> None:
         """Remove a progress line from the terminal; nothing for verbs that show none."""
+
+    def _end_stopped(self, stop: KeyboardInterrupt) -> None:
+        """End with what asked for it.
+
+        All was put in order when a StoppedError comes here; what Ray and MLflow left in threads may not delay the end.
+        """
+        if isinstance(stop, StoppedError):
+            self.clear()
+            click.echo(f"{stop}{self.after_stop}", err=True)
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(stop.code)
+        self._end(f"interrupted{self.after_stop}", EXIT_INTERRUPTED)
 
     def _end(self, text: str, code: int) -> None:
         self.clear()

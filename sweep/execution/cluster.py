@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import secrets
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from typing import Any
 from sweep.config.spec import Execution
 from sweep.core.paths import PathError, home
 from sweep.core.provenance import usable_cores
+from sweep.core.termination import unchanged_handler
 from sweep.execution.ray_checks import (
     LOCAL,
     LaunchError,
@@ -62,10 +64,11 @@ def cluster(execution: Execution) -> Iterator[None]:
 
     if own:
         reload_ray_config()
-    if place.is_local:
-        _start(execution)
-    else:
-        _connect(place)
+    with unchanged_handler(signal.SIGTERM):  # Ray's own prints a stack and aborts the process after three seconds
+        if place.is_local:
+            _start(execution)
+        else:
+            _connect(place)
     try:
         problem = lacking_resources(execution, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         if problem and place.is_local:
@@ -74,7 +77,8 @@ def cluster(execution: Execution) -> Iterator[None]:
             _log.warning(f"{problem}: waiting for a node that has it; else {_WHAT_THERE_IS}")
         yield
     finally:
-        ray.shutdown()
+        with unchanged_handler(signal.SIGTERM):  # without it, SIGTERM would now end this process without a word
+            ray.shutdown()
 
 
 def _start(execution: Execution) -> None:

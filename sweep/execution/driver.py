@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sweep.config.spec import Sweep
+from sweep.core.termination import EXIT_REQUEUE, EXIT_TERMINATED
 from sweep.execution.invocation import StopRequest, is_settled, new_run_info, recorded
 from sweep.execution.stages import RunContext, evaluate, import_members, train
 from sweep.status.state import RunState, load_state, with_recorded_settings, write_plan_files
@@ -29,36 +30,40 @@ def run(
     command: str = "sweep.run",
     overrides: Sequence[str] = (),
     retry: bool = False,
+    requeue: bool = False,
 ) -> RunState:
     """Carry out what is left of a sweep; the same call again continues it. `retry` repeats what failed.
 
-    Raises ConfigError, StoreError or LaunchError before anything is computed where that is possible; KeyboardInterrupt
-    after an interruption, with everything that was done written down.
+    Raises ConfigError, StoreError or LaunchError before anything is computed where that is possible; StoppedError, a
+    KeyboardInterrupt, after a request to stop, with everything that was done written down. `requeue` decides its code.
     """
     if progress is None:
         from sweep.execution.progress import Progress
 
         with Progress(sweep.folder / "log.txt") as progress:
-            return run(sweep, progress, command=command, overrides=overrides, retry=retry)
+            return run(sweep, progress, command=command, overrides=overrides, retry=retry, requeue=requeue)
     folder = RunFolder(sweep.folder)
-    state = load_state(with_recorded_settings(sweep))
-    if not retry and not (state.missing or state.n_pending or state.n_uninspected) and is_settled(folder, sweep):
-        return state
-    with folder.lock(command):
-        if retry:
-            _log.info(f"{folder.retire_failures()} parts of members and candidates are made anew")
-        return _run_locked(state.reloaded(), progress, command, overrides)
+    stopping = StopRequest(folder.path, EXIT_REQUEUE if requeue else EXIT_TERMINATED)
+    with stopping.on_signals():
+        state = load_state(with_recorded_settings(sweep))
+        if not retry and not (state.missing or state.n_pending or state.n_uninspected) and is_settled(folder, sweep):
+            return state
+        with folder.lock(command):
+            if retry:
+                _log.info(f"{folder.retire_failures()} parts of members and candidates are made anew")
+            return _run_locked(state.reloaded(), progress, stopping, command, overrides)
 
 
-def _run_locked(state: RunState, progress: Progress, command: str, overrides: Sequence[str]) -> RunState:
+def _run_locked(
+    state: RunState, progress: Progress, stopping: StopRequest, command: str, overrides: Sequence[str]
+) -> RunState:
     """Compute what is missing and make MLflow equal to the tables; returns the state at the end."""
     from sweep.status.checkpoint_checks import checkpoint_notes
     from sweep.status.preflight import check_networks, datasets
 
     sweep = state.sweep
     folder = state.folder
-    stopping = StopRequest(folder.path)
-    with stopping.on_signals(), ExitStack() as stack:
+    with ExitStack() as stack:
         loaded = datasets(sweep)
         imported = [each.file for each in state.planned if each.file and state.members.get(each.id) == "ok"]
         check_networks(sweep, loaded, imported)
@@ -71,8 +76,6 @@ def _run_locked(state: RunState, progress: Progress, command: str, overrides: Se
         tracker = stack.enter_context(_tracked(state))
         if cluster:
             _compute(RunContext(state, loaded, progress, stopping, tracker, info), cluster)
-        if stopping():
-            raise KeyboardInterrupt
     return state.reloaded()
 
 
@@ -94,6 +97,8 @@ def _start_ray(state: RunState) -> BackgroundCluster:
 
 def _compute(context: RunContext, cluster: BackgroundCluster) -> None:
     """Compute what is missing, and begin to shut Ray down."""
+    from sweep.storage.compact import compact_if_large
+
     if not cluster.is_local:
         from sweep.execution.node_checks import check_nodes
 
@@ -102,12 +107,15 @@ def _compute(context: RunContext, cluster: BackgroundCluster) -> None:
         dataset.decode()  # here, once: all workers share the result
     import_members(context)
     cluster.wait_until_up()
-    train(context)
+    with context.stopping.finishing():
+        train(context)
     if context.tracker:
         context.tracker.mirror_members(context.state.folder.path, context.state.sweep.execution.mlflow_models)
-    evaluate(context)
+    with context.stopping.finishing():
+        evaluate(context)
     context.progress.end()
     cluster.shut_down()
+    compact_if_large(context.state.folder)
 
 
 @contextmanager
@@ -123,13 +131,13 @@ def _tracked(state: RunState) -> Iterator[BackgroundTracker | None]:
     tracker = BackgroundTracker(make_tracker(state.sweep))
     try:
         yield tracker
+        if not tracker.tracker.disabled:
+            _log.info("writing MLflow runs")
+        tracker.submit(partial(mirror_run, tracker.tracker, state))
+        tracker.close("FINISHED")
     except BaseException as error:
         tracker.close("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    if not tracker.tracker.disabled:
-        _log.info("writing MLflow runs")
-    tracker.submit(partial(mirror_run, tracker.tracker, state))
-    tracker.close("FINISHED")
     if not tracker.tracker.disabled:
         _log.info(f"MLflow: {ui_command(tracker.tracker.uri)}")
 

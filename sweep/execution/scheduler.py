@@ -33,8 +33,8 @@ _SCALE_SECONDS = 5.0  # between two looks for nodes that joined
 class BlockScheduler:
     """Runs blocks on actors and passes the rows of each finished block to `write`.
 
-    `pool_payload` returns what a worker needs of a pool: its weights and batching. Once `stopping` returns true,
-    running calls end and no more are submitted.
+    `pool_payload` returns what a worker needs of a pool: its weights and batching. Once `stopping` returns true, each
+    worker ends the block that it runs, unless `is_overdue` returns true before; all others are left for another run.
     """
 
     def __init__(
@@ -43,11 +43,14 @@ class BlockScheduler:
         pool_payload: Callable[[Pool], Sequence[object]],
         write: Callable[[str, str, BlockRows, int], None],
         stopping: Callable[[], bool],
+        is_overdue: Callable[[], bool] = lambda: False,
     ) -> None:
         self.plan = plan
         self.pool_payload = pool_payload
         self.write = write
         self.stopping = stopping
+        self.is_overdue = is_overdue
+        self.is_stopping = False
         self.execution = plan.sweep.execution
         self.stragglers = StragglerDetector(self.execution.straggler_seconds)
         self.queue: WorkQueue
@@ -72,22 +75,29 @@ class BlockScheduler:
         remote: Any = ray.remote(num_cpus=self.execution.threads, num_gpus=self.execution.gpus_per_worker)(Worker)
         self.new_actor = partial(remote.remote, *arguments)
         try:
-            while self.queue.blocks and (self._has_live_call() or not self.stopping()):
+            while self.queue.blocks and self._has_to_wait():
                 self._step()
         finally:
             for actor in [*self.calls, *self.starting.values()]:
                 ray.kill(actor)
 
-    def _has_live_call(self) -> bool:
-        """Whether a call runs whose worker does not seem to hang."""
-        return any(not self.stragglers.is_late(actor) for actor, _ in self.in_flight.values())
+    def _has_to_wait(self) -> bool:
+        """Whether there is something to wait for; while stopping, the calls whose workers do not seem to hang."""
+        if not self.stopping():
+            return True
+        self.is_stopping = True
+        for calls in self.calls.values():
+            for reference in calls[1:]:  # they wait for the first one
+                del self.in_flight[reference]
+            del calls[1:]
+        return not self.is_overdue() and any(not self.stragglers.is_late(actor) for actor, _ in self.in_flight.values())
 
     def _step(self) -> None:
         """Submit what there is room for, and take in what has ended within a second."""
         import ray
 
         self._run_late_units_again()
-        if not self.stopping():
+        if not self.is_stopping:
             self._scale_up()
             self._submit_all()
         ended, _ = ray.wait([*self.starting, *self.in_flight], num_returns=1, timeout=1.0)
@@ -181,7 +191,8 @@ class BlockScheduler:
             self.queue.on_out_of_memory(unit, cause)
         except ray.exceptions.RayError as error:  # the worker, its node, or the rows are lost
             self._replace(actor)
-            self.queue.on_error(unit, f"its worker died: {root_cause(error)}")
+            if not self.is_stopping:  # else whoever stops the run may have ended the worker, too
+                self.queue.on_error(unit, f"its worker died: {root_cause(error)}")
 
     def _remove_call(self, actor: Any, reference: Any) -> None:
         """Note that a call of an actor has ended and its next one begins."""
@@ -202,7 +213,8 @@ class BlockScheduler:
         if self.calls.pop(actor, None) is not None:
             self.stragglers.drop(actor)
             ray.kill(actor)
-            self._start_actor()
+            if not self.is_stopping:
+                self._start_actor()
 
     def _failed_rows(self, work: BlockWork, cause: str) -> BlockRows:
         return failed_rows(work, self.plan.pool_of[work.pool_id], self.plan.sweep.name, cause)

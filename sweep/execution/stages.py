@@ -64,7 +64,6 @@ def evaluate(context: RunContext) -> None:
     from sweep.execution.progress import Stage
     from sweep.execution.scheduler import BlockScheduler
     from sweep.status.estimate import LONG_PAIRS
-    from sweep.storage.compact import compact_if_large
     from sweep.storage.writer import open_writer
 
     state = context.state
@@ -82,9 +81,9 @@ def evaluate(context: RunContext) -> None:
     payload = partial(_pool_payload, context, failed)
     with open_writer(folder, recorded.to_pylist()) as writer:
         report = partial(_report_progress, context, writer)
-        BlockScheduler(state.plan, payload, writer.put, report).run(blocks, context.datasets)
+        scheduler = BlockScheduler(state.plan, payload, writer.put, report, lambda: context.stopping.is_overdue)
+        scheduler.run(blocks, context.datasets)
     report()
-    compact_if_large(folder)
 
 
 def _pending_blocks(state: RunState, failed: Mapping[str, str]) -> dict[str, BlockWork]:

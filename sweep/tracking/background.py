@@ -11,6 +11,9 @@ from typing import Literal
 from sweep.tracking.model_registry import import_export_libraries
 from sweep.tracking.tracker import Tracker
 
+_CANCEL_SECONDS = 10.0
+"""How long a run that was stopped waits for the call that its tracker is in."""
+
 
 class BackgroundTracker:
     """Calls a tracker in a thread of its own, one call after the other. Only `close` waits.
@@ -21,6 +24,7 @@ class BackgroundTracker:
     def __init__(self, tracker: Tracker) -> None:
         self.tracker = tracker
         self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED"
         self._progress: tuple[int, int, int, float] | None = None  # the latest that is not reported yet
         self._thread = threading.Thread(target=self._run_calls, name="mlflow", daemon=True)
         self._thread.start()
@@ -44,12 +48,16 @@ class BackgroundTracker:
             self.submit(self._report_progress)
 
     def close(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """End the run of the sweep after all other calls, and wait. A status but FINISHED cuts mirrors short."""
+        """End the run of the sweep after all other calls, and wait.
+
+        A status but FINISHED cuts mirrors short, also one for which an earlier call waits, and waits for seconds only.
+        """
+        self._status = status
         if status != "FINISHED":
             self.tracker.cancelled = True
-        self.submit(lambda: self.tracker.close(status))
+        self.submit(lambda: self.tracker.close(self._status))
         self._calls.put(None)
-        self._thread.join()
+        self._thread.join(None if status == "FINISHED" else _CANCEL_SECONDS)
 
     def _report_progress(self) -> None:
         progress = self._progress

@@ -32,12 +32,20 @@ class ModelRegistry:
     name: str
     remote: bool
 
-    def register_best(self, chosen: Sequence[RunRecord], runs: Mapping[str, str], load_model: ModelLoader) -> None:
-        """Create a version for each record that has none."""
+    def register_best(
+        self,
+        chosen: Sequence[RunRecord],
+        runs: Mapping[str, str],
+        load_model: ModelLoader,
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        """Create a version for each record that has none, until `is_cancelled` returns true."""
         if not self._models():
             self.client.create_registered_model(self.name)
         versions = self._versions()
         for record in _by_pool(record for record in chosen if record.key not in versions):
+            if is_cancelled():
+                return
             with tempfile.TemporaryDirectory() as folder:
                 if self._try_export(record, load_model, folder):
                     self._create_version(record, runs[record.key], folder)

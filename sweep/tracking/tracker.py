@@ -222,8 +222,9 @@ class Tracker:
         if chosen and load_model is not None and not self.cancelled:
             name = model_name(self.sweep_name, self.folder_id)
             registry = ModelRegistry(client, self._experiment, name, is_server(self.uri))
-            registry.register_best(chosen, runs, load_model)
-            registry.set_champion(chosen[0])
+            registry.register_best(chosen, runs, load_model, lambda: self.cancelled)
+            if not self.cancelled:
+                registry.set_champion(chosen[0])
 
     def _find_runs(self, client: MlflowClient) -> dict[str, Run]:
         """Key -> run, for every run of this run folder: one search is cheaper than one per key."""

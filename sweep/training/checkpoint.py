@@ -6,13 +6,27 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from sweep.storage.files import write_atomic
 
 State = dict[str, Any]
+
+
+class TrainingStoppedError(Exception):
+    """The training has to end before it is done; its state is saved."""
+
+
+class SaveTimes(NamedTuple):
+    """When the state of a training is saved: every so many seconds, and a last time once `is_stopped` returns true."""
+
+    seconds: float = 30.0
+    is_stopped: Callable[[], bool] = lambda: False
+
+
+DEFAULT_SAVE_TIMES = SaveTimes()
 
 
 class Checkpointer(Protocol):
@@ -22,16 +36,16 @@ class Checkpointer(Protocol):
         """Load the state that was saved last; None if there is none."""
 
     def save(self, state: Callable[[], State]) -> None:
-        """Save the state; an implementation may skip the call if it saved one recently."""
+        """Save the state, unless that was done recently. Raises TrainingStoppedError, after a save, to end it."""
 
 
 class TrainingCheckpoint:
-    """The state of an unfinished training in a file beside the weights, rewritten every `interval` seconds."""
+    """The state of an unfinished training in a file beside the weights, rewritten at the given times."""
 
-    def __init__(self, file: Path, device: torch.device, interval: float) -> None:
+    def __init__(self, file: Path, device: torch.device, times: SaveTimes) -> None:
         self.file = file
         self.device = device
-        self.interval = interval
+        self.times = times
         self.saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
@@ -45,9 +59,12 @@ class TrainingCheckpoint:
         return state
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write the state if the last write is at least `interval` seconds ago."""
-        if time.monotonic() - self.saved_at >= self.interval:
+        """Write the state if it is time. Raises TrainingStoppedError."""
+        is_stopped = self.times.is_stopped()
+        if is_stopped or time.monotonic() - self.saved_at >= self.times.seconds:
             content = io.BytesIO()
             torch.save(state(), content)
             write_atomic(self.file, content.getvalue())
             self.saved_at = time.monotonic()
+        if is_stopped:
+            raise TrainingStoppedError

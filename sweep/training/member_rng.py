@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -23,14 +23,15 @@ class MemberRngs:
         self.states: list[Tensor] = []
 
     @contextmanager
-    def seeded(self, seeds: Iterable[int]) -> Iterator[None]:
-        """Seed the generator of each member; torch's own generators are restored on exit."""
+    def seeded(self, seeds: Iterable[int], saved: Sequence[Tensor] = ()) -> Iterator[None]:
+        """Seed the generator of each member, or set it to its `saved` state; torch's own are restored on exit."""
         with fork_rng(0):
-            self.states = []
-            for seed in seeds:
-                with fork_rng(seed):
-                    self.states.append(self._get_state())
+            self.states = [state.cpu() for state in saved] or [self._seeded_state(seed) for seed in seeds]
             yield
+
+    def _seeded_state(self, seed: int) -> Tensor:
+        with fork_rng(seed):
+            return self._get_state()
 
     def run(self, module: nn.Module, values: Tensor) -> Tensor:
         """Apply a module to the inputs of each member, (members, …), each with the generator state of that member."""

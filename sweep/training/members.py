@@ -29,7 +29,7 @@ from sweep.plan.pools import Member, TrainingGroup
 from sweep.storage.checkpoint_forms import read_checkpoint
 from sweep.storage.files import StoreError, with_path
 from sweep.storage.run_folder import RunFolder, failed_members
-from sweep.training.checkpoint import TrainingCheckpoint
+from sweep.training.checkpoint import DEFAULT_SAVE_TIMES, SaveTimes, TrainingCheckpoint, TrainingStoppedError
 from sweep.training.history import Epoch, TrainResult
 from sweep.training.trainer import VALIDATION_BATCHING, train
 from sweep.training.vmap_trainer import train_vmapped
@@ -44,21 +44,22 @@ def train_group(
     folder: RunFolder,
     device: str,
     *,
-    checkpoint_seconds: float = 30.0,
+    save_times: SaveTimes = DEFAULT_SAVE_TIMES,
 ) -> int:
     """Train a group in this process, write its missing members, and return the number of failed members.
 
     Of each member the weights are written first, then the curve, and the row last. An error of the training is recorded
-    in the row. A lack of memory or storage is raised, since a retry may succeed.
+    in the row. A lack of memory or storage is raised, since a retry may succeed. Raises TrainingStoppedError
+    with all members unwritten: the same call continues.
     """
     started_at = time.perf_counter()
     cpu_started_at = time.process_time()
     partial = TrainingCheckpoint(
-        folder.weights_file(group.id).with_suffix(".partial"), torch.device(device), checkpoint_seconds
+        folder.weights_file(group.id).with_suffix(".partial"), torch.device(device), save_times
     )
     try:
         results = _train_all(group.members, dataset, folder, torch.device(device), partial)
-    except (OSError, StoreError, MemoryError, torch.OutOfMemoryError):
+    except (TrainingStoppedError, OSError, StoreError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a user's architecture may raise anything
         results = [error] * len(group.members)

@@ -20,6 +20,7 @@ from sweep.model.forward import forward_split
 from sweep.model.split import Batching, DeviceSplit
 from sweep.training.batches import BatchDraw, augment, draw_batches, to_device
 from sweep.training.checkpoint import Checkpointer, State
+from sweep.training.epoch_part import AfterStep, get_rngs, ignore_step, load_part, set_rngs
 from sweep.training.history import Epoch, TrainingHistory, TrainResult, validation_scores
 
 
@@ -79,20 +80,25 @@ class Trainer:
         self.ema_model = copy.deepcopy(model) if recipe.ema else model
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
 
-    def epoch(self, number: int, epochs: int) -> tuple[float, float]:
+    def epoch(
+        self, number: int, epochs: int, saved: State | None = None, after_step: AfterStep = ignore_step
+    ) -> tuple[float, float]:
         """Train epoch `number`, from 0, and return the mean loss and the last learning rate.
 
-        The random numbers depend on the seed and `number` alone, not on the epochs before.
+        The random numbers depend on the seed and `number` alone, not on the epochs before. With `saved`, a state that
+        `after_step` was given, the epoch is trained from there.
         """
         self.model.train()
         examples = len(self.data.labels)
-        loss_sum = torch.zeros((), device=self.data.labels.device)
-        lr = 0.0
+        device = self.data.labels.device
+        part = load_part(saved, torch.zeros((), device=device))
         with fork_rng(derive_seed(self.seed, "dropout", number)):
-            for step, draw in enumerate(draw_batches(self.recipe, examples, self.seed, number)):
+            set_rngs(device, part.rngs)
+            for step, draw in part.rest(draw_batches(self.recipe, examples, self.seed, number)):
                 lr = learning_rate(self.recipe, number + (step + 0.5) / self.steps, epochs)
-                loss_sum += self._step(draw, lr) * len(draw.indices)
-        return float(loss_sum) / examples, lr
+                part.add(self._step(draw, lr) * len(draw.indices), lr)
+                after_step(lambda: part.state(get_rngs(device)))
+        return float(part.loss_sum) / examples, part.lr
 
     def _step(self, draw: BatchDraw, lr: float) -> Tensor:
         """Run one optimizer step and return the loss."""
@@ -127,7 +133,7 @@ class Trainer:
             ema_buffer.copy_(buffer)
 
     def state(self) -> State:
-        """Everything that the next epoch depends on."""
+        """Everything that the next step depends on, but for the position in its epoch."""
         models = {"model": self.model.state_dict(), "average": self.ema_model.state_dict()}
         return {**models, "optimiser": self.optimizer.state_dict()}
 
@@ -162,13 +168,23 @@ def train(
     if state := checkpointer.load() if checkpointer else None:
         trainer.restore(state)
         history.restore(state)
-    seconds_before = history.seconds
+    state = state or {}
+    seconds_before = state.get("seconds", history.seconds)  # checkpoints of earlier versions have no key of their own
+
+    def seconds() -> float:
+        return float(seconds_before + time.perf_counter() - started_at)
+
+    def save(part: Callable[[], State | None]) -> None:
+        if checkpointer:
+            checkpointer.save(lambda: {**trainer.state(), **history.state(), "seconds": seconds(), "part": part()})
+
+    part = state.get("part")
     for number in range(len(history.curve), epochs):
-        loss, lr = trainer.epoch(number, epochs)
+        loss, lr = trainer.epoch(number, epochs, part, save)
+        part = None
         logits = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
         scores = validation_scores(logits, splits["validation"])
-        seconds = seconds_before + time.perf_counter() - started_at
-        history.add(Epoch(number + 1, lr, loss, *scores, seconds), trainer.ema_model.state_dict)
-        if checkpointer and number + 1 < epochs:
-            checkpointer.save(lambda: {**trainer.state(), **history.state()})
+        history.add(Epoch(number + 1, lr, loss, *scores, seconds()), trainer.ema_model.state_dict)
+        if number + 1 < epochs:
+            save(lambda: None)
     return history.result(model, splits["validation"])

@@ -23,6 +23,7 @@ from sweep.core.ids import derive_seed
 from sweep.model.split import DeviceSplit
 from sweep.training.batches import BatchDraw, augment, concat_draws, draw_batches, to_device
 from sweep.training.checkpoint import Checkpointer, State
+from sweep.training.epoch_part import AfterStep, ignore_step, load_part
 from sweep.training.history import Epoch, NonFiniteError, TrainingHistory, TrainResult, validation_scores
 from sweep.training.member_rng import MemberRngs, use_member_rngs
 from sweep.training.trainer import VALIDATION_BATCHING, Mixup, compute_loss, learning_rate, make_optimizer
@@ -51,18 +52,23 @@ class VmapTrainer:
         self.ema_weights = _copy_stack(self.parameters) if recipe.ema else self.parameters
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
 
-    def epoch(self, number: int, epochs: int) -> tuple[list[float], float]:
-        """Train epoch `number`, from 0, and return the mean loss of each member and the last learning rate."""
+    def epoch(
+        self, number: int, epochs: int, saved: State | None = None, after_step: AfterStep = ignore_step
+    ) -> tuple[list[float], float]:
+        """Train epoch `number`, from 0, and return the mean loss of each member and the last learning rate.
+
+        With `saved`, a state that `after_step` was given, the epoch is trained from there.
+        """
         self.model.train()
         examples = len(self.data.labels)
-        lr = 0.0
-        loss_sums = torch.zeros(len(self.seeds), device=self.data.labels.device)
+        part = load_part(saved, torch.zeros(len(self.seeds), device=self.data.labels.device))
         batches = [draw_batches(self.recipe, examples, seed, number) for seed in self.seeds]
-        with self.rngs.seeded(derive_seed(seed, "dropout", number) for seed in self.seeds):
-            for step, draws in enumerate(zip(*batches, strict=True)):
+        with self.rngs.seeded((derive_seed(seed, "dropout", number) for seed in self.seeds), part.rngs):
+            for step, draws in part.rest(zip(*batches, strict=True)):
                 lr = learning_rate(self.recipe, number + (step + 0.5) / self.steps, epochs)
-                loss_sums += self.step(draws, lr) * len(draws[0].indices)
-        return (loss_sums / examples).tolist(), lr
+                part.add(self.step(draws, lr) * len(draws[0].indices), lr)
+                after_step(lambda: part.state(self.rngs.states))
+        return (part.loss_sum / examples).tolist(), part.lr
 
     def step(self, draws: Sequence[BatchDraw], lr: float) -> Tensor:
         """Run one optimizer step of every member and return the losses, (members,)."""
@@ -174,31 +180,67 @@ def train_vmapped(
     A model with a non-finite loss gets a NonFiniteError as its result, and the others continue. The seconds of a member
     are the seconds of the group divided by the number of members.
     """
-    start_time = time.perf_counter()
+    started_at = time.perf_counter()
     group = VmapTrainer(models, splits["train"], recipe, seeds)
     validation = splits["validation"]
-    histories = [TrainingHistory(recipe) for _ in seeds]
-    saved = checkpointer.load() if checkpointer else None
+    history = _GroupHistory(recipe, len(seeds))
+    saved: State = (checkpointer.load() if checkpointer else None) or {}
     if saved:
         group.restore(saved)
-        for history, state in zip(histories, saved["courses"], strict=True):
-            history.restore(state)
-    start = saved or {"epochs": 0, "seconds": 0.0, "lost": [""] * len(seeds)}
-    failures = list(start["lost"])
-    for number in range(start["epochs"], epochs):
-        losses, lr = group.epoch(number, epochs)
+        history.restore(saved)
+
+    def seconds() -> float:
+        return float(saved.get("seconds", 0.0) + time.perf_counter() - started_at)
+
+    def save(part: Callable[[], State | None]) -> None:
+        if checkpointer:
+            checkpointer.save(lambda: {**group.state(), **history.state(), "seconds": seconds(), "part": part()})
+
+    part = saved.get("part")
+    for number in range(history.epochs, epochs):
+        losses, lr = group.epoch(number, epochs, part, save)
+        part = None
         scores = [validation_scores(logits, validation) for logits in group.logits(validation)]
-        seconds = start["seconds"] + time.perf_counter() - start_time
-        for member, history in enumerate(histories):
-            epoch = Epoch(number + 1, lr, losses[member], *scores[member], seconds / len(seeds))
-            failures[member] = failures[member] or _add_epoch(history, epoch, partial(group.weights, member))
-        if checkpointer and number + 1 < epochs:
-            counts = {"epochs": number + 1, "seconds": seconds, "lost": failures}
-            checkpointer.save(lambda: {**group.state(), **counts, "courses": [h.state() for h in histories]})  # noqa: B023 - called at once
-    return [
-        NonFiniteError(cause) if cause else history.result(group.model, validation)
-        for history, cause in zip(histories, failures, strict=True)
-    ]
+        share = seconds() / len(seeds)
+        points = [Epoch(number + 1, lr, loss, *each, share) for loss, each in zip(losses, scores, strict=True)]
+        history.add(points, group.weights)
+        if number + 1 < epochs:
+            save(lambda: None)
+    return history.results(group.model, validation)
+
+
+class _GroupHistory:
+    """The training curves of a group, and for each member the cause if it failed, or an empty string."""
+
+    def __init__(self, recipe: Recipe, count: int) -> None:
+        self.epochs = 0
+        self.members = [TrainingHistory(recipe) for _ in range(count)]
+        self.failures = [""] * count
+
+    def add(self, points: Sequence[Epoch], weights: Callable[[int], Mapping[str, Tensor]]) -> None:
+        """Append an epoch of each member, `weights` being those of a member by index."""
+        self.epochs += 1
+        for index, (history, point) in enumerate(zip(self.members, points, strict=True)):
+            self.failures[index] = self.failures[index] or _add_epoch(history, point, partial(weights, index))
+
+    def state(self) -> State:
+        """The state from which `restore` resumes."""
+        courses = [history.state() for history in self.members]
+        return {"epochs": self.epochs, "lost": self.failures, "courses": courses}
+
+    def restore(self, state: State) -> None:
+        """Resume from a saved state."""
+        self.epochs = state["epochs"]
+        self.failures = list(state["lost"])
+        for history, saved in zip(self.members, state["courses"], strict=True):
+            history.restore(saved)
+
+    def results(self, model: nn.Module, split: DeviceSplit) -> list[TrainResult | NonFiniteError]:
+        """The result of each member, or the error of one that failed."""
+        return [
+            NonFiniteError(cause) if cause else history.result(model, split)
+            for history, cause in zip(self.members, self.failures, strict=True)
+        ]
 
 
 def _add_epoch(history: TrainingHistory, epoch: Epoch, weights: Callable[[], Mapping[str, Tensor]]) -> str:

@@ -21,7 +21,7 @@ from sweep.model.split import Batching, DeviceSplit
 from sweep.plan.candidates import Candidate
 from sweep.plan.work import CandidateWork
 from sweep.storage.run_folder import RunFolder
-from sweep.training.checkpoint import TrainingCheckpoint
+from sweep.training.checkpoint import SaveTimes, TrainingCheckpoint
 from sweep.training.history import TrainResult as Outcome
 from sweep.training.trainer import Trainer, train
 from sweep.training.vmap_trainer import train_vmapped
@@ -191,7 +191,7 @@ def test_a_training_goes_on_where_it_was(tmp_path: Path, device: torch.device) -
     make = maker("cnn", width=4)
     data = on(device, pictures())
     recipe = Recipe(batch_size=32, optimizer="adamw", lr=0.003)
-    partial = TrainingCheckpoint(tmp_path / "a.partial", device, 0.0)
+    partial = TrainingCheckpoint(tmp_path / "a.partial", device, SaveTimes(0))
     uninterrupted, resumed = (Trainer(make(0).to(device), data["train"], recipe, 1) for _ in range(2))
     uninterrupted.epoch(0, 2)
     partial.save(uninterrupted.state)

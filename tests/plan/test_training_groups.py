@@ -16,6 +16,7 @@ from sweep.plan.planner import make_plan
 from sweep.plan.pools import Pool, TrainingGroup, training_groups
 from sweep.status.preflight import check_networks, datasets
 from sweep.storage.run_folder import RunFolder
+from sweep.training.checkpoint import SaveTimes
 from sweep.training.members import train_group
 from tests.helpers.command import sweep, weights
 from tests.helpers.engine import plan_of
@@ -140,7 +141,7 @@ def test_only_the_missing_of_a_group_are_written(tmp_path: Path) -> None:
     train_group(TrainingGroup(members, members[1:2]), "t", dataset, parts, "cpu")
     assert list(parts.member_statuses()) == [members[1].id]
     before = parts.part_file("members", members[1].id).stat().st_mtime_ns
-    train_group(TrainingGroup(members, (members[0], members[2])), "t", dataset, parts, "cpu", checkpoint_seconds=0)
+    train_group(TrainingGroup(members, (members[0], members[2])), "t", dataset, parts, "cpu", save_times=SaveTimes(0))
     assert parts.weight_hashes() == whole.weight_hashes()
     assert parts.part_file("members", members[1].id).stat().st_mtime_ns == before
     assert not list(parts.path.rglob("*.partial"))

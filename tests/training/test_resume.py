@@ -37,6 +37,7 @@ from pathlib import Path
 from sweep.config.loader import check
 from sweep.config.document import parse
 from sweep.plan.pools import TrainingGroup
+from sweep.training.checkpoint import SaveTimes
 from sweep.training.members import train_group
 from sweep.model.runtime import setup_worker
 from sweep.plan.planner import make_plan
@@ -47,7 +48,7 @@ from sweep.storage.run_folder import RunFolder
 folder = RunFolder(Path(sys.argv[2]))
 device = str(setup_worker(1, 0))
 dataset = load_dataset(member.population.dataset)
-train_group(TrainingGroup((member,), (member,)), "resume", dataset, folder, device, checkpoint_seconds=0)
+train_group(TrainingGroup((member,), (member,)), "resume", dataset, folder, device, save_times=SaveTimes(0))
 """
 
 
