@@ -45,7 +45,9 @@ ALLOWED = {
 }
 """Package -> packages beside it that it may import; imports inside functions count."""
 
-SHARED = {f"sweep.core.{name}" for name in ("text", "errors", "causes", "command_group", "file_lock", "paths")}
+SHARED = {
+    f"sweep.core.{name}" for name in ("text", "errors", "causes", "command_group", "file_lock", "masking", "paths")
+}
 TABLES = {"sweep.storage.columns", "sweep.storage.tables"}
 DOORS = {
     "click": {
@@ -53,8 +55,9 @@ DOORS = {
         *("analysis.cli.main", "analysis.cli.console"),
     },
     "ray": {
-        *("sweep.execution.cluster", "sweep.execution.node_checks", "sweep.execution.scheduler"),
-        *("sweep.execution.tune", "sweep.execution.worker"),
+        *("sweep.execution.cluster", "sweep.execution.node_checks", "sweep.execution.refusals"),
+        *("sweep.execution.scheduler", "sweep.execution.training_stop", "sweep.execution.tune"),
+        "sweep.execution.worker",
     },
     "mlflow": {"sweep.tracking.tracker", "sweep.tracking.model_registry"},
     "rich": {"sweep.execution.progress"},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.core.errors import AnalysisError
 from sweep.core.causes import explain
+from sweep.core.masking import mask_known
 from sweep.core.text import printable
 
 _OF_FOLDERS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -29,9 +30,10 @@ def make_folder(path: Path) -> None:
 def write_file(path: Path, content: str | bytes) -> None:
     """Write or replace a file in one step; an earlier one stays as it is if that fails.
 
-    Devices and pipes, such as /dev/stdout, are written as they are. Raises CannotWriteError with the cause.
+    Texts are written without secrets, which earlier versions of `sweep` may have stored. Devices and pipes, such as
+    /dev/stdout, are written as they are. Raises CannotWriteError with the cause.
     """
-    content = printable(content).encode() if isinstance(content, str) else content
+    content = mask_known(printable(content)).encode() if isinstance(content, str) else content
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(content)

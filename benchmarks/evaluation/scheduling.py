@@ -23,6 +23,9 @@ from benchmarks.common import planned, with_range
 from sweep.evaluation.rows import candidate_columns
 from sweep.execution import scheduler as launch
 from sweep.execution.cluster import auth_environment, cluster
+from sweep.execution.handshake import Handshake, Verdict
+from sweep.execution.node_report import NodeReport
+from sweep.execution.refusals import Answer
 from sweep.execution.scheduler import BlockScheduler
 from sweep.plan.planner import Plan
 from sweep.plan.work import CandidateWork
@@ -41,6 +44,8 @@ subsets: {sizes: [3], per_size: COUNT}
 methods: uniform_soup
 execution: {mlflow: false, block_size: 1, workers: WORKERS}
 """
+HANDSHAKE = Handshake(Path(), NodeReport("", "", {}, {}), is_mixed=False)
+"""A sleeper has nothing that could differ."""
 Sink = Callable[[str, Any, Any, int], None]
 
 
@@ -50,9 +55,9 @@ class Sleeper:
     def __init__(self, *arguments: Any) -> None:
         pass
 
-    def ready(self) -> str:
+    def ready(self) -> Answer:
         """Who it is, once the actor has its place."""
-        return "a sleeper"
+        return Answer("a sleeper", "", "", Verdict())
 
     def run(self, pool_id: str, shared: Sequence[Any], work: CandidateWork) -> Any:
         """No rows, and when the worker slept."""
@@ -87,7 +92,7 @@ def slept(plan: Plan, longer: dict[str, float], write: Sink) -> list[dict[str, A
         costs.append(dict(rows.cost))
         write(block, pool, rows, attempts)
 
-    Ready(plan, lambda pool: (longer,), sink, lambda: False).run(blocks, {})
+    Ready(plan, lambda pool: (longer,), sink, lambda: False, HANDSHAKE).run(blocks, {})
     return costs
 
 
@@ -134,7 +139,7 @@ def joined(blocks: int, room: int = 8) -> tuple[float, float]:
     work = {c.block: CandidateWork([(c, ("test",))]) for c in plan.candidates if c.method.name == "uniform_soup"}
     try:
         with cluster(plan.sweep.execution):
-            BlockScheduler(plan, lambda pool: ({},), sink, lambda: False).run(work, {})
+            BlockScheduler(plan, lambda pool: ({},), sink, lambda: False, HANDSHAKE).run(work, {})
     finally:
         nodes.shutdown()
     started: dict[int, float] = {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.core.command_group import ErrorHandlingGroup
+from sweep.core.masking import mask_known, mask_secrets
 from sweep.core.paths import expand, expand_home
 from sweep.core.text import null_non_finite
 
@@ -32,12 +33,13 @@ class SweepGroup(ErrorHandlingGroup):
 
 def echo_err(line: str) -> None:
     """Print a line on stderr."""
-    click.echo(line, err=True)
+    click.echo(mask_secrets(line), err=True)
 
 
 def emit(content: Any, lines: list[str], *, as_json: bool) -> None:
-    """Print the content as JSON, or the lines, on stdout."""
-    click.echo(json.dumps(null_non_finite(content), indent=1, default=str) if as_json else "\n".join(lines))
+    """Print the content as JSON, or the lines, on stdout, without secrets, which earlier versions may have stored."""
+    text = json.dumps(null_non_finite(content), indent=1, default=str) if as_json else "\n".join(lines)
+    click.echo(mask_known(text))
 
 
 def load_run_sweep(run: Path) -> Sweep:

@@ -58,6 +58,8 @@ def plan_text(summary: dict[str, Any]) -> list[str]:
         lines.append(f"  failed blocks       {summary['failed_tasks']:,} of pairs or inspected models")
     if summary["unseen"]:
         lines.append(f"  inside              {summary['unseen']:,} models to inspect")
+    for change in summary["changes"][-1:]:
+        lines.append(f"  versions            since {change['started_at']} {', '.join(change['changes'])}")
     if "networks" in summary:
         lines += footprint_text(summary)
     return [*lines, "  time                " + _time_text(summary)]

@@ -18,6 +18,7 @@ from sweep.config.margins import Margins, as_margins, shortest
 from sweep.config.recipe import Recipe
 from sweep.core.choice import PluginConfig
 from sweep.core.ids import canonical_json, content_id
+from sweep.core.masking import mask_all
 from sweep.core.paths import PathError, expand, expand_home
 from sweep.core.protocol import CORRECT_PROTOCOL, EvalProtocol
 from sweep.core.registry import get_plugin, list_plugins
@@ -101,6 +102,7 @@ class Execution(SettingsModel):
     retries: Annotated[int, Ge(0), Le(1000)] = 2
     checkpoint_seconds: Annotated[float, Ge(0), Le(1e9)] = 30.0
     ray_address: str | None = None
+    mixed_nodes: bool = False  # workers may have other processors, GPUs, CUDA or torch; `tasks` records which
     straggler_seconds: Annotated[float, Gt(0), Le(1e9)] = 60.0  # a block or training is never a straggler before this
     probabilities: bool = False  # rows also store log-probabilities for calibration, 2 bytes per example and class
     member_pairs: bool = True  # every two members of a pool are compared: n (n - 1) / 2 rows of the table `pairs`
@@ -377,5 +379,5 @@ class Sweep:
         }
 
     def to_yaml(self) -> str:
-        """The resolved configuration in YAML."""
-        return dump(self.to_config)
+        """The resolved configuration in YAML, without secrets, which addresses and texts may hold."""
+        return dump(mask_all(self.to_config))

@@ -12,6 +12,7 @@ import click
 
 from sweep.core.causes import explain
 from sweep.core.errors import UserError
+from sweep.core.masking import mask_secrets
 from sweep.core.output import allow_any_name, close_output, is_output_closed
 from sweep.core.paths import working_folder
 from sweep.core.termination import EXIT_INTERRUPTED, StoppedError
@@ -71,5 +72,5 @@ class ErrorHandlingGroup(click.Group):
 
     def _end(self, text: str, code: int) -> None:
         self.clear()
-        click.echo(text, err=True)
+        click.echo(mask_secrets(text), err=True)
         sys.exit(code)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from sweep.core.masking import mask_secrets
 from sweep.core.text import printable
 
 
 class UserError(Exception):
     """What is wrong and where, with a hint how to fix it; the command line shows both without a traceback.
 
-    Both are `printable`, so that terminals, logs and tables can hold them, whatever file names they quote.
+    Both are `printable`, so that terminals, logs and tables can hold them, whatever file names they quote, and without
+    secrets.
     """
 
     def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(printable(what))
-        self.hint = printable(hint)
+        super().__init__(mask_secrets(printable(what)))
+        self.hint = mask_secrets(printable(hint))
 
 
 def root_cause(error: Exception) -> str:

@@ -23,6 +23,8 @@ _LIBRARIES = (
     *("torch", "torchvision", "timm", "ray", "mlflow", "pyarrow", "numpy", "scipy", "scikit-learn", "pillow"),
     "safetensors",
 )
+HARDWARE = {"cpu_capability": "instruction set", "cuda": "CUDA", "cudnn": "cuDNN"}
+"""Settings of determinism that belong to a machine and its build of torch -> their names in messages."""
 _VARIABLES = ("OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_")
 
 
@@ -122,17 +124,25 @@ def _accelerators() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def worker_columns() -> dict[str, Any]:
-    """The columns of `tasks` for the host, process and code version that did a task."""
-    import resource
-    from datetime import UTC, datetime
+def hardware_names() -> str:
+    """The kinds of the GPUs that this process has, joined by commas."""
+    return ", ".join(sorted(set(_accelerators())))
 
-    torch = sys.modules.get("torch")
+
+def worker_columns(device: str) -> dict[str, Any]:
+    """The columns of `tasks` for the host, process, libraries and device (`cpu` or `cuda`) that did a task."""
+    import resource
+
+    import torch
+
+    is_cpu = device == "cpu"
     return {
         "host": socket.gethostname(),
         "process": os.getpid(),
-        "threads": torch.get_num_threads() if torch else None,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": f"cpu {torch.backends.cpu.get_cpu_capability()}" if is_cpu else torch.cuda.get_device_name(),
         "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "created_at": datetime.now(UTC).replace(tzinfo=None),
+        "created_at": now(),
         "code_version": code_version(),
     }

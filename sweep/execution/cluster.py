@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config.spec import Execution
+from sweep.core.masking import mask_secrets
 from sweep.core.paths import PathError, home
 from sweep.core.provenance import usable_cores
 from sweep.core.termination import unchanged_handler
@@ -64,6 +65,7 @@ def cluster(execution: Execution) -> Iterator[None]:
 
     if own:
         reload_ray_config()
+    _mask_job()
     with unchanged_handler(signal.SIGTERM):  # Ray's own prints a stack and aborts the process after three seconds
         if place.is_local:
             _start(execution)
@@ -79,6 +81,14 @@ def cluster(execution: Execution) -> Iterator[None]:
     finally:
         with unchanged_handler(signal.SIGTERM):  # without it, SIGTERM would now end this process without a word
             ray.shutdown()
+
+
+def _mask_job() -> None:
+    """Keep secrets of the command line out of the description of the job that Ray shows to all users of a cluster."""
+    from ray._private import utils
+
+    describe = utils.get_entrypoint_name
+    utils.get_entrypoint_name = lambda: mask_secrets(describe())  # type: ignore[no-untyped-call]
 
 
 def _start(execution: Execution) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from sweep.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from sweep.execution.cluster import BackgroundCluster
+    from sweep.execution.handshake import Handshake
     from sweep.execution.progress import Progress
     from sweep.tracking.background import BackgroundTracker
 
@@ -75,7 +76,8 @@ def _run_locked(
         info = stack.enter_context(recorded(folder, sweep, command, overrides))
         tracker = stack.enter_context(_tracked(state))
         if cluster:
-            _compute(RunContext(state, loaded, progress, stopping, tracker, info), cluster)
+            handshake = stack.enter_context(_handshake(state))
+            _compute(RunContext(state, loaded, progress, stopping, tracker, info, handshake), cluster)
     return state.reloaded()
 
 
@@ -95,14 +97,25 @@ def _start_ray(state: RunState) -> BackgroundCluster:
     return BackgroundCluster(state.sweep.execution)
 
 
+def _handshake(state: RunState) -> AbstractContextManager[Handshake]:
+    """What every process that computes rows must agree with."""
+    from sweep.execution.handshake import open_handshake
+
+    return open_handshake(state.folder.path, state.sweep.execution)
+
+
 def _compute(context: RunContext, cluster: BackgroundCluster) -> None:
     """Compute what is missing, and begin to shut Ray down."""
+    from sweep.status.changes import describe_changes
     from sweep.storage.compact import compact_if_large
 
     if not cluster.is_local:
         from sweep.execution.node_checks import check_nodes
 
-        check_nodes(context.state.folder.path)
+        context.info["invocations"][-1]["nodes"] = check_nodes(context.handshake)
+    changes = describe_changes(context.info["invocations"][-2:])
+    if changes:
+        _log.warning(f"{changes}; earlier rows stay, and new ones stand beside them")
     for dataset in context.datasets.values():
         dataset.decode()  # here, once: all workers share the result
     import_members(context)

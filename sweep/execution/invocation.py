@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from sweep.core.masking import mask_secrets
 from sweep.core.provenance import now, run_environment
 from sweep.core.termination import EXIT_INTERRUPTED, EXIT_TERMINATED, StoppedError, handled
 from sweep.storage.files import StoreError
@@ -66,8 +67,8 @@ def recorded(folder: RunFolder, sweep: Sweep, command: str, overrides: Sequence[
     entry = {
         "started_at": _time(),
         "finished_at": None,
-        "command": command,
-        "overrides": list(overrides),
+        "command": mask_secrets(command),
+        "overrides": list(map(mask_secrets, overrides)),
         "config": sweep.to_yaml(),
         **sweep.declared,
         "pools": {one.name: one.pools for one in sweep.populations if not one.reference},
@@ -117,7 +118,6 @@ class StopRequest:
             self._announce()
         return bool(self.reason)
 
-    @property
     def is_overdue(self) -> bool:
         """Whether running blocks are given back: whoever sends SIGTERM kills the process some time later."""
         return self._terminated_at is not None and time.monotonic() - self._terminated_at > FINISH_SECONDS

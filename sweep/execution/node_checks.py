@@ -1,163 +1,101 @@
-"""Checks of a cluster's other nodes before anything is computed: each has the same code and shares the run folder."""
+"""Checks of the nodes of a cluster before anything is computed: they agree with the driver and share its folder."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import shutil
-import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from sweep.core.errors import UserError, root_cause
-from sweep.core.file_lock import file_lock
-from sweep.core.provenance import code_version, determinism_settings, versions
+from sweep.core.errors import root_cause
 from sweep.core.text import format_count
+from sweep.execution.handshake import INSTALL, Handshake, appears
+from sweep.execution.node_report import NodeReport
 from sweep.execution.ray_checks import LaunchError
-from sweep.storage.files import create_atomic
 
 _log = logging.getLogger(__name__)
 _ANSWER_SECONDS = 180  # a process starts and imports torch, perhaps from a slow disk
-_APPEAR_SECONDS = 35  # NFS may show a listing for 30 s that has changed since
-_INSTALL = "install the same merge-sweep and the packages of its requirements.lock on every node"
-_SHARE = "the storage folder must be one folder on every node, at the same path, for this user to write"
-_FOLDER = ".nodes"
-_DRIVER = "driver"
-_HARDWARE = ("cpu_capability", "cuda", "cudnn")
-"""Settings of determinism that belong to a machine; Ray sets the variables among them by worker."""
+_ACCELERATOR = "accelerator_type:"
 
 
-class NodeReport(NamedTuple):
-    """What a node has: its code, libraries and instruction sets, and why the run folder is of no use there."""
+def check_nodes(handshake: Handshake) -> dict[str, str]:
+    """Check every node that takes work; returns what its first has. Raises LaunchError with all that cannot, and why.
 
-    code: str
-    version: str
-    libraries: Mapping[str, str]
-    hardware: Mapping[str, str]
-    storage_problem: str = ""
-
-
-def check_nodes(folder: Path) -> None:
-    """Check every other node that takes work. Raises LaunchError with all nodes that cannot, and why.
-
-    Other instruction sets are logged, since they change no more than the last bits of numbers.
+    This node comes first if it takes work. Its GPUs and those of others are seen by the processes that get them.
     """
-    nodes = _other_nodes()
-    if not nodes:
-        return
-    _log.info(f"checking {format_count(len(nodes), 'other node')} of the cluster")
-    own = make_report()
-    try:
-        with ThreadPoolExecutor(len(nodes)) as threads:
-            answers = list(threads.map(partial(_ask, folder), nodes, nodes.values()))
-    finally:
-        shutil.rmtree(folder / _FOLDER, ignore_errors=True)
-    reports = [(name, found) for name, found in zip(nodes.values(), answers, strict=True) if found]
-    for name, found in reports:
-        if other := _differences(own.hardware, found.hardware):
-            _log.warning(f"node {name} has {', '.join(other)}: numbers may differ in their last bits")
-    foreign = [f"node {name}: {text}" for name, found in reports if (text := difference(own, found))]
-    apart = [f"node {name}: {found.storage_problem}" for name, found in reports if found.storage_problem]
-    hints = [hint for hint, problems in ((_INSTALL, foreign), (_SHARE, apart)) if problems]
-    if hints:
-        raise LaunchError("; ".join([*foreign, *apart]), "; ".join(hints))
+    nodes = _working_nodes()
+    own = _own_node()
+    others = {node: name for node, name in nodes.items() if node != own}
+    reports = [handshake.own] if own in nodes else []
+    if own in nodes:
+        handshake.judge(handshake.own)
+    if others:
+        _log.info(f"checking {format_count(len(others), 'other node')} of the cluster")
+        with ThreadPoolExecutor(len(others)) as threads:
+            answers = list(threads.map(partial(_ask, handshake), others, others.values()))
+        found = [(name, each) for name, each in zip(others.values(), answers, strict=True) if each]
+        _judge_all(handshake, found)
+        reports += [each for _, each in found]
+    return {**(reports[0].hardware if reports else {}), "accelerators": _accelerators()}
 
 
-def difference(own: NodeReport, other: NodeReport) -> str:
-    """How the code and libraries of another node differ from those of this one, in words; empty if they do not."""
-    code = [f"other code of merge-sweep ({other.version}, here {own.version})"] if other.code != own.code else []
-    found = [*code, *_differences(own.libraries, other.libraries)]
-    return "it has " + ", ".join(found) if found else ""
+def _judge_all(handshake: Handshake, reports: list[tuple[str, NodeReport]]) -> None:
+    """Log what differs and may; raises LaunchError with every node that differs and may not."""
+    verdicts = [(name, handshake.judge(report)) for name, report in reports]
+    for name, verdict in verdicts:
+        if verdict.note:
+            _log.warning(f"node {name} differs: {verdict.note} (execution.mixed_nodes)")
+    refused = [(name, verdict) for name, verdict in verdicts if verdict.problem]
+    if refused:
+        hints = dict.fromkeys(hint for _, verdict in refused for hint in verdict.hint.split("; "))
+        raise LaunchError("; ".join(f"node {name}: {each.problem}" for name, each in refused), "; ".join(hints))
 
 
-def _differences(own: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """What another node has under each name for which this one has something else, in words."""
-    pairs = [(name, other.get(name, "none"), own.get(name, "none")) for name in sorted(own.keys() | other.keys())]
-    return [f"{name} {there} instead of {here}" for name, there, here in pairs if there != here]
-
-
-def make_report() -> NodeReport:
-    """The report of this process."""
-    import torch  # else `determinism_settings` does not know the instruction sets  # noqa: F401
-
-    settings = determinism_settings()
-    return NodeReport(
-        _source_hash(), code_version(), versions(), {name: settings[name] for name in _HARDWARE if name in settings}
-    )
-
-
-def _source_hash() -> str:
-    """A hash of the source of this package, since versions of one name may differ."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root)}\n".encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _other_nodes() -> dict[str, str]:
-    """The nodes that take work, without that of this process: id -> address."""
+def _own_node() -> str:
     import ray
 
-    own = ray.get_runtime_context().get_node_id()
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _working_nodes() -> dict[str, str]:
+    """The nodes that take work, in the order of their addresses: id -> address."""
+    import ray
+
     alive = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]
-    return {node["NodeID"]: node["NodeManagerAddress"] for node in alive if node["NodeID"] != own}
+    places = sorted((node["NodeManagerAddress"], node["NodeID"]) for node in alive)
+    return {node: address for address, node in places}
 
 
-def _ask(folder: Path, node: str, name: str) -> NodeReport | None:
+def _accelerators() -> str:
+    """The kinds of accelerators that Ray knows of in the cluster."""
+    import ray
+
+    names = {name for node in ray.nodes() if node["Alive"] for name in node["Resources"]}
+    return ", ".join(sorted(name.removeprefix(_ACCELERATOR) for name in names if name.startswith(_ACCELERATOR)))
+
+
+def _ask(handshake: Handshake, node: str, name: str) -> NodeReport | None:
     """The report of a node, by its id and name; None if it is gone. Raises LaunchError if it cannot run this code."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    place = folder / _FOLDER / node
-    task: Any = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(report_with_storage)
+    task: Any = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(report_of_node)
     try:
-        create_atomic(place / _DRIVER, str(os.getpid()).encode())
         there = NodeAffinitySchedulingStrategy(node, soft=False)
-        report = ray.get(task.options(scheduling_strategy=there).remote(place), timeout=_ANSWER_SECONDS)
+        report = ray.get(task.options(scheduling_strategy=there).remote(handshake, node), timeout=_ANSWER_SECONDS)
         found = NodeReport(*report)
-        if not found.storage_problem and not _appears(place / node):
+        if not found.storage_problem and not appears(handshake.place / node):
+            folder = handshake.place.parents[1]
             return found._replace(storage_problem=f"what it writes in {folder} does not appear here")
         return found
     except ray.exceptions.GetTimeoutError:
         raise LaunchError(f"node {name} does not answer within {_ANSWER_SECONDS} seconds", "is it busy?") from None
     except ray.exceptions.RayError as error:
-        if node not in _other_nodes():
+        if node not in _working_nodes():
             return None
-        raise LaunchError(f"node {name} cannot run this code: {root_cause(error)}", _INSTALL) from None
+        raise LaunchError(f"node {name} cannot run this code: {root_cause(error)}", INSTALL) from None
 
 
-def report_with_storage(place: Path) -> tuple[Any, ...]:
-    """The report of the node that this runs on, after it has read, written, locked and listed files in a folder."""
-    return tuple(make_report()._replace(storage_problem=_storage_problem(place)))
-
-
-def _storage_problem(place: Path) -> str:
-    """Why this node cannot use a folder; empty if it can."""
-    folder = place.parents[1]
-    if not _appears(place / _DRIVER):
-        return f"it does not see {folder}" if not folder.is_dir() else f"it does not see new files in {folder}"
-    try:
-        create_atomic(place / place.name, b"seen")
-        with file_lock(place / "lock"):
-            list(place.iterdir())
-    except UserError as error:
-        return str(error)
-    except OSError as error:
-        return f"it cannot write {folder}: {error.strerror or error}"
-    return ""
-
-
-def _appears(file: Path) -> bool:
-    """Whether a file is listed in its folder, perhaps after a while."""
-    end = time.monotonic() + _APPEAR_SECONDS
-    while time.monotonic() < end:
-        if file.parent.is_dir() and file in file.parent.iterdir():
-            return True
-        time.sleep(0.2)
-    return False
+def report_of_node(handshake: Handshake, node: str) -> tuple[Any, ...]:
+    """The report of the node that this runs on, without that of a GPU."""
+    return tuple(handshake.report(0.0, node))

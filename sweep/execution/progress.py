@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from sweep.core.masking import mask_secrets
 from sweep.core.text import format_duration
 
 if TYPE_CHECKING:
@@ -86,11 +87,20 @@ class ClockGuard:
         return before - self.offset
 
 
+class MaskingFormatter(logging.Formatter):
+    """Formats log lines without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        return mask_secrets(super().format(record))
+
+
 class TerminalHandler(logging.Handler):
     """Writes log lines to stderr, above the live panel if there is one."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
+        self.setFormatter(MaskingFormatter())
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -109,7 +119,7 @@ class LogFileHandler(logging.Handler):
     def __init__(self, file: Path) -> None:
         super().__init__()
         self.file = file
-        formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+        formatter = MaskingFormatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
         formatter.converter = time.gmtime
         self.setFormatter(formatter)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import root_cause
 from sweep.evaluation.rows import failed_rows
 from sweep.execution.cluster import n_workers
 from sweep.execution.ray_checks import LaunchError
+from sweep.execution.refusals import Refusals, Resources, elsewhere
 from sweep.execution.stragglers import StragglerDetector
 from sweep.execution.work_queue import OpenBlock, WorkQueue, WorkUnit
 from sweep.execution.worker import Worker
@@ -21,6 +21,7 @@ from sweep.storage.rows import BlockRows
 if TYPE_CHECKING:
     from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
+    from sweep.execution.handshake import Handshake
     from sweep.plan.planner import Plan
     from sweep.plan.pools import Pool
 
@@ -43,17 +44,23 @@ class BlockScheduler:
         pool_payload: Callable[[Pool], Sequence[object]],
         write: Callable[[str, str, BlockRows, int], None],
         stopping: Callable[[], bool],
+        handshake: Handshake,
         is_overdue: Callable[[], bool] = lambda: False,
     ) -> None:
         self.plan = plan
         self.pool_payload = pool_payload
         self.write = write
         self.stopping = stopping
+        self.handshake = handshake
         self.is_overdue = is_overdue
         self.is_stopping = False
         self.execution = plan.sweep.execution
+        self.needed = Resources(self.execution.threads, self.execution.gpus_per_worker)
+        self.refusals = Refusals()
         self.stragglers = StragglerDetector(self.execution.straggler_seconds)
         self.queue: WorkQueue
+        self.actor_class: Any
+        self.arguments: tuple[Any, ...]
         self.starting: dict[Any, Any] = {}  # reference of `ready` -> actor
         self.calls: dict[Any, list[Any]] = {}  # actor -> references of its calls, in order
         self.actor_labels: dict[Any, str] = {}  # actor -> its process and host
@@ -71,9 +78,9 @@ class BlockScheduler:
         import ray
 
         self.queue = WorkQueue(blocks, self.execution.retries, self._failed_rows, self._on_finished)
-        arguments = (ray.put(dict(datasets)), self.plan.sweep.name, self.plan.sweep.metrics, self.execution)
-        remote: Any = ray.remote(num_cpus=self.execution.threads, num_gpus=self.execution.gpus_per_worker)(Worker)
-        self.new_actor = partial(remote.remote, *arguments)
+        sweep = self.plan.sweep
+        self.arguments = (ray.put(dict(datasets)), sweep.name, sweep.metrics, self.execution, self.handshake)
+        self.actor_class = ray.remote(num_cpus=self.needed.cpus, num_gpus=self.needed.gpus)(Worker)
         try:
             while self.queue.blocks and self._has_to_wait():
                 self._step()
@@ -108,27 +115,33 @@ class BlockScheduler:
                 self._on_call_end(reference)
 
     def _scale_up(self) -> None:
-        """Start as many actors as are wanted; with `workers: auto` their number grows as nodes join."""
+        """Start as many actors as are wanted; with `workers: auto` their number grows as nodes join.
+
+        Raises LaunchError if nothing runs and every node that could run a worker was refused.
+        """
         import ray
 
         if time.monotonic() - self.last_scaled_at < _SCALE_SECONDS:
             return
         self.last_scaled_at = time.monotonic()
-        wanted = min(n_workers(self.execution, ray.nodes()), len(self.queue))
+        nodes = ray.nodes()
+        if not self.calls:
+            self.refusals.check_room(nodes, self.needed)
+        wanted = min(n_workers(self.execution, self.refusals.others(nodes)), len(self.queue))
         for _ in range(wanted - len(self.calls) - len(self.starting)):
             self._start_actor()
 
     def _start_actor(self) -> None:
-        actor = self.new_actor()
+        actor = self.actor_class.options(**elsewhere(self.refusals.nodes)).remote(*self.arguments)
         self.starting[actor.ready.remote()] = actor
 
     def _on_started(self, reference: Any) -> None:
-        """An actor is ready, or could not be started: then try another one."""
+        """An actor is ready, or could not be started: then try another one. One on a node that differs is ended."""
         import ray
 
         actor = self.starting.pop(reference)
         try:
-            self.actor_labels[actor] = ray.get(reference)
+            found = ray.get(reference)
         except ray.exceptions.RayError as error:
             self.failed_starts += 1
             if self.failed_starts > self.execution.retries and not self.calls:
@@ -137,6 +150,10 @@ class BlockScheduler:
             self._start_actor()
             return
         self.failed_starts = 0
+        if self.refusals.take(found):
+            ray.kill(actor)
+            return
+        self.actor_labels[actor] = found.label
         self.calls[actor] = []
 
     def _submit_all(self) -> None:

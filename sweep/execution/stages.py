@@ -12,6 +12,7 @@ from sweep.storage.run_folder import failed_members
 if TYPE_CHECKING:
     from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
+    from sweep.execution.handshake import Handshake
     from sweep.execution.invocation import StopRequest
     from sweep.execution.progress import Progress
     from sweep.plan.pools import Pool
@@ -31,6 +32,7 @@ class RunContext:
     stopping: StopRequest
     tracker: BackgroundTracker | None
     info: dict[str, Any]
+    handshake: Handshake
 
 
 def import_members(context: RunContext) -> None:
@@ -51,12 +53,16 @@ def train(context: RunContext) -> None:
     able = record_failed_starts(missing, state.sweep.name, state.folder)
     if not able or context.stopping():
         return
-    from sweep.execution.tune import train_members
+    from sweep.execution.tune import TrialContext, train_members
     from sweep.plan.pools import training_groups
 
     context.progress.begin("models trained", len(able))
     groups = training_groups(state.pools, able)
-    train_members(groups, state.sweep, context.datasets, context.progress.advance, context.stopping)
+    sweep = state.sweep
+    by_id = {group.id: group for group in groups}
+    shared = (dict(context.datasets), sweep.folder, sweep.execution, context.handshake)
+    trials = TrialContext(sweep.name, by_id, *shared)
+    train_members(groups, trials, context.progress.advance, context.stopping)
 
 
 def evaluate(context: RunContext) -> None:
@@ -81,8 +87,8 @@ def evaluate(context: RunContext) -> None:
     payload = partial(_pool_payload, context, failed)
     with open_writer(folder, recorded.to_pylist()) as writer:
         report = partial(_report_progress, context, writer)
-        scheduler = BlockScheduler(state.plan, payload, writer.put, report, lambda: context.stopping.is_overdue)
-        scheduler.run(blocks, context.datasets)
+        stop = (report, context.handshake, context.stopping.is_overdue)
+        BlockScheduler(state.plan, payload, writer.put, *stop).run(blocks, context.datasets)
     report()
 
 

@@ -6,27 +6,29 @@ import errno
 import logging
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.causes import NO_SPACE
 from sweep.core.errors import root_cause
+from sweep.core.masking import mask_secrets
 from sweep.core.provenance import now
+from sweep.execution.refusals import Answer, Refusals, Resources, answer, has_room, run_elsewhere
 from sweep.execution.stragglers import StragglerDetector
 from sweep.execution.training_order import TrainingOrder
-from sweep.execution.training_stop import TrainingStop
+from sweep.execution.training_stop import TrainingStop, ask_to_stop, stop_watch, withdraw_stop
 from sweep.storage.files import StoreError
 from sweep.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from sweep.config.spec import Execution, Sweep
+    from sweep.config.spec import Execution
     from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
+    from sweep.execution.handshake import Handshake
     from sweep.plan.pools import TrainingGroup
 
 _log = logging.getLogger(__name__)
@@ -40,10 +42,14 @@ _QUIET = {
     "TUNE_MAX_PENDING_TRIALS_PG": "200",  # as Tune sets it for a grid search: pending trials make a cluster scale up
 }
 _REMEDY = "its process is one of those named ray::ImplicitFunc; if you kill it, the training continues in another one"
-_STOP_NAMESPACE = b"merge-sweep"
-_LOOK_SECONDS = 0.5  # between two looks of a training at whether it has to stop
-_ANSWER_SECONDS = 2.0
+_ANSWER = "answer"  # of a trial on a node that differs
+_IS_FINAL = "is_final"
 _FULL_BYTES = 1 << 20  # free bytes below which a disk counts as full: an experiment's state takes more
+
+
+def _new_experiment() -> str:
+    """The name of an experiment, with random digits, since a clock may repeat a time."""
+    return f"{now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
 @dataclass(frozen=True)
@@ -55,56 +61,66 @@ class TrialContext:
     datasets: Mapping[PluginConfig, Dataset]
     folder: Path
     execution: Execution
-    experiment: str
+    handshake: Handshake
+    experiment: str = field(default_factory=_new_experiment)
 
 
 def train_members(
     groups: Sequence[TrainingGroup],
-    sweep: Sweep,
-    datasets: Mapping[PluginConfig, Dataset],
+    context: TrialContext,
     on_ended: Callable[[int], None],
     stopping: Callable[[], bool],
 ) -> None:
     """Train groups in parallel with Ray Tune, calling `on_ended` with the number of members that ended.
 
     If the training of a member fails, its row records the cause and the other members continue. Raises StoreError if
-    rows cannot be written. Once `stopping` returns true, running trainings save their state, and no more begin.
+    rows cannot be written, and LaunchError if no node may compute. Once `stopping` returns true, running trainings save
+    their state, and no more begin.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
+    order = TrainingOrder(groups)
+    refusals = Refusals()
+    stop = TrainingStop(stopping, partial(ask_to_stop, context.experiment))
+    tuner = _tuner(
+        context,
+        search_alg=_searcher(order, stopping),
+        callbacks=[_callback(_TrialEvents(context, on_ended, refusals, stop))],
+        stop=_stopper(lambda: refusals.is_final or stop.is_over()),
+    )
+    try:
+        with _disk_full_message(context.folder):
+            results = tuner.fit()
+    finally:
+        withdraw_stop(context.experiment)
+    refusals.raise_if_final()
+    if not stopping():  # else what died was stopped, and is trained by the next call
+        _record_failures(context, results, order)
+
+
+def _tuner(context: TrialContext, *, search_alg: Any, callbacks: list[Any], stop: Any) -> Any:
+    """An experiment of Ray Tune with one trial for each group."""
     from ray import tune
 
-    execution = sweep.execution
-    name = f"{now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"  # random, since a clock may repeat a time
-    by_id = {group.id: group for group in groups}
-    context = TrialContext(sweep.name, by_id, dict(datasets), sweep.folder, execution, name)
-    order = TrainingOrder(groups)
-    stop = TrainingStop(stopping, partial(_ask_to_stop, name))
-    tuner = tune.Tuner(
+    execution = context.execution
+    return tune.Tuner(
         tune.with_resources(tune.with_parameters(_trial, context=context), _trial_resources(execution)),
         tune_config=tune.TuneConfig(
-            search_alg=_searcher(order, stopping),
-            num_samples=len(groups),
+            search_alg=search_alg,
+            num_samples=len(context.groups),
             reuse_actors=True,  # one process runs many trials and imports its libraries once
             max_concurrent_trials=None if execution.workers == "auto" else execution.workers,
             trial_dirname_creator=lambda trial: trial.config["member"],
         ),
         run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(sweep.folder / "tune"),
+            name=context.experiment,
+            storage_path=str(context.folder / "tune"),
             failure_config=tune.FailureConfig(max_failures=execution.retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            callbacks=[_progress_callback(context, on_ended, stop, StragglerDetector(execution.straggler_seconds))],
-            stop=_stopper(stop),
+            callbacks=callbacks,
+            stop=stop,
             verbose=0,
         ),
     )
-    try:
-        with _disk_full_message(sweep.folder):
-            results = tuner.fit()
-    finally:
-        _withdraw_stop(name)
-    if not stopping():  # else what died was stopped, and is trained by the next call
-        _record_failures(context, results, order)
 
 
 def _searcher(order: TrainingOrder, stopping: Callable[[], bool]) -> Any:
@@ -161,58 +177,88 @@ def _disk_full_message(folder: Path) -> Iterator[None]:
         raise StoreError(f"Ray Tune could not keep its state in {folder / 'tune'}: {cause}", NO_SPACE) from error
 
 
-def _progress_callback(
-    context: TrialContext, on_ended: Callable[[int], None], stop: TrainingStop, stragglers: StragglerDetector
-) -> Any:
-    """A Tune callback that counts members that ended, notes which trials run, and warns of those that may hang.
+class _TrialEvents:
+    """Counts members that ended, notes which trials run, and warns of trials that may hang and of nodes that differ."""
 
-    Tune pickles the callback with the experiment. Its attributes are left out, since they may refer to a terminal. It
-    does little, since an exception in a callback aborts Tune.
+    def __init__(
+        self, context: TrialContext, on_ended: Callable[[int], None], refusals: Refusals, stop: TrainingStop
+    ) -> None:
+        self.groups = context.groups
+        self.on_ended = on_ended
+        self.refusals = refusals
+        self.stop = stop
+        self.stragglers = StragglerDetector(context.execution.straggler_seconds)
+
+    def start(self, trial: Any) -> None:
+        """A trial starts."""
+        group = self.groups.get(_group_id(trial))
+        self.stop.start(trial.trial_id)
+        first = group.members[0] if group else None
+        self.stragglers.start(_group_id(trial), (first.population.name, first.role) if first else None)
+
+    def answer(self, trial: Any, result: Mapping[str, Any]) -> None:
+        """A trial reports; one on a node that differs waits for another node from then on."""
+        if _ANSWER in result:
+            self.stragglers.drop(_group_id(trial))
+            self.refusals.take(result[_ANSWER])
+            self.refusals.is_final |= result[_IS_FINAL]
+
+    def end(self, trial: Any) -> None:
+        """A trial has ended, with or without an error. Once the run stops, it was saved, and is not trained."""
+        group = self.groups.get(_group_id(trial))
+        self.stop.finish(trial.trial_id)
+        self.stragglers.finish(_group_id(trial))
+        if self.stop.awaited is None:
+            self.on_ended(len(group.missing) if group else 1)
+
+    def look(self) -> None:
+        """Show the progress, and warn of trials that may hang."""
+        self.on_ended(0)
+        for group_id, duration in self.stragglers.new_stragglers():
+            _log.warning(f"the training of {group_id} has run for {duration} and may hang: {_REMEDY}")
+
+
+def _callback(events: _TrialEvents) -> Any:
+    """A Tune callback for these events.
+
+    Tune pickles it with the experiment, without the events, since they may refer to a terminal. It does little, since
+    an exception in a callback aborts Tune.
     """
     from ray import tune
 
-    class ProgressCallback(tune.Callback):
-        on_ended: Callable[[int], None]
-        stragglers: StragglerDetector
-        sizes: Mapping[str, int]
-        kinds: Mapping[str, tuple[str, str]]
+    class Callback(tune.Callback):
+        events: _TrialEvents
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            group_id = _group_id(trial)
-            stop.start(trial.trial_id)
-            self.stragglers.start(group_id, self.kinds.get(group_id))
+            self.events.start(trial)
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            self.events.answer(trial, result)
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            stop.finish(trial.trial_id)
-            self.stragglers.finish(_group_id(trial))
-            if stop.awaited is None:  # else it was saved, and is not trained
-                self.on_ended(self.sizes.get(_group_id(trial), 1))
+            self.events.end(trial)
 
         on_trial_error = on_trial_complete
 
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-            self.on_ended(0)
-            for group_id, duration in self.stragglers.new_stragglers():
-                _log.warning(f"the training of {group_id} has run for {duration} and may hang: {_REMEDY}")
+            self.events.look()
 
-    callback = ProgressCallback()
-    callback.on_ended = on_ended
-    callback.stragglers = stragglers
-    callback.sizes = {group_id: len(group.missing) for group_id, group in context.groups.items()}
-    first = {group_id: group.members[0] for group_id, group in context.groups.items()}
-    callback.kinds = {group_id: (member.population.name, member.role) for group_id, member in first.items()}
+    callback = Callback()
+    callback.events = events
     return callback
 
 
-def _stopper(stop: TrainingStop) -> Any:
-    """A Tune stopper that ends the experiment once `stop` is over; it is pickled without it."""
+def _stopper(is_over: Callable[[], bool]) -> Any:
+    """A Tune stopper that ends the experiment once `is_over` returns true; it is pickled without it."""
     from ray import tune
 
     class Stop(tune.Stopper):
-        stop: TrainingStop
+        is_over: Callable[[], bool]
 
         def __getstate__(self) -> dict[str, Any]:
             return {}
@@ -221,67 +267,11 @@ def _stopper(stop: TrainingStop) -> Any:
             return False
 
         def stop_all(self) -> bool:
-            return self.stop.is_over()
+            return self.is_over()
 
-    stopper = Stop()
-    stopper.stop = stop
-    return stopper
-
-
-def _ask_to_stop(experiment: str) -> None:
-    """Ask the trainings of an experiment to stop, in the key-value store of the cluster, which every node reads."""
-    from ray.experimental import internal_kv
-
-    _call_cluster(lambda: internal_kv._internal_kv_put(experiment.encode(), b"stop", namespace=_STOP_NAMESPACE))
-
-
-def _withdraw_stop(experiment: str) -> None:
-    """Remove the request of `_ask_to_stop` from a cluster that outlives the run."""
-    from ray.experimental import internal_kv
-
-    _call_cluster(lambda: internal_kv._internal_kv_del(experiment.encode(), namespace=_STOP_NAMESPACE))
-
-
-def _call_cluster(call: Callable[[], object]) -> None:
-    """Make a call that may fail, and wait for seconds at most: a cluster that was stopped, too, does not answer."""
-
-    def attempt() -> None:
-        with suppress(Exception):
-            call()
-
-    thread = threading.Thread(target=attempt, name="stop-request", daemon=True)
-    thread.start()
-    thread.join(_ANSWER_SECONDS)
-
-
-def _is_asked_to_stop(experiment: str) -> bool:
-    """Whether the driver asked the trainings of an experiment to stop; false while the cluster does not answer."""
-    from ray.experimental import internal_kv
-
-    with suppress(Exception):
-        return internal_kv._internal_kv_get(experiment.encode(), namespace=_STOP_NAMESPACE) is not None
-    return False
-
-
-@contextmanager
-def _stop_watch(experiment: str) -> Iterator[Callable[[], bool]]:
-    """Look for a request to stop in a thread, so that no step of a training waits for the cluster."""
-    is_stopped = threading.Event()
-    is_ended = threading.Event()
-    if _is_asked_to_stop(experiment):
-        is_stopped.set()
-
-    def watch() -> None:
-        while not (is_stopped.is_set() or is_ended.wait(_LOOK_SECONDS)):
-            if _is_asked_to_stop(experiment):
-                is_stopped.set()
-
-    thread = threading.Thread(target=watch, name="stop-watch", daemon=True)
-    thread.start()
-    try:
-        yield is_stopped.is_set
-    finally:
-        is_ended.set()
+    stop = Stop()
+    stop.is_over = is_over
+    return stop
 
 
 def _group_id(trial: Any) -> str:
@@ -322,6 +312,39 @@ def _record_failures(context: TrialContext, results: Any, order: TrainingOrder) 
 def _trial(config: dict[str, Any], *, context: TrialContext) -> dict[str, Any]:
     """Run one trial: train a group, write its members and return the number of failed members.
 
+    On a node that differs, the trial does nothing but wait for another node to do this, so that Tune starts no other
+    trial in its place. Without another node it reports so, which ends the experiment.
+    """
+    from ray import tune
+
+    needed = Resources(context.execution.threads, context.execution.gpus_per_member)
+    refused: list[str] = []
+    found = _train_without_secrets(config, context)
+    while isinstance(found, Answer):
+        refused.append(found.node)
+        is_final = not has_room(needed, refused)
+        tune.report({_ANSWER: found, _IS_FINAL: is_final, "failed": 1})
+        if is_final:
+            return {"failed": 1}
+        found = run_elsewhere(_train_without_secrets, (config, context), needed, refused)
+    return found
+
+
+def _train_without_secrets(config: dict[str, Any], context: TrialContext) -> dict[str, Any] | Answer:
+    """As `_train`; an error that quotes a secret is replaced, since Tune writes errors to files and to stderr."""
+    try:
+        return _train(config, context)
+    except Exception as error:
+        text = str(error)
+        if mask_secrets(text) == text:
+            raise
+        masked = f"{type(error).__name__}: {mask_secrets(text)}"
+    raise RuntimeError(masked)
+
+
+def _train(config: dict[str, Any], context: TrialContext) -> dict[str, Any] | Answer:
+    """Train a group here; the answer of this process if it may not.
+
     A training that has to stop is saved, and counts as failed for those that wait for it.
     """
     import torch
@@ -331,11 +354,14 @@ def _trial(config: dict[str, Any], *, context: TrialContext) -> dict[str, Any]:
     from sweep.training.members import train_group
 
     execution = context.execution
+    own = answer(context.handshake, execution.gpus_per_member)
+    if own.verdict.problem:
+        return own
     group = context.groups[config["member"]]
     device = setup_worker(execution.threads, execution.gpus_per_member)
     dataset = context.datasets[group.members[0].population.dataset]
     folder = RunFolder(context.folder)
-    with _stop_watch(context.experiment) as is_stopped:
+    with stop_watch(context.experiment) as is_stopped:
         if is_stopped():
             return {"failed": len(group.missing)}
         times = SaveTimes(execution.checkpoint_seconds, is_stopped)

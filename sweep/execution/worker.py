@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.errors import root_cause
+from sweep.execution.refusals import Answer, answer
 from sweep.plan.work import BlockWork
 from sweep.storage.rows import BlockRows
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sweep.config.spec import Execution
     from sweep.core.choice import PluginConfig
     from sweep.core.dataset import Dataset
+    from sweep.execution.handshake import Handshake
     from sweep.plan.pools import Pool
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,12 @@ class Worker:
     """Evaluates blocks, with the engine of one pool at a time."""
 
     def __init__(
-        self, datasets: Mapping[PluginConfig, Dataset], sweep: str, metrics: tuple[str, ...], execution: Execution
+        self,
+        datasets: Mapping[PluginConfig, Dataset],
+        sweep: str,
+        metrics: tuple[str, ...],
+        execution: Execution,
+        handshake: Handshake,
     ) -> None:
         from sweep.model.runtime import setup_worker
 
@@ -33,12 +39,13 @@ class Worker:
         self.sweep = sweep
         self.metrics = metrics
         self.execution = execution
+        self.handshake = handshake
         self.device = setup_worker(execution.threads, execution.gpus_per_worker)
         self.runner: Any = None
 
-    def ready(self) -> str:
-        """Process id and host; returns once the actor runs and has imported its libraries."""
-        return f"process {os.getpid()} on {socket.gethostname()}"
+    def ready(self) -> Answer:
+        """Which process this is and whether it may compute; returns once the actor has imported its libraries."""
+        return answer(self.handshake, self.execution.gpus_per_worker)
 
     def run(self, pool_id: str, shared: Sequence[Any], work: BlockWork) -> BlockRows:
         """Evaluate work of a pool; `shared` lists object references to the pool, its weights and its batching.
@@ -62,7 +69,7 @@ class Worker:
             rows: BlockRows = self.runner.run(work)
         except torch.AcceleratorError:
             os._exit(1)  # the device is unusable in this process; a new process finds the candidate at fault
-        rows.cost |= worker_columns()
+        rows.cost |= worker_columns(self.device.type)
         return rows
 
 

@@ -30,7 +30,7 @@ PAIRS = "pairs"
 """The work of comparing members, as `tasks` names it."""
 LONG_PAIRS = 10_000
 """From so many pairs on they are counted and estimated; fewer take less than a second or two."""
-_OF_PAIRS = ("pool_id", "rows", "seconds")
+_OF_PAIRS = ("pool_id", "rows", "seconds", "device")
 _MAX_ROWS = 100  # rows per method and pool; more would hardly change the quartiles
 _OF_CANDIDATES = ("pool_id", "method", "n_examples", "merge_seconds", "evaluate_seconds", "device")
 
@@ -169,7 +169,7 @@ def _speeds(
             yield Cell(networks[row["pool_id"]], row["method"], _on_gpu(row)), seconds / row["n_examples"]
     for row in pairs:
         if row["pool_id"] in networks and row["rows"] and row["seconds"] is not None:
-            yield Cell(networks[row["pool_id"]], PAIRS, False), row["seconds"] / row["rows"]
+            yield Cell(networks[row["pool_id"]], PAIRS, _on_gpu(row)), row["seconds"] / row["rows"]
 
 
 def _dataset_info(row: Row, known: DatasetInfos) -> DatasetInfo | None:
@@ -195,7 +195,7 @@ def _epochs(row: Row) -> int:
 
 
 def _on_gpu(row: Row) -> bool:
-    return row["device"] not in (None, "cpu")
+    return not (row["device"] or "cpu").startswith("cpu")
 
 
 def _quartiles(values: Sequence[float]) -> Quartiles:

@@ -241,7 +241,7 @@ def _other_metrics(folder: RunFolder, sweep: Sweep, recorded: Collection[str]) -
 def write_plan_files(
     folder: RunFolder, sweep: Sweep, plan: Plan, fingerprints: Mapping[Input, str] | None = None
 ) -> None:
-    """Write the resolved sweep, and the plan with the record of what the sweep reads.
+    """Write the resolved sweep without secrets, and the plan with the record of what the sweep reads.
 
     Candidates of earlier plans stay in the file with `planned` false.
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.core.provenance import usable_cores
+from sweep.status.changes import all_changes
 from sweep.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -66,8 +67,14 @@ def _summary(folder: Path, found: RunStatus, unseen: int) -> dict[str, Any]:
         "blocks": counts.blocks,
         "failed_tasks": len(RunFolder(folder).failed_tasks()),
         "unseen": unseen,
+        "changes": _changes(RunFolder(folder)),
         "estimate": left,
     }
+
+
+def _changes(folder: RunFolder) -> list[dict[str, Any]]:
+    """The calls of a run that had other versions or hardware than the call before."""
+    return all_changes(folder.run_info().get("invocations", [])) if folder.exists else []
 
 
 def failure_causes(folder: RunFolder) -> list[dict[str, Any]]:

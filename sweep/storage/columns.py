@@ -242,6 +242,9 @@ _TASKS = (
     Column("peak_memory", _LONG, "largest resident memory of the process so far", "B"),
     Column("status", _STRING, "ok, or failed (see error) if pairs or inspected models got no rows; null for members"),
     Column("error", _STRING, "why pairs or inspected models of the block got no rows, for example a worker that died"),
+    Column("block_id", _STRING, "block_id of the candidates of the task; null without any"),
+    Column("torch", _STRING, "version and build of torch; those of a block that ran in pieces are joined by `, `"),
+    Column("device", _STRING, "name of the accelerator, or cpu and its instruction set in torch; joined as `torch`"),
     *_STAMP,
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweep.core.file_lock import file_lock
+from sweep.core.masking import mask_secrets
 from sweep.core.provenance import now
 from sweep.storage.files import StoreError, storage_errors, write_atomic
 
@@ -37,7 +38,8 @@ def hold(folder: Path, purpose: str) -> Iterator[None]:
         previous = _read(file)
         if previous and not previous.startswith(_RELEASED):
             _log.info(f"taking over from {previous} (it died without releasing the lock)")
-        owner = f"{purpose}, process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC"
+        process = f"process {os.getpid()} on {socket.gethostname()} since {now():%Y-%m-%d %H:%M:%S} UTC"
+        owner = f"{mask_secrets(purpose)}, {process}"
         _write(file, owner)
         try:
             _stop_file(folder).unlink(missing_ok=True)

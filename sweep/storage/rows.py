@@ -36,7 +36,8 @@ class BlockRows:
         if not other.cost:
             return
         sums = {key: self.cost.get(key, 0) + other.cost[key] for key in ("seconds", "cpu_seconds", "forward_passes")}
-        self.cost = {**other.cost, **sums}
+        makers = {key: _joined(self.cost.get(key), other.cost.get(key)) for key in ("torch", "device")}
+        self.cost = {**other.cost, **sums, **makers}
 
     def part(self, block: str) -> str:
         """Sort the rows and return the name of their Parquet part, a hash of the block's name and the rows' keys.
@@ -46,3 +47,9 @@ class BlockRows:
         for rows in (self.candidates, self.predictions):
             rows.sort(key=lambda row: (row["candidate_id"], row["split"]))
         return content_id("part", [block, [[row["candidate_id"], row["split"]] for row in self.candidates]])
+
+
+def _joined(before: str | None, name: str | None) -> str | None:
+    """Names joined by commas, with one more name unless it is among them."""
+    names = before.split(", ") if before else []
+    return ", ".join([*names, name] if name and name not in names else names) or None

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from sweep.core.causes import errno_hint
 from sweep.core.file_lock import RUN_INFO_LOCK, file_lock
 from sweep.core.ids import content_id
+from sweep.core.masking import mask_all, mask_secrets
 from sweep.storage.checkpoints import load_tensors, tensors_to_bytes
 from sweep.storage.columns import COLUMNS, KEYS
 from sweep.storage.files import (
@@ -43,7 +44,7 @@ from sweep.storage.tables import SCHEMA_VERSION, failed_parts, part_files, read
 if TYPE_CHECKING:
     from torch import Tensor
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 _OF_MEMBERS = ("curves", "tasks", "members")
 _MEMBER_COLUMNS = ("member_id", "status", "error", "weights_sha256")
 
@@ -112,14 +113,18 @@ class RunFolder:
         return StoreError(f"no run folder at {self.path}", "sweep run FILE makes one; see sweep ls runs")
 
     def write_run_info(self, info: Mapping[str, Any]) -> None:
-        """Replace run.json, but for the looks at claims that `analysis` recorded in it in the meantime."""
+        """Replace run.json, but for the looks at claims that `analysis` recorded in it in the meantime; no secrets."""
         file = self.path / "run.json"
         with storage_errors(file), file_lock(self.path / RUN_INFO_LOCK):
-            write_atomic(file, json.dumps({**info, **_recorded_looks(file)}, indent=1).encode())
+            write_atomic(file, json.dumps(mask_all({**info, **_recorded_looks(file)}), indent=1).encode())
 
     def append(self, table: str, part: str, rows: Sequence[Row]) -> bool:
-        """Write rows as one immutable part; False if the part exists already, and then it stays as it is."""
-        return create_atomic(self.part_file(table, part), rows_to_parquet(table, rows))
+        """Write rows as one immutable part; False if the part exists already, and then it stays as it is.
+
+        Errors, which may quote anything, are written without secrets.
+        """
+        masked = [row | {"error": mask_secrets(row["error"])} if row.get("error") else row for row in rows]
+        return create_atomic(self.part_file(table, part), rows_to_parquet(table, masked))
 
     def part_file(self, table: str, part: str) -> Path:
         """Path of a part."""

@@ -70,6 +70,7 @@ class FinishedBlock:
     def task(self) -> dict[str, Any]:
         """The row of the table `tasks`."""
         row = {"task_id": self.part, "kind": self.kind, "pool_id": self.pool_id, "rows": self.count}
+        row["block_id"] = next((candidate.get("block_id") for candidate in self.rows.candidates), None)
         status = "failed" if self.rows.error else "ok"
         return row | {"attempts": self.attempts, "status": status, "error": self.rows.error or None} | self.rows.cost
 

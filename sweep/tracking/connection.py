@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from sweep.core.file_lock import file_lock
+from sweep.core.masking import mask_known
 from sweep.core.paths import expand
 
 _LOCAL = "sqlite:///"
@@ -56,11 +57,12 @@ def is_new_database(uri: str) -> bool:
 
 
 def ui_command(uri: str) -> str:
-    """The command that opens MLflow's page for this machine only, or the address of the server."""
+    """The command that opens MLflow's page for this machine only, or the address of the server; without a password."""
+    shown = mask_known(uri)
     if is_server(uri):
-        return uri
+        return shown
     return (
-        f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --workers 1"
+        f"MLFLOW_DISABLE_TELEMETRY=true mlflow ui --backend-store-uri {shlex.quote(shown)} --host 127.0.0.1 --workers 1"
     )
 
 

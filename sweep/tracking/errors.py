@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from sweep.core.errors import UserError
+from sweep.core.masking import mask_secrets
 
 _LONGEST = 300
 _UNAUTHORIZED = "401 unauthorized: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -27,15 +28,10 @@ class TrackingError(UserError):
     """MLflow answers, and cannot be used as it is."""
 
 
-def without_password(text: str) -> str:
-    """The text without the users and passwords in its addresses."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
-
-
 def describe_error(uri: str, error: Exception) -> str:
     """One line on why MLflow cannot be used, without the password in its address."""
     line = f"MLflow at {uri} cannot be used ({_cause(error)}"
-    return " ".join(without_password(line).split())[:_LONGEST] + ")"
+    return " ".join(mask_secrets(line).split())[:_LONGEST] + ")"
 
 
 def remedy(uri: str, error: Exception) -> str:
@@ -44,7 +40,7 @@ def remedy(uri: str, error: Exception) -> str:
         return error.hint
     cause = f"{_cause(error)} {error}"
     found = next((text for pattern, text in _REMEDIES.items() if re.search(pattern, cause)), "")
-    return found.format(uri=without_password(uri))
+    return found.format(uri=mask_secrets(uri))
 
 
 def _cause(error: Exception) -> str:

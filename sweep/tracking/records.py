@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweep.core.ids import content_id
+from sweep.core.masking import mask_known
 from sweep.storage.tables import SCHEMA_VERSION
 from sweep.storage.tables import read_planned as read
 
@@ -76,7 +77,7 @@ class RunRecord:
     @cached_property
     def params(self) -> dict[str, str]:
         """At most 100 parameters with names and lengths that MLflow accepts. A JSON object becomes several of them."""
-        named = {legal(name): str(value)[:6000] for name, value in _spread(self.values) if str(value)}
+        named = {legal(name): mask_known(str(value))[:6000] for name, value in _spread(self.values) if str(value)}
         return dict(list(named.items())[:_MAX_PARAMS])
 
     @cached_property
@@ -95,7 +96,7 @@ class RunRecord:
             "ms.non_finite_values": len(self.metrics) - len(self.points) or None,
             **self.extra_tags,
         }
-        return {name: str(value)[:5000] for name, value in tags.items() if value is not None}
+        return {name: mask_known(str(value))[:5000] for name, value in tags.items() if value is not None}
 
     @cached_property
     def content(self) -> str:

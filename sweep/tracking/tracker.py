@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sweep.core.masking import mask_secrets
 from sweep.tracking.connection import (
     artifact_location,
     exclusive,
@@ -24,7 +25,7 @@ from sweep.tracking.connection import (
     quiet_mlflow,
     request_timeout,
 )
-from sweep.tracking.errors import TrackingError, describe_error, remedy, without_password
+from sweep.tracking.errors import TrackingError, describe_error, remedy
 from sweep.tracking.model_registry import ModelRegistry
 from sweep.tracking.records import (
     CELL_TABLE,
@@ -191,7 +192,7 @@ class Tracker:
         """The error for a deleted experiment, with the command that restores it. A sweep does not undo a deletion."""
         what = f"the experiment {self._experiment_name} was deleted there"
         command = f"mlflow experiments restore --experiment-id {experiment}"
-        variable = f"MLFLOW_TRACKING_URI={shlex.quote(without_password(self.uri))}"
+        variable = f"MLFLOW_TRACKING_URI={shlex.quote(mask_secrets(self.uri))}"
         return TrackingError(what, f"`{variable} {command}` restores it, and another name of the sweep makes a new one")
 
     def _create_run(self, client: MlflowClient, record: RunRecord, parent: Mapping[str, str] | None = None) -> Run:

@@ -105,7 +105,7 @@ def _write(member: Member, trained: TrainResult, sweep: str, folder: RunFolder, 
     if trained.curve:
         folder.append("curves", member.id, [columns | asdict(epoch) for epoch in trained.curve])
     task = {"task_id": member.id, "kind": "member", "pool_id": member.pool_id, "rows": 1}
-    folder.append("tasks", member.id, [task | share._asdict() | worker_columns()])
+    folder.append("tasks", member.id, [task | share._asdict() | worker_columns(device)])
     folder.append("members", member.id, [columns | row])
 
 

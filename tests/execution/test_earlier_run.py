@@ -106,13 +106,24 @@ def test_larger_subsets_are_added_and_earlier_rows_stay_as_they_are(base: Path) 
     tables = ("candidates", "members", "predictions", "curves", "pairs", "layers", "templates")
     before = {table: rows(base, table) for table in tables}
     trained = weights(base / "runs/earlier")
-    sweep("run", "earlier.yaml", "subsets.sizes=[2, 3]", cwd=base)
+    done = sweep("run", "earlier.yaml", "subsets.sizes=[2, 3]", cwd=base, ATEN_CPU_CAPABILITY="default")
+    change = "this run continues one of 2026-11-29T22:27:09Z with merge-sweep "
+    log = (base / "runs/earlier/log.txt").read_text()
+    for text in (done.stderr, log):
+        (line,) = [line for line in text.splitlines() if change in line]
+        assert "instead of 0.1.0+67ada6acfd, " in line
+        assert "instruction set DEFAULT instead of AVX2" in line
+        assert text.index(change) < text.rindex("candidates done")
+    assert "  versions            since " in sweep("status", "runs/earlier", cwd=base).stdout
     after = {table: rows(base, table) for table in tables}
     for table in tables:
         assert set(before[table]) <= set(after[table]), table
     assert len(after["candidates"]) == len(before["candidates"]) + 126
     assert after["members"] == before["members"]
     assert weights(base / "runs/earlier") == trained
+    tasks = RunFolder(base / "runs/earlier").read("tasks", ["torch", "device"]).to_pylist()
+    assert {row["device"] for row in tasks} == {None, "cpu DEFAULT"}
+    assert json.loads(sweep("sql", "runs/earlier", "select count(torch) as n from tasks", "--json", cwd=base).stdout)
     added = set(after["candidates"]) - set(before["candidates"])
     assert {json.loads(row)["status"] for row in added} == {"ok"}
     assert {json.loads(row)["n_members"] for row in added} == {3}

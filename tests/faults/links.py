@@ -71,11 +71,16 @@ def _why_not() -> str:
     return subprocess.run(["unshare", "--net", "sh", "-c", words], capture_output=True, text=True).stderr.strip()
 
 
+def skip_unless_possible() -> None:
+    """Skip a test where this user may make no namespaces."""
+    if why := _why_not():
+        pytest.skip(f"cannot make the namespaces that the test needs: {why}")
+
+
 @contextlib.contextmanager
 def computers() -> Iterator[tuple[Computer, Computer]]:
     """Two of them, joined by a cable; they are gone once nothing runs there. Skips where this user may make none."""
-    if why := _why_not():
-        pytest.skip(f"cannot make the network namespaces whose link the test cuts: {why}")
+    skip_unless_possible()
     with _computer("10.77.0.1") as one, _computer("10.77.0.2") as other:
         ends = ("type", "veth", "peer", "name", _CABLE, "netns", str(other.holder))
         one.do("ip", "link", "add", "name", _CABLE, *ends)
@@ -124,6 +129,20 @@ def cluster(base: Path, head: Computer, **more: str) -> Iterator[tuple[str, Call
                     os.kill(pid, signal.SIGKILL)
             process.wait(60)
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def joined(base: Path, computer: Computer, address: str, env: dict[str, str]) -> Iterator[None]:
+    """A node of a cluster on a computer; it is gone at the end."""
+    with (base / "nodes.log").open("ab") as log:
+        process = _node(computer, (f"--address={address}",), log, env)
+    try:
+        yield
+    finally:
+        for pid in (process.pid, *(pid for pid, _ in descendants(process.pid))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait(60)
 
 
 def _node(computer: Computer, words: tuple[str, ...], log: IO[bytes], env: dict[str, str]) -> subprocess.Popen[bytes]:

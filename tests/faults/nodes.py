@@ -1,7 +1,11 @@
-"""A cluster of real processes on this machine, told by lines on stdin: `add`, `kill N`. It prints its address."""
+"""A cluster of real processes on this machine, told by lines on stdin: `add`, `kill N`. It prints its address.
+
+`add NAME=VALUE` adds a node whose processes have this variable.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ray.cluster_utils import Cluster
@@ -21,11 +25,14 @@ def main() -> None:
     sys.stdout.write(f"{cluster.address}\n")
     sys.stdout.flush()
     for line in sys.stdin:
-        verb, _, number = line.partition(" ")
-        if verb.strip() == "add":
+        verb, _, word = line.strip().partition(" ")
+        if verb == "add":
+            name, _, value = word.partition("=")
+            os.environ.update({name: value} if name else {})
             nodes.append(cluster.add_node(num_cpus=1))
+            os.environ.pop(name, None)
         else:
-            cluster.remove_node(nodes[int(number)], allow_graceful=False)
+            cluster.remove_node(nodes[int(word)], allow_graceful=False)
         sys.stdout.write(f"{line.strip()} done\n")
         sys.stdout.flush()
     cluster.shutdown()

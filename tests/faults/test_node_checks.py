@@ -31,7 +31,7 @@ def test_a_node_with_other_code_that_does_not_share_the_run_folder_is_refused_by
         settings = (f"execution.ray_address={address}", "execution.mlflow=false")
         printed = completed(base, *settings, before=one.inside, code=2, **token)
     assert "node 10.77.0.2: it has other code of merge-sweep" in printed
-    assert f"node 10.77.0.2: it does not see {base / 'runs/hurt'}" in printed
+    assert f"; it does not see {base / 'runs/hurt'}" in printed
     assert "install the same merge-sweep" in printed
     assert "must be one folder on every node" in printed
     assert recorded(base, "members") == 0
