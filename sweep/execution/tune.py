@@ -88,15 +88,7 @@ def train_members(
             max_concurrent_trials=None if execution.workers == "auto" else execution.workers,
             trial_dirname_creator=lambda trial: trial.config["member"],
         ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=str(sweep.folder / "tune"),
-            failure_config=tune.FailureConfig(max_failures=execution.retries),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
-            callbacks=[_progress_callback(context, on_ended, stop, StragglerDetector(execution.straggler_seconds))],
-            stop=_stopper(stop),
-            verbose=0,
-        ),
+        run_config=_run_config(context, on_ended, stop),
     )
     try:
         with _disk_full_message(sweep.folder):
@@ -105,6 +97,22 @@ def train_members(
         _withdraw_stop(name)
     if not stopping():  # else what died was stopped, and is trained by the next call
         _record_failures(context, results, order)
+
+
+def _run_config(context: TrialContext, on_ended: Callable[[int], None], stop: TrainingStop) -> Any:
+    """Where an experiment keeps its state, how often a trial is tried anew, and who follows it."""
+    from ray import tune
+
+    execution = context.execution
+    return tune.RunConfig(
+        name=context.experiment,
+        storage_path=str(context.folder / "tune"),
+        failure_config=tune.FailureConfig(max_failures=execution.retries),
+        checkpoint_config=tune.CheckpointConfig(num_to_keep=None),
+        callbacks=[_progress_callback(context, on_ended, stop, StragglerDetector(execution.straggler_seconds))],
+        stop=_stopper(stop),
+        verbose=0,
+    )
 
 
 def _searcher(order: TrainingOrder, stopping: Callable[[], bool]) -> Any:

@@ -196,10 +196,8 @@ def train_vmapped(
         if checkpointer:
             checkpointer.save(lambda: {**group.state(), **history.state(), "seconds": seconds(), "part": part()})
 
-    part = saved.get("part")
     for number in range(history.epochs, epochs):
-        losses, lr = group.epoch(number, epochs, part, save)
-        part = None
+        losses, lr = group.epoch(number, epochs, saved.pop("part", None), save)
         scores = [validation_scores(logits, validation) for logits in group.logits(validation)]
         share = seconds() / len(seeds)
         points = [Epoch(number + 1, lr, loss, *each, share) for loss, each in zip(losses, scores, strict=True)]
