@@ -112,15 +112,15 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool, requeue: bool) -> N
     sweep run configs/digits.yaml train.epochs=2 name=quick
     sweep run configs/digits.yaml --retry
     """
-    import pyarrow as pa
-
-    from sweep.cli.text import relative_path, run_text
-    from sweep.config.loader import load
-    from sweep.execution.driver import run as run_sweep
-    from sweep.execution.progress import Progress
-
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool never frees memory, and runs are long
     with raised_termination(EXIT_REQUEUE if requeue else EXIT_TERMINATED):
+        import pyarrow as pa
+
+        from sweep.cli.text import relative_path, run_text
+        from sweep.config.loader import load
+        from sweep.execution.driver import run as run_sweep
+        from sweep.execution.progress import Progress
+
+        pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool never frees memory, and runs are long
         sweep = load(file, overrides)
         command = f"sweep run {shell_quote(file, overrides)}"
         with Progress(sweep.folder / "log.txt") as progress:

@@ -19,6 +19,8 @@ Handler = Callable[[int, FrameType | None], None]
 _SIGACTION_BYTES = 1024
 """More than `struct sigaction` has on any system; nothing in it is read here."""
 
+_RESTORE_SECONDS = 0.01
+
 
 class StoppedError(KeyboardInterrupt):
     """A run ends before it is done, because it was asked to; `code` is the exit code that says so."""
@@ -55,11 +57,24 @@ def raised_termination(code: int) -> Iterator[None]:
 
 @contextmanager
 def unchanged_handler(number: signal.Signals) -> Iterator[None]:
-    """Undo what a native library does to the handler of a signal; works in any thread, unlike `signal.signal`."""
+    """Undo within milliseconds what a native library does to the handler of a signal.
+
+    It works in any thread, unlike `signal.signal`.
+    """
     system = ctypes.CDLL(None)
     before = ctypes.create_string_buffer(_SIGACTION_BYTES)
     system.sigaction(int(number), None, before)
+    is_ended = threading.Event()
+
+    def restore() -> None:
+        while not is_ended.wait(_RESTORE_SECONDS):
+            system.sigaction(int(number), before, None)
+
+    thread = threading.Thread(target=restore, name="signal-handler", daemon=True)
+    thread.start()
     try:
         yield
     finally:
+        is_ended.set()
+        thread.join()
         system.sigaction(int(number), before, None)

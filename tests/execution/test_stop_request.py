@@ -33,10 +33,11 @@ def main(): ...
 def work():
     stopping = StopRequest(Path("."), int(code))
     with stopping.on_signals():
-        print("ready", flush=True)
         if where == "checks":
+            print("ready", flush=True)
             time.sleep(60)
         with stopping.finishing():
+            print("ready", flush=True)
             end = time.monotonic() + {"work": 3, "long work": 60}[where]
             while time.monotonic() < end:
                 stopping()
