@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 from analysis.inference.heterogeneity import spread_p
 from analysis.rows.contrasts import pool_differences
+from sweep.core.text import format_count
 
 TRANSFORMER = "transformer"
 
@@ -22,10 +24,11 @@ def architecture_moderates(
     """Do transformers lose less accuracy than other networks when weights are averaged instead of logits?
 
     Accuracy of `uniform_soup` minus that of `logit_average`, mean over populations of transformers minus mean over
-    the others; t over pools, populations fixed. What is a transformer was found by its operations when it was trained
-    (`architecture_kind` of `members`). If all populations are of one kind, or a kind is unknown, but there are two
-    architectures, the alphabetically first minus the second. A warning names a side whose populations differ. Start and
-    normalisation are confounded with the architecture unless the sweep crosses them.
+    the others, with the same data set and start, then mean over these; t over pools, populations fixed. Populations
+    without a counterpart on the other side are left out. What is a transformer was found by its operations when it was
+    trained (`architecture_kind` of `members`). If all populations are of one kind, or a kind is unknown, but there are
+    two architectures, the alphabetically first minus the second. A warning names a side whose populations differ.
+    Normalisation is confounded with the architecture unless the sweep crosses them.
     """
     found = pool_differences(candidates, "uniform_soup", "logit_average", predictions=predictions)
     kinds = found.pools.drop_duplicates("population").sort_values("population")
@@ -38,13 +41,34 @@ def architecture_moderates(
             raise NothingToDrawError("candidates", "no transformers beside other networks, nor two architectures")
         first = (kinds["architecture"] == names[0]).to_numpy(bool)
         words = f"{names[0]} minus {names[1]}"
-    weights = np.where(first, 1 / first.sum(), -1 / (~first).sum())
-    shares = dict(zip(kinds["population"], weights.tolist(), strict=True))
+    shares = _shares(kinds, first, candidates)
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}, {found.target}", "pool", 0.0, margin)
     values = PoolValues(found.pools, question, (), shares, found.examples)
-    warnings = (*found.warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
+    alone = [name for name, share in shares.items() if share == 0]
+    left_out = f"{format_count(len(alone), 'population')} left out: no counterpart with the same data set and start"
+    warnings = (*found.warnings, *([left_out] if alone else []))
+    warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
     warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share < 0], "second"))
     return Finding(replace(values, warnings=warnings), "above", "spaces")
+
+
+def _shares(kinds: pd.DataFrame, first: np.ndarray, candidates: pd.DataFrame) -> dict[str, float]:
+    """The weight of each population's mean; 0 where the other side has none with its data set and start.
+
+    Raises NothingToDrawError if no population has a counterpart.
+    """
+    datasets = candidates.drop_duplicates("population").set_index("population")["dataset"]
+    strata = list(zip(kinds["population"].map(datasets).astype(str), kinds["start"].astype(str), strict=True))
+    counts = Counter(zip(strata, first.tolist(), strict=True))
+    both = [stratum for stratum in set(strata) if counts[stratum, True] and counts[stratum, False]]
+    if not both:
+        what = "no transformer and other network, nor two architectures, with the same data set and start"
+        raise NothingToDrawError("candidates", what)
+    weights = [
+        (1 if side else -1) / (len(both) * counts[stratum, side]) if stratum in both else 0.0
+        for stratum, side in zip(strata, first.tolist(), strict=True)
+    ]
+    return dict(zip(kinds["population"], weights, strict=True))
 
 
 def _kinds(candidates: pd.DataFrame) -> dict[str, str]:

@@ -49,10 +49,15 @@ def cell_range(found: CellAnswers | None, scale: float) -> str:
 
     Their average would be true of none of them.
     """
-    if found is None or not found.depends or len(found.cells) < 2:
+    if found is None or not is_by_cell(found):
         return ""
     ends = sorted(scale * one.estimate.estimate for one in found.cells)
     return f"{numbers.signed(ends[0], 2)} to {numbers.signed(ends[-1], 2)}"
+
+
+def is_by_cell(found: CellAnswers | None) -> bool:
+    """Whether cells disagree, so that no number over all of them is true of any."""
+    return found is not None and bool(found.depends) and len(found.cells) > 1
 
 
 def cell_lines(found: CellAnswers | None, scale: float) -> list[str]:

@@ -20,7 +20,7 @@ from analysis.inference.power import Needs
 from analysis.inference.rope import margin_probabilities
 from analysis.report.advice import average_only, needs_text
 from analysis.report.audit_changes import Change, effect_changes, summary
-from analysis.report.cell_words import cell_columns, cell_lines, cell_range, part_columns, part_words
+from analysis.report.cell_words import cell_columns, cell_lines, cell_range, is_by_cell, part_columns, part_words
 from analysis.report.claim_cells import CELL, DEPENDS, CellAnswers, answer_by_cell, answer_by_part
 from analysis.report.family import ALPHA, History, Judgement, families, judge_family
 from analysis.report.looks import Look, earlier_looks, look_at, now, record, recorded_looks
@@ -64,8 +64,8 @@ class Answer:
 
     @property
     def bootstrap(self) -> tuple[float, float]:
-        """The bootstrap-t interval over pools; NaN without one, and where the estimate is a mean over cells."""
-        if self.finding is None or self.finding.estimate.unit == CELL:
+        """The bootstrap-t interval over pools; NaN without one, and where that mean is not what is shown."""
+        if self.finding is None or self.finding.estimate.unit == CELL or is_by_cell(self.by_cell):
             return math.nan, math.nan
         return self.finding.values.bootstrap
 
@@ -166,8 +166,8 @@ def _by_cell(answer: Answer, settings: pd.DataFrame, level: float) -> Answer:
         return replace(answer, by_cell=found)
     needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
     finding = replace(finding, corrected=found.estimate)
-    # The simultaneous interval is about the mean over pools; a mean over cells has another standard error.
-    simultaneous = None if found.estimate.unit == CELL else answer.simultaneous
+    # The simultaneous interval is about the mean over pools: not about a mean over cells, nor about cells that disagree.
+    simultaneous = None if found.estimate.unit == CELL or is_by_cell(found) else answer.simultaneous
     found_answer = replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
     return replace(found_answer, simultaneous=simultaneous)
 
@@ -262,7 +262,8 @@ def beside(answer: Answer) -> str:
 
 def posterior(answer: Answer) -> str:
     """The posterior probabilities that the effect is below, within and above the margin; empty if unknown."""
-    found = margin_probabilities(answer.finding.estimate) if answer.finding else {}
+    is_shown = answer.finding is not None and not is_by_cell(answer.by_cell)
+    found = margin_probabilities(answer.finding.estimate) if answer.finding and is_shown else {}
     if not found or math.isnan(found["p_within"]):
         return ""
     below, within, above = (numbers.fixed(value, 2) for value in found.values())
@@ -354,7 +355,7 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     parts += [f"bootstrap-t {numbers.interval(low, high, 2)}"] if low == low else []
     if answer.verdict == EXPLORATORY:
         parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]
-    else:
+    elif not apart:
         parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
     parts += [posterior(answer)] if posterior(answer) else []
     parts += [beside(answer)] if beside(answer) else []

@@ -184,7 +184,10 @@ def _claim(answer: Answer) -> dict[str, Any]:
     least, most = (finding.scale * end for end in answer.bootstrap)
     about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(least, most, 2) if least == least else ""}
     about |= {"n": format_count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
-    about |= {"p": numbers.p_value(estimate.p_adjusted), "warnings": "; ".join(estimate.warnings)}
+    about |= {
+        "p": "by cell" if apart else numbers.p_value(estimate.p_adjusted),
+        "warnings": "; ".join(estimate.warnings),
+    }
     low, high = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))
     about |= {"simultaneous": numbers.interval(low, high, 2) if answer.simultaneous else ""}
     about |= {"earlier": [look_text(look, finding.scale) for look in answer.earlier]}

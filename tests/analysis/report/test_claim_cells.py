@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,10 @@ def test_shared_and_scratch_starts_in_one_file_depend_on_the_start() -> None:
     assert "on start: refuted in cnn on digits, scratch start (8 pools) and mlp on digits, scratch start" in text
     assert "supported in cnn on digits, shared start (8 pools) and mlp on digits, shared start (8 pools)" in text
     assert "\N{MINUS SIGN}2.00 to +30.00 points by cell" in text
+    assert not {"simultaneous", "bootstrap-t", "P(below", "p, corrected"} & set(
+        re.split(r"; | \[", text.split("on start")[0])
+    )
+    assert found.simultaneous is None
 
 
 def test_factors_that_differ_together_are_alternatives() -> None:
@@ -235,6 +240,26 @@ def test_both_arms_of_a_mean_are_shown_and_opposite_signs_decide_nothing() -> No
     (record,) = json.loads(as_json(table([alike])))
     mean = (record["parts"]["soup"]["estimate"] + record["parts"]["member"]["estimate"]) / 2
     assert record["estimate"] == pytest.approx(mean)
+
+
+def test_networks_are_compared_within_a_start_and_not_across() -> None:
+    kinds = {"vit": "transformer", "vit2": "transformer", "cnn": "cnn", "mlp": "mlp"}
+    vit = population("vit", 0.0, architecture="vit")
+    vit2 = population("vit2", 0.01, architecture="vit", start="scratch")
+    cnn = population("cnn", 0.02, architecture="cnn")
+    mlp = population("mlp", 0.5, architecture="mlp", start="scratch")
+    shared = asked(vit, cnn, mlp, kinds=kinds)["architecture_moderates"]
+    assert shared.finding is not None
+    assert shared.finding.estimate.estimate == pytest.approx(0.02)
+    left_out = "1 population left out: no counterpart with the same data set and start"
+    assert left_out in shared.finding.estimate.warnings
+    assert shared.by_cell is not None
+    assert "scratch" not in shared.by_cell.scope
+    both = asked(vit, vit2, cnn, mlp, kinds=kinds)["architecture_moderates"]
+    assert both.finding is not None
+    assert both.finding.estimate.estimate == pytest.approx((0.02 + 0.49) / 2)
+    neither = asked(vit, mlp, kinds=kinds)["architecture_moderates"]
+    assert neither.missing.endswith("with the same data set and start")
 
 
 def test_a_side_of_populations_that_differ_is_named() -> None:
