@@ -166,7 +166,7 @@ def _by_cell(answer: Answer, settings: pd.DataFrame, level: float) -> Answer:
         return replace(answer, by_cell=found)
     needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
     finding = replace(finding, corrected=found.estimate)
-    # The simultaneous interval is about the mean over pools: not about a mean over cells, nor about cells that disagree.
+    # The simultaneous interval is for the mean over pools, not for one over cells or for cells that disagree.
     simultaneous = None if found.estimate.unit == CELL or is_by_cell(found) else answer.simultaneous
     found_answer = replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
     return replace(found_answer, simultaneous=simultaneous)

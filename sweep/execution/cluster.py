@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -79,6 +80,7 @@ def cluster(execution: Execution) -> Iterator[None]:
             _log.warning(f"{problem}: waiting for a node that has it; else {_WHAT_THERE_IS}")
         yield
     finally:
+        gc.collect()  # handles of actors in cycles: if another thread frees them while Ray ends, Ray ends this process
         with unchanged_handler(signal.SIGTERM):  # without it, SIGTERM would now end this process without a word
             ray.shutdown()
 

@@ -87,6 +87,8 @@ class BlockScheduler:
         finally:
             for actor in [*self.calls, *self.starting.values()]:
                 ray.kill(actor)
+            for handles in (self.calls, self.starting, self.in_flight, self.actor_labels, self.pool_references):
+                handles.clear()  # freed here, and not while Ray ends
 
     def _has_to_wait(self) -> bool:
         """Whether there is something to wait for; while stopping, the calls whose workers do not seem to hang."""

@@ -34,6 +34,8 @@ EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "straggler_seconds": st.floats(1, 99),
     "checkpoint_seconds": st.floats(0, 99),
     "ray_address": st.just("auto"),
+    "mixed_nodes": st.booleans(),
+    "member_pairs": st.booleans(),
     "probabilities": st.booleans(),
     "mlflow": st.booleans(),
     "mlflow_models": st.integers(0, 100),

@@ -48,7 +48,7 @@ from sweep.storage.run_folder import RunFolder
 folder = RunFolder(Path(sys.argv[2]))
 device = str(setup_worker(1, 0))
 dataset = load_dataset(member.population.dataset)
-train_group(TrainingGroup((member,), (member,)), "resume", dataset, folder, device, save_times=SaveTimes(0))
+train_group(TrainingGroup((member,), (member,)), "resume", dataset, folder, device, save_times=SaveTimes(0.05))
 """
 
 
