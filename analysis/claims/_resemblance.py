@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 
 from analysis.core.errors import NothingToDrawError
+from analysis.inference.estimate import Question
+from analysis.inference.finding import PoolValues
 from analysis.rows.select import UNIT, require
 from analysis.statistics._templates import KIND, PAIR
 
@@ -37,20 +39,34 @@ def per_pool(templates: pd.DataFrame) -> pd.DataFrame:
     return models.groupby([*UNIT, *FAMILY, *TRAINING], sort=True)["value"].mean().reset_index()
 
 
-def matched_shares(pools: pd.DataFrame, one: Callable[[pd.DataFrame], pd.Series], other: str) -> dict[str, float]:
-    """Weights of populations in the difference between two trainings that are equal in all other settings.
+def matched(
+    pools: pd.DataFrame, one: Callable[[pd.DataFrame], pd.Series], other: str, question: Question
+) -> tuple[PoolValues, dict[str, PoolValues]]:
+    """The difference between two trainings that are equal in all other settings, and the same in each setting.
 
     `one` returns a mask of the rows of the first training; `other` is the column in which both differ. All settings
     with both trainings have equal weight, and so have the populations on each side. Raises NothingToDrawError if no
     setting has both.
     """
     trainings = pools.drop_duplicates("population").assign(first=one)
-    shares: dict[str, float] = {}
     alike = [name for name in (*FAMILY, *TRAINING) if name != other]
     groups = [group for _, group in trainings.groupby(alike, sort=True) if group["first"].nunique() == 2]
-    for group in groups:
-        for first, side in group.groupby("first"):
-            shares |= dict.fromkeys(side["population"], (1 if first else -1) / (len(side) * len(groups)))
     if not groups:
         raise NothingToDrawError("templates", f"no two trainings that differ in `{other}` alone")
-    return shares
+    varying = [name for name in alike if len({group[name].iloc[0] for group in groups}) > 1]
+    parts = {
+        ", ".join(f"{name} {group[name].iloc[0]}" for name in varying): _difference(pools, group, question)
+        for group in groups
+    }
+    shares: dict[str, float] = {}
+    for part in parts.values():
+        shares |= {name: share / len(groups) for name, share in part.weights.items()}
+    return PoolValues(pools, question, shares=shares), parts if varying else {}
+
+
+def _difference(pools: pd.DataFrame, group: pd.DataFrame, question: Question) -> PoolValues:
+    """The difference between the two trainings of one setting."""
+    shares: dict[str, float] = {}
+    for first, side in group.groupby("first"):
+        shares |= dict.fromkeys(side["population"], (1 if first else -1) / len(side))
+    return PoolValues(pools, question, shares=shares)

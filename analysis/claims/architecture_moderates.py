@@ -42,9 +42,9 @@ def architecture_moderates(
         first = (kinds["architecture"] == names[0]).to_numpy(bool)
         words = f"{names[0]} minus {names[1]}"
     shares = _shares(kinds, first, candidates)
+    alone = [name for name in kinds["population"] if name not in shares]
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}, {found.target}", "pool", 0.0, margin)
     values = PoolValues(found.pools, question, (), shares, found.examples)
-    alone = [name for name, share in shares.items() if share == 0]
     left_out = f"{format_count(len(alone), 'population')} left out: no counterpart with the same data set and start"
     warnings = (*found.warnings, *([left_out] if alone else []))
     warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
@@ -53,7 +53,7 @@ def architecture_moderates(
 
 
 def _shares(kinds: pd.DataFrame, first: np.ndarray, candidates: pd.DataFrame) -> dict[str, float]:
-    """The weight of each population's mean; 0 where the other side has none with its data set and start.
+    """The weight of the mean of each population whose data set and start the other side has, too.
 
     Raises NothingToDrawError if no population has a counterpart.
     """
@@ -64,11 +64,12 @@ def _shares(kinds: pd.DataFrame, first: np.ndarray, candidates: pd.DataFrame) ->
     if not both:
         what = "no transformer and other network, nor two architectures, with the same data set and start"
         raise NothingToDrawError("candidates", what)
-    weights = [
-        (1 if side else -1) / (len(both) * counts[stratum, side]) if stratum in both else 0.0
-        for stratum, side in zip(strata, first.tolist(), strict=True)
-    ]
-    return dict(zip(kinds["population"], weights, strict=True))
+    places = zip(kinds["population"], strata, first.tolist(), strict=True)
+    return {
+        name: (1 if side else -1) / (len(both) * counts[stratum, side])
+        for name, stratum, side in places
+        if stratum in both
+    }
 
 
 def _kinds(candidates: pd.DataFrame) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.claims._resemblance import matched_shares, per_pool
+from analysis.claims._resemblance import matched, per_pool
 from analysis.inference.estimate import Question
-from analysis.inference.finding import Finding, PoolValues
+from analysis.inference.finding import Finding
 
 MARGIN = "correlation"
 
@@ -19,6 +19,6 @@ def templates_resemble_means(templates: pd.DataFrame, *, margin: float = 0.05) -
     trainings fixed. Any stationary classifier with weight decay is a weighted sum of images: that alone is arithmetic.
     """
     pools = per_pool(templates)
-    shares = matched_shares(pools, lambda rows: rows["labels"] == "true", "labels")
     question = Question("T with true labels minus T with shuffled labels", "pool", 0.0, margin)
-    return Finding(PoolValues(pools, question, shares=shares), "above", "patterns", 100.0, "hundredths of T")
+    values, parts = matched(pools, lambda rows: rows["labels"] == "true", "labels", question)
+    return Finding(values, "above", "patterns", 100.0, "hundredths of T", parts=parts, part="training")

@@ -34,10 +34,10 @@ class PoolValues:
 
     @property
     def used(self) -> pd.DataFrame:
-        """The rows of `frame` whose population has a share."""
+        """The rows of `frame` whose population has a share, be it 0: the middle of a slope is measured, too."""
         if self.shares is None:
             return self.frame
-        return self.frame[self.frame["population"].isin([name for name, share in self.shares.items() if share])]
+        return self.frame[self.frame["population"].isin(list(self.shares))]
 
     @cached_property
     def estimate(self) -> Estimate:
@@ -116,8 +116,9 @@ class Finding:
     """Result of a claim: values per pool, the side on which their mean lies if the claim holds, and the figure.
 
     `scale` and `unit` convert the estimate for display, for example to percentage points. `corrected` is the estimate
-    with p and verdict corrected for the family of claims. `parts` has named effects whose mean the values are. `beside`
-    are values in points of accuracy that are shown with the estimate and decide nothing.
+    with p and verdict corrected for the family of claims. `parts` has named effects whose mean the values are, and
+    `part` says what each of them is. `beside` are values in points of accuracy that are shown with the estimate and
+    decide nothing.
     """
 
     values: PoolValues
@@ -127,6 +128,7 @@ class Finding:
     unit: str = "points"
     corrected: Estimate | None = field(default=None, kw_only=True)
     parts: Mapping[str, PoolValues] = field(default_factory=dict, kw_only=True)
+    part: str = field(default="arm", kw_only=True)
     beside: PoolValues | None = field(default=None, kw_only=True)
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from analysis.display import numbers
 from analysis.inference.estimate import EQUIVALENT, INCONCLUSIVE, LEVEL, Estimate, margin_p_values
 from analysis.inference.finding import PoolValues
 from analysis.inference.verdict import adjust_and_judge
@@ -24,11 +25,20 @@ OPEN = "open"
 class Change:
     """The effect under a defect minus that under the correct protocol, in the same pools.
 
-    `verdict` is `changed` (the difference is not zero), `unchanged` (it is within the margin) or `open`.
+    `verdict` is `changed` (the difference is not zero), `unchanged` (it is within the margin) or `open`. `populations`
+    has the change of each of several populations, which their mean may hide; `lost` are those that only one of the two
+    effects is about, such as one that the defect brings to chance.
     """
 
     estimate: Estimate
     verdict: str
+    populations: Mapping[str, float] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+
+    def words(self, scale: float) -> str:
+        """The changes of populations, and which have none, in words; empty where the mean says all."""
+        each = [f"{name} {numbers.signed(scale * value, 2)}" for name, value in self.populations.items()]
+        return "; ".join([*each, *([f"not comparable: {', '.join(self.lost)}"] if self.lost else [])])
 
 
 def effect_changes(
@@ -44,8 +54,19 @@ def effect_changes(
     for (name, estimate), row in zip(estimates.items(), judged.itertuples(), strict=True):
         adjusted = None if math.isnan(row.p_adjusted) else float(row.p_adjusted)
         one = replace(estimate, p_adjusted=adjusted, verdict=str(row.verdict))
-        found[name] = Change(one, _verdict(one, differences[name], (1 - LEVEL) / len(estimates)))
+        verdict = _verdict(one, differences[name], (1 - LEVEL) / len(estimates))
+        found[name] = Change(one, verdict, *_by_population(differences[name], correct, defects[name]))
     return found
+
+
+def _by_population(
+    change: PoolValues, correct: PoolValues, defect: PoolValues
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """The change of each of several populations, and the populations that only one of the effects is about."""
+    names, before, after = (sorted(set(one.used["population"].astype(object))) for one in (change, correct, defect))
+    is_mean = len(names) > 1 and change.shares is None
+    each = {name: change.only([name]).estimate.estimate for name in names} if is_mean else {}
+    return each, tuple(name for name in sorted({*before, *after}) if name not in names)
 
 
 def _verdict(change: Estimate, values: PoolValues, level: float) -> str:
@@ -88,4 +109,6 @@ def summary(changes: Mapping[str, Change]) -> str:
     n_open = sum(change.verdict == OPEN for change in defects.values())
     parts = [f"changes under {', '.join(changed)}"] if changed else []
     parts += [f"open under {n_open} of {len(defects)} defects"] if n_open else []
-    return "; ".join(parts) or "does not change by more than the margin"
+    lost = [short(name) for name, change in defects.items() if change.lost]
+    parts = parts or ["does not change by more than the margin"]
+    return "; ".join([*parts, *([f"of other populations under {', '.join(lost)}"] if lost else [])])

@@ -16,8 +16,8 @@ def defects(found: Sequence[Answer]) -> list[dict[str, Any]]:
     """The audited claims, each with `rows`: the correct protocol, then the protocols that change its estimate.
 
     A row has `protocol`, `cell` and `verdict`, and of the change of the effect `change` (its cell, None for the correct
-    protocol) and `change_verdict`. `same` names the protocols that change no number, `silent` those without rows for
-    this claim.
+    protocol), `change_verdict` and `change_words`. `same` names the protocols that change no number, `silent` those
+    without rows for this claim.
     """
     known = dict.fromkeys(name for one in found for name in one.audited)
     return [_claim(one, list(known)) for one in found if one.finding and one.audited]
@@ -61,4 +61,5 @@ def _row(protocol: str, answer: Answer, correct: Answer, span: float) -> dict[st
         "verdict": answer.verdict,
         "change": cell(change.estimate, span, finding.scale) if change else None,
         "change_verdict": change.verdict if change else "",
+        "change_words": change.words(finding.scale) if change else "",
     }

@@ -44,20 +44,17 @@ def depends_on(found: CellAnswers | None) -> str:
     return " or ".join(found.depends) if found else ""
 
 
-def cell_range(found: CellAnswers | None, scale: float) -> str:
-    """The smallest and the largest effect of cells that disagree, in the unit of display; empty where none do.
+def apart_by(found: CellAnswers | None) -> str:
+    """`by cell` or the like where effects exclude each other, so that no number over all is shown; else empty."""
+    return f"by {found.by}" if found is not None and found.effects else ""
 
-    Their average would be true of none of them.
-    """
-    if found is None or not is_by_cell(found):
+
+def effect_range(found: CellAnswers | None, scale: float) -> str:
+    """The smallest and the largest of effects that exclude each other, in the unit of display; empty without any."""
+    if found is None or not found.effects:
         return ""
-    ends = sorted(scale * one.estimate.estimate for one in found.cells)
+    ends = sorted(scale * one.estimate for one in found.effects)
     return f"{numbers.signed(ends[0], 2)} to {numbers.signed(ends[-1], 2)}"
-
-
-def is_by_cell(found: CellAnswers | None) -> bool:
-    """Whether cells disagree, so that no number over all of them is true of any."""
-    return found is not None and bool(found.depends) and len(found.cells) > 1
 
 
 def cell_lines(found: CellAnswers | None, scale: float) -> list[str]:

@@ -38,9 +38,6 @@ RECIPE = "population"
 CELL = "cell"
 """The unit of replication of a mean over cells."""
 
-PART = "arm"
-"""What differs between effects whose mean a claim is about."""
-
 FEWEST = 5
 """Fewest cells over which an average is a general statement; fewer cells are judged one by one."""
 
@@ -75,6 +72,7 @@ class CellAnswers:
     `verdict` is that on the claim, `estimate` the one that is shown with it, `depends` what differs between cells that
     disagree, `scope` for what the verdict holds, in words. `together` is None for fewer than two intervals.
     `is_average_only` is True for a single cell that is equivalent on average and not shown to be in each population.
+    `effects` are those that exclude each other, of cells or of what `by` says: no number over all is true of any.
     """
 
     cells: tuple[Cell, ...]
@@ -84,6 +82,8 @@ class CellAnswers:
     depends: tuple[str, ...] = ()
     together: Heterogeneity | None = None
     is_average_only: bool = False
+    effects: tuple[Estimate, ...] = ()
+    by: str = "cell"
 
 
 def answer_by_cell(
@@ -98,20 +98,38 @@ def answer_by_cell(
     """
     settings = settings.reindex(sorted(set(values.frame["population"].astype(object)))).fillna("unknown")
     if values.shares is not None:
-        used = [name for name, share in values.shares.items() if share]
-        return CellAnswers((), judge(corrected), corrected, _scope_of_contrast(values, used, settings))
+        return CellAnswers((), judge(corrected), corrected, _scope_of_contrast(values, list(values.shares), settings))
     cells = split(values, settings, level)
     return _single(cells[0], corrected, judge, level) if len(cells) == 1 else join(cells, corrected, judge, level)
 
 
-def answer_by_part(found: CellAnswers, parts: Mapping[str, Estimate], level: float) -> CellAnswers:
-    """The answer, unless two of the effects whose mean it is about have opposite signs (at `level`, Bonferroni)."""
-    signs = {name: one.estimate > 0 for name, one in parts.items() if _known(one.p) < level / len(parts)}
-    if len(set(signs.values())) < 2 or found.verdict == DEPENDS:
+def answer_by_part(found: CellAnswers, parts: Mapping[str, Estimate], part: str, level: float) -> CellAnswers:
+    """The answer, unless two of the effects whose mean it is about exclude each other (at `level`, Bonferroni).
+
+    They do if they have opposite signs, or if one is within the margin and another beyond it; `part` is what they are.
+    """
+    verdicts = {name: _part_verdict(one, level / len(parts)) for name, one in parts.items()}
+    judged = [replace(one, verdict=verdicts[name]) for name, one in parts.items()]
+    if found.verdict == DEPENDS or not _excluding(judged):
         return found
-    listed = "; ".join(f"{name} {'above' if side else 'below'} zero" for name, side in signs.items())
+    listed = "; ".join(f"{name} {_part_words(replace(one, verdict=verdicts[name]))}" for name, one in parts.items())
     estimate = replace(found.estimate, verdict=INCONCLUSIVE)
-    return replace(found, verdict=DEPENDS, depends=(PART,), estimate=estimate, scope=f"{listed} ({found.scope})")
+    scope = f"{listed} ({found.scope})"
+    apart = replace(found, effects=tuple(parts.values()), by=part)
+    return replace(apart, verdict=DEPENDS, depends=(part,), estimate=estimate, scope=scope)
+
+
+def _part_verdict(one: Estimate, level: float) -> str:
+    """The verdict on one of several effects."""
+    within, beyond = margin_p_values(one)
+    return verdict_of(one.p, within, beyond, level)
+
+
+def _part_words(one: Estimate) -> str:
+    """The verdict on one of several effects, in words."""
+    side = "above zero" if one.estimate > 0 else "below zero"
+    words = {EQUIVALENT: "within the margin", BEYOND_MARGIN: side, DIFFERENT: side}
+    return words.get(one.verdict, INCONCLUSIVE)
 
 
 def split(values: PoolValues, settings: pd.DataFrame, level: float) -> list[Cell]:
@@ -176,13 +194,14 @@ def _known(p: float | None) -> float:
 
 def _disagree(cells: Sequence[Cell]) -> bool:
     """Whether cells show different effects: by their spread (at 5%), or by verdicts that exclude each other."""
-    return _excluding(cells) or spread_p([one.estimate for one in cells]) < ALPHA
+    estimates = [one.estimate for one in cells]
+    return _excluding(estimates) or spread_p(estimates) < ALPHA
 
 
-def _excluding(cells: Sequence[Cell]) -> bool:
-    """Whether two cells have effects of opposite sign, or one is within the margin and another beyond it."""
-    verdicts = {one.estimate.verdict for one in cells}
-    signs = {one.estimate.estimate > 0 for one in cells if one.estimate.verdict in (DIFFERENT, BEYOND_MARGIN)}
+def _excluding(estimates: Sequence[Estimate]) -> bool:
+    """Whether two effects have opposite signs, or one is within the margin and another beyond it."""
+    verdicts = {one.verdict for one in estimates}
+    signs = {one.estimate > 0 for one in estimates if one.verdict in (DIFFERENT, BEYOND_MARGIN)}
     return len(signs) > 1 or {EQUIVALENT, BEYOND_MARGIN} <= verdicts
 
 
@@ -197,7 +216,9 @@ def join(parts: Sequence[Cell], corrected: Estimate, judge: Judge, level: float)
     if each.verdict != INCONCLUSIVE:
         return replace(answer, verdict=judge(each), estimate=each, scope=f"in each of {_summary(cells)}")
     if _disagree(cells):
-        return replace(answer, verdict=DEPENDS, scope=_by_verdict(cells), depends=_what_differs(cells))
+        depends = _what_differs(cells)
+        effects = tuple(one.estimate for one in cells)
+        return replace(answer, verdict=DEPENDS, scope=_by_verdict(cells), depends=depends, effects=effects)
     average = _average(shown, level)
     if average.verdict != INCONCLUSIVE:
         return replace(answer, verdict=judge(average), estimate=average, scope=f"on average over {_summary(cells)}")
@@ -221,10 +242,13 @@ def _mean_of_cells(cells: Sequence[Cell], corrected: Estimate, together: Heterog
 
 def _in_each(cells: Sequence[Cell]) -> str:
     """The verdict that holds in each cell, the weakest of theirs; `inconclusive` if none does."""
-    verdicts = {one.estimate.verdict for one in cells}
-    if len(verdicts) == 1 and not _excluding(cells):
+    estimates = [one.estimate for one in cells]
+    verdicts = {one.verdict for one in estimates}
+    if _excluding(estimates):
+        return INCONCLUSIVE
+    if len(verdicts) == 1:
         return verdicts.pop()
-    return DIFFERENT if verdicts <= {DIFFERENT, BEYOND_MARGIN} and not _excluding(cells) else INCONCLUSIVE
+    return DIFFERENT if verdicts <= {DIFFERENT, BEYOND_MARGIN} else INCONCLUSIVE
 
 
 def _average(shown: Estimate, level: float) -> Estimate:

@@ -20,7 +20,7 @@ from analysis.inference.power import Needs
 from analysis.inference.rope import margin_probabilities
 from analysis.report.advice import average_only, needs_text
 from analysis.report.audit_changes import Change, effect_changes, summary
-from analysis.report.cell_words import cell_columns, cell_lines, cell_range, is_by_cell, part_columns, part_words
+from analysis.report.cell_words import apart_by, cell_columns, cell_lines, effect_range, part_columns, part_words
 from analysis.report.claim_cells import CELL, DEPENDS, CellAnswers, answer_by_cell, answer_by_part
 from analysis.report.family import ALPHA, History, Judgement, families, judge_family
 from analysis.report.looks import Look, earlier_looks, look_at, now, record, recorded_looks
@@ -65,7 +65,7 @@ class Answer:
     @property
     def bootstrap(self) -> tuple[float, float]:
         """The bootstrap-t interval over pools; NaN without one, and where that mean is not what is shown."""
-        if self.finding is None or self.finding.estimate.unit == CELL or is_by_cell(self.by_cell):
+        if self.finding is None or self.finding.estimate.unit == CELL or apart_by(self.by_cell):
             return math.nan, math.nan
         return self.finding.values.bootstrap
 
@@ -161,13 +161,14 @@ def _by_cell(answer: Answer, settings: pd.DataFrame, level: float) -> Answer:
     assert finding is not None
     judge = partial(claim_verdict, expected=finding.expected)
     found = answer_by_cell(finding.values, finding.estimate, settings, judge, level)
-    found = answer_by_part(found, {name: values.estimate for name, values in finding.parts.items()}, level)
+    parts = {name: values.estimate for name, values in finding.parts.items()}
+    found = answer_by_part(found, parts, finding.part, level)
     if answer.verdict == EXPLORATORY:
         return replace(answer, by_cell=found)
     needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
     finding = replace(finding, corrected=found.estimate)
     # The simultaneous interval is for the mean over pools, not for one over cells or for cells that disagree.
-    simultaneous = None if found.estimate.unit == CELL or is_by_cell(found) else answer.simultaneous
+    simultaneous = None if found.estimate.unit == CELL or found.effects else answer.simultaneous
     found_answer = replace(answer, finding=finding, verdict=found.verdict, needs=needs, by_cell=found)
     return replace(found_answer, simultaneous=simultaneous)
 
@@ -262,7 +263,7 @@ def beside(answer: Answer) -> str:
 
 def posterior(answer: Answer) -> str:
     """The posterior probabilities that the effect is below, within and above the margin; empty if unknown."""
-    is_shown = answer.finding is not None and not is_by_cell(answer.by_cell)
+    is_shown = answer.finding is not None and not apart_by(answer.by_cell)
     found = margin_probabilities(answer.finding.estimate) if answer.finding and is_shown else {}
     if not found or math.isnan(found["p_within"]):
         return ""
@@ -344,9 +345,10 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     scale = finding.scale
     interval = numbers.interval(scale * estimate.low, scale * estimate.high, 2)
     parts = [remark(answer)] if remark(answer) else []
-    apart = cell_range(answer.by_cell, scale)
+    apart = apart_by(answer.by_cell)
     value = numbers.signed(scale * estimate.estimate, 2)
-    parts += [f"{apart} {finding.unit} by cell" if apart else f"{value} {finding.unit} {interval}"]
+    shown = f"{effect_range(answer.by_cell, scale)} {finding.unit} {apart}"
+    parts += [shown if apart else f"{value} {finding.unit} {interval}"]
     parts += [f"{estimate.n_units} {estimate.unit}s"]
     if answer.simultaneous:
         least, most = answer.simultaneous

@@ -25,7 +25,7 @@ from analysis.report.audit_table import defects
 from analysis.report.claims import Answer, answers, family_text, notes, plan_text, record_looks
 from analysis.report.forest import draw_forest, forest
 from analysis.report.statistics_tables import further
-from analysis.rows.protocols import protocols, short
+from analysis.rows.protocols import CORRECT, correct_name, protocols, short
 from analysis.rows.run import Run
 from sweep.core.causes import describe
 
@@ -95,7 +95,7 @@ def context(
     run: Run, place: Place, progress: Progress = lambda _: None, populations: int | None = MOST_POPULATIONS
 ) -> dict[str, Any]:
     """The variables of the templates: everything that a report shows."""
-    shown = run.populations[:populations]
+    shown, undrawn = shown_populations(run, populations)
     figures, missing = _figures(run, shown, place, progress)
     progress("making tables")
     broken: list[str] = []
@@ -123,7 +123,7 @@ def context(
             for one in registry.list_plugins("statistics")
         ],
         "figures": figures,
-        "undrawn": run.populations[len(shown) :],
+        "undrawn": undrawn,
         "missing": missing,
         "broken": broken,
     }
@@ -139,6 +139,17 @@ def _counts(run: Run) -> dict[str, Any]:
         "pools": int(rows["pool_id"].nunique() or members["pool_id"].nunique()),
         "together": {short(one): one.replace("+", ", ") for one in protocols(rows) if short(one) != one},
     }
+
+
+def shown_populations(run: Run, most: int | None) -> tuple[list[str], list[str]]:
+    """The populations of figures, the first `most` with those trained again under defects, and the others.
+
+    Those trained again are drawn with the population that they are compared with, and are not counted.
+    """
+    correct = set(run.candidates.loc[run.candidates["protocol"] == CORRECT, "population"])
+    names = {name: correct_name(name, correct) for name in run.populations}
+    first = sorted(set(names.values()))[:most]
+    return [name for name, own in names.items() if own in first], sorted(set(names.values()) - set(first))
 
 
 def _tables(run: Run, shown: list[str], attempt: Callable[..., Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from analysis.display import numbers
 from analysis.inference.estimate import INCONCLUSIVE
 from analysis.report.advice import advice
 from analysis.report.audit_changes import summary
-from analysis.report.cell_words import cell_range, depends_on, part_words, spread_of
+from analysis.report.cell_words import apart_by, depends_on, effect_range, part_words, spread_of
 from analysis.report.claims import EXPLORATORY, Answer, beside, look_text, posterior, remark
 from analysis.rows.select import BEST_MEMBER, MEAN_MEMBER, POINTS, add_labels, named, select_comparison, unscaled
 from analysis.statistics._difference import over_images
@@ -176,16 +176,17 @@ def _claim(answer: Answer) -> dict[str, Any]:
     estimate = finding.estimate
     about["advice"] = advice(answer.needs, estimate, answer.by_cell)
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
-    apart = cell_range(answer.by_cell, finding.scale)
+    apart = effect_range(answer.by_cell, finding.scale)
     about |= {"effect": apart or numbers.signed(value, 2), "unit": finding.unit}
-    about |= {"interval": "by cell" if apart else numbers.interval(low, high, 2)}
+    by = apart_by(answer.by_cell)
+    about |= {"interval": by or numbers.interval(low, high, 2)}
     about |= {"parts": part_words(finding)}
     about |= {"between": spread_of(answer.by_cell, finding.scale)}
     least, most = (finding.scale * end for end in answer.bootstrap)
     about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(least, most, 2) if least == least else ""}
     about |= {"n": format_count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
     about |= {
-        "p": "by cell" if apart else numbers.p_value(estimate.p_adjusted),
+        "p": by or numbers.p_value(estimate.p_adjusted),
         "warnings": "; ".join(estimate.warnings),
     }
     low, high = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))
@@ -274,12 +275,14 @@ def failures(candidates: pd.DataFrame, members: pd.DataFrame) -> list[dict[str, 
     """Failed and non-finite candidates and members by kind, status and cause; the most frequent first."""
     failed = add_labels(candidates[candidates["status"] != "ok"]).assign(kind="candidate")
     broken = members[(members["status"] != "ok") & (members["role"] == "member")].assign(kind="member", label="")
+    failed = failed.drop_duplicates(["candidate_id", "status", "error"])  # a candidate may have a row per split
     rows = pd.concat(
         [frame[["kind", "status", "error", "label"]] for frame in (failed, broken) if len(frame)] or [failed]
     )
     if rows.empty:
         return []
     cause = rows["error"].fillna("no cause recorded").astype(str)
+    cause = cause.mask(rows["status"] == "non_finite", "outputs of some or all examples are not finite")
     rows = rows.assign(cause=cause.str.strip().str.split("\n").str[-1].str.slice(0, 300))
     groups = rows.groupby(["kind", "status", "cause"], sort=True)
     table = [

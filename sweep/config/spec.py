@@ -103,6 +103,7 @@ class Execution(SettingsModel):
     checkpoint_seconds: Annotated[float, Ge(0), Le(1e9)] = 30.0
     ray_address: str | None = None
     mixed_nodes: bool = False  # workers may have other processors, GPUs, CUDA or torch; `tasks` records which
+    wait_seconds: Annotated[float, Gt(0), Le(1e9)] = 3600.0  # after so long without a node with room, a run ends
     straggler_seconds: Annotated[float, Gt(0), Le(1e9)] = 60.0  # a block or training is never a straggler before this
     probabilities: bool = False  # rows also store log-probabilities for calibration, 2 bytes per example and class
     member_pairs: bool = True  # every two members of a pool are compared: n (n - 1) / 2 rows of the table `pairs`

@@ -262,11 +262,15 @@ def lacking_resources(execution: Execution, nodes: Sequence[Mapping[str, float]]
 
 
 def n_workers(execution: Execution, nodes: Sequence[Mapping[str, Any]]) -> int:
-    """How many workers to ask for: the number that was given, else as many as the nodes have room for now."""
+    """How many workers to ask for: the number that was given, else as many as the nodes have room for now.
+
+    On a cluster twice as many: an autoscaler brings nodes for workers that wait, and no others.
+    """
     if execution.workers != "auto":
         return execution.workers
     rooms = [node["Resources"] for node in nodes if node["Alive"]]
-    return max(1, sum(_free_places(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms))
+    places = sum(_free_places(execution, room.get("CPU", 0.0), room.get("GPU", 0.0)) for room in rooms)
+    return max(1, places if ray_address(execution).is_local else 2 * places)
 
 
 def _free_places(execution: Execution, cpus: float, gpus: float) -> int:

@@ -29,6 +29,9 @@ class Resources(NamedTuple):
     cpus: float
     gpus: float
 
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU and {self.gpus:g} GPU" if self.gpus else f"{self.cpus:g} CPU"
+
     def are_in(self, node: Mapping[str, Any]) -> bool:
         """Whether a living node has as much in all."""
         there = node["Resources"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sweep.core.errors import root_cause
 from sweep.evaluation.rows import failed_rows
 from sweep.execution.cluster import n_workers
+from sweep.execution.demand import IdleWorkers, ResourceWait
 from sweep.execution.ray_checks import LaunchError
 from sweep.execution.refusals import Refusals, Resources, elsewhere
 from sweep.execution.stragglers import StragglerDetector
@@ -57,6 +58,8 @@ class BlockScheduler:
         self.execution = plan.sweep.execution
         self.needed = Resources(self.execution.threads, self.execution.gpus_per_worker)
         self.refusals = Refusals()
+        self.wait = ResourceWait(self.needed, self.execution.wait_seconds)
+        self.idle = IdleWorkers()
         self.stragglers = StragglerDetector(self.execution.straggler_seconds)
         self.queue: WorkQueue
         self.actor_class: Any
@@ -73,7 +76,7 @@ class BlockScheduler:
         """Evaluate all blocks, or those that run when `stopping` begins to return true.
 
         A unit whose worker may hang also runs on an idle worker; the first result counts. Raises LaunchError where no
-        worker can be started.
+        worker can be started, or none has room for too long.
         """
         import ray
 
@@ -109,6 +112,9 @@ class BlockScheduler:
         if not self.is_stopping:
             self._scale_up()
             self._submit_all()
+            self._release_idle()
+            self.wait.look(ray.nodes, is_waiting=not self.calls)
+            self.wait.raise_if_over()
         ended, _ = ray.wait([*self.starting, *self.in_flight], num_returns=1, timeout=1.0)
         for reference in ended:
             if reference in self.starting:
@@ -132,6 +138,21 @@ class BlockScheduler:
         wanted = min(n_workers(self.execution, self.refusals.others(nodes)), len(self.queue))
         for _ in range(wanted - len(self.calls) - len(self.starting)):
             self._start_actor()
+
+    def _release_idle(self) -> None:
+        """Once no unit is queued, give back workers that wait for a node, and those that have been idle for a while."""
+        import ray
+
+        if self.queue:
+            return
+        if self.calls:
+            for actor in self.starting.values():
+                ray.kill(actor)
+            self.starting.clear()
+        for actor in self.idle.surplus(self.calls):
+            ray.kill(actor)
+            self.stragglers.drop(actor)
+            del self.calls[actor]
 
     def _start_actor(self) -> None:
         actor = self.actor_class.options(**elsewhere(self.refusals.nodes)).remote(*self.arguments)

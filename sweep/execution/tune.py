@@ -17,6 +17,7 @@ from sweep.core.causes import NO_SPACE
 from sweep.core.errors import root_cause
 from sweep.core.masking import mask_secrets
 from sweep.core.provenance import now
+from sweep.execution.demand import ResourceWait
 from sweep.execution.refusals import Answer, Refusals, Resources, answer, has_room, run_elsewhere
 from sweep.execution.stragglers import StragglerDetector
 from sweep.execution.training_order import TrainingOrder
@@ -74,18 +75,19 @@ def train_members(
     """Train groups in parallel with Ray Tune, calling `on_ended` with the number of members that ended.
 
     If the training of a member fails, its row records the cause and the other members continue. Raises StoreError if
-    rows cannot be written, and LaunchError if no node may compute. Once `stopping` returns true, running trainings save
-    their state, and no more begin.
+    rows cannot be written, and LaunchError if no node may compute or has room. Once `stopping` returns true, running
+    trainings save their state, and no more begin.
     """
     os.environ.update({key: value for key, value in _QUIET.items() if key not in os.environ})
     order = TrainingOrder(groups)
     refusals = Refusals()
     stop = TrainingStop(stopping, partial(ask_to_stop, context.experiment))
+    events = _TrialEvents(context, on_ended, refusals, stop)
     tuner = _tuner(
         context,
         search_alg=_searcher(order, stopping),
-        callbacks=[_callback(_TrialEvents(context, on_ended, refusals, stop))],
-        stop=_stopper(lambda: refusals.is_final or stop.is_over()),
+        callbacks=[_callback(events)],
+        stop=_stopper(lambda: refusals.is_final or events.wait.error is not None or stop.is_over()),
     )
     try:
         with _disk_full_message(context.folder):
@@ -93,6 +95,7 @@ def train_members(
     finally:
         withdraw_stop(context.experiment)
     refusals.raise_if_final()
+    events.wait.raise_if_over()
     if not stopping():  # else what died was stopped, and is trained by the next call
         _record_failures(context, results, order)
 
@@ -102,8 +105,10 @@ def _tuner(context: TrialContext, *, search_alg: Any, callbacks: list[Any], stop
     from ray import tune
 
     execution = context.execution
+    needed = _needed(execution)
+    trainable = tune.with_parameters(_trial, context=context)
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, context=context), _trial_resources(execution)),
+        tune.with_resources(trainable, {"cpu": needed.cpus, "gpu": needed.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=search_alg,
             num_samples=len(context.groups),
@@ -157,9 +162,17 @@ def _searcher(order: TrainingOrder, stopping: Callable[[], bool]) -> Any:
     return OrderedGroups()
 
 
-def _trial_resources(execution: Execution) -> dict[str, float]:
+def _needed(execution: Execution) -> Resources:
     """The CPU cores and GPUs that Ray reserves for one trial."""
-    return {"cpu": execution.threads, "gpu": execution.gpus_per_member}
+    return Resources(execution.threads, execution.gpus_per_member)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """The nodes of the cluster."""
+    import ray
+
+    found: list[dict[str, Any]] = ray.nodes()
+    return found
 
 
 @contextmanager
@@ -188,6 +201,7 @@ class _TrialEvents:
         self.refusals = refusals
         self.stop = stop
         self.stragglers = StragglerDetector(context.execution.straggler_seconds)
+        self.wait = ResourceWait(_needed(context.execution), context.execution.wait_seconds)
 
     def start(self, trial: Any) -> None:
         """A trial starts."""
@@ -212,8 +226,9 @@ class _TrialEvents:
             self.on_ended(len(group.missing) if group else 1)
 
     def look(self) -> None:
-        """Show the progress, and warn of trials that may hang."""
+        """Show the progress, and warn of trials that may hang or that no node has room for."""
         self.on_ended(0)
+        self.wait.look(_nodes, is_waiting=not self.stop.running)
         for group_id, duration in self.stragglers.new_stragglers():
             _log.warning(f"the training of {group_id} has run for {duration} and may hang: {_REMEDY}")
 
@@ -317,7 +332,7 @@ def _trial(config: dict[str, Any], *, context: TrialContext) -> dict[str, Any]:
     """
     from ray import tune
 
-    needed = Resources(context.execution.threads, context.execution.gpus_per_member)
+    needed = _needed(context.execution)
     refused: list[str] = []
     found = _train_without_secrets(config, context)
     while isinstance(found, Answer):

@@ -40,6 +40,12 @@ def test_workers_fit_their_nodes(settings: dict[str, Any], nodes: list[dict[str,
     assert n_workers(Execution(**settings), nodes) == workers
 
 
+def test_a_cluster_is_asked_for_more_workers_than_it_has_room_for() -> None:
+    assert n_workers(Execution(ray_address="10.0.0.1:6379"), [node(2), node(3)]) == 10
+    assert n_workers(Execution(ray_address="10.0.0.1:6379", workers=7), [node(2), node(3)]) == 7
+    assert n_workers(Execution(ray_address="10.0.0.1:6379"), [node(0)]) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "nodes", "lacks"),
     [

@@ -32,6 +32,7 @@ EXECUTION: dict[str, st.SearchStrategy[Any]] = {
     "block_size": st.integers(1, 999),
     "retries": st.integers(0, 9),
     "straggler_seconds": st.floats(1, 99),
+    "wait_seconds": st.floats(1, 99),
     "checkpoint_seconds": st.floats(0, 99),
     "ray_address": st.just("auto"),
     "mixed_nodes": st.booleans(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from analysis.claims.resemblance_grows_with_decay import resemblance_grows_with_
 from analysis.claims.seeds_agree import seeds_agree
 from analysis.claims.templates_resemble_means import templates_resemble_means
 from analysis.core.errors import NothingToDrawError
+from analysis.report.claims import answers, lines
+from analysis.rows.run import Run
 from tests.helpers import model_rows, rows
 
 POOLS = 4
@@ -80,6 +83,29 @@ def test_mixup_is_compared_at_equal_weight_decay() -> None:
     found = mixup_sharpens_templates(pd.concat(parts))
     assert found.estimate.estimate == pytest.approx(pools_of(mixed).mean() - pools_of(plain).mean())
     assert found.estimate.high < 0
+
+
+def test_a_difference_that_depends_on_weight_decay_is_no_general_one() -> None:
+    parts = []
+    for decay, gap in ((0.01, 0.4), (0.1, 0.4), (1.0, 0.0)):
+        scores = [[0.9 + 0.002 * pool, 0.9] for pool in range(6)]
+        parts.append(trained(scores, weight_decay=decay))
+        parts.append(trained([[s - gap for s in own] for own in scores], weight_decay=decay, mixup=1.0))
+    tables = {"templates": pd.concat(parts), "candidates": rows.frame([]), "members": rows.frame([], "members")}
+    run = Run(Path("runs/made"), {}, "", tables)
+    (found,) = (one for one in answers(run) if one.name == "mixup_sharpens_templates")
+    assert found.verdict == "depends on"
+    assert found.by_cell is not None
+    assert found.by_cell.depends == ("training",)
+    assert "weight_decay 0.01 below zero; weight_decay 0.1 below zero" in found.by_cell.scope
+    assert "weight_decay 1.0 within the margin" in found.by_cell.scope
+    assert "\N{MINUS SIGN}40.00 to 0.00 hundredths of T by training" in "\n".join(lines([found]))
+    assert found.simultaneous is None
+
+
+def test_the_middle_of_a_slope_counts() -> None:
+    parts = [trained(drawn(0.5, seed), weight_decay=decay) for seed, decay in enumerate((0.01, 0.1, 1.0))]
+    assert resemblance_grows_with_decay(pd.concat(parts)).estimate.n_units == 3 * POOLS
 
 
 def test_the_dose_response_is_the_slope_of_pool_means() -> None:

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
 from analysis.display.tables import as_json
+from analysis.inference.estimate import Question
+from analysis.inference.finding import PoolValues
 from analysis.inference.heterogeneity import random_effects
 from analysis.report.advice import advice
+from analysis.report.audit_changes import effect_changes, summary
 from analysis.report.claim_cells import DEPENDS, hochberg
 from analysis.report.claims import Answer, answers, lines, remark, table
 from analysis.rows.run import Run
@@ -282,3 +286,16 @@ def test_a_defect_that_changes_populations_in_opposite_ways_changes_the_claim() 
     found = asked(made)[CLAIM]
     assert abs(found.changes["train_mode"].estimate.estimate) < 1e-3
     assert found.changes["train_mode"].verdict == "changed"
+    assert found.changes["train_mode"].words(100) == "a \N{MINUS SIGN}2.00; b +2.00"
+
+
+def test_a_population_that_only_one_effect_is_about_is_not_comparable() -> None:
+    question = Question("effect", "pool", 0.0, 0.005)
+    pools = [
+        {"population": name, "pool_id": f"{name}{pool}", "value": 0.001 * pool} for name in "ab" for pool in (0, 1)
+    ]
+    numbers = {str(row["pool_id"]): int(str(row["pool_id"])[1:]) for row in pools}
+    correct = PoolValues(pd.DataFrame(pools), question)
+    found = effect_changes(correct, {"train_mode": PoolValues(pd.DataFrame(pools[:2]), question)}, numbers)
+    assert found["train_mode"].words(1) == "not comparable: b"
+    assert summary(found) == "does not change by more than the margin; of other populations under train_mode"
