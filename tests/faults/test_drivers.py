@@ -26,7 +26,7 @@ def test_sweep_stop_asks_a_run_to_end_and_the_same_command_goes_on(place: Callab
         assert asked.returncode == 0, asked.stderr
         assert f"process {driver.pid} on" in asked.stderr
         assert driver.wait(LIMIT) == 130
-    assert "asked to stop" in (base / "log").read_text()
+    assert "stopped by `sweep stop`: trainings are saved" in (base / "log").read_text()
     asked = subprocess.run(stop, cwd=base, env=environment(), capture_output=True, text=True)
     assert (asked.returncode, asked.stderr) == (2, f"nothing is running on {base}/runs/hurt\n")
     completed(base, "execution.mlflow=false")
