@@ -193,6 +193,7 @@ def test_a_node_that_dies_costs_its_training_the_time_since_the_last_checkpoint(
         with started(base, f"execution.ray_address={address}", "execution.mlflow=false", **more) as driver:
             wait_for(lambda: size(base / "steps") > 60, "steps", driver)
             send("kill 0")
+            time.sleep(3)  # a training outlives its node for a moment: quick steps of it would be done twice
             (base / "go").touch()
             wait_for(lambda: recorded(base, "members") == 2, "members", driver)
     assert 0 <= size(base / "steps") - size(whole / "steps") <= 1 / STEP + 5
