@@ -26,19 +26,19 @@ class Change:
     """The effect under a defect minus that under the correct protocol, in the same pools.
 
     `verdict` is `changed` (the difference is not zero), `unchanged` (it is within the margin) or `open`. `populations`
-    has the change of each of several populations, which their mean may hide; `lost` are those that only one of the two
+    has the change of each of several populations, which their mean may hide; `incomparable` are those that only one of the two
     effects is about, such as one that the defect brings to chance.
     """
 
     estimate: Estimate
     verdict: str
     populations: Mapping[str, float] = field(default_factory=dict)
-    lost: tuple[str, ...] = ()
+    incomparable: tuple[str, ...] = ()
 
     def words(self, scale: float) -> str:
         """The changes of populations, and which have none, in words; empty where the mean says all."""
         each = [f"{name} {numbers.signed(scale * value, 2)}" for name, value in self.populations.items()]
-        return "; ".join([*each, *([f"not comparable: {', '.join(self.lost)}"] if self.lost else [])])
+        return "; ".join([*each, *([f"not comparable: {', '.join(self.incomparable)}"] if self.incomparable else [])])
 
 
 def effect_changes(
@@ -63,10 +63,10 @@ def _by_population(
     change: PoolValues, correct: PoolValues, defect: PoolValues
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """The change of each of several populations, and the populations that only one of the effects is about."""
-    names, before, after = (sorted(set(one.used["population"].astype(object))) for one in (change, correct, defect))
+    names, own, others = (sorted(set(one.used["population"].astype(object))) for one in (change, correct, defect))
     is_mean = len(names) > 1 and change.shares is None
     each = {name: change.only([name]).estimate.estimate for name in names} if is_mean else {}
-    return each, tuple(name for name in sorted({*before, *after}) if name not in names)
+    return each, tuple(name for name in sorted({*own, *others}) if name not in names)
 
 
 def _verdict(change: Estimate, values: PoolValues, level: float) -> str:
@@ -109,6 +109,6 @@ def summary(changes: Mapping[str, Change]) -> str:
     n_open = sum(change.verdict == OPEN for change in defects.values())
     parts = [f"changes under {', '.join(changed)}"] if changed else []
     parts += [f"open under {n_open} of {len(defects)} defects"] if n_open else []
-    lost = [short(name) for name, change in defects.items() if change.lost]
+    incomparable = [short(name) for name, change in defects.items() if change.incomparable]
     parts = parts or ["does not change by more than the margin"]
-    return "; ".join([*parts, *([f"of other populations under {', '.join(lost)}"] if lost else [])])
+    return "; ".join([*parts, *([f"of other populations under {', '.join(incomparable)}"] if incomparable else [])])

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError
 from analysis.display import numbers
 from analysis.inference.estimate import INCONCLUSIVE
+from analysis.inference.finding import Finding
 from analysis.report.advice import advice
 from analysis.report.audit_changes import summary
 from analysis.report.cell_words import apart_by, depends_on, effect_range, part_words, spread_of
@@ -170,29 +171,35 @@ def _claim(answer: Answer) -> dict[str, Any]:
         "posterior": posterior(answer),
     }
     about["earlier"] = []
-    if answer.finding is None:
-        return about
-    finding = answer.finding
+    return about | (_effect(answer, answer.finding) if answer.finding else {})
+
+
+def _effect(answer: Answer, finding: Finding) -> dict[str, Any]:
+    """The estimate of a claim as texts, in the unit of its display."""
     estimate = finding.estimate
-    about["advice"] = advice(answer.needs, estimate, answer.by_cell)
     value, low, high = (finding.scale * end for end in (estimate.estimate, estimate.low, estimate.high))
-    apart = effect_range(answer.by_cell, finding.scale)
-    about |= {"effect": apart or numbers.signed(value, 2), "unit": finding.unit}
-    by = apart_by(answer.by_cell)
-    about |= {"interval": by or numbers.interval(low, high, 2)}
-    about |= {"parts": part_words(finding)}
-    about |= {"between": spread_of(answer.by_cell, finding.scale)}
+    first, last = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))
     least, most = (finding.scale * end for end in answer.bootstrap)
-    about |= {"estimand": estimate.estimand, "bootstrap": numbers.interval(least, most, 2) if least == least else ""}
-    about |= {"n": format_count(estimate.n_units, estimate.unit), "value": value, "figure": finding.figure}
-    about |= {
-        "p": by or numbers.p_value(estimate.p_adjusted),
+    apart = apart_by(answer.by_cell)
+    return {
+        "advice": advice(answer.needs, estimate, answer.by_cell),
+        "effect": effect_range(answer.by_cell, finding.scale) or numbers.signed(value, 2),
+        "unit": finding.unit,
+        "interval": apart or numbers.interval(low, high, 2),
+        "parts": part_words(finding),
+        "between": spread_of(answer.by_cell, finding.scale),
+        "estimand": estimate.estimand,
+        "bootstrap": numbers.interval(least, most, 2) if least == least else "",
+        "n": format_count(estimate.n_units, estimate.unit),
+        "value": value,
+        "figure": finding.figure,
+        "p": apart or numbers.p_value(estimate.p_adjusted),
         "warnings": "; ".join(estimate.warnings),
+        "simultaneous": numbers.interval(first, last, 2) if answer.simultaneous else "",
+        "earlier": [look_text(look, finding.scale) for look in answer.earlier],
+        "margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2),
+        "expected": finding.expected,
     }
-    low, high = (finding.scale * end for end in answer.simultaneous or (math.nan, math.nan))
-    about |= {"simultaneous": numbers.interval(low, high, 2) if answer.simultaneous else ""}
-    about |= {"earlier": [look_text(look, finding.scale) for look in answer.earlier]}
-    return about | {"margin": numbers.fixed(finding.scale * (estimate.margin or 0.0), 2), "expected": finding.expected}
 
 
 def barriers(candidates: pd.DataFrame, predictions: pd.DataFrame | None = None) -> list[dict[str, Any]]:

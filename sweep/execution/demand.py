@@ -1,4 +1,4 @@
-"""What is asked of a cluster: how long nothing runs for want of a node, and which workers are given back at the end."""
+"""Resource demand of a run: the wait for a node with enough resources, and idle workers that can be stopped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HINT = (
 
 
 class ResourceWait:
-    """Tells every 30 s that nothing runs for want of a node, and for how long; `error` is set after `limit` seconds."""
+    """Logs every 30 s that no node has the resources that a run needs; sets `error` after `limit` seconds."""
 
     def __init__(self, needed: Resources, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.needed = needed

@@ -119,7 +119,7 @@ class StopRequest:
         return bool(self.reason)
 
     def is_overdue(self) -> bool:
-        """Whether running blocks are given back: whoever sends SIGTERM kills the process some time later."""
+        """Whether running blocks have used up their time after SIGTERM, which SIGKILL usually follows."""
         return self._terminated_at is not None and time.monotonic() - self._terminated_at > FINISH_SECONDS
 
     @contextmanager

@@ -231,7 +231,7 @@ class BlockScheduler:
             self.queue.on_out_of_memory(unit, cause)
         except ray.exceptions.RayError as error:  # the worker, its node, or the rows are lost
             self._replace(actor)
-            if not self.is_stopping:  # else whoever stops the run may have ended the worker, too
+            if not self.is_stopping:  # SIGTERM may have been sent to the workers as well
                 self.queue.on_error(unit, f"its worker died: {root_cause(error)}")
 
     def _remove_call(self, actor: Any, reference: Any) -> None:

@@ -1,4 +1,4 @@
-"""A cluster of real processes on this machine, told by lines on stdin: `add`, `kill N`. It prints its address.
+"""A cluster of real processes on this machine. It prints its address and reads commands from stdin: `add`, `kill N`.
 
 `add NAME=VALUE` adds a node whose processes have this variable.
 """

@@ -1,4 +1,4 @@
-"""Runs that get SIGTERM, and a node that dies, while members are trained: how much is done twice, and what is said."""
+"""SIGTERM and the loss of a node during training: how many steps are repeated, and which messages are logged."""
 
 from __future__ import annotations
 
