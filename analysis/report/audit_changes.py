@@ -26,8 +26,8 @@ class Change:
     """The effect under a defect minus that under the correct protocol, in the same pools.
 
     `verdict` is `changed` (the difference is not zero), `unchanged` (it is within the margin) or `open`. `populations`
-    has the change of each of several populations, which their mean may hide; `incomparable` are those that only one of the two
-    effects is about, such as one that the defect brings to chance.
+    has the change of each of several populations, which their mean may hide. Only one of the two effects is about
+    those in `incomparable`, for example since the defect brings them to chance.
     """
 
     estimate: Estimate
