@@ -15,7 +15,7 @@ from sweep.core.errors import UserError
 from sweep.core.masking import mask_secrets
 from sweep.core.output import allow_any_name, close_output, is_output_closed
 from sweep.core.paths import working_folder
-from sweep.core.termination import EXIT_INTERRUPTED, StoppedError
+from sweep.core.termination import EXIT_INTERRUPTED, EXIT_TERMINATED, StoppedError, raised_termination
 
 EXIT_FAILED = 1
 EXIT_WRONG = 2
@@ -31,11 +31,12 @@ class ErrorHandlingGroup(click.Group):
     """What the message after Ctrl-C or another request to stop says of the work so far."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; every error becomes an exit code."""
+        """Run a verb; every error, Ctrl-C and SIGTERM become an exit code."""
         allow_any_name()
         try:
             working_folder()  # without one even the import of torch ends this process
-            return super().invoke(ctx)
+            with raised_termination(EXIT_TERMINATED):
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.ClickException, click.Abort):
             raise
         except KeyboardInterrupt as stop:

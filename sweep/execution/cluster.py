@@ -66,8 +66,8 @@ def cluster(execution: Execution) -> Iterator[None]:
 
     if own:
         reload_ray_config()
-    _mask_job()
-    with unchanged_handler(signal.SIGTERM):  # Ray's own prints a stack and aborts the process after three seconds
+    # Ray's own handler of SIGTERM prints a stack and aborts the process after three seconds.
+    with _masked_job(), unchanged_handler(signal.SIGTERM):
         if place.is_local:
             _start(execution)
         else:
@@ -85,12 +85,17 @@ def cluster(execution: Execution) -> Iterator[None]:
             ray.shutdown()
 
 
-def _mask_job() -> None:
+@contextmanager
+def _masked_job() -> Iterator[None]:
     """Keep secrets of the command line out of the description of the job that Ray shows to all users of a cluster."""
     from ray._private import utils
 
     describe = utils.get_entrypoint_name
     utils.get_entrypoint_name = lambda: mask_secrets(describe())  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name = describe
 
 
 def _start(execution: Execution) -> None:

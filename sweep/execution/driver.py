@@ -47,7 +47,7 @@ def run(
     stopping = StopRequest(folder.path, EXIT_REQUEUE if requeue else EXIT_TERMINATED)
     with stopping.on_signals():
         state = load_state(with_recorded_settings(sweep))
-        if not retry and not (state.missing or state.n_pending or state.n_uninspected) and is_settled(folder, sweep):
+        if not (retry or _is_incomplete(state)) and is_settled(folder, sweep):
             return state
         with folder.lock(command):
             if retry:

@@ -69,6 +69,7 @@ def evaluate(context: RunContext) -> None:
     """Evaluate, pool by pool, pairs without a row, candidates without one, and models that were not inspected."""
     from sweep.execution.progress import Stage
     from sweep.execution.scheduler import BlockScheduler
+    from sweep.plan.work import MemberPairWork
     from sweep.status.estimate import LONG_PAIRS
     from sweep.storage.writer import open_writer
 
@@ -80,8 +81,8 @@ def evaluate(context: RunContext) -> None:
         return
     folder.retire_failed_tasks()  # their pairs and models are in these blocks again
     _tune_batches(context, (state.plan.pool_of[work.pool_id] for work in blocks.values()))
-    n_pairs = state.n_missing_pairs
-    beside = Stage("pairs compared", n_pairs) if n_pairs > LONG_PAIRS else None
+    n_pairs = sum(len(work) for work in blocks.values() if isinstance(work, MemberPairWork))
+    beside = Stage("pairs compared", n_pairs) if n_pairs >= LONG_PAIRS else None
     context.progress.begin("candidates done", state.n_pending, beside)  # inspected models are not counted
     recorded = folder.read("tasks", ["task_id"])["task_id"]
     payload = partial(_pool_payload, context, failed)

@@ -16,7 +16,7 @@ from sweep.plan.planner import EVALUATION_VERSION
 from sweep.plan.pools import TRAINING_VERSION, Pool, unique_members
 from sweep.status.counts import CandidateCounts, count_candidates, in_plan, read_plan_table
 from sweep.status.inputs import RunInputs
-from sweep.status.pending_pairs import measured_pairs
+from sweep.status.pending_pairs import failed_pools, measured_pairs
 from sweep.storage.files import file_hash
 from sweep.storage.run_folder import RunFolder
 from sweep.storage.tables import OUTLINE
@@ -144,11 +144,13 @@ def read_status(folder: RunFolder) -> RunStatus | None:
 
 
 def _count_missing_pairs(folder: RunFolder, outline: PlanSummary, statuses: Mapping[str, str]) -> dict[str, int]:
-    """Pairs of members without a row, by pool; those of failed members do not count."""
+    """Pairs of members without a row, by pool, as `RunState.missing_pairs`."""
     present = measured_pairs(folder)
+    failed = failed_pools(folder)
     usable = {
         pool: [member for member in members if statuses.get(member) != "failed"]
         for pool, members in outline.compared.items()
+        if pool not in failed
     }
     return {pool: int(present.without_row(members).sum()) for pool, members in usable.items()}
 

@@ -48,6 +48,12 @@ def measured_pairs(folder: RunFolder) -> MeasuredPairs:
     return MeasuredPairs.from_columns(rows["member_a"], rows["member_b"])
 
 
+def failed_pools(folder: RunFolder) -> set[str]:
+    """The pools with a failed block of pairs or inspected models, which `sweep run --retry` repeats."""
+    tasks = folder.read("tasks", ["pool_id", "status"])
+    return set(tasks["pool_id"].filter(pc.equal(tasks["status"], "failed")).to_pylist())
+
+
 def missing_pairs(
     pools: Iterable[Pool], failed: Collection[str], present: MeasuredPairs
 ) -> Iterator[tuple[Pool, Positions]]:

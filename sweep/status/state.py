@@ -117,19 +117,21 @@ class RunState:
 
     @property
     def n_missing_pairs(self) -> int:
-        """Pairs of members without a row, but those of failed members."""
+        """Number of the missing pairs."""
         return sum(self.missing_pairs.values())
 
     @cached_property
     def missing_pairs(self) -> dict[str, int]:
-        """Pool id -> pairs of members without a row, but those of failed members."""
-        from sweep.status.pending_pairs import measured_pairs, missing_pairs
+        """Pool id -> pairs of members without a row; neither failed members nor pools with a failed block count."""
+        from sweep.status.pending_pairs import failed_pools, measured_pairs, missing_pairs
 
         if not self.sweep.execution.member_pairs:
             return {}
 
         failed = {identity for identity, status in self.members.items() if status == "failed"}
-        found = missing_pairs(self.pools, failed, measured_pairs(self.folder))
+        repeated = failed_pools(self.folder)
+        pools = [pool for pool in self.pools if pool.id not in repeated]
+        found = missing_pairs(pools, failed, measured_pairs(self.folder))
         return {pool.id: len(pairs) for pool, pairs in found}
 
     @cached_property

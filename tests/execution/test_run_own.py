@@ -91,6 +91,7 @@ def test_pairs_that_kill_their_worker_leave_a_trace_until_they_are_done(tmp_path
     assert (cause["table"], cause["status"], cause["count"]) == ("tasks", "failed", 1)
     status = CliRunner().invoke(main, ["status", str(folder.path)])
     assert "failed blocks       1 of pairs or inspected models" in status.stdout
+    assert "nothing left to do" in status.stdout, "without --retry"
     flag.unlink()
     sweep("run", "pairs.yaml", "--retry", cwd=tmp_path, **variables)
     assert folder.read("pairs").num_rows == 1

@@ -100,6 +100,20 @@ def test_pairs_without_a_row_are_something_left(done: Path) -> None:
     assert not plan_text(found)[-1].endswith("nothing left to do")
 
 
+def test_pairs_of_a_failed_block_wait_for_a_retry(done: Path) -> None:
+    sweep = load(done)
+    folder = RunFolder(sweep.folder)
+    folder.part_file("pairs", "all").unlink()
+    for pool in make_plan(sweep).pools:
+        folder.append("tasks", pool.id, [{"task_id": pool.id, "kind": "block", "pool_id": pool.id, "status": "failed"}])
+    found = run_summary(sweep.folder)
+    assert found == plan_summary(load_state(sweep))
+    assert found is not None
+    assert (found["pairs"], found["failed_tasks"]) == (0, 2)
+    folder.retire_failed_tasks()
+    assert load_state(sweep).n_missing_pairs > 0
+
+
 def test_pairs_that_are_not_wanted_are_nothing_left(done: Path) -> None:
     folder = RunFolder(load(done).folder)
     folder.part_file("pairs", "all").unlink()
