@@ -69,7 +69,10 @@ def test_populations_on_one_test_set_share_its_examples() -> None:
 def test_values_of_some_populations_have_the_estimate_of_these_alone() -> None:
     both = pool_values([made(3), made(4)], ["digits", "mnist"])
     part = replace(both, frame=both.frame[both.frame["population"] == "p1"])
-    assert asdict(part.estimate) == asdict(replace(both, shares={"p0": 0.0, "p1": 1.0}).estimate)
+    assert asdict(part.estimate) == asdict(replace(both, shares={"p1": 1.0}).estimate)
+    # A share of 0 is a weight like others, as in the middle of a slope: its pools are measured, and count.
+    measured = replace(both, shares={"p0": 0.0, "p1": 1.0}).estimate
+    assert asdict(measured) == {**asdict(part.estimate), "n_units": 2 * part.estimate.n_units}
     assert part.estimate.se == pytest.approx(spreads(made(4)).se)
 
 
