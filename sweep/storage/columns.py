@@ -125,6 +125,10 @@ _CANDIDATES = (
     Column("device", _STRING, "device of the evaluation: cpu or the name of the accelerator"),
     Column("protocol", _STRING, "evaluation protocol: correct, or the names of its switches, joined by +"),
     Column("dataset_settings", _STRING, "settings of the data set of this pool, JSON; null in earlier rows"),
+    Column("chosen", pa.list_(_STRING), "members that a search chose, by member_id; null for other methods"),
+    Column(
+        "coefficients", pa.list_(_FLOAT), "coefficients of the chosen members in the merge, in the order of `chosen`"
+    ),
     *_STAMP,
 )
 _PAIRS = (
