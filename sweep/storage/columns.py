@@ -55,7 +55,7 @@ _MEMBERS = (
     Column("training", _STRING, "settings of the training, JSON"),
     Column("init_seed", _LONG, "seed of the initial weights"),
     Column("order_seed", _LONG, "seed of data order, augmentation and dropout"),
-    Column("architecture_kind", _STRING, "transformer, hybrid, cnn, mlp or other; null if unknown"),
+    Column("architecture_kind", _STRING, "transformer, hybrid, cnn, mlp, linear or other; null if unknown"),
     Column("n_parameters", _LONG, "number of trainable parameters; tied parameters count once"),
     Column("forward_flops", _LONG, "floating-point operations of a forward pass of one example"),
     Column("weights_file", _STRING, "path of the weights file, relative to the run folder"),
