@@ -357,9 +357,9 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     low, high = (scale * end for end in answer.bootstrap)
     parts += [f"bootstrap-t {numbers.interval(low, high, 2)}"] if low == low else []
     if answer.verdict == EXPLORATORY:
-        parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]
+        parts += [f"p of no difference, not corrected: {numbers.p_value(estimate.p)}"]
     elif not apart:
-        parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+        parts += [f"p of no difference, corrected: {numbers.p_value(estimate.p_adjusted)}"]
     parts += [posterior(answer)] if posterior(answer) else []
     parts += [beside(answer)] if beside(answer) else []
     parts += [needs_text(answer.needs)] if answer.needs else []

@@ -1,4 +1,4 @@
-"""What claims on accuracy do not count: controls with shuffled labels, and methods that are one function."""
+"""What claims on accuracy do not count, and what they name: controls, equal functions, other training settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.claims.architecture_moderates import architecture_moderates
 from analysis.inference.estimate import Question
 from analysis.inference.finding import PoolValues
 from analysis.report.audit_changes import effect_changes, summary
@@ -19,13 +20,14 @@ from tests.helpers import rows
 NOISE = np.array([0.003, -0.002, 0.001, -0.001, 0.002, -0.003])
 
 
-def study(population: str, gap: float) -> list[dict[str, Any]]:
+def study(population: str, gap: float, **own: Any) -> list[dict[str, Any]]:
     """Pools whose ensemble is `gap` more accurate than their soup."""
     made = []
+    own = {"population": population, **own}
     for pool, noise in enumerate((gap + NOISE).tolist()):
-        made += [rows.candidate(pool, (index,), "single", accuracy=0.8, population=population) for index in range(2)]
-        made.append(rows.candidate(pool, (0, 1), "uniform_soup", accuracy=0.9, population=population))
-        ensemble = {"space": "logits", "accuracy": 0.9 + noise, "population": population}
+        made += [rows.candidate(pool, (index,), "single", accuracy=0.8, **own) for index in range(2)]
+        made.append(rows.candidate(pool, (0, 1), "uniform_soup", accuracy=0.9, **own))
+        ensemble = {"space": "logits", "accuracy": 0.9 + noise, **own}
         made.append(rows.candidate(pool, (0, 1), "logit_average", **ensemble))
     return made
 
@@ -80,3 +82,25 @@ def test_defects_that_cannot_act_are_not_counted_as_open() -> None:
     changes = effect_changes(correct, defects, numbers)
     assert {name: change.acts for name, change in changes.items()} == {"greedy_variant": False, "train_mode": True}
     assert summary(changes) == "open under 1 of 1 defects"
+
+
+def test_training_settings_that_differ_between_architectures_are_named() -> None:
+    """Only those of the populations compared, and pools of scratch starts only where they are among these."""
+    made = study("vit", 0.0, architecture="vit") + study("cnn", 0.02, architecture="cnn")
+    made += study("alone", 0.0, architecture="mlp", start="scratch")
+    candidates = rows.frame(made)
+    kinds = {"vit": "transformer", "cnn": "cnn", "alone": "mlp"}
+    settings = {"vit": {"optimizer": "adamw", "epochs": 5}, "cnn": {"optimizer": "sgd", "epochs": 5}}
+    training = {name: json.dumps(settings.get(name, {"epochs": 9})) for name in kinds}
+    population = candidates["population"]
+    known = candidates.assign(architecture_kind=population.map(kinds), training=population.map(training))
+    warnings = architecture_moderates(known).estimate.warnings
+    assert "training settings differ between the populations compared: optimizer adamw, sgd" in warnings
+    assert not any("exchangeable" in text for text in warnings)
+    scratch = known.assign(start="scratch")
+    assert any(
+        "a scratch start are groups of exchangeable" in text
+        for text in architecture_moderates(scratch).estimate.warnings
+    )
+    alike = known.assign(training=training["cnn"])
+    assert not any("training settings" in text for text in architecture_moderates(alike).estimate.warnings)
