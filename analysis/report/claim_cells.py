@@ -302,7 +302,13 @@ def _summary(cells: Sequence[Cell]) -> str:
     """Several cells in words."""
     words = _factors([one.settings for one in cells])
     these = "these " if len(cells) < FEWEST else ""
-    return f"{these}{len(cells)} cells ({words}), {format_count(sum(one.estimate.n_units for one in cells), 'pool')}"
+    pools = format_count(sum(one.estimate.n_units for one in cells), "pool")
+    return f"{these}{len(cells)} {_noun(cells)} ({words}), {pools}"
+
+
+def _noun(cells: Sequence[Cell]) -> str:
+    """What cells are: populations, if they differ in no factor of a cell."""
+    return "cells" if len({tuple(one.settings.values()) for one in cells}) > 1 else "populations"
 
 
 def _factors(rows: Sequence[dict[str, str]]) -> str:
@@ -326,5 +332,5 @@ def _by_verdict(cells: Sequence[Cell]) -> str:
 def _names(cells: Sequence[Cell]) -> str:
     """The names of some cells with their numbers of pools; of many, how many."""
     if len(cells) > NAMED:
-        return f"{len(cells)} cells"
+        return f"{len(cells)} {_noun(cells)}"
     return " and ".join(f"{one.name} ({format_count(one.estimate.n_units, 'pool')})" for one in cells)
