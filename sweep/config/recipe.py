@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
@@ -15,10 +16,14 @@ Share = Annotated[float, Ge(0), Lt(1)]
 NotNegative = Annotated[float, Ge(0), Le(1_000_000)]
 RECORDED_NAMES = {"checkpoint": "keep", "clip_grad_norm": "clip", "vmap_members": "together"}
 """Settings whose key was renamed: ids, tables and MLflow keep the earlier name."""
-_NOT_IN_EARLIER_ROWS = ("l2_start", "freeze", "linear_probe_epochs", "swa", "scope")
-"""Settings that earlier versions lack: recorded where they are set, so that rows of equal members stay equal."""
+_LATER_SETTINGS = ("l2_start", "freeze", "linear_probe_epochs", "swa", "scope")
+"""Settings that earlier versions lack: written where they are set, so that equal sweeps and rows stay equal."""
 _MEMBERS_ONLY = {"l2_start": 0.0, "freeze": (), "linear_probe_epochs": 0, "swa": None, "scope": None}
 """Settings that act on members alone, with the values of a shared start."""
+
+
+def _without_unset(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value or key not in _LATER_SETTINGS}
 
 
 class WeightAveraging(SettingsModel):
@@ -128,9 +133,12 @@ class Recipe(SettingsModel):
     @property
     def recorded(self) -> dict[str, Any]:
         """All settings, under the names used in tables and MLflow."""
-        values = self._with_recorded_names(mode="json")
-        unset = [key for key in _NOT_IN_EARLIER_ROWS if not values[key]]
-        return {key: value for key, value in values.items() if key not in unset}
+        return _without_unset(self._with_recorded_names(mode="json"))
+
+    def to_config(self, stated: Collection[str] = ()) -> dict[str, Any]:
+        """The settings as a configuration writes them; `stated` are those for which its plug-ins have defaults."""
+        values = self.model_dump(mode="json")
+        return _without_unset(values) | {key: values[key] for key in _LATER_SETTINGS if key in stated}
 
     @property
     def of_start(self) -> Recipe:
