@@ -168,20 +168,18 @@ def train(  # noqa: PLR0913 - each is a fact of its own
     has_new_head: bool = False,
     checkpointer: Checkpointer | None = None,
 ) -> TrainResult:
-    """Train a model on `splits["train"]` and return the weights that the recipe keeps.
+    """Train a model and return its last weights, their average, or the best on `splits["validation"]`.
 
-    These are the last, the average, or the best on `splits["validation"]`. The model has the weights of its start, but
-    for the head if it `has_new_head`.
     The result is bitwise reproducible on a CPU with the same seed and number of threads, also after resuming from
-    `checkpointer`. Raises NonFiniteError.
+    `checkpointer`. With `has_new_head` the head is not that of the start. Raises NonFiniteError.
     """
     started_at = time.perf_counter()
     history = TrainingHistory(recipe)
     trainer = Trainer(model, splits["train"], recipe, seed, has_new_head=has_new_head)
-    if state := checkpointer.load() if checkpointer else None:
+    state: State = (checkpointer.load() if checkpointer else None) or {}
+    if state:
         trainer.restore(state)
         history.restore(state)
-    state = state or {}
     seconds_before = state.get("seconds", history.seconds)  # checkpoints of earlier versions have no key of their own
 
     def seconds() -> float:
@@ -191,10 +189,8 @@ def train(  # noqa: PLR0913 - each is a fact of its own
         if checkpointer:
             checkpointer.save(lambda: {**trainer.state(), **history.state(), "seconds": seconds(), "part": part()})
 
-    part = state.get("part")
     for number in range(len(history.curve), epochs):
-        loss, lr = trainer.epoch(number, epochs, part, save)
-        part = None
+        loss, lr = trainer.epoch(number, epochs, state.pop("part", None), save)
         logits = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
         scores = validation_scores(logits, splits["validation"])
         history.add(Epoch(number + 1, lr, loss, *scores, seconds()), trainer.ema_model.state_dict)

@@ -198,8 +198,7 @@ def train_vmapped(  # noqa: PLR0913 - each is a fact of its own
 ) -> list[TrainResult | NonFiniteError]:
     """Train several models at once; the results are those of `sweep.training.trainer.train`, except for last bits.
 
-    A model with a non-finite loss gets a NonFiniteError as its result, and the others continue. The seconds of a member
-    are the seconds of the group divided by the number of members.
+    A model with a non-finite loss gets a NonFiniteError, and the others continue. Seconds are equal shares.
     """
     started_at = time.perf_counter()
     group = VmapTrainer(models, splits["train"], recipe, seeds, has_new_heads=has_new_heads)

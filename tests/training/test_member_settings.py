@@ -171,13 +171,13 @@ def test_the_penalty_stays_out_of_the_loss_and_of_clipping() -> None:
 
 
 def test_a_new_head_is_not_drawn_to_its_first_weights() -> None:
-    held = {"l2_start": 1.0, "scope": {"target": "start", "strength": 3.0}}
+    tied = {"l2_start": 1.0, "scope": {"target": "start", "strength": 3.0}}
     start = small().state_dict()
-    moved = {new: (ours(held, has_new_head=new).state["head.weight"] - start["head.weight"]).norm() for new in (0, 1)}
+    moved = {new: (ours(tied, has_new_head=new).state["head.weight"] - start["head.weight"]).norm() for new in (0, 1)}
     assert moved[1] > 3 * moved[0]
     free = (ours({}).state["conv1.weight"] - start["conv1.weight"]).norm()
     for new in (False, True):
-        assert (ours(held, has_new_head=new).state["conv1.weight"] - start["conv1.weight"]).norm() < free * 0.6
+        assert (ours(tied, has_new_head=new).state["conv1.weight"] - start["conv1.weight"]).norm() < free * 0.6
 
 
 def test_what_is_frozen_is_as_it_was_bit_for_bit_and_its_batch_norm_too() -> None:
