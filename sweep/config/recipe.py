@@ -63,7 +63,8 @@ class Recipe(SettingsModel):
 
     epochs: Count = 10
     start_epochs: Count = 1
-    """Epochs of training of a shared start; its other settings are those of the members."""
+    """Epochs of training of a shared start; its other settings are those of the members, without `l2_start`, `freeze`,
+    `linear_probe_epochs`, `scope` and `swa`."""
     batch_size: Annotated[int, Ge(2), Le(1_000_000)] = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: Annotated[float, Gt(0), Le(1_000_000)] = 0.05
