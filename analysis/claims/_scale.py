@@ -23,7 +23,7 @@ def soup_loss(candidates: pd.DataFrame, other: str, noun: str, *, arm: str, marg
     what = f"over log factor (factors {found.factors}): uniform_soup minus {noun}, {scope}"
     question = Question(f"retention lost {what}", "pool", 0.0, margin)
     decides = PoolValues(found.retention, question, found.warnings)
-    beside = PoolValues(found.accuracy, Question(f"accuracy lost {what}", "pool", 0.0))
+    beside = Question(f"accuracy lost over the same factors: uniform_soup minus {noun}", "pool", 0.0)
     parts = {f"factors {side}": PoolValues(values, question) for side, values in found.by_side.items()}
-    finding = Finding(decides, "below", "scale", unit="points of retention", beside=beside, parts=parts)
-    return replace(finding, part="side")
+    finding = Finding(decides, "below", "scale", unit="points of retention", parts=parts, part="side")
+    return replace(finding, beside=PoolValues(found.accuracy, beside))

@@ -291,7 +291,7 @@ def test_scale_is_resisted_by_what_falls_less(claim: str, which: str, other: str
     assert found.finding.beside is not None
     assert found.finding.beside.estimate.estimate == pytest.approx(-(0.2 + 0.015) / 2)
     (row,) = table([found])
-    assert row["beside"].startswith("accuracy lost over log factor (factors 0.5, 1, 2): uniform_soup minus ")
+    assert row["beside"].startswith("accuracy lost over the same factors: uniform_soup minus ")
     assert "−10.75 points" in row["beside"]
 
 
