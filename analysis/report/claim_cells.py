@@ -103,7 +103,9 @@ def answer_by_cell(
     return _single(cells[0], corrected, judge, level) if len(cells) == 1 else join(cells, corrected, judge, level)
 
 
-def answer_by_part(found: CellAnswers, parts: Mapping[str, PoolValues], part: str, level: float) -> CellAnswers:
+def answer_by_part(
+    found: CellAnswers, parts: Mapping[str, PoolValues], part: str, judge: Judge, level: float
+) -> CellAnswers:
     """The answer, unless two of the effects whose mean it is about exclude each other (at `level`, Bonferroni).
 
     They do in a cell if they have opposite signs, or if one is within the margin and another beyond it; `part` is what
@@ -128,8 +130,15 @@ def answer_by_part(found: CellAnswers, parts: Mapping[str, PoolValues], part: st
     in_each = all(_judged(one, level).verdict == EQUIVALENT for own in effects.values() for one in own.values())
     if found.estimate.verdict != EQUIVALENT or in_each:
         return found
-    estimate = replace(found.estimate, verdict=INCONCLUSIVE)
-    return replace(found, verdict=INCONCLUSIVE, estimate=estimate, average_of=f"the {len(parts)} {part}s")
+    estimate = _without_equivalence(found.estimate)
+    average_of = f"the {len(parts)} {part}s" if estimate.verdict == INCONCLUSIVE else ""
+    return replace(found, verdict=judge(estimate), estimate=estimate, average_of=average_of)
+
+
+def _without_equivalence(one: Estimate) -> Estimate:
+    """An estimate that is equivalent on average alone: what is left is whether it differs from zero."""
+    differs = one.p_adjusted is not None and one.p_adjusted < ALPHA
+    return replace(one, verdict=DIFFERENT if differs else INCONCLUSIVE)
 
 
 def _judged(one: Estimate, level: float) -> Estimate:
@@ -168,12 +177,13 @@ def _cell(values: PoolValues, settings: dict[str, str], populations: tuple[str, 
 def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> CellAnswers:
     """The answer of a single cell; equivalent only if each of its populations is."""
     apart = corrected.verdict == EQUIVALENT and len(cell.populations) > 1 and cell.within_p >= level
-    estimate = replace(corrected, verdict=INCONCLUSIVE) if apart else corrected
+    estimate = _without_equivalence(corrected) if apart else corrected
     several = f", {len(cell.populations)} populations" if len(cell.populations) > 1 else ""
     scope = f"{cell.name}{several}, {format_count(corrected.n_units, corrected.unit)}"
     verdict = judge(estimate)
     judged = replace(cell, estimate=estimate, verdict=verdict)
-    average_of = f"the {len(cell.populations)} populations" if apart else ""
+    open_for_each = apart and estimate.verdict == INCONCLUSIVE
+    average_of = f"the {len(cell.populations)} populations" if open_for_each else ""
     return CellAnswers((judged,), verdict, estimate, scope, average_of=average_of)
 
 

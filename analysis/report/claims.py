@@ -163,7 +163,7 @@ def _by_cell(answer: Answer, settings: pd.DataFrame, level: float) -> Answer:
     assert finding is not None
     judge = partial(claim_verdict, expected=finding.expected)
     found = answer_by_cell(finding.values, finding.estimate, settings, judge, level)
-    found = answer_by_part(found, finding.parts, finding.part, level)
+    found = answer_by_part(found, finding.parts, finding.part, judge, level)
     if answer.verdict == EXPLORATORY:
         return replace(answer, by_cell=found)
     needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
