@@ -51,7 +51,7 @@ SHARED = {
 TABLES = {"sweep.storage.columns", "sweep.storage.tables"}
 DOORS = {
     "click": {
-        *("sweep.core.command_group", "sweep.cli.main", "sweep.cli.console", "sweep.cli.tools"),
+        *("sweep.core.command_group", "sweep.cli.main", "sweep.cli.console", "sweep.cli.jobs", "sweep.cli.tools"),
         *("analysis.cli.main", "analysis.cli.console"),
     },
     "ray": {

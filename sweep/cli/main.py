@@ -24,6 +24,7 @@ from sweep.cli.console import (
     load_run_sweep,
     shell_quote,
 )
+from sweep.cli.jobs import COMMANDS as CLUSTER_COMMANDS
 from sweep.cli.tools import COMMANDS
 from sweep.core.command_group import EXIT_FAILED
 from sweep.core.paths import expand
@@ -224,5 +225,5 @@ def show(name: str, as_json: bool) -> None:
     emit(*descriptions_of(name), as_json=as_json)
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *CLUSTER_COMMANDS):
     main.add_command(command)
