@@ -55,7 +55,8 @@ DOORS = {
         *("analysis.cli.main", "analysis.cli.console"),
     },
     "ray": {
-        *("sweep.execution.cluster", "sweep.execution.node_checks", "sweep.execution.refusals"),
+        *("sweep.execution.cluster", "sweep.execution.jobs", "sweep.execution.node_checks"),
+        "sweep.execution.refusals",
         *("sweep.execution.scheduler", "sweep.execution.training_stop", "sweep.execution.tune"),
         "sweep.execution.worker",
     },
