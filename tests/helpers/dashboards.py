@@ -1,4 +1,4 @@
-"""A cluster of one node with a dashboard, which takes jobs: what `ray start --head` gives on any machine."""
+"""A cluster of one node with a dashboard, as `ray start --head` makes it, and a laptop that submits sweeps to it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,44 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from sweep.execution.auth_token import create_token
 from sweep.execution.ray_checks import connection_problem
 
 SECONDS = 120
+SWEEP = """
+name: sent
+dataset: {digits: {size: 8}}
+populations:
+  - {architecture: 'own_network:network', members: 2, start: scratch, train: {epochs: 1, batch_size: 256}}
+subsets: {sizes: [2]}
+methods: [uniform_soup]
+metrics: [accuracy]
+execution: {mlflow: false, checkpoint_seconds: 1}
+"""
+NETWORK = '''"""A network of one's own."""
+
+from torch import nn
+
+import beside_it
+
+CITES = ()
+
+
+def network(classes: int, channels: int, size: int) -> nn.Module:
+    """A linear classifier."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(beside_it.inputs(channels, size), classes))
+'''
+BESIDE = '''"""What the network imports."""
+
+
+def inputs(channels: int, size: int) -> int:
+    """The number of values of an image."""
+    return channels * size * size
+'''
+MARK = "MARK-0123456789"
+"""The secret of the laptop, which stands nowhere on the cluster."""
 
 
 @contextmanager
@@ -71,3 +105,41 @@ def _free_ports(count: int) -> list[int]:
             if server.connect_ex(("127.0.0.1", port)):
                 found.append(port)
     return found
+
+
+class Laptop:
+    """A machine that reaches the dashboard and shares nothing with the nodes."""
+
+    def __init__(self, base: Path, address: str, token: Path) -> None:
+        self.base = base
+        self.address = address
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        own = {"RAY_AUTH_TOKEN_PATH": str(token), "MLFLOW_TRACKING_PASSWORD": MARK}
+        self.env = kept | own | {"PYTHONPATH": os.pathsep.join([str(base), *filter(None, sys.path)])}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A verb of `sweep`, begun."""
+        command = [sys.executable, "-m", "sweep", *words, "--address", self.address]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.base, env=self.env, **pipes)
+
+    def sweep(self, *words: str, code: int = 0) -> tuple[str, str]:
+        """What a verb prints on stdout and stderr."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, out + err
+        assert MARK not in out + err
+        return out, err
+
+
+@contextmanager
+def running_laptop(base: Path) -> Iterator[Laptop]:
+    """A laptop with a sweep and its plug-in, and a cluster that it reaches; both have folders below `base`."""
+    for name in ("laptop", "ray"):
+        (base / name).mkdir()
+    (base / "laptop/sent.yaml").write_text(SWEEP)
+    (base / "laptop/own_network.py").write_text(NETWORK)
+    (base / "laptop/beside_it.py").write_text(BESIDE)
+    token = create_token(base / "laptop/token")
+    with running_dashboard(base / "ray", token) as address:
+        yield Laptop(base / "laptop", address, token)
