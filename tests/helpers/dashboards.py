@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,9 +54,10 @@ MARK = "MARK-0123456789"
 
 
 @contextmanager
-def running_dashboard(base: Path, token: Path) -> Iterator[str]:
+def running_dashboard(token: Path) -> Iterator[str]:
     """The address of a dashboard; the nodes find merge-sweep in this repository, and `python` is this one."""
     ports = _free_ports(4)
+    base = Path(tempfile.mkdtemp(prefix="ray-"))  # names of sockets have at most 107 bytes
     names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
     options: dict[str, object] = dict(zip(names, ports, strict=True))
     options |= {"num-cpus": 2, "dashboard-host": "127.0.0.1", "node-ip-address": "127.0.0.1"}
@@ -77,6 +80,7 @@ def running_dashboard(base: Path, token: Path) -> Iterator[str]:
         finally:
             _kill_group(head.pid)
             head.wait(30)
+            shutil.rmtree(base, ignore_errors=True)
 
 
 def _kill_group(pid: int) -> None:
@@ -134,12 +138,11 @@ class Laptop:
 
 @contextmanager
 def running_laptop(base: Path) -> Iterator[Laptop]:
-    """A laptop with a sweep and its plug-in, and a cluster that it reaches; both have folders below `base`."""
-    for name in ("laptop", "ray"):
-        (base / name).mkdir()
+    """A laptop with a sweep and its plug-in, and a cluster that it reaches."""
+    (base / "laptop").mkdir()
     (base / "laptop/sent.yaml").write_text(SWEEP)
     (base / "laptop/own_network.py").write_text(NETWORK)
     (base / "laptop/beside_it.py").write_text(BESIDE)
     token = create_token(base / "laptop/token")
-    with running_dashboard(base / "ray", token) as address:
+    with running_dashboard(token) as address:
         yield Laptop(base / "laptop", address, token)
