@@ -35,17 +35,21 @@ def create_token(file: Path) -> Path:
 
 
 def check_token_file() -> None:
-    """Raise TokenError if the token of a cluster is to be read from a file that others can read or that is not there.
+    """Raise TokenError if there is no token of the cluster where one is due, or others can read its file.
 
-    RAY_AUTH_TOKEN comes before any file. No file is needed where RAY_AUTH_TOKEN_PATH does not name one.
+    RAY_AUTH_TOKEN comes before any file. With RAY_AUTH_MODE=token and no token, Ray ends the process.
     """
-    place = token_file()
-    if "RAY_AUTH_TOKEN" in os.environ or place is None or os.environ.get("RAY_AUTH_MODE") == "disabled":
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if os.environ.get("RAY_AUTH_TOKEN") or mode == "disabled":
         return
-    if not place.is_file():
-        if "RAY_AUTH_TOKEN_PATH" in os.environ:
-            what = f"RAY_AUTH_TOKEN_PATH names a file that is not there, {place}"
-            raise TokenError(what, "`sweep token FILE` makes one")
+    place = token_file()
+    is_due = mode == "token" or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if place is None or not place.is_file() or not place.stat().st_size:
+        if is_due:
+            what = (
+                f"no token for the cluster: RAY_AUTH_TOKEN is not set, and nothing is in {place or '~/.ray/auth_token'}"
+            )
+            raise TokenError(what, "copy the one of the cluster; `sweep token FILE` makes one for a new cluster")
         return
     problem = readable_by_others(place)
     if problem:

@@ -69,6 +69,27 @@ class Job(NamedTuple):
         return EXIT_TERMINATED if self.status == "STOPPED" else self.exit_code or 1
 
 
+class Unseen:
+    """Writes a log that may be read from its beginning again and again, each character once and without secrets."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._n_read = 0
+        self._n_written = 0
+
+    def restart(self) -> None:
+        """The next text is the beginning again."""
+        self._n_read = 0
+
+    def __call__(self, text: str) -> None:
+        """Write what is new in the next text."""
+        new = text[max(0, self._n_written - self._n_read) :]
+        self._n_read += len(text)
+        if new:
+            self._write(mask_secrets(new))
+            self._n_written += len(new)
+
+
 class Jobs:
     """The jobs of the cluster whose dashboard is at an address. Raises JobError if there is none."""
 
@@ -130,33 +151,29 @@ class Jobs:
 
     def follow(self, job_id: str, write: Callable[[str], None]) -> Job:
         """Write the log of a job until it ends; a connection that breaks is tried again for a minute."""
-        n_written = 0
+        from aiohttp import ClientError
+
+        unseen = Unseen(write)
         broken_at = None
         while True:
             try:
-                n_written += asyncio.run(self._tail(job_id, write, n_written))
+                asyncio.run(self._tail(job_id, unseen))
                 job = _job(self._client.get_job_info(job_id))
                 if job is None or job.has_ended:
                     return job or self.find(job_id)
-                time.sleep(_POLL_SECONDS)
-            except (OSError, RuntimeError) as error:
+                broken_at = None
+            except (OSError, RuntimeError, ClientError) as error:
                 broken_at = broken_at or time.monotonic()
                 if time.monotonic() - broken_at > _RETRY_SECONDS:
                     hint = f"the job goes on: `sweep log {job_id}` follows it again"
                     raise JobError(f"the connection to {self.address} is broken: {error}", hint) from None
-                time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
-    async def _tail(self, job_id: str, write: Callable[[str], None], n_seen: int) -> int:
-        """Write the log beyond its first characters, up to its end; returns how many were written."""
-        total = 0
-        n_written = 0
+    async def _tail(self, job_id: str, unseen: Unseen) -> None:
+        """Read the log of a job from its beginning to its end."""
+        unseen.restart()
         async for text in self._client.tail_job_logs(job_id):
-            new = text[max(0, n_seen - total) :]
-            total += len(text)
-            if new:
-                write(mask_secrets(new))
-                n_written += len(new)
-        return n_written
+            unseen(text)
 
     def log(self, job: Job) -> str:
         """The log of a job so far."""

@@ -142,7 +142,7 @@ def test_sweeps_that_launchers_run_are_valid(file: Path, tmp_path: Path, monkeyp
     from sweep.config.loader import load
 
     monkeypatch.chdir(ROOT)
-    pattern = r"(?:sweep (?:run|submit)(?: --\S+)*|slurm\.sbatch) (\S+\.yaml)((?: [a-z_.]+=\S+)*)"
+    pattern = r"(?:sweep (?:run|submit)(?: --\S+)*|slurm\.sbatch) (\S+\.yaml)((?: [a-z_.]+=[^\s)`']+)*)"
     commands = re.findall(pattern, re.sub(r"\s*\n\s+", " ", file.read_text().replace("\\\n", "")))
     for name, overrides in commands:
         text = load(name.replace("/config/sweep.yaml", "configs/digits.yaml"), overrides.split())

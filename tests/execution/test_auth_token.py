@@ -61,9 +61,17 @@ def test_a_token_that_others_can_read_or_write_is_refused(token: Path, mode: int
         raise AssertionError("it is refused before this")
 
 
-def test_no_file_is_needed_beside_a_variable(token: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    token.unlink()
-    with pytest.raises(TokenError, match="names a file that is not there"):
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_token_is_needed_where_it_is_due(token: Path, monkeypatch: pytest.MonkeyPatch, is_empty: bool) -> None:
+    token.write_text("") if is_empty else token.unlink()
+    with pytest.raises(TokenError, match=f"nothing is in {token}"):
         check_token_file()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     check_token_file()
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
+    monkeypatch.setenv("HOME", str(token.parent))
+    check_token_file()  # a cluster without tokens
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(TokenError, match="no token for the cluster"):
+        check_token_file()

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sweep.config.loader import load
 from sweep.core.errors import UserError
 from sweep.execution import job_files, job_script
 from sweep.execution.job_files import SubmitError, write_job
+from sweep.execution.jobs import Unseen
 from tests.helpers.pictures import two_classes
 
 SWEEP = """
@@ -118,3 +121,15 @@ def test_versions_are_compared_on_the_cluster(here: Path, change: dict[str, obje
     done = subprocess.run(command, cwd=here / "job", capture_output=True, text=True, check=False)
     assert (done.returncode, printed in done.stderr) == (code, True), done.stderr
     assert ("Train the missing members" in done.stdout) == (code == 0)
+
+
+@given(st.text(max_size=40), st.lists(st.integers(0, 40), max_size=6))
+def test_a_log_that_is_read_again_is_written_once(log: str, breaks: list[int]) -> None:
+    """The connection breaks after some characters, several times, and the whole log is read at the end."""
+    written: list[str] = []
+    unseen = Unseen(written.append)
+    for end in (*breaks, len(log)):
+        unseen.restart()
+        for start in range(0, min(end, len(log)), 7):
+            unseen(log[start : min(start + 7, end, len(log))])
+    assert "".join(written) == log

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.ray]
 def test_a_job_that_is_stopped_keeps_its_training_and_is_continued(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     with running_laptop(tmp_path) as laptop:
-        command = ("submit", "sent.yaml", f"execution.storage={runs}", "train.epochs=2000")
+        command = ("submit", "sent.yaml", f"execution.storage={runs}", "train.epochs=1200")
         submitting = laptop.start(*command)
         wait_for(lambda: list(runs.rglob("*.partial")), "saved training")
         assert submitting.poll() is None
