@@ -21,6 +21,7 @@ JOB = "merge_sweep_job.json"
 SCRIPT = "merge_sweep_job.py"
 REPORT_MARK = "merge-sweep-report:"
 _PACKAGE = "merge-sweep"
+_CHANGED = ".dirty"
 _WRONG = 2
 
 
@@ -34,6 +35,8 @@ def main(words: list[str]) -> None:
     if problem:
         sys.stderr.write(f"{problem}\n")
         sys.exit(_WRONG)
+    if job["code_version"].endswith(_CHANGED):
+        sys.stderr.write("changes that are not committed there may not be on this cluster\n")
     for line in other_versions(job["versions"]):
         sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
@@ -49,7 +52,8 @@ def version_problem(submitted: str) -> str:
         return f"the cluster has no merge-sweep{hint}; `sweep submit --python PATH` names another Python"
     from sweep.core.provenance import code_version
 
-    found = code_version()
+    found = code_version().removesuffix(_CHANGED)  # such as an edited launcher
+    submitted = submitted.removesuffix(_CHANGED)
     both_commits = "+" in found and "+" in submitted
     if found == submitted or (not both_commits and installed == submitted.partition("+")[0]):
         return ""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sweep.config.loader import load
 from sweep.core.errors import UserError
+from sweep.core.provenance import code_version
 from sweep.execution import job_files, job_script
 from sweep.execution.job_files import SubmitError, write_job
 from sweep.execution.jobs import Unseen
@@ -110,6 +111,7 @@ def test_more_than_a_cluster_takes_is_refused(here: Path, monkeypatch: pytest.Mo
     [
         ({"code_version": "9.9.9"}, 2, "and this job was submitted by 9.9.9"),
         ({"versions": {"torch": "1.0"}}, 0, "(here 1.0)"),
+        ({"code_version": code_version().removesuffix(".dirty") + ".dirty"}, 0, "not committed"),
     ],
 )
 def test_versions_are_compared_on_the_cluster(here: Path, change: dict[str, object], code: int, printed: str) -> None:
