@@ -1,12 +1,13 @@
 # make demo    install, run the main sweep on real digits, write its report
 # make test    install, pass every test, those that kill processes last
 # make soak    a hundred rounds of kills (ROUNDS=, SEED=), and a hundred times as many hostile inputs: hours
+# make archive the committed files and the commit as build/merge-sweep.tar.gz, for the nodes of a cluster
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMP := .venv/installed
 
-.PHONY: setup demo test soak lint bench clean
+.PHONY: setup demo test soak lint bench archive clean
 
 PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 ROUNDS ?= 100
@@ -54,6 +55,10 @@ bench: setup
 	$(BIN)/python -m benchmarks.runs.start_up
 	$(BIN)/python -m benchmarks.evaluation.engine
 	$(BIN)/python -m benchmarks.training.one_member
+
+archive:
+	@mkdir -p build
+	git archive --format=tar.gz --prefix=merge-sweep/ --output=build/merge-sweep.tar.gz HEAD
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -51,11 +51,12 @@ SHARED = {
 TABLES = {"sweep.storage.columns", "sweep.storage.tables"}
 DOORS = {
     "click": {
-        *("sweep.core.command_group", "sweep.cli.main", "sweep.cli.console", "sweep.cli.tools"),
+        *("sweep.core.command_group", "sweep.cli.main", "sweep.cli.console", "sweep.cli.jobs", "sweep.cli.tools"),
         *("analysis.cli.main", "analysis.cli.console"),
     },
     "ray": {
-        *("sweep.execution.cluster", "sweep.execution.node_checks", "sweep.execution.refusals"),
+        *("sweep.execution.cluster", "sweep.execution.jobs", "sweep.execution.node_checks"),
+        "sweep.execution.refusals",
         *("sweep.execution.scheduler", "sweep.execution.training_stop", "sweep.execution.tune"),
         "sweep.execution.worker",
     },

@@ -22,7 +22,8 @@ from typing import Any
 from benchmarks.common import planned, with_range
 from sweep.evaluation.rows import candidate_columns
 from sweep.execution import scheduler as launch
-from sweep.execution.cluster import auth_environment, cluster
+from sweep.execution.auth_token import auth_environment
+from sweep.execution.cluster import cluster
 from sweep.execution.handshake import Handshake, Verdict
 from sweep.execution.node_report import NodeReport
 from sweep.execution.refusals import Answer

@@ -24,6 +24,8 @@ from sweep.cli.console import (
     load_run_sweep,
     shell_quote,
 )
+from sweep.cli.jobs import ADDRESS, status_of_job
+from sweep.cli.jobs import COMMANDS as CLUSTER_COMMANDS
 from sweep.cli.tools import COMMANDS
 from sweep.core.command_group import EXIT_FAILED
 from sweep.core.paths import expand
@@ -134,13 +136,17 @@ def run(file: Path, overrides: tuple[str, ...], retry: bool, requeue: bool) -> N
 @main.command()
 @RUN
 @JSON
-def status(run: Path, as_json: bool) -> None:
-    """Count what is done, what failed, and what is left.
+@ADDRESS
+def status(run: Path, as_json: bool, address: str | None) -> None:
+    """Count what is done, what failed, and what is left. With --address, RUN is a job or the name of a sweep there.
 
     \b
     sweep status runs/digits
     sweep status runs/digits --json
+    sweep status digits --address http://127.0.0.1:8265
     """
+    if address:
+        status_of_job(str(run), address, as_json=as_json)
     from sweep.cli.text import plan_text
     from sweep.status.summary import plan_summary, run_summary
 
@@ -224,5 +230,5 @@ def show(name: str, as_json: bool) -> None:
     emit(*descriptions_of(name), as_json=as_json)
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *CLUSTER_COMMANDS):
     main.add_command(command)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from sweep.cli.console import JSON, RUN, echo_err, emit, load_run_sweep
+from sweep.cli.jobs import ADDRESS, stop_job
 from sweep.core.command_group import EXIT_FAILED
 from sweep.core.paths import expand, expand_home
 
@@ -57,13 +58,20 @@ def compact(run: Path, as_json: bool) -> None:
 
 @click.command()
 @RUN
-def stop(run: Path) -> None:
+@ADDRESS
+def stop(run: Path, address: str | None) -> None:
     """Ask the process that works on RUN, on any host, to stop, as Ctrl-C once does.
 
-    Trainings are saved within seconds, also within an epoch, and running blocks are finished.
+    Trainings are saved within seconds, also within an epoch, and running blocks are finished. With --address, RUN is a
+    job or the name of a sweep there, which gets SIGTERM.
 
+    \b
     sweep stop runs/digits
+    sweep stop digits --address http://127.0.0.1:8265
     """
+    if address:
+        stop_job(str(run), address)
+        return
     from sweep.storage.lock import request_stop
 
     echo_err(f"asked {request_stop(expand(run))} to stop; the same command continues")

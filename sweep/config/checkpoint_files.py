@@ -53,6 +53,14 @@ def find_pool_files(patterns: Sequence[str], base: Path | None = None, *, missin
     return PoolFiles(tuple(members), tuple(left_out))
 
 
+def names_files(pattern: str) -> bool:
+    """Whether a name or pattern means any file on this machine."""
+    try:
+        return bool(find_pool_files([pattern]).members)
+    except (FileNotFoundError, UserError):
+        return False
+
+
 def model_file(path: Path) -> Path | None:
     """The path itself if it is a file, the file of the model in a folder that holds one, else None."""
     if path.is_dir():

@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from sweep.config.checkpoint_files import PoolFiles, find_pool_files, from_pattern, model_file, without_model
+from sweep.config.checkpoint_files import (
+    PoolFiles,
+    find_pool_files,
+    from_pattern,
+    model_file,
+    names_files,
+    without_model,
+)
 from sweep.config.claim_names import unknown_claims
 from sweep.config.conflicts import grid_conflicts, population_conflicts
 from sweep.config.defaults import plugin_defaults, with_defaults
@@ -56,27 +63,34 @@ _BROADCAST = _OF_POPULATION - {"dataset"}
 
 
 def load(
-    file: str | Path, overrides: Sequence[str] = (), *, accept_renamed: bool = False, accept_missing: bool = False
+    file: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    accept_renamed: bool = False,
+    accept_missing: bool = False,
+    elsewhere: bool = False,
 ) -> Sweep:
     """The sweep in a YAML file, with `key.path=value` overrides.
 
     Raises ConfigError with every issue: file, line, column, key path, message and hint. `accept_renamed` also reads
     the earlier names of keys, for the `sweep.yaml` of older run folders. `accept_missing` also reads the names of
     checkpoints that are gone, since the run folder holds their weights, and of claims that another version had.
+    `elsewhere` is for a sweep that runs on other machines: checkpoints with absolute paths may be missing here, and
+    sizes of subsets are then checked there.
     """
     document = read_document(Path(file))
     if accept_renamed:
         rename_keys(document)
     override(document, overrides, _BROADCAST)
-    return check(document, accept_missing=accept_missing)
+    return check(document, accept_missing=accept_missing, elsewhere=elsewhere)
 
 
-def check(document: Document, *, accept_missing: bool = False) -> Sweep:
-    """The sweep in a document; `accept_missing` as in `load`. Raises ConfigError with every issue."""
+def check(document: Document, *, accept_missing: bool = False, elsewhere: bool = False) -> Sweep:
+    """The sweep in a document; `accept_missing` and `elsewhere` as in `load`. Raises ConfigError with every issue."""
     issues = list(renamed_keys(document))
     if issues:
         raise ConfigError(issues)
-    reader = _Reader(document, accept_missing=accept_missing)
+    reader = _Reader(document, accept_missing=accept_missing, elsewhere=elsewhere)
     values = document.values
     written = {key: value for key, value in values.items() if not key.startswith(ANCHORS)}
     top_level = [*Settings.model_fields, "dataset", "populations", "metrics", "grids", *_OF_GRID]
@@ -91,7 +105,7 @@ def check(document: Document, *, accept_missing: bool = False) -> Sweep:
     reader.stop()
     every = tuple(retrained_populations(populations, grids))
     sweep = Sweep(settings[0], every, tuple(grids), tuple(metric.name for metric in metrics), document)
-    for grid in grids:
+    for grid in grids if not reader.n_unseen else ():
         for path, what, hint in grid_conflicts(grid, populations):
             reader.issues.append(document.issue(_written_path(path, document), what, hint))
     reader.stop()
@@ -101,9 +115,12 @@ def check(document: Document, *, accept_missing: bool = False) -> Sweep:
 class _Reader:
     """Reads the parts of a document and collects their issues."""
 
-    def __init__(self, document: Document, *, accept_missing: bool) -> None:
+    def __init__(self, document: Document, *, accept_missing: bool, elsewhere: bool) -> None:
         self.document = document
         self.accept_missing = accept_missing
+        self.elsewhere = elsewhere
+        self.n_unseen = 0
+        """How many names and patterns lead to nothing here, and are those of other machines."""
         self.issues: list[ConfigIssue] = []
 
     def attempt(self, make: Callable[[], list[Item]]) -> list[Item]:
@@ -195,7 +212,7 @@ class _Reader:
         about = {key: value for key, value in item.items() if key in keys.model_fields}
         if keys is ExternalPopulationConfig:
             for source in self.one(ExternalPopulationConfig, about, path):
-                yield from self.elsewhere(source, path, itertools.product(architecture, dataset))
+                yield from self.external(source, path, itertools.product(architecture, dataset))
             return
         sizes = self.sizes(about, path)
         train = item.get("train") or {}
@@ -223,7 +240,7 @@ class _Reader:
             return []
         return self.models(Recipe, train, (*path, "train"), lambda wanted: with_defaults(wanted, defaults))
 
-    def elsewhere(
+    def external(
         self, source: ExternalPopulationConfig, path: KeyPath, grid: Iterable[tuple[PluginConfig, PluginConfig]]
     ) -> Iterator[Population]:
         """The populations of external models; `members` is the size of the smallest pool."""
@@ -251,7 +268,7 @@ class _Reader:
             return None
         base = expand(source.base)
         file = model_file(base)
-        if file is None and not self.accept_missing:
+        if file is None and not self.accept_missing and not self.is_unseen(str(source.base)):
             self.issues.append(self.document.issue((*path, "base"), *_no_file(str(base))))
         return file or base
 
@@ -259,7 +276,16 @@ class _Reader:
         """The files of one pool; a run folder holds names alone. Raises FileNotFoundError and UserError."""
         if self.accept_missing:
             return PoolFiles(tuple(from_pattern(name) for name in patterns))
+        if any(map(self.is_unseen, patterns)):
+            return PoolFiles(tuple(expand(name) for name in patterns))
         return find_pool_files(patterns, base, missing_too=source.on_bad_member == "skip")
+
+    def is_unseen(self, pattern: str) -> bool:
+        """Whether a name or pattern is one of other machines, where the sweep runs."""
+        if not self.elsewhere or not pattern.startswith(("/", "~")) or names_files(pattern):
+            return False
+        self.n_unseen += 1
+        return True
 
     def stop(self) -> None:
         """Raise ConfigError if there is any issue."""

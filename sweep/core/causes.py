@@ -144,7 +144,7 @@ def add_plugin_module(module: str) -> None:
         return
     folders = [f"{folder}{os.sep}" for folder in spec.submodule_search_locations or ()]
     files = [spec.origin] if spec.origin and not folders else []
-    _plugin_places.update(place for place in folders + files if _is_installed(place))
+    _plugin_places.update(place for place in folders + files if is_installed(place))
 
 
 def own_place(error: BaseException) -> str | None:
@@ -185,10 +185,10 @@ def _is_own(file: str) -> bool:
     """Whether a file of code is a user's."""
     if file.startswith(("<", *_packages())) or not file.endswith(".py"):
         return False
-    return file.startswith(tuple(_plugin_places)) or not _is_installed(file)
+    return file.startswith(tuple(_plugin_places)) or not is_installed(file)
 
 
-def _is_installed(place: str) -> bool:
+def is_installed(place: str) -> bool:
     """Whether a file or folder is Python's or that of an installed package, also of another environment."""
     return place.startswith(_installed()) or bool(_INSTALLED.intersection(Path(place).parts))
 

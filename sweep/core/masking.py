@@ -69,14 +69,14 @@ def _secrets_in(variables: tuple[tuple[str, str], ...]) -> list[str]:
     """The secrets of variables with these names and values, longest first."""
     found: set[str] = set()
     for name, value in variables:
-        if _is_secret(name):
+        if is_secret(name):
             found.add(value)
         found.update(_ADDRESS_PASSWORD.findall(value))
     found |= {unquote(value) for value in found}
     return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
 
 
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
     """Whether the name of a variable is that of a secret."""
     upper = name.upper()
     if upper.endswith(_PLACES):

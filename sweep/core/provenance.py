@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ _LIBRARIES = (
 )
 HARDWARE = {"cpu_capability": "instruction set", "cuda": "CUDA", "cudnn": "cuDNN"}
 """Settings of determinism that belong to a machine and its build of torch -> their names in messages."""
+_STAMP = Path(__file__).with_name("commit.txt")  # .gitattributes: export-subst
 _VARIABLES = ("OMP_", "MKL_", "ONEDNN_", "DNNL_", "ATEN_", "TORCH_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_")
 
 
@@ -33,12 +35,21 @@ def commit() -> tuple[str | None, bool | None]:
     """The git commit of this code and whether files differ from it; None where that is not known."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
-        return None, None
+        return _archived_commit(), None
     try:
         head = _git(folder, "rev-parse", "HEAD")
         return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def _archived_commit() -> str | None:
+    """The commit that `git archive` wrote into a file; None for code that did not come from there."""
+    try:
+        text = _STAMP.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return text if re.fullmatch("[0-9a-f]{40,64}", text) else None
 
 
 def _git(folder: Path, *arguments: str) -> str:

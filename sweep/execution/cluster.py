@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import platform
-import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +17,9 @@ from typing import Any
 
 from sweep.config.spec import Execution
 from sweep.core.masking import mask_secrets
-from sweep.core.paths import PathError, home
 from sweep.core.provenance import usable_cores
 from sweep.core.termination import unchanged_handler
+from sweep.execution.auth_token import auth_environment, check_token_file
 from sweep.execution.ray_checks import (
     LOCAL,
     LaunchError,
@@ -53,7 +52,8 @@ _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 def cluster(execution: Execution) -> Iterator[None]:
     """Connect to the cluster of `execution.ray_address` or RAY_ADDRESS; without one, start a local Ray for this sweep.
 
-    Raises LaunchError for a cluster that cannot be reached or lacks what one worker needs.
+    Raises LaunchError for a cluster that cannot be reached or lacks what one worker needs, TokenError for a token that
+    others can read.
     """
     place = ray_address(execution)
     os.environ.update({key: value for key, value in _ENVIRONMENT.items() if key not in os.environ})
@@ -62,6 +62,8 @@ def cluster(execution: Execution) -> Iterator[None]:
     if place.is_local:
         check_temporary_folder()
         os.environ.setdefault(_CLUSTERS, "0")
+    else:
+        check_token_file()
     import ray
 
     if own:
@@ -286,25 +288,3 @@ def _free_places(execution: Execution, cpus: float, gpus: float) -> int:
         return by_cpu
     per_gpu = int(gpus) * int(1 / share + 1e-9) if share <= 1 else int(gpus // share)
     return min(by_cpu, per_gpu)
-
-
-def auth_environment(address: str) -> dict[str, str]:
-    """Environment variables that turn token authentication on; left alone, Ray enables it in only some processes.
-
-    On this machine with a secret of this run's own, elsewhere with the cluster's, where one is known here.
-    """
-    if address == "local":
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    token = token_file()
-    known = "RAY_AUTH_TOKEN" in os.environ or (token is not None and token.is_file())
-    return {"RAY_AUTH_MODE": "token"} if known else {}
-
-
-def token_file() -> Path | None:
-    """Where the secret of a cluster lies, unless RAY_AUTH_TOKEN holds it; None for a user without a home folder."""
-    if place := os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        return Path(place)
-    try:
-        return home() / ".ray" / "auth_token"
-    except PathError:
-        return None

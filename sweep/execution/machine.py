@@ -11,7 +11,7 @@ from pathlib import Path
 from sweep.core.memmap import cache_folder
 from sweep.core.paths import PathError, expand
 from sweep.core.provenance import code_version, machine, versions
-from sweep.execution.cluster import token_file
+from sweep.execution.auth_token import readable_by_others, token_file
 from sweep.storage.doctor import Finding
 
 
@@ -28,8 +28,8 @@ def machine_findings(storage: Path) -> Iterator[Finding]:
     yield from _folders(expand(storage))
     yield Finding(True, "cluster", os.environ.get("RAY_ADDRESS", "none: Ray starts on this machine for each run"))
     token = token_file()
-    if token and token.is_file() and token.stat().st_mode & 0o077:
-        yield Finding(False, "token", f"{token} can be read by others: chmod 600 {token}")
+    if token and token.is_file() and (problem := readable_by_others(token)):
+        yield Finding(False, "token", f"{problem}: chmod 600 {token}")
     yield Finding(True, "tracking", os.environ.get("MLFLOW_TRACKING_URI", f"a data base in {expand(storage)}"))
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,20 +66,25 @@ def ray_address(execution: Execution) -> RayAddress:
 
 def check_reachable(place: RayAddress) -> None:
     """Raise LaunchError unless a service that could be Ray's answers at host:port within seconds."""
-    try:
-        host, port = _host_and_port(place)
-        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
-            problem = "" if _uses_tls() or _is_http2(connection) else "what listens there is not Ray"
-    except socket.gaierror:
-        problem = f"the host {host} is not known"
-    except TimeoutError:
-        problem = f"no answer in {CONNECT_SECONDS} seconds: is the host off, or a firewall between?"
-    except ConnectionRefusedError:
-        problem = "nothing listens there: has the cluster ended?"
-    except OSError as error:
-        problem = error.strerror or str(error)
+    host, port = _host_and_port(place)
+    problem = connection_problem(host, port, lambda opened: _uses_tls() or _is_http2(opened))
     if problem:
         raise LaunchError(f"no Ray at {place}: {problem}", place.remedy)
+
+
+def connection_problem(host: str, port: int, is_ray: Callable[[socket.socket], bool] = bool) -> str:
+    """Why nothing that could be Ray answers at a port within seconds; empty if it does."""
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+            return "" if is_ray(connection) else "what listens there is not Ray"
+    except socket.gaierror:
+        return f"the host {host} is not known"
+    except TimeoutError:
+        return f"no answer in {CONNECT_SECONDS} seconds: is the host off, or a firewall between?"
+    except ConnectionRefusedError:
+        return "nothing listens there: has the cluster ended?"
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _host_and_port(place: RayAddress) -> tuple[str, int]:

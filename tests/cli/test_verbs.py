@@ -21,7 +21,7 @@ from tests.helpers import ROOT
 from tests.helpers.verbs import ask, right, wrong
 
 VERBS = {"check", "plan", "run", "status", "failures", "one", "stop", "ls", "show", "doctor", "compact", "sql", "sync"}
-VERBS |= {"fetch", "export"}
+VERBS |= {"fetch", "export", "token", "submit", "log", "report"}
 
 
 def test_the_verbs_are_these() -> None:

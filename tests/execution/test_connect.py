@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,14 +40,16 @@ def test_a_machine_that_is_no_node_is_explained(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("token", ["a" * 64, ""])
-def test_a_token_that_is_wrong_or_missing_is_explained(token: str) -> None:
+def test_a_token_that_is_wrong_or_missing_is_explained(token: str, tmp_path: Path) -> None:
     """In a process of its own: Ray reads the token once."""
     code = (
         "from sweep.config.spec import Execution; from sweep.execution.cluster import BackgroundCluster\n"
         "with BackgroundCluster(Execution()): pass"
     )
-    variables = os.environ | {"RAY_AUTH_TOKEN": token}
+    variables = os.environ | {"RAY_AUTH_TOKEN": token, "HOME": str(tmp_path)}
     if not token:
         del variables["RAY_AUTH_TOKEN"]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=False)
-    assert f"the cluster at RAY_ADDRESS={here().address} refuses the token of this process" in done.stderr
+    refused = f"the cluster at RAY_ADDRESS={here().address} refuses the token of this process"
+    missing = f"no token for the cluster: RAY_AUTH_TOKEN is not set, and nothing is in {tmp_path}/.ray/auth_token"
+    assert (refused if token else missing) in done.stderr

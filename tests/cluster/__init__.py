@@ -1,0 +1,1 @@
+"""Launchers of clusters: what can be checked of them without the platform."""
