@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sweep.core.registry import Plugin
 from sweep.core.weights import Heads
+from sweep.plugins.methods import _task_vectors
 from tests.helpers import ROOT
 from tests.helpers.provided import LAYOUT, provided
 from tests.plugins.test_methods import METHODS, counts, exemptions
@@ -143,6 +144,15 @@ def test_tensors_that_are_zero_or_did_not_move_give_finite_weights(entry: Plugin
         if "base" in values:
             values["base"][::2] = 0
         assert torch.isfinite(entry.function(**values)).all()
+
+
+@pytest.mark.parametrize("entry", IN_WEIGHTS, ids=lambda entry: str(entry.name))
+def test_no_number_depends_on_the_size_of_steps(entry: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [merge(entry, count) for count in counts(entry)]
+    monkeypatch.setattr(_task_vectors, "_CHUNK", 7)
+    monkeypatch.setattr(_task_vectors, "_FEW", 1)
+    for count, expected in zip(counts(entry), whole, strict=True):
+        torch.testing.assert_close(merge(entry, count), expected, atol=1e-13, rtol=1e-13)
 
 
 def test_another_process_gives_the_same_bits() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le
 from torch import Tensor
@@ -21,6 +23,7 @@ Then = Literal["average", "task_arithmetic", "ties"]
 """How sparse task vectors are put together: their mean, their sum, or the mean of those with the elected sign."""
 
 _CHUNK = 1 << 16  # columns: what one step reads and writes stays in the cache of a core
+_FEW = 16
 _LARGE_CHUNK = 1 << 22  # where every step starts a kernel of an accelerator
 
 Merge = Callable[[Tensor, slice], Tensor]
@@ -54,6 +57,15 @@ def columns_of(entry: TensorSpec) -> slice:
     return slice(entry.offset, entry.stop)
 
 
+def spread(values: Tensor, stops: Sequence[int], columns: slice) -> Tensor:
+    """Values of ranges (members, ranges), which end before `stops`, at each of some columns, (members, columns)."""
+    first = bisect_right(stops, columns.start)
+    last = bisect_left(stops, columns.stop)
+    ends = [*stops[first:last], columns.stop]
+    sizes = torch.tensor(ends, device=values.device).diff(prepend=torch.tensor([columns.start], device=values.device))
+    return values[:, first : last + 1].repeat_interleave(sizes, 1)
+
+
 def gram(vectors: Tensor) -> Tensor:
     """Inner products of all pairs of vectors (members, parameters) in double precision, (members, members)."""
     total = torch.zeros(len(vectors), len(vectors), dtype=torch.float64, device=vectors.device)
@@ -75,7 +87,32 @@ def kth_largest(magnitudes: Tensor, k: int) -> Tensor:
         return magnitudes.new_full((*magnitudes.shape[:-1], 1), torch.inf)
     if k == count:
         return magnitudes.amin(-1, keepdim=True)
+    if magnitudes.device.type == "cpu":  # numpy's partition is 13 times as fast as torch's kthvalue there
+        return torch.from_numpy(np.partition(magnitudes.numpy(), count - k)[..., count - k, None])
     return magnitudes.kthvalue(count - k + 1, -1, keepdim=True).values
+
+
+def sort_members(values: Tensor) -> list[Tensor]:
+    """The smallest, second smallest … value of each column over members (members, columns).
+
+    For few members by comparing neighbours, which reads columns in order: 10 times as fast as a sort along the members.
+    """
+    rows = list(values)
+    if len(rows) > _FEW:
+        return list(values.sort(0).values)
+    for turn in range(len(rows)):
+        for place in range(turn % 2, len(rows) - 1, 2):
+            pair = rows[place], rows[place + 1]
+            rows[place] = torch.minimum(*pair)
+            rows[place + 1] = torch.maximum(*pair)
+    return rows
+
+
+def trim(vectors: Tensor, smallest: Tensor) -> Tensor:
+    """The vectors without entries of a magnitude below `smallest`, which is not negative and is broadcast."""
+    below = torch.nextafter(smallest, torch.zeros_like(smallest))
+    # Products of signs are several times as fast as a mask.
+    return vectors * (vectors.abs() - below).sign_().clamp_(min=0)
 
 
 def elected(vectors: Tensor, merge: Literal["mean", "sum"] = "mean") -> Tensor:
@@ -83,9 +120,10 @@ def elected(vectors: Tensor, merge: Literal["mean", "sum"] = "mean") -> Tensor:
 
     Entries of zero have no sign and do not count. Where the sum is exactly zero, the result is zero.
     """
-    agrees = vectors * vectors.sum(0).sign() > 0
-    total = torch.where(agrees, vectors, 0).sum(0)
-    return total / agrees.sum(0).clamp(min=1) if merge == "mean" else total
+    signs = vectors.sum(0).sign_()
+    agreeing = (vectors * signs).clamp_(min=0)
+    total = agreeing.sum(0) * signs
+    return total / agreeing.sign_().sum(0).clamp_(min=1) if merge == "mean" else total
 
 
 def put_together(vectors: Tensor, then: Then) -> Tensor:

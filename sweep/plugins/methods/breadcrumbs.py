@@ -38,7 +38,7 @@ def breadcrumbs(  # noqa: PLR0913 - each is a need or a setting of its own
         vectors = members[:, columns] - base[columns]
         rows = vectors.view(len(members), -1, entry.shape[-1]) if scope == "row" and entry.shape else vectors
         kept = _kept(rows.abs(), density, gamma)
-        merged[columns] += scale * torch.where(kept, rows, 0).sum(0).view(-1)
+        merged[columns] += scale * (rows * kept).sum(0).view(-1)
     return merged
 
 

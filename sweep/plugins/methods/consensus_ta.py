@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from annotated_types import Ge, Le
 from torch import Tensor
 
@@ -33,6 +32,6 @@ def consensus_ta(
     def merged(vectors: Tensor, _: slice) -> Tensor:
         total = vectors.sum(0)
         counts = (vectors.abs() > mask * (total - vectors).abs()).sum(0)
-        return scale * torch.where(counts >= agree, total, 0)
+        return scale * total * (counts >= agree)
 
     return merge_in_chunks(members, base, merged)

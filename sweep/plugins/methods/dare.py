@@ -9,7 +9,15 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from sweep.core.weights import Members, ParameterLayout, Weights
-from sweep.plugins.methods._task_vectors import Scale, Then, columns_of, learnable, merge_in_chunks, put_together
+from sweep.plugins.methods._task_vectors import (
+    Scale,
+    Then,
+    columns_of,
+    learnable,
+    merge_in_chunks,
+    put_together,
+    spread,
+)
 
 CITES = ("yu2024language",)
 EXEMPT = {
@@ -42,13 +50,12 @@ def dare(  # noqa: PLR0913 - each is a need or a setting of its own
     if rescale == "norm":
         entries = learnable(layout)
         factors = torch.stack([_norm_factors(members, base, masks, columns_of(entry)) for entry in entries], 1)
-        stops = torch.tensor([entry.stop for entry in entries], device=base.device)
+        stops = [entry.stop for entry in entries]
 
     def merged(vectors: Tensor, columns: slice) -> Tensor:
         sparse = vectors * masks[:, columns]
         if rescale == "norm":
-            places = torch.arange(columns.start, columns.stop, device=base.device)
-            return scale * put_together(sparse * factors[:, torch.bucketize(places, stops, right=True)], then)
+            return scale * put_together(sparse * spread(factors, stops, columns), then)
         return scale * put_together(sparse / (1 - drop), then)
 
     return merge_in_chunks(members, base, merged)

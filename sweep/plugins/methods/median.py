@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from sweep.core.weights import Members, Weights
-from sweep.plugins.methods._task_vectors import chunks
+from sweep.plugins.methods._task_vectors import chunks, sort_members
 
 CITES = ("yin2018byzantine",)
 
@@ -15,6 +15,6 @@ def median(members: Members) -> Weights:
     merged = torch.empty_like(members[0])
     upper = len(members) // 2
     for columns in chunks(members):
-        values = members[:, columns].sort(0).values
+        values = sort_members(members[:, columns])
         merged[columns] = (values[upper] + values[len(members) - 1 - upper]) / 2
     return merged

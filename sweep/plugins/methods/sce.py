@@ -24,7 +24,7 @@ def sce(members: Members, base: Weights, layout: ParameterLayout, *, density: De
     for entry in learnable(layout):
         columns = columns_of(entry)
         vectors = members[:, columns] - base[columns]
-        selected = vectors if density == 1 else torch.where(_differing(vectors, density), vectors, 0)
+        selected = vectors if density == 1 else vectors * _differing(vectors, density)
         merged[columns] += _weighted(selected)
     return merged
 

@@ -17,6 +17,8 @@ from sweep.plugins.methods._task_vectors import (
     learnable,
     merge_in_chunks,
     n_kept,
+    spread,
+    trim,
 )
 
 CITES = ("yadav2023ties",)
@@ -45,12 +47,11 @@ def ties(  # noqa: PLR0913 - each is a need or a setting of its own
     entries = learnable(layout) if scope == "tensor" else []
     ranges = [columns_of(entry) for entry in entries] or [slice(0, len(base))]
     thresholds = torch.stack([_thresholds(members, base, columns, density) for columns in ranges], 1)
-    stops = torch.tensor([columns.stop for columns in ranges], device=base.device)
+    stops = [columns.stop for columns in ranges]
 
     def merged(vectors: Tensor, columns: slice) -> Tensor:
-        places = torch.arange(columns.start, columns.stop, device=base.device)
-        limits = thresholds[:, torch.bucketize(places, stops, right=True)] if entries else thresholds
-        return scale * elected(torch.where(vectors.abs() >= limits, vectors, 0), merge)
+        limits = spread(thresholds, stops, columns) if entries else thresholds
+        return scale * elected(trim(vectors, limits), merge)
 
     return merge_in_chunks(members, base, merged)
 

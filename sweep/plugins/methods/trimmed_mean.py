@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge, Lt
 
 from sweep.core.weights import Members, Weights
-from sweep.plugins.methods._task_vectors import chunks, n_kept
+from sweep.plugins.methods._task_vectors import chunks, n_kept, sort_members
 
 CITES = ("yin2018byzantine",)
 
@@ -18,6 +18,6 @@ def trimmed_mean(members: Members, *, trim: Annotated[float, Ge(0), Lt(0.5)] = 0
     merged = torch.empty_like(members[0])
     cut = n_kept(trim, len(members))
     for columns in chunks(members):
-        values = members[:, columns].sort(0).values
-        merged[columns] = values[cut : len(members) - cut].mean(0)
+        values = sort_members(members[:, columns])[cut : len(members) - cut]
+        merged[columns] = torch.stack(values).mean(0)
     return merged
