@@ -182,7 +182,8 @@ class WeightMerge(MergedWeights):
         super().__init__(members)
         started = time.perf_counter()
         inputs = self._weight_inputs()
-        usable = all(_is_finite(inputs[need]) for need in ("members", "base"))
+        needs = {"members", "base"} & set(self.candidate.method.plugin.needs)
+        usable = all(_is_finite(inputs[need]) for need in needs)
         self.parameters = self._call_method(inputs) if usable else inputs["members"][0] * torch.nan  # (parameters,)
         self.load_weights()
         self.seconds = members.seconds + time.perf_counter() - started
