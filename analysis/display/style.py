@@ -150,7 +150,8 @@ def key(figure: Figure, handles: Sequence[Line2D], columns: int = 4) -> None:
         room = int(72 * WIDTH / (widest + 6 * font.get_size_in_points()))  # for a sample of its line, and spaces
         ncols = max(1, min(columns, room, len(handles)))
         lines = math.ceil(len(handles) / ncols)
-        figure.set_figheight(figure.get_figheight() + max(0, lines - _LINES_OF_KEY) * font.get_size_in_points() * 1.5 / 72)
+        taller = max(0, lines - _LINES_OF_KEY) * 1.5 * font.get_size_in_points() / 72  # inches
+        figure.set_figheight(figure.get_figheight() + taller)
         figure.legend(handles=list(handles), labels=labels, loc="outside upper left", ncols=ncols)
 
 
