@@ -75,4 +75,4 @@ def test_the_new_method_is_listed_and_explained(checkout: Path) -> None:
     command = [sys.executable, "-m", "sweep", "show", EXAMPLE]
     result = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
     assert result.stdout.startswith(f"methods/{EXAMPLE}: ")
-    assert f"write: {EXAMPLE}: {{trim: 0.2}}" in result.stdout
+    assert f"write: {EXAMPLE}: {{share: 0.2}}" in result.stdout
