@@ -12,7 +12,9 @@ from analysis.core.errors import NothingToDrawError
 from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 from analysis.inference.heterogeneity import spread_p
+from analysis.rows.cells import differing_settings
 from analysis.rows.contrasts import pool_differences
+from analysis.rows.pairing import exchangeable_warnings
 from sweep.core.text import format_count
 
 TRANSFORMER = "transformer"
@@ -28,7 +30,8 @@ def architecture_moderates(
     without a counterpart on the other side are left out. What is a transformer was found by its operations when it was
     trained (`architecture_kind` of `members`). If all populations are of one kind, or a kind is unknown, but there are
     two architectures, the alphabetically first minus the second. A warning names a side whose populations differ.
-    Normalisation is confounded with the architecture unless the sweep crosses them.
+    Normalisation is confounded with the architecture unless the sweep crosses them; training settings that differ
+    between the populations are named.
     """
     found = pool_differences(candidates, "uniform_soup", "logit_average", predictions=predictions)
     kinds = found.pools.drop_duplicates("population").sort_values("population")
@@ -46,7 +49,12 @@ def architecture_moderates(
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}, {found.target}", "pool", 0.0, margin)
     values = PoolValues(found.pools, question, (), shares, found.examples)
     left_out = f"{format_count(len(alone), 'population')} left out: no counterpart with the same data set and start"
-    warnings = (*found.warnings, *([left_out] if alone else []))
+    starts = found.pools[found.pools["population"].isin(list(shares))]["start"]
+    others = [text for text in found.warnings if text not in exchangeable_warnings(found.pools["start"])]
+    exchangeable = () if found.new_splits else exchangeable_warnings(starts)
+    differing = differing_settings(candidates, shares)
+    recipes = [f"training settings differ between the populations compared: {differing}"] if differing else []
+    warnings = (*others, *exchangeable, *recipes, *([left_out] if alone else []))
     warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
     warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share < 0], "second"))
     return Finding(replace(values, warnings=warnings), "above", "spaces")

@@ -15,7 +15,8 @@ def soups_resist_an_outlier(candidates: pd.DataFrame, *, margin: float = 0.05) -
 
     Mean retention lost over log factor, both sides of 1, of `uniform_soup` minus that of `logit_average` on the same
     subsets, the first member multiplied; t over pools, populations fixed. Retention is accuracy above chance as a
-    share of that without scaling. Not asked where one of the two is not clearly above chance without scaling. A member
+    share of that without scaling. Not asked where one of the two is not clearly above chance without scaling. The sides
+    below and above 1 are also judged apart; factors at which both are at chance are left out. A member
     times c has the share c/(c+N-1) in a soup and about c^L/(c^L+N-1) in the logits of L layers: dominance, not
     regularisation; the statistic `dominance` fits the exponent.
     """

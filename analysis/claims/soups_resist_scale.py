@@ -16,6 +16,7 @@ def soups_resist_scale(candidates: pd.DataFrame, *, margin: float = 0.05) -> Fin
     Mean retention lost over log factor, both sides of 1, of `uniform_soup` minus that of its members, all members
     multiplied; t over pools, populations fixed. Retention is accuracy above chance as a share of that without scaling;
     chance is the share of the largest class. Not asked where soup or members are not clearly above chance without
-    scaling. Factors at which most outputs overflow are left out.
+    scaling. The sides below and above 1 are also judged apart. Factors at which most outputs overflow, or both networks
+    are at chance, are left out.
     """
     return soup_loss(candidates, "single", "its members", arm="all", margin=margin)

@@ -13,7 +13,7 @@ FEATURES = "feature_average (head=average)"
 def weights_or_features(
     candidates: pd.DataFrame, predictions: pd.DataFrame | None = None, *, margin: float = 0.005
 ) -> Finding:
-    """Is averaging features more accurate than averaging weights?
+    """Is averaging weights less accurate than averaging features?
 
     Accuracy of `uniform_soup` minus that of `feature_average` with the mean head on the same subsets; t over pools,
     populations fixed.

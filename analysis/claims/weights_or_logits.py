@@ -11,7 +11,7 @@ from analysis.rows.contrasts import contrast
 def weights_or_logits(
     candidates: pd.DataFrame, predictions: pd.DataFrame | None = None, *, margin: float = 0.005
 ) -> Finding:
-    """Is averaging logits more accurate than averaging weights?
+    """Is averaging weights less accurate than averaging logits?
 
     Accuracy of `uniform_soup` minus that of `logit_average` on the same subsets; t over pools, populations fixed.
     """

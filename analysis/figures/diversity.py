@@ -32,11 +32,11 @@ def diversity(candidates: pd.DataFrame, predictions: pd.DataFrame) -> style.Plot
     the same examples have high values of the last two.
 
     Right: Brier score of the mean member minus that of the merge on the same subsets; above the line, merging helps.
-    For averaged probabilities this gain is exactly the spread of the members around their average, the ambiguity; a
-    soup keeps a part of it, at the cost of one model. Bars are 95% Student-t intervals over pools, which are the
-    unit of replication: pairs and subsets of one pool share members and are averaged first. They are for new pools and
-    these test images, unlike those of differences in accuracy: correlation and Q are no means over images, and tables
-    keep no Brier score of single images.
+    For averaged probabilities, where they were evaluated, this gain is exactly the spread of the members around their
+    average, the ambiguity; a soup keeps a part of it, at the cost of one model. Bars are 95% Student-t intervals over
+    pools, which are the unit of replication: pairs and subsets of one pool share members and are averaged first. They
+    are for new pools and these test images, unlike those of differences in accuracy: correlation and Q are no means
+    over images, and tables keep no Brier score of single images.
     """
     rows = unscaled(select_comparison(candidates))
     data = pd.concat([_differences(rows, predictions), *_gains(rows)], ignore_index=True)

@@ -36,13 +36,13 @@ def kinship(candidates: pd.DataFrame, pairs: pd.DataFrame) -> style.Plot:
     points of accuracy (over the better one, distance would predict the gain by chance alone). Pools differ in color and
     mark; lines are least squares within a pool. Only correlations within pools count, because pools differ in distance
     and gain for many reasons. Above each panel: Spearman's rank correlation within pools, averaged over pools, the unit
-    of replication, with its 95% Student-t interval.
+    of replication, with its 95% Student-t interval; pools of fewer than 4 members have none.
 
-    Bottom: the grey histogram shows correlations that arise by chance, from 2,000 relabellings of the members within
-    their pools, with the middle 95% between the dotted lines; the black mark with its interval is the correlation
-    found. The p-value is from the same relabellings, studentized, and corrected for the number of predictors (Holm): it
-    is about these pools, the interval about new ones.
-    Pairs that share a member are not independent, so the number of pairs does not enter.
+    Bottom, where pools have 4 members or more: the grey histogram shows correlations that arise by chance, from 2,000
+    relabellings of the members within their pools, with the middle 95% between the dotted lines; the black mark with
+    its interval is the correlation found. The p-value is from the same relabellings, studentized, and corrected for the
+    number of predictors (Holm): it is about these pools, the interval about new ones. Pairs that share a member are not
+    independent, so the number of pairs does not enter.
     """
     rows = pair_gains(candidates, pairs, label=MERGE, predictors=PREDICTORS, metric=METRIC)
     names = [name for name in PREDICTORS if rows.loc[rows["gain"].notna(), name].notna().any()]

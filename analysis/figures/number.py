@@ -29,11 +29,12 @@ def number(candidates: pd.DataFrame) -> style.Plot:
 
     Top left: gains averaged over the subsets of a pool and then over pools. Their 95% band holds at all sizes of a
     method at once (max-t; pools are the unit of replication); between sizes it is a straight line, not a fitted law.
-    Top right: what one more member adds between two sizes, per member, with bars that hold for all steps of a method at
-    once; the dashed line is 0.1 points.
+    Top right, where two sizes were evaluated: what one more member adds between two sizes, per member, with bars that
+    hold for all steps of a method at once; the dashed line is 0.1 points.
 
-    Bottom: N*, the smallest measured size from which on every step is below 0.1 points, with every size that the bars
-    allow. There is none if the gain does not grow, and none is shown if the largest size may not be enough.
+    Bottom, where two sizes were evaluated: N*, the smallest measured size from which on every step is below 0.1 points,
+    with every size that the bars allow. There is none if the gain does not grow, and none is shown if the largest size
+    may not be enough.
     """
     found = curves(candidates, eps=EPS)
     data = pd.DataFrame([row for one in found for row in _estimates(one)])

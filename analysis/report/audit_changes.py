@@ -35,6 +35,11 @@ class Change:
     populations: Mapping[str, float] = field(default_factory=dict)
     incomparable: tuple[str, ...] = ()
 
+    @property
+    def acts(self) -> bool:
+        """Whether the defect changes the effect at all, by however little."""
+        return self.estimate.estimate != 0 or self.estimate.se != 0 or any(self.populations.values())
+
     def words(self, scale: float) -> str:
         """The changes of populations, and which have none, in words; empty where the mean says all."""
         each = [f"{name} {numbers.signed(scale * value, 2)}" for name, value in self.populations.items()]
@@ -105,10 +110,11 @@ def summary(changes: Mapping[str, Change]) -> str:
     defects = {name: change for name, change in changes.items() if name != PREFIXES}
     if not defects:
         return "not audited"
+    acting = {name: change for name, change in defects.items() if change.acts}
     changed = [short(name) for name, change in defects.items() if change.verdict == CHANGED]
     n_open = sum(change.verdict == OPEN for change in defects.values())
     parts = [f"changes under {', '.join(changed)}"] if changed else []
-    parts += [f"open under {n_open} of {len(defects)} defects"] if n_open else []
+    parts += [f"open under {n_open} of {len(acting)} defects"] if n_open else []
     incomparable = [short(name) for name, change in defects.items() if change.incomparable]
     parts = parts or ["does not change by more than the margin"]
     return "; ".join([*parts, *([f"of other populations under {', '.join(incomparable)}"] if incomparable else [])])

@@ -71,7 +71,7 @@ class CellAnswers:
 
     `verdict` is that on the claim, `estimate` the one that is shown with it, `depends` what differs between cells that
     disagree, `scope` for what the verdict holds, in words. `together` is None for fewer than two intervals.
-    `is_average_only` is True for a single cell that is equivalent on average and not shown to be in each population.
+    `average_of` has, in words, of what an equivalence holds on average and is not shown for each; else it is empty.
     `effects` are those that exclude each other, of cells or of what `by` says: no number over all is true of any.
     """
 
@@ -81,7 +81,7 @@ class CellAnswers:
     scope: str
     depends: tuple[str, ...] = ()
     together: Heterogeneity | None = None
-    is_average_only: bool = False
+    average_of: str = ""
     effects: tuple[Estimate, ...] = ()
     by: str = "cell"
 
@@ -103,26 +103,39 @@ def answer_by_cell(
     return _single(cells[0], corrected, judge, level) if len(cells) == 1 else join(cells, corrected, judge, level)
 
 
-def answer_by_part(found: CellAnswers, parts: Mapping[str, Estimate], part: str, level: float) -> CellAnswers:
+def answer_by_part(found: CellAnswers, parts: Mapping[str, PoolValues], part: str, level: float) -> CellAnswers:
     """The answer, unless two of the effects whose mean it is about exclude each other (at `level`, Bonferroni).
 
-    They do if they have opposite signs, or if one is within the margin and another beyond it; `part` is what they are.
+    They do in a cell if they have opposite signs, or if one is within the margin and another beyond it; `part` is what
+    they are. An equivalence needs that of each of them.
     """
-    verdicts = {name: _part_verdict(one, level / len(parts)) for name, one in parts.items()}
-    judged = [replace(one, verdict=verdicts[name]) for name, one in parts.items()]
-    if found.verdict == DEPENDS or not _excluding(judged):
+    if not parts or found.verdict == DEPENDS:
         return found
-    listed = "; ".join(f"{name} {_part_words(replace(one, verdict=verdicts[name]))}" for name, one in parts.items())
+    cells = {f" in {one.name}": one.populations for one in found.cells} if len(found.cells) > 1 else {"": None}
+    effects = {
+        place: {name: (one if own is None else one.only(own)).estimate for name, one in parts.items()}
+        for place, own in cells.items()
+    }
+    each = level / (len(parts) * len(cells))
+    judged = {place: [_judged(one, each) for one in own.values()] for place, own in effects.items()}
+    if any(_excluding(own) for own in judged.values()):
+        words = {place: zip(parts, own, strict=True) for place, own in judged.items()}
+        listed = "; ".join(f"{name}{place} {_part_words(one)}" for place, own in words.items() for name, one in own)
+        apart = tuple(one for own in effects.values() for one in own.values())
+        estimate = replace(found.estimate, verdict=INCONCLUSIVE)
+        about = replace(found, effects=apart, by=part, depends=(part,), scope=f"{listed} ({found.scope})")
+        return replace(about, verdict=DEPENDS, estimate=estimate)
+    in_each = all(_judged(one, level).verdict == EQUIVALENT for own in effects.values() for one in own.values())
+    if found.estimate.verdict != EQUIVALENT or in_each:
+        return found
     estimate = replace(found.estimate, verdict=INCONCLUSIVE)
-    scope = f"{listed} ({found.scope})"
-    apart = replace(found, effects=tuple(parts.values()), by=part)
-    return replace(apart, verdict=DEPENDS, depends=(part,), estimate=estimate, scope=scope)
+    return replace(found, verdict=INCONCLUSIVE, estimate=estimate, average_of=f"the {len(parts)} {part}s")
 
 
-def _part_verdict(one: Estimate, level: float) -> str:
-    """The verdict on one of several effects."""
+def _judged(one: Estimate, level: float) -> Estimate:
+    """The estimate with its verdict at a level of error."""
     within, beyond = margin_p_values(one)
-    return verdict_of(one.p, within, beyond, level)
+    return replace(one, verdict=verdict_of(one.p, within, beyond, level))
 
 
 def _part_words(one: Estimate) -> str:
@@ -160,7 +173,8 @@ def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> Cell
     scope = f"{cell.name}{several}, {format_count(corrected.n_units, corrected.unit)}"
     verdict = judge(estimate)
     judged = replace(cell, estimate=estimate, verdict=verdict)
-    return CellAnswers((judged,), verdict, estimate, scope, is_average_only=apart)
+    average_of = f"the {len(cell.populations)} populations" if apart else ""
+    return CellAnswers((judged,), verdict, estimate, scope, average_of=average_of)
 
 
 def _corrected(cells: Sequence[Cell], level: float) -> list[Cell]:
@@ -288,7 +302,13 @@ def _summary(cells: Sequence[Cell]) -> str:
     """Several cells in words."""
     words = _factors([one.settings for one in cells])
     these = "these " if len(cells) < FEWEST else ""
-    return f"{these}{len(cells)} cells ({words}), {format_count(sum(one.estimate.n_units for one in cells), 'pool')}"
+    pools = format_count(sum(one.estimate.n_units for one in cells), "pool")
+    return f"{these}{len(cells)} {_noun(cells)} ({words}), {pools}"
+
+
+def _noun(cells: Sequence[Cell]) -> str:
+    """What cells are: populations, if they differ in no factor of a cell."""
+    return "cells" if len({tuple(one.settings.values()) for one in cells}) > 1 else "populations"
 
 
 def _factors(rows: Sequence[dict[str, str]]) -> str:
@@ -312,5 +332,5 @@ def _by_verdict(cells: Sequence[Cell]) -> str:
 def _names(cells: Sequence[Cell]) -> str:
     """The names of some cells with their numbers of pools; of many, how many."""
     if len(cells) > NAMED:
-        return f"{len(cells)} cells"
+        return f"{len(cells)} {_noun(cells)}"
     return " and ".join(f"{one.name} ({format_count(one.estimate.n_units, 'pool')})" for one in cells)

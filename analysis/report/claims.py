@@ -25,6 +25,7 @@ from analysis.report.claim_cells import CELL, DEPENDS, CellAnswers, answer_by_ce
 from analysis.report.family import ALPHA, History, Judgement, families, judge_family
 from analysis.report.looks import Look, earlier_looks, look_at, now, record, recorded_looks
 from analysis.rows.cells import cell_settings
+from analysis.rows.controls import controls_note, without_controls
 from analysis.rows.declared import declared_claims, later_changes, pool_plan
 from analysis.rows.protocols import CORRECT, protocols, rows_under
 from analysis.rows.run import Run
@@ -75,9 +76,10 @@ def answers(run: Run) -> list[Answer]:
 
     The margin is that of the run's configuration. An answer without a finding has the reason in `missing`.
     """
-    found = _evaluate_all(run, rows_under(run.candidates, CORRECT), History(pool_plan(run), recorded_looks(run)))
-    others = [name for name in protocols(run.candidates) if name != CORRECT]
-    audited = {name: _evaluate_all(run, rows_under(run.candidates, name), History()) for name in others}
+    rows = without_controls(run.candidates, run.members)
+    found = _evaluate_all(run, rows_under(rows, CORRECT), History(pool_plan(run), recorded_looks(run)))
+    others = [name for name in protocols(rows) if name != CORRECT]
+    audited = {name: _evaluate_all(run, rows_under(rows, name), History()) for name in others}
     numbers = dict(zip(run.candidates["pool_id"].astype(object), run.candidates["pool"].tolist(), strict=True))
     return [
         _with_audit(one, {name: rows[place] for name, rows in audited.items() if rows[place].verdict}, numbers)
@@ -92,7 +94,7 @@ def notes(run: Run) -> list[str]:
     known = registry.list_plugins("claims")
     unknown = [name for name in declared_claims(run) or () if name not in known]
     wrong = [f"`claims` declares `{name}`, which is no claim: {did_you_mean(name, known)}" for name in unknown]
-    return [*later_changes(run), *wrong]
+    return [*later_changes(run), *wrong, *controls_note(run.members)]
 
 
 def family_text(run: Run) -> str:
@@ -161,8 +163,7 @@ def _by_cell(answer: Answer, settings: pd.DataFrame, level: float) -> Answer:
     assert finding is not None
     judge = partial(claim_verdict, expected=finding.expected)
     found = answer_by_cell(finding.values, finding.estimate, settings, judge, level)
-    parts = {name: values.estimate for name, values in finding.parts.items()}
-    found = answer_by_part(found, parts, finding.part, level)
+    found = answer_by_part(found, finding.parts, finding.part, level)
     if answer.verdict == EXPLORATORY:
         return replace(answer, by_cell=found)
     needs = answer.needs if len(found.cells) < 2 and found.verdict == INCONCLUSIVE else None
@@ -356,9 +357,9 @@ def _parts(answer: Answer, finding: Finding) -> list[str]:
     low, high = (scale * end for end in answer.bootstrap)
     parts += [f"bootstrap-t {numbers.interval(low, high, 2)}"] if low == low else []
     if answer.verdict == EXPLORATORY:
-        parts += [f"p, not corrected: {numbers.p_value(estimate.p)}"]
+        parts += [f"p of no difference, not corrected: {numbers.p_value(estimate.p)}"]
     elif not apart:
-        parts += [f"p, corrected: {numbers.p_value(estimate.p_adjusted)}"]
+        parts += [f"p of no difference, corrected: {numbers.p_value(estimate.p_adjusted)}"]
     parts += [posterior(answer)] if posterior(answer) else []
     parts += [beside(answer)] if beside(answer) else []
     parts += [needs_text(answer.needs)] if answer.needs else []

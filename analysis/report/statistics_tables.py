@@ -10,6 +10,7 @@ from analysis.display.tables import table
 from analysis.rows.run import Run
 
 TITLES = {
+    "chosen_members": "How many members searches choose",
     "two_way_difference": "Soup minus ensemble, for new pools and new test images",
     "stages": "Stages of the path between two members",
     "dominance": "Share of a multiplied member in a merge",

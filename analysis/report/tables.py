@@ -244,12 +244,13 @@ def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
     """The candidates with the highest validation accuracy, and their test accuracy; ties are in the order of their ids.
 
     `chosen_on` is the split that ranks them: the test split, whose accuracy is then optimistic, if no candidate has an
-    accuracy on the validation split.
+    accuracy on the validation split. `tied` is the number of candidates with the highest accuracy there.
     """
     usable = candidates[(candidates["status"] == "ok") & candidates["accuracy"].notna()]
     chosen_on = "validation" if (usable["split"] == "validation").any() else "test"
     splits = {name: _by_candidate(usable[usable["split"] == name]) for name in ("validation", "test")}
     rows = select_comparison(splits[chosen_on].reset_index())
+    tied = int((rows["accuracy"] == rows["accuracy"].max()).sum())
     rows = rows[rows["accuracy"] >= rows["accuracy"].nlargest(BEST).min()]
     rows = rows.sort_values(["accuracy", "candidate_id"], ascending=[False, True]).head(BEST)
     tested, validated = (splits[name].reindex(rows["candidate_id"]) for name in ("test", "validation"))
@@ -260,6 +261,7 @@ def best(candidates: pd.DataFrame) -> list[dict[str, Any]]:
             "cross_entropy": numbers.fixed(cross_entropy, 4),
             "validation": numbers.percent(validation),
             "chosen_on": chosen_on,
+            "tied": tied,
             "label": row.label,
             "space": row.space,
             "scaling": "" if row.scaling == "none" else named(row.scaling, row.scaling_settings),

@@ -27,6 +27,18 @@ def cell_settings(tables: Iterable[pd.DataFrame], members: pd.DataFrame) -> pd.D
     return found.assign(architecture=(found["architecture"] + networks).astype(object))
 
 
+def differing_settings(candidates: pd.DataFrame, populations: Iterable[str]) -> str:
+    """The training settings in which some populations differ, with their values, in words; empty if in none."""
+    if "training" not in candidates:
+        return ""
+    rows = candidates[candidates["population"].isin(list(populations)) & candidates["training"].notna()]
+    texts = rows.drop_duplicates(["population", "training"])["training"].astype(object)
+    settings = [json.loads(text) for text in texts]
+    names = dict.fromkeys(name for one in settings for name in one)
+    values = {name: sorted({json.dumps(one.get(name)) for one in settings}) for name in names}
+    return "; ".join(f"{name} {', '.join(each)}" for name, each in values.items() if len(each) > 1).replace('"', "")
+
+
 def _network(settings: Any) -> str:
     """The name of a network in the settings of its architecture, preceded by a space; empty if there is none."""
     values = json.loads(settings) if isinstance(settings, str) and settings else {}

@@ -17,6 +17,11 @@ N_CLASSES = "number of classes"
 UNKNOWN = "unknown"
 """What `chance` is computed from: images per class in the split, or 1/classes in the folders of earlier versions."""
 
+LEAST = 0.1
+"""Smallest share of the way from chance to no error that a network must have come to be clearly above chance."""
+LEAST_ERRORS = 3.0
+"""Smallest distance from chance in standard errors of the accuracy of a guess on the split."""
+
 _NAME = 3
 _SETTINGS = 4
 """Positions of the data set's name and settings in a population of the plan's summary."""
@@ -38,6 +43,15 @@ def with_chance(candidates: pd.DataFrame, folder: Path) -> pd.DataFrame:
     values = np.array([value for value, _ in found], dtype=np.float64)
     sources = pd.Categorical([source for _, source in found], categories=[CLASS_SHARES, N_CLASSES, UNKNOWN])
     return candidates.assign(chance=values[group], chance_source=sources.take(group))
+
+
+def clear_of_chance(chance: np.ndarray, examples: np.ndarray | None) -> np.ndarray:
+    """The accuracy from which a network is clearly above chance, on a split of so many examples (NaN if unknown)."""
+    least = chance + LEAST * (1 - chance)
+    if examples is None:
+        return least
+    found: np.ndarray = np.fmax(least, chance + LEAST_ERRORS * np.sqrt(chance * (1 - chance) / examples))
+    return found
 
 
 def _chance(outline: dict[str, Any], pool_id: str, split: str) -> tuple[float, str]:

@@ -43,7 +43,7 @@ class Run:
             raise AnalysisError(str(self.folder), f"no table `{name}`", did_you_mean(name, KEYS))
         if name not in self.tables:
             rows = _table(self.folder, name, self.warnings)
-            self.tables[name] = _with_kinds(rows, self.members) if name == "candidates" else rows
+            self.tables[name] = _with_members(rows, self.members) if name == "candidates" else rows
         return self.tables[name]
 
     @property
@@ -236,11 +236,14 @@ def _table(folder: Path, name: str, warnings: list[str]) -> pd.DataFrame:
     return with_chance(rows, folder) if name == "candidates" else rows
 
 
-def _with_kinds(candidates: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
-    """The candidates with the `architecture_kind` of their pool's members; null in folders that do not record it."""
-    known = members[members["architecture_kind"].notna()].drop_duplicates("pool_id").set_index("pool_id")
-    kinds = known["architecture_kind"].astype(object)
-    return candidates.assign(architecture_kind=candidates["pool_id"].map(kinds).astype("category"))
+def _with_members(candidates: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with `architecture_kind` and `training` of their pool's members; null where it is not recorded."""
+    found = {}
+    for name in ("architecture_kind", "training"):
+        known = members[members[name].notna()].drop_duplicates("pool_id").set_index("pool_id")[name].astype(object)
+        values = candidates["pool_id"].astype(object).map(known)
+        found[name] = values.astype(object).astype("category")  # texts, even if every value is missing
+    return candidates.assign(**found)
 
 
 def _without_infinite(rows: pd.DataFrame, name: str, warnings: list[str]) -> pd.DataFrame:

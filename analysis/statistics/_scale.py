@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING
 from analysis.inference.few import near_ceiling
-from analysis.rows.chance import N_CLASSES
+from analysis.rows.chance import N_CLASSES, clear_of_chance
 from analysis.rows.pairing import group_warnings
 from analysis.rows.scale import Side, magnified, sides
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
@@ -24,11 +24,6 @@ from sweep.core.text import did_you_mean
 
 BY = ["population", "n_members", "space", "label", "arm"]
 POINT = [*UNIT, "subset", "arm", "scaling_factor"]
-LEAST = 0.1
-"""Smallest share of the way from chance to no error that an unscaled network must have come, in every pool."""
-LEAST_ERRORS = 3.0
-"""Smallest distance from chance in every pool, in standard errors of the accuracy of a guess on the split."""
-
 UNKNOWN_CHANCE = "chance is unknown: the run folder does not record the classes of the data set"
 
 
@@ -39,6 +34,7 @@ class SideResult:
     `accuracy_drops` (pools, factors) is accuracy at factor 1 minus accuracy at each factor, `retention_drops` the same
     as a share of the accuracy above chance at factor 1. It is NaN where `problem` says why it is not defined. `levels`
     (pools, factors) is the accuracy, the mean of both in a difference; `texts` are warnings but that of the ceiling.
+    `ruined` (factors,) is True where the mean accuracy over pools is not clearly above chance, in a difference both.
     """
 
     side: Side
@@ -47,6 +43,7 @@ class SideResult:
     accuracy_drops: np.ndarray
     retention_drops: np.ndarray
     levels: np.ndarray
+    ruined: np.ndarray
     problem: str
     texts: tuple[str, ...]
 
@@ -93,6 +90,7 @@ class SideResult:
             accuracy_drops=self.accuracy_drops[:, :n_factors],
             retention_drops=self.retention_drops[:, :n_factors],
             levels=self.levels[:, :n_factors],
+            ruined=self.ruined[:n_factors],
         )
 
     def minus(self, other: SideResult, label: str) -> SideResult:
@@ -104,6 +102,7 @@ class SideResult:
             accuracy_drops=_without_rounding(self.accuracy_drops - other.accuracy_drops),
             retention_drops=_without_rounding(self.retention_drops - other.retention_drops),
             levels=(self.levels + other.levels) / 2,
+            ruined=self.ruined & other.ruined,
             problem="; ".join(problems),
             texts=tuple(dict.fromkeys([*self.texts, *other.texts])),
         )
@@ -123,10 +122,12 @@ def factors_text(factors: np.ndarray) -> str:
 class Areas:
     """What `a` loses minus what `b` loses, mean over log factor on both sides of 1: a `value` per pool.
 
-    `retention` and `accuracy` have the columns population, pool_id, value; `factors` is the range as text.
+    `retention` and `accuracy` have the columns population, pool_id, value; `factors` is the range as text. `by_side`
+    has the retention of each side of 1 alone, if there are two.
     """
 
     retention: pd.DataFrame
+    by_side: dict[str, pd.DataFrame]
     accuracy: pd.DataFrame
     factors: str
     warnings: tuple[str, ...]
@@ -135,10 +136,11 @@ class Areas:
 def area_per_pool(candidates: pd.DataFrame, a: str, b: str, *, arm: str = "all") -> Areas:
     """The areas of `a` minus those of `b` in one arm, both sides of 1 as one range, mean over sizes.
 
-    Populations and sizes have equal factors and one range: it ends where the first of them overflows. A population
-    and size in which `a` or `b` is at chance is left out, with a warning. A pool must have both sides of 1 if there are
-    such factors. Errors as of `scale_sensitivity`; NothingToDrawError if no pool has both labels, if all are at chance
-    or if chance is unknown, AnalysisError if populations or sizes were multiplied by different factors.
+    Populations and sizes have equal factors and one range. It ends where the first of them overflows, or has both `a`
+    and `b` at chance, where nothing is left to lose. A population and size in which `a` or `b` is at chance without
+    scaling is left out, with a warning. A pool must have both sides of 1 if there are such factors. Errors as of
+    `scale_sensitivity`; NothingToDrawError if no pool has both labels, if all are at chance or if chance is unknown,
+    AnalysisError if populations or sizes were multiplied by different factors.
     """
     rows = scaled_rows(candidates)
     rows = rows[rows["arm"] == arm]
@@ -150,23 +152,29 @@ def area_per_pool(candidates: pd.DataFrame, a: str, b: str, *, arm: str = "all")
         raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}` at all factors")
     asked = _above_chance(found)
     _refuse_other_factors(pairs, asked)
-    parts = _common_range(asked)
-    areas = pd.concat([_areas(one) for one in parts]).groupby([*UNIT, "size"], sort=True).sum()
-    areas = areas[areas["sides"] == len({one.side.name for one in parts})]
-    if areas.empty:
+    parts, ends = _common_range(asked)
+    each = pd.concat([_areas(one) for one in parts])
+    names = sorted(set(each["side"]), reverse=True)
+    each = each[each.groupby([*UNIT, "size"])["side"].transform("nunique") == len(names)]
+    if each.empty:
         raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}` at all factors")
-    means = areas.div(areas["span"], axis=0).groupby(level=list(UNIT), sort=True).mean()
-    retention, accuracy = (means[name].rename("value").reset_index() for name in ("retention", "accuracy"))
+    by_side = {name: _means(each[each["side"] == name], "retention") for name in names} if len(names) > 1 else {}
     factors = factors_text(np.unique(np.concatenate([one.side.factors for one in parts])))
     problems = dict.fromkeys(one.problem for one in found if one.problem)
-    texts = dict.fromkeys([*problems, *(text for one in parts for text in one.texts)])
+    texts = dict.fromkeys([*problems, *ends, *(text for one in parts for text in one.texts)])
     ceiling = near_ceiling(np.concatenate([one.levels.ravel() for one in parts]))
-    return Areas(retention, accuracy, factors, (*texts, *ceiling))
+    return Areas(_means(each, "retention"), by_side, _means(each, "accuracy"), factors, (*texts, *ceiling))
+
+
+def _means(areas: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """The mean over log factor of each pool, mean over sizes: a `value` per pool."""
+    sums = areas.groupby([*UNIT, "size"], sort=True)[[quantity, "span"]].sum()
+    return (sums[quantity] / sums["span"]).groupby(level=list(UNIT), sort=True).mean().rename("value").reset_index()
 
 
 def _areas(one: SideResult) -> pd.DataFrame:
     """The areas of a side, one row per pool."""
-    sizes = {"size": one.side.key["n_members"], "span": one.span, "sides": 1}
+    sizes = {"size": one.side.key["n_members"], "span": one.span, "side": one.side.name}
     return one.names.iloc[one.pools].assign(retention=one.retention_area, accuracy=one.drop_area, **sizes)
 
 
@@ -199,15 +207,31 @@ def _refuse_other_factors(rows: pd.DataFrame, found: list[SideResult]) -> None:
         raise AnalysisError("rows", what, "give all populations and sizes the same factors, or analyse them apart")
 
 
-def _common_range(found: list[SideResult]) -> list[SideResult]:
-    """The results on the factors that all have. Raises NothingToDrawError if these are none but 1."""
+def _common_range(found: list[SideResult]) -> tuple[list[SideResult], list[str]]:
+    """The results on the factors that all have, and where both sides of a difference at chance end the range.
+
+    Raises NothingToDrawError if the only factor that is left is 1.
+    """
     lengths: dict[str, int] = {}
     for one in found:
-        lengths[one.side.name] = min(len(one.side.factors), lengths.get(one.side.name, len(one.side.factors)))
+        lengths[one.side.name] = min(_informative(one), lengths.get(one.side.name, len(one.side.factors)))
+    texts = [_end_text(one) for one in found if _informative(one) < len(one.side.factors)]
     kept = [one.cut(lengths[one.side.name]) for one in found if lengths[one.side.name] > 1]
     if not kept:
-        raise NothingToDrawError("candidates", "most subsets overflow at every factor")
-    return kept
+        raise NothingToDrawError("candidates", texts[0] if texts else "most subsets overflow at every factor")
+    return kept, texts
+
+
+def _informative(one: SideResult) -> int:
+    """The number of factors before the first one at which nothing is left to lose."""
+    return int(one.ruined.argmax()) if one.ruined.any() else len(one.ruined)
+
+
+def _end_text(one: SideResult) -> str:
+    """Where a range ends because both networks are at chance, in words."""
+    factor = one.side.factors[_informative(one)]
+    population, size = _place(one)
+    return f"both are at chance at a factor of {factor:g} in {population}, {size} members: the range ends before it"
 
 
 def scaled_rows(candidates: pd.DataFrame) -> pd.DataFrame:
@@ -248,12 +272,11 @@ def _floors(rows: pd.DataFrame, names: pd.DataFrame) -> _Floors:
     firsts = rows.drop_duplicates(list(UNIT))[[*UNIT, "chance", "chance_source"]]
     found = names.merge(firsts, "left", on=list(UNIT))
     chance = found["chance"].to_numpy(float)
-    least = chance + LEAST * (1 - chance)
+    examples = None
     if "n_examples" in rows:
         fewest = rows.groupby(list(UNIT), observed=True)["n_examples"].min().reset_index()
         examples = names.merge(fewest, "left", on=list(UNIT))["n_examples"].to_numpy(float, na_value=np.nan)
-        least = np.fmax(least, chance + LEAST_ERRORS * np.sqrt(chance * (1 - chance) / examples))
-    return _Floors(chance, least, (found["chance_source"] == N_CLASSES).to_numpy(bool))
+    return _Floors(chance, clear_of_chance(chance, examples), (found["chance_source"] == N_CLASSES).to_numpy(bool))
 
 
 def paired_results(pairs: pd.DataFrame, a: str, b: str) -> list[SideResult]:
@@ -317,7 +340,8 @@ def _side_result(side: Side, names: pd.DataFrame, floors: _Floors, texts: list[s
         texts = [*texts, f"most subsets overflow at a factor of {side.overflow:g}: {end}"]
     if floors.is_rough[pools].any():
         texts = [*texts, "chance is 1/classes: the run folder records no class shares"]
-    return SideResult(side, names, pools, drops, retention, accuracy, problem, tuple(texts))
+    ruined = accuracy.mean(axis=0) < floors.least[pools].mean() if len(pools) else np.zeros(len(side.factors), bool)
+    return SideResult(side, names, pools, drops, retention, accuracy, ruined, problem, tuple(texts))
 
 
 def _chance_problem(side: Side, unscaled: np.ndarray, chance: np.ndarray, least: np.ndarray) -> str:

@@ -34,8 +34,8 @@ def power(  # noqa: PLR0913 - each is a setting of its own
     The interval is chi-square's, in the unit of the metric, as is `effect`, the smallest difference of interest.
     `pools_needed`: the fewest pools that detect a true difference of `effect` at .05 with probability `power`
     (two-sided t over pools); `pools_for_equivalence`: the fewest that find methods without a difference `equivalent`
-    with the margin `effect`. Both assume that the estimate is true, and are missing with one pool. Use them to plan new
-    pools before a run: adding pools until p is small produces false positives.
+    with the margin `effect`. Both assume that the estimate is true, and are missing with one pool and where no spread
+    was seen. Use them to plan new pools before a run: adding pools until p is small produces false positives.
     Pairs, exclusions and errors are those of `paired_difference`.
     """
     if not effect > 0:
@@ -49,8 +49,8 @@ def power(  # noqa: PLR0913 - each is a setting of its own
         one = _deviation(group.values, estimand, group.warnings)
         deviation = one.estimate
         needed = {
-            "pools_needed": None if math.isnan(deviation) else pools_wanted(deviation, effect, power),
-            "pools_for_equivalence": None if math.isnan(deviation) else pools_for_equivalence(deviation, effect, power),
+            "pools_needed": pools_wanted(deviation, effect, power) if deviation > 0 else None,
+            "pools_for_equivalence": pools_for_equivalence(deviation, effect, power) if deviation > 0 else None,
         }
         found.append({**group.key, "effect": effect, **needed, **asdict(one)})
     return pd.DataFrame(found).astype({"pools_needed": "Int64", "pools_for_equivalence": "Int64"})
@@ -67,7 +67,7 @@ def _deviation(values: np.ndarray, estimand: str, warnings: Sequence[str]) -> Es
     deviation = spread(values)
     warnings = (*warnings, *(dominated(values) if deviation > 0 else ()))
     if deviation == 0:
-        warnings = (*warnings, "no spread between pools: the interval has no width")
+        warnings = (*warnings, "no spread between these pools: no number of pools follows")
     low, high = (deviation * math.sqrt(df / float(chdtri(df, tail))) for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     about = (deviation, deviation / math.sqrt(2 * df), df, low, high)
     return Estimate(estimand, "pool", n, *about, None, None, None, "", tuple(warnings))

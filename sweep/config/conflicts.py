@@ -70,6 +70,7 @@ def population_conflicts(population: Population) -> Iterator[tuple[KeyPath, str,
     """Yield (key path, message, hint) for each conflict between the settings of a population."""
     yield from _start_conflicts(population)
     yield from _vmap_conflicts(population)
+    yield from _training_conflicts(population)
     if population.pools * population.members > _MOST_MEMBERS:
         what = (
             f"{population.pools:,} pools of {population.members:,} members, expected at most {_MOST_MEMBERS:,} in all"
@@ -101,6 +102,19 @@ def _start_conflicts(population: Population) -> Iterator[tuple[KeyPath, str, str
         yield place, what, f"architecture: {{{name}: {{pretrained: true}}}}"
     if population.start == "scratch" and pretrained:
         yield place, f"`{name}` is built here with pretrained weights", "start: pretrained"
+
+
+def _training_conflicts(population: Population) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yield an issue for each setting of the training that needs a start, if members begin from scratch."""
+    recipe = population.recipe
+    needing = {
+        "l2_start": recipe.l2_start,
+        "linear_probe_epochs": recipe.linear_probe_epochs,
+        "scope": recipe.scope and recipe.scope.target == "start",
+    }
+    for key in (key for key, is_set in needing.items() if is_set and not population.has_base):
+        hint = "start: shared or pretrained" + (", or target: fixed" if key == "scope" else "")
+        yield (*population.path, "train", key), "members from scratch have no start", hint
 
 
 def _vmap_conflicts(population: Population) -> Iterator[tuple[KeyPath, str, str]]:

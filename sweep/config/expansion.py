@@ -102,7 +102,9 @@ def expand_grid(
     for key, value in settings.items():
         field = model.model_fields.get(key)
         listed = field is not None and _is_sequence(field.annotation)
-        axes.append([(key, *each) for each in _axis_values(value, (*path, key), listed, document)])
+        is_model = isinstance(value, dict) and field is not None and _takes_model(field.annotation)
+        places = [(value, (*path, key))] if is_model else _axis_values(value, (*path, key), listed, document)
+        axes.append([(key, *each) for each in places])
     if math.prod(len(axis) for axis in axes) > _LARGEST:
         raise ConfigError([document.issue(path, f"a grid of more than {_LARGEST:,} points")])
     for combination in itertools.product(*axes):
@@ -152,6 +154,12 @@ def _is_sequence(annotation: Any) -> bool:
     if typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     return typing.get_origin(annotation) in (list, tuple)
+
+
+def _takes_model(annotation: Any) -> bool:
+    """Whether the value of a setting may be a mapping with settings of its own; such a mapping is not a range."""
+    kinds = [annotation, *typing.get_args(annotation)]
+    return any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
 
 
 def parse_grid(

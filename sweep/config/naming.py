@@ -46,8 +46,16 @@ def _disambiguate(population: Population, group: Sequence[Population]) -> Popula
     siblings = [_settings(each) for each in group if (each.architecture.name, each.dataset.name) == plugins]
     implied = _implied_settings(population, group)
     differing = [key for key in own if any(e.get(key) != own[key] for e in (siblings if key in implied else everyone))]
-    suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(f"{RECORDED_NAMES.get(key, key)}={own[key]}" for key in differing))
+    texts = [f"{RECORDED_NAMES.get(key, key)}={_text(own[key])}" for key in differing]
+    suffix = re.sub(r"[/\x00-\x1f]", "-", ",".join(texts))
     return replace(population, name=f"{population.name},{suffix}") if suffix else population
+
+
+def _text(value: Any) -> str:
+    """A setting as a name shows it: a mapping as YAML writes it, without keys that are not set."""
+    if not isinstance(value, dict):
+        return str(value)
+    return "{" + ", ".join(f"{key}: {each}" for key, each in value.items() if each is not None) + "}"
 
 
 def _implied_settings(population: Population, group: Sequence[Population]) -> set[str]:

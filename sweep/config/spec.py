@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from sweep.config.checkpoint_files import as_pattern
+from sweep.config.defaults import plugin_defaults
 from sweep.config.document import Document, KeyPath, dump
 from sweep.config.margins import Margins, as_margins, shortest
 from sweep.config.recipe import Recipe
@@ -278,7 +279,8 @@ class Population:
         members = self.seed_grid.model_dump() if self.seed_grid else self.members
         flags = {key: True for key in ("new_heads", "vary_split") if getattr(self, key)}
         size = {"start": self.start, **flags, "pools": self.pools, "members": members}
-        return {"name": self.name, **plugins, **size, "train": self.recipe.model_dump(mode="json")}
+        stated = plugin_defaults(self.architecture, self.dataset)
+        return {"name": self.name, **plugins, **size, "train": self.recipe.to_config(stated)}
 
 
 @dataclass(frozen=True)

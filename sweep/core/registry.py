@@ -30,7 +30,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "architectures": frozenset({"classes", "channels", "size"}),
     "datasets": frozenset(),
     "methods": frozenset({"members", "unscaled", "base", "score", "layout", "logits", "features", "heads"})
-    | {"generator"},
+    | {"generator", "record"},
     "alignments": frozenset({"members", "model", "permutations", "generator"}),
     "scalings": frozenset({"count", "layout", "members", "member", "generator"}),
     "repairs": frozenset({"model", "images", "members", "generator"}),
@@ -41,9 +41,9 @@ NEEDS: dict[str, frozenset[str]] = {
 """Kind of plug-in -> the needs that its functions may name; the engine provides exactly these."""
 
 _PROVIDED = {
-    "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator"),
-    "logits": ("logits", "members", "unscaled", "base", "score", "generator"),
-    "weights": ("members", "unscaled", "base", "score", "layout", "generator"),
+    "features": ("features", "heads", "logits", "members", "unscaled", "base", "score", "generator", "record"),
+    "logits": ("logits", "members", "unscaled", "base", "score", "generator", "record"),
+    "weights": ("members", "unscaled", "base", "score", "layout", "generator", "record"),
 }
 """Space -> the needs that the engine provides to a method there."""
 

@@ -7,6 +7,7 @@ A number is neither a truth value (`yes` in YAML) nor text, and has at most 64 b
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -152,10 +153,11 @@ def _describe(problem: Mapping[str, Any], values: Mapping[str, Any], model: type
 def _known_keys(model: type[BaseModel], path: Path) -> list[str]:
     """Keys that are allowed at the last step of a key path."""
     for key in path[:-1]:
-        inner = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return list(model.model_fields)
+        annotation = model.model_fields[str(key)].annotation if str(key) in model.model_fields else None
+        for kind in (annotation, *typing.get_args(annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _plain(value: Any) -> str:

@@ -15,7 +15,7 @@ from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.inspection import ModelInspector
 from sweep.evaluation.merge import Merge, make_merge
 from sweep.evaluation.pairs import PairComparer
-from sweep.evaluation.rows import candidate_columns, make_prediction, pool_columns, stamp
+from sweep.evaluation.rows import candidate_columns, choice_columns, make_prediction, pool_columns, stamp
 from sweep.model.metrics import compute_metrics
 from sweep.plan.candidates import Candidate
 from sweep.plan.pools import Pool
@@ -119,6 +119,7 @@ class BlockRunner:
             raise
         except Exception as error:  # any fault of a method or of a user's own is this row's outcome, not the sweep's
             return self._failed_row(candidate, split, _describe(error)), None
+        row |= choice_columns(row["members"], merge.coefficients_chosen)
         row["merge_seconds"] = merge.seconds + averaging_seconds
         row["evaluate_seconds"] = time.perf_counter() - started - averaging_seconds
         row["forward_passes"] = self.engine.forward_passes - passes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,10 @@ from sweep.evaluation.switches import ProtocolContext
 from sweep.plan.candidates import Candidate
 
 ProvidedInputs = dict[str, Any]
-"""What a method may need, by name: members, base and score as coordinates or as weights; logits, features, heads."""
+"""What a method may need, by name: members, base and score as coordinates or as weights; logits, features, heads.
+
+`record` takes the coefficients that a search chose for the members, where its result does not show them.
+"""
 
 
 def make_merge(engine: PoolEngine, candidate: Candidate) -> Merge:
@@ -65,6 +69,8 @@ class Merge(ABC):
         self.searching = ProtocolContext(protocol.searching, self.candidate.pool_id)
         self.seconds = 0.0
         """Wall time that the merged weights took: alignment, scaling, method and repair; 0 for averaged outputs."""
+        self.coefficients_chosen: Sequence[float] | None = None
+        """The coefficients that a search chose for the members, in their order; None for a method that searches not."""
 
     @abstractmethod
     def logits(self, split: str) -> tuple[Tensor, float]:
@@ -75,8 +81,11 @@ class Merge(ABC):
         if "generator" in self.candidate.method.plugin.needs:
             seed = derive_seed(self.candidate.id, "generator")
             provided = {**provided, "generator": torch.Generator().manual_seed(seed)}
-        result: Tensor = self.candidate.method.call(**provided)
+        result: Tensor = self.candidate.method.call(**provided, record=self._record)
         return result
+
+    def _record(self, coefficients: Sequence[float]) -> None:
+        self.coefficients_chosen = coefficients
 
     def _basis_inputs(self) -> ProvidedInputs:
         """Unit vectors in place of members and base: a linear method then returns its coefficients.
@@ -131,6 +140,8 @@ class LinearMerge(MergedWeights):
         started = time.perf_counter()
         self.coordinates = self._make_coordinates()
         self.coefficients = self._make_coefficients()
+        if "score" in self.candidate.method.plugin.needs:
+            self._record(self.coordinates[:-1].reshape(-1, members.count).sum(0).tolist())
         self._is_repaired = self.candidate.repair.name != "none"
         if self._is_repaired:
             self.load_weights()

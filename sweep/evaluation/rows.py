@@ -44,6 +44,14 @@ def candidate_columns(candidate: Candidate, pool: Pool, sweep: str, split: str) 
     }
 
 
+def choice_columns(members: Sequence[str], coefficients: Sequence[float] | None) -> Row:
+    """The members that a search chose and their coefficients, null for a method that searches not."""
+    if coefficients is None:
+        return {"chosen": None, "coefficients": None}
+    chosen = [(member, number) for member, number in zip(members, coefficients, strict=True) if number != 0]
+    return {"chosen": [member for member, _ in chosen], "coefficients": [number for _, number in chosen]}
+
+
 def stamp() -> Row:
     """When and by what code a row was made."""
     return {"created_at": now(), "code_version": code_version()}

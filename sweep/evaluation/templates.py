@@ -118,7 +118,8 @@ def _is_plain(probe: HeadProbe) -> bool:
     """Whether training is known to have minimised cross-entropy on unaugmented images plus weight decay."""
     recipe = probe.pool.population.recipe
     differs = recipe.mixup or recipe.label_smoothing or recipe.crop or recipe.flip or recipe.optimizer != "sgd"
-    return not differs and not probe.pool.population.files
+    is_tied = recipe.l2_start or recipe.scope or recipe.freeze or recipe.swa
+    return not differs and not is_tied and not probe.pool.population.files
 
 
 def _training(probe: HeadProbe) -> Row:

@@ -10,17 +10,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sweep.model.flops import MULTIPLY_ADDS
 
-Kind = Literal["transformer", "hybrid", "cnn", "mlp", "other"]
+Kind = Literal["transformer", "hybrid", "cnn", "mlp", "linear", "other"]
 
 _SOFTMAX = ("_softmax", "_safe_softmax")
 _ACTIVATION_PRODUCTS = ("bmm", "baddbmm")
+_OF_ONE_LAYER = frozenset(
+    {"addmm", "mm", "add", "t", "transpose", "permute", "view", "_unsafe_view", "reshape", "expand"}
+)
+_OF_ONE_LAYER |= {"clone", "detach", "squeeze", "unsqueeze", "alias"}
+"""Operations of one linear layer on pixels, and those that move values without changing them."""
 
 
 def network_kind(model: nn.Module, images: Tensor) -> Kind | None:
     """The kind of a network by the operations of a forward pass over images; None if that fails.
 
     `transformer`: attention, and more multiply-adds in matrix products than in convolutions; `hybrid`: attention, but
-    mostly convolutions; `cnn`: convolutions without attention; `mlp`: matrix products alone; else `other`. Attention is
+    mostly convolutions; `cnn`: convolutions without attention; `linear`: one linear layer, whose outputs are linear in
+    its weights; `mlp`: other networks of matrix products alone; else `other`. Attention is
     torch's fused operation, or a softmax together with products of activations, whether tokens or channels attend
     (arXiv 2106.09681). Convolutions whose stride is their kernel, such as the embedding of patches, are linear layers.
     No names of classes or networks are read.
@@ -45,6 +51,7 @@ class _Operations(TorchDispatchMode):
         self.names: set[str] = set()
         self.in_convolutions = 0
         self.in_products = 0
+        self.layers = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -61,6 +68,8 @@ class _Operations(TorchDispatchMode):
             return "transformer" if self.in_products > self.in_convolutions else "hybrid"
         if self.in_convolutions:
             return "cnn"
+        if self.layers == 1 and self.names <= _OF_ONE_LAYER:
+            return "linear"
         return "mlp" if self.in_products else "other"
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -69,6 +78,7 @@ class _Operations(TorchDispatchMode):
         self.names.add(name)
         if name in MULTIPLY_ADDS:
             count = MULTIPLY_ADDS[name](result, *args)
+            self.layers += 1
             if name == "convolution" and tuple(args[1].shape[2:]) != tuple(args[3]):
                 self.in_convolutions += count
             else:

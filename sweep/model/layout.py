@@ -18,10 +18,17 @@ def find_head(model: nn.Module, classes: int) -> str:
 
     Raises ValueError if the model has no such layer.
     """
-    linear = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linear or linear[-1][1].out_features != classes:
+    name = last_linear(model)
+    head = model.get_submodule(name)
+    if not isinstance(head, nn.Linear) or head.out_features != classes:
         raise ValueError(f"{type(model).__name__} does not end in a linear layer with {classes} outputs")
-    return str(linear[-1][0])
+    return name
+
+
+def last_linear(model: nn.Module) -> str:
+    """Name of the last linear layer; empty without any, as is that of a model that is one."""
+    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    return str(names[-1]) if names else ""
 
 
 def make_layout(model: nn.Module, classes: int) -> ParameterLayout:

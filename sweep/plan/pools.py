@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.config.document import ConfigError
+from sweep.config.recipe import Recipe
 from sweep.config.spec import Input, Population, Sweep
 from sweep.core.ids import content_id, derive_seed
 
@@ -40,6 +41,12 @@ class Member:
         if self.file or (self.role == "start" and self.population.start == "pretrained"):
             return 0
         return recipe.epochs if self.role == "member" else recipe.start_epochs
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings of its training; `epochs` are those of members."""
+        recipe = self.population.recipe
+        return recipe if self.role == "member" else recipe.of_start
 
 
 @dataclass(frozen=True)

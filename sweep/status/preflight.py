@@ -18,6 +18,7 @@ from sweep.model.tracing import AlignmentError, find_permutations
 from sweep.model.trial import TrialError
 from sweep.plan.pools import make_pools
 from sweep.status.checkpoint_checks import check_checkpoints, checkpoint_fingerprints
+from sweep.training.freezing import freeze_problems
 from sweep.training.vmap_trainer import check_vmappable
 
 _SKIP = "on_bad_member: skip goes on without it"
@@ -95,6 +96,8 @@ def _network_issues(
             what = f"`{name}` {error}" if isinstance(error, TrialError) else f"cannot build {name}: {_text(error)}"
             yield (*population.path, "architecture"), " ".join(what.split()), hint
             continue
+        for what, hint in freeze_problems(population.recipe, layout):
+            yield (*population.path, "train", "freeze"), f"{what} in {population.architecture.name}", hint
         yield from _check_vmap(population, dataset)
         if population.on_bad_member == "stop":
             yield from check_checkpoints(population, layout, imported)

@@ -55,7 +55,7 @@ _MEMBERS = (
     Column("training", _STRING, "settings of the training, JSON"),
     Column("init_seed", _LONG, "seed of the initial weights"),
     Column("order_seed", _LONG, "seed of data order, augmentation and dropout"),
-    Column("architecture_kind", _STRING, "transformer, hybrid, cnn, mlp or other; null if unknown"),
+    Column("architecture_kind", _STRING, "transformer, hybrid, cnn, mlp, linear or other; null if unknown"),
     Column("n_parameters", _LONG, "number of trainable parameters; tied parameters count once"),
     Column("forward_flops", _LONG, "floating-point operations of a forward pass of one example"),
     Column("weights_file", _STRING, "path of the weights file, relative to the run folder"),
@@ -125,6 +125,10 @@ _CANDIDATES = (
     Column("device", _STRING, "device of the evaluation: cpu or the name of the accelerator"),
     Column("protocol", _STRING, "evaluation protocol: correct, or the names of its switches, joined by +"),
     Column("dataset_settings", _STRING, "settings of the data set of this pool, JSON; null in earlier rows"),
+    Column("chosen", pa.list_(_STRING), "members that a search chose, by member_id; null for other methods"),
+    Column(
+        "coefficients", pa.list_(_FLOAT), "coefficients of the chosen members in the merge, in the order of `chosen`"
+    ),
     *_STAMP,
 )
 _PAIRS = (

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sweep.config.recipe import Recipe
 from sweep.core.ids import derive_seed
+from sweep.model.split import DeviceSplit
 
 
 class BatchDraw(NamedTuple):
@@ -57,6 +58,12 @@ def concat_draws(draws: Sequence[BatchDraw]) -> BatchDraw:
 def _cat(tensors: Sequence[Tensor | None], dimension: int) -> Tensor | None:
     present = [tensor for tensor in tensors if tensor is not None]
     return torch.cat(present, dimension) if present else None
+
+
+def draw_images(data: DeviceSplit, draw: BatchDraw, crop: int) -> Tensor:
+    """The images of a draw, cropped, flipped and normalised."""
+    indices = to_device(draw.indices, data.labels.device)
+    return data.normalize(augment(data.images[indices], crop, draw.crop_offsets, draw.flip_mask))
 
 
 def augment(images: Tensor, crop: int, crop_offsets: Tensor | None, flip_mask: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from torch import Tensor, nn
 
@@ -12,8 +12,11 @@ from sweep.config.recipe import Recipe
 from sweep.model.flops import forward_flops
 from sweep.model.kind import Kind, network_kind
 from sweep.model.metrics import compute_metrics
-from sweep.model.split import DeviceSplit
+from sweep.model.split import Batching, DeviceSplit
 from sweep.training.checkpoint import State
+
+VALIDATION_BATCHING = Batching(256)
+"""Batch size of validation."""
 
 
 class NonFiniteError(ArithmeticError):
@@ -34,7 +37,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The weights of the selected epoch (`recipe.checkpoint`), that epoch, and the training curve."""
+    """The weights of the selected epoch (`recipe.checkpoint`), that epoch, and the training curve.
+
+    With `recipe.swa` the weights are the average, and `best` is the last epoch with the scores of the average.
+    """
 
     state: dict[str, Tensor]
     best: Epoch
@@ -52,6 +58,7 @@ class TrainingHistory:
         self.curve: list[Epoch] = []
         self.best = 0
         self.weights = dict[str, Tensor]()
+        self.average: Epoch | None = None  # the last epoch with the scores of the averaged weights
 
     @property
     def seconds(self) -> float:
@@ -64,11 +71,37 @@ class TrainingHistory:
         for description, value in values.items():
             if not math.isfinite(value):
                 raise NonFiniteError(f"non-finite {description} epoch {epoch.epoch}; try a smaller `train.lr`")
+        if self.recipe.swa:
+            self.curve.append(epoch)
+            self._average(epoch.epoch, weights)
+            return
         best = max((past.validation_accuracy for past in self.curve), default=-1.0)
         self.curve.append(epoch)
         if self.recipe.checkpoint == "last" or epoch.validation_accuracy > best:
             self.best = len(self.curve) - 1
             self.weights = {name: tensor.detach().clone() for name, tensor in weights().items()}
+
+    def _average(self, epoch: int, weights: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Add the weights after an epoch to the average if it counts; whole numbers are those of the last epoch."""
+        self.best = len(self.curve) - 1
+        averaged = self.recipe.averaged_epochs
+        if epoch not in averaged:
+            return
+        count = averaged.index(epoch)
+        for name, tensor in weights().items():
+            new = tensor.detach()
+            if count and new.is_floating_point():
+                self.weights[name] += (new - self.weights[name]) / (count + 1)
+            else:
+                self.weights[name] = new.clone()
+
+    def finish_average(self, weights: Mapping[str, Tensor], accuracy: float, cross_entropy: float) -> None:
+        """Replace the averaged weights by those with running statistics of their own. Raises NonFiniteError."""
+        if not math.isfinite(cross_entropy):
+            raise NonFiniteError("non-finite outputs of the averaged weights; try a smaller `train.lr`")
+        self.weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        last = self.curve[-1]
+        self.average = replace(last, validation_accuracy=accuracy, validation_cross_entropy=cross_entropy)
 
     def state(self) -> State:
         """The state from which `restore` resumes."""
@@ -86,7 +119,8 @@ class TrainingHistory:
         images = next(split.batches(1))
         flops = forward_flops(model, images)
         kind = network_kind(model, images)
-        return TrainResult(self.weights, self.curve[self.best], tuple(self.curve), count, flops, kind)
+        best = self.average or self.curve[self.best]
+        return TrainResult(self.weights, best, tuple(self.curve), count, flops, kind)
 
 
 def validation_scores(logits: Tensor, split: DeviceSplit) -> tuple[float, float]:

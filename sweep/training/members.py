@@ -30,8 +30,8 @@ from sweep.storage.checkpoint_forms import read_checkpoint
 from sweep.storage.files import StoreError, with_path
 from sweep.storage.run_folder import RunFolder, failed_members
 from sweep.training.checkpoint import DEFAULT_SAVE_TIMES, SaveTimes, TrainingCheckpoint, TrainingStoppedError
-from sweep.training.history import Epoch, TrainResult
-from sweep.training.trainer import VALIDATION_BATCHING, train
+from sweep.training.history import VALIDATION_BATCHING, Epoch, TrainResult
+from sweep.training.trainer import train
 from sweep.training.vmap_trainer import train_vmapped
 
 Row = dict[str, Any]
@@ -165,7 +165,7 @@ def _train_all(
     members: Sequence[Member], dataset: Dataset, folder: RunFolder, device: torch.device, partial: TrainingCheckpoint
 ) -> Sequence[TrainResult | Exception]:
     """Train members at once, resuming from `partial`; a member's result is an exception if its training failed."""
-    recipe = members[0].population.recipe
+    recipe = members[0].recipe
     epochs = members[0].epochs
     models = [_initial_model(member, dataset, folder).to(device) for member in members]
     names = ("train", "validation") if epochs else ("validation",)
@@ -175,9 +175,10 @@ def _train_all(
     if recipe.shuffle_labels:
         splits["train"] = shuffle_labels(splits["train"], members[0].pool_id)
     seeds = [member.order_seed for member in members]
+    new = members[0].role == "member" and members[0].population.new_heads
     if len(models) == 1:
-        return [train(models[0], splits, recipe, seeds[0], epochs=epochs, checkpointer=partial)]
-    return train_vmapped(models, splits, recipe, seeds, epochs=epochs, checkpointer=partial)
+        return [train(models[0], splits, recipe, seeds[0], epochs=epochs, has_new_head=new, checkpointer=partial)]
+    return train_vmapped(models, splits, recipe, seeds, epochs=epochs, has_new_heads=new, checkpointer=partial)
 
 
 def _initial_model(member: Member, dataset: Dataset, folder: RunFolder) -> nn.Module:

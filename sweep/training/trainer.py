@@ -17,11 +17,15 @@ from sweep.config.recipe import Recipe
 from sweep.core.ids import derive_seed
 from sweep.model.build import fork_rng
 from sweep.model.forward import forward_split
-from sweep.model.split import Batching, DeviceSplit
-from sweep.training.batches import BatchDraw, augment, draw_batches, to_device
+from sweep.model.layout import last_linear
+from sweep.model.split import DeviceSplit
+from sweep.training.averaging import finish_average
+from sweep.training.batches import BatchDraw, draw_batches, draw_images, to_device
 from sweep.training.checkpoint import Checkpointer, State
 from sweep.training.epoch_part import AfterStep, get_rngs, ignore_step, load_part, set_rngs
-from sweep.training.history import Epoch, TrainingHistory, TrainResult, validation_scores
+from sweep.training.freezing import Freezing
+from sweep.training.history import VALIDATION_BATCHING, Epoch, TrainingHistory, TrainResult, validation_scores
+from sweep.training.penalties import Penalties
 
 
 def learning_rate(recipe: Recipe, progress: float, epochs: int) -> float:
@@ -69,13 +73,18 @@ def compute_loss(
 class Trainer:
     """Trains one model on one training split; all random numbers depend on the seed and the epoch alone."""
 
-    def __init__(self, model: nn.Module, train: DeviceSplit, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, model: nn.Module, train: DeviceSplit, recipe: Recipe, seed: int, *, has_new_head: bool = False
+    ) -> None:
         format_ = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=format_)
         self.forward = torch.compile(model) if recipe.compile else model
         self.data = train
         self.recipe = recipe
         self.seed = seed
+        self.parameters = dict(model.named_parameters())
+        self.freezing = Freezing(model, recipe)
+        self.penalties = Penalties(self.parameters, recipe, new=head_names(model) if has_new_head else ())
         self.optimizer = make_optimizer(model.parameters(), recipe)
         self.ema_model = copy.deepcopy(model) if recipe.ema else model
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
@@ -88,7 +97,7 @@ class Trainer:
         The random numbers depend on the seed and `number` alone, not on the epochs before. With `saved`, a state that
         `after_step` was given, the epoch is trained from there.
         """
-        self.model.train()
+        self.freezing.start_epoch(number, self.parameters)
         examples = len(self.data.labels)
         device = self.data.labels.device
         part = load_part(saved, torch.zeros((), device=device))
@@ -104,10 +113,8 @@ class Trainer:
         """Run one optimizer step and return the loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        indices = to_device(draw.indices, self.data.labels.device)
-        images = augment(self.data.images[indices], self.recipe.crop, draw.crop_offsets, draw.flip_mask)
-        images = self.data.normalize(images)
-        labels = self.data.labels[indices]
+        images = draw_images(self.data, draw, self.recipe.crop)
+        labels = self.data.labels[to_device(draw.indices, self.data.labels.device)]
         mixup = (
             ()
             if draw.mixup_partners is None
@@ -118,6 +125,7 @@ class Trainer:
         loss.backward()
         if self.recipe.clip_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad_norm)
+        self.penalties.add_gradients()
         self.optimizer.step()
         self._update_ema()
         return loss.detach()
@@ -144,31 +152,34 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimiser"])
 
 
-VALIDATION_BATCHING = Batching(256)
-"""Batch size of validation."""
+def head_names(model: nn.Module) -> set[str]:
+    """Names of the parameters of the head."""
+    head = last_linear(model)
+    return {name for name, _ in model.named_parameters() if name.rpartition(".")[0] == head}
 
 
-def train(
+def train(  # noqa: PLR0913 - each is a fact of its own
     model: nn.Module,
     splits: Mapping[str, DeviceSplit],
     recipe: Recipe,
     seed: int,
     *,
     epochs: int,
+    has_new_head: bool = False,
     checkpointer: Checkpointer | None = None,
 ) -> TrainResult:
-    """Train a model on `splits["train"]` and return its last weights, or the best on `splits["validation"]`.
+    """Train a model and return its last weights, their average, or the best on `splits["validation"]`.
 
     The result is bitwise reproducible on a CPU with the same seed and number of threads, also after resuming from
-    `checkpointer`. Raises NonFiniteError.
+    `checkpointer`. With `has_new_head` the head is not that of the start. Raises NonFiniteError.
     """
     started_at = time.perf_counter()
     history = TrainingHistory(recipe)
-    trainer = Trainer(model, splits["train"], recipe, seed)
-    if state := checkpointer.load() if checkpointer else None:
+    trainer = Trainer(model, splits["train"], recipe, seed, has_new_head=has_new_head)
+    state: State = (checkpointer.load() if checkpointer else None) or {}
+    if state:
         trainer.restore(state)
         history.restore(state)
-    state = state or {}
     seconds_before = state.get("seconds", history.seconds)  # checkpoints of earlier versions have no key of their own
 
     def seconds() -> float:
@@ -178,13 +189,12 @@ def train(
         if checkpointer:
             checkpointer.save(lambda: {**trainer.state(), **history.state(), "seconds": seconds(), "part": part()})
 
-    part = state.get("part")
     for number in range(len(history.curve), epochs):
-        loss, lr = trainer.epoch(number, epochs, part, save)
-        part = None
+        loss, lr = trainer.epoch(number, epochs, state.pop("part", None), save)
         logits = forward_split(trainer.ema_model, splits["validation"], VALIDATION_BATCHING).logits
         scores = validation_scores(logits, splits["validation"])
         history.add(Epoch(number + 1, lr, loss, *scores, seconds()), trainer.ema_model.state_dict)
         if number + 1 < epochs:
             save(lambda: None)
+    finish_average(history, model, splits, seed, trainer.freezing)
     return history.result(model, splits["validation"])

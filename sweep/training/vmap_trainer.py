@@ -21,12 +21,22 @@ from sweep.config.recipe import Recipe
 from sweep.core.forward_options import ForwardOptions
 from sweep.core.ids import derive_seed
 from sweep.model.split import DeviceSplit
-from sweep.training.batches import BatchDraw, augment, concat_draws, draw_batches, to_device
+from sweep.training.averaging import finish_average
+from sweep.training.batches import BatchDraw, concat_draws, draw_batches, draw_images, to_device
 from sweep.training.checkpoint import Checkpointer, State
 from sweep.training.epoch_part import AfterStep, ignore_step, load_part
-from sweep.training.history import Epoch, NonFiniteError, TrainingHistory, TrainResult, validation_scores
+from sweep.training.freezing import Freezing
+from sweep.training.history import (
+    VALIDATION_BATCHING,
+    Epoch,
+    NonFiniteError,
+    TrainingHistory,
+    TrainResult,
+    validation_scores,
+)
 from sweep.training.member_rng import MemberRngs, use_member_rngs
-from sweep.training.trainer import VALIDATION_BATCHING, Mixup, compute_loss, learning_rate, make_optimizer
+from sweep.training.penalties import Penalties
+from sweep.training.trainer import Mixup, compute_loss, head_names, learning_rate, make_optimizer
 
 Tensors = dict[str, Tensor]
 """Tensors by name, each (members, …)."""
@@ -35,7 +45,15 @@ Tensors = dict[str, Tensor]
 class VmapTrainer:
     """Trains several models on one training split, each with its own seed, as `Trainer` trains one."""
 
-    def __init__(self, models: Sequence[nn.Module], train: DeviceSplit, recipe: Recipe, seeds: Sequence[int]) -> None:
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        train: DeviceSplit,
+        recipe: Recipe,
+        seeds: Sequence[int],
+        *,
+        has_new_heads: bool = False,
+    ) -> None:
         self.model = models[0]
         self.data = train
         self.recipe = recipe
@@ -48,6 +66,9 @@ class VmapTrainer:
         self.buffers = _stack([dict(model.named_buffers()) for model in models])
         for name, parameter in self.model.named_parameters():
             self.parameters[name].requires_grad_(parameter.requires_grad)
+        new = head_names(self.model) if has_new_heads else ()
+        self.freezing = Freezing(self.model, recipe)
+        self.penalties = Penalties(self.parameters, recipe, new=new, is_stacked=True)
         self.optimizer = make_optimizer(self.parameters.values(), recipe)
         self.ema_weights = _copy_stack(self.parameters) if recipe.ema else self.parameters
         self.steps = math.ceil(len(train.labels) / recipe.batch_size)
@@ -59,7 +80,7 @@ class VmapTrainer:
 
         With `saved`, a state that `after_step` was given, the epoch is trained from there.
         """
-        self.model.train()
+        self.freezing.start_epoch(number, self.parameters)
         examples = len(self.data.labels)
         part = load_part(saved, torch.zeros(len(self.seeds), device=self.data.labels.device))
         batches = [draw_batches(self.recipe, examples, seed, number) for seed in self.seeds]
@@ -77,14 +98,13 @@ class VmapTrainer:
         batch = concat_draws(draws)
         shape = (len(draws), -1)
         indices = to_device(batch.indices, self.data.labels.device)
-        images = self.data.normalize(
-            augment(self.data.images[indices], self.recipe.crop, batch.crop_offsets, batch.flip_mask)
-        )
+        images = draw_images(self.data, batch, self.recipe.crop)
         self.optimizer.zero_grad()
         losses = self._losses(images.unflatten(0, shape), self.data.labels[indices].view(shape), self._mixup(draws))
         losses.sum().backward()
         if self.recipe.clip_grad_norm:
             self._clip()
+        self.penalties.add_gradients()
         self.optimizer.step()
         if self.recipe.ema:
             self._update_ema()
@@ -166,22 +186,22 @@ class VmapTrainer:
         self.optimizer.load_state_dict(state["optimiser"])
 
 
-def train_vmapped(
+def train_vmapped(  # noqa: PLR0913 - each is a fact of its own
     models: Sequence[nn.Module],
     splits: Mapping[str, DeviceSplit],
     recipe: Recipe,
     seeds: Sequence[int],
     *,
     epochs: int,
+    has_new_heads: bool = False,
     checkpointer: Checkpointer | None = None,
 ) -> list[TrainResult | NonFiniteError]:
     """Train several models at once; the results are those of `sweep.training.trainer.train`, except for last bits.
 
-    A model with a non-finite loss gets a NonFiniteError as its result, and the others continue. The seconds of a member
-    are the seconds of the group divided by the number of members.
+    A model with a non-finite loss gets a NonFiniteError, and the others continue. Seconds are equal shares.
     """
     started_at = time.perf_counter()
-    group = VmapTrainer(models, splits["train"], recipe, seeds)
+    group = VmapTrainer(models, splits["train"], recipe, seeds, has_new_heads=has_new_heads)
     validation = splits["validation"]
     history = _GroupHistory(recipe, len(seeds))
     saved: State = (checkpointer.load() if checkpointer else None) or {}
@@ -204,6 +224,7 @@ def train_vmapped(
         history.add(points, group.weights)
         if number + 1 < epochs:
             save(lambda: None)
+    history.finish_averages(group, splits)
     return history.results(group.model, validation)
 
 
@@ -219,7 +240,15 @@ class _GroupHistory:
         """Append an epoch of each member, `weights` being those of a member by index."""
         self.epochs += 1
         for index, (history, point) in enumerate(zip(self.members, points, strict=True)):
-            self.failures[index] = self.failures[index] or _add_epoch(history, point, partial(weights, index))
+            if not self.failures[index]:
+                self.failures[index] = _error_text(partial(history.add, point, partial(weights, index)))
+
+    def finish_averages(self, group: VmapTrainer, splits: Mapping[str, DeviceSplit]) -> None:
+        """Give averaged weights running statistics and scores, one member after the other, as if trained alone."""
+        for index, (history, seed) in enumerate(zip(self.members, group.seeds, strict=True)):
+            if not self.failures[index]:
+                finish = partial(finish_average, history, group.model, splits, seed, group.freezing)
+                self.failures[index] = _error_text(finish)
 
     def state(self) -> State:
         """The state from which `restore` resumes."""
@@ -241,10 +270,10 @@ class _GroupHistory:
         ]
 
 
-def _add_epoch(history: TrainingHistory, epoch: Epoch, weights: Callable[[], Mapping[str, Tensor]]) -> str:
-    """Append an epoch and return the cause if the member failed, or an empty string."""
+def _error_text(step: Callable[[], None]) -> str:
+    """Run a step of one member and return the cause if the member failed, or an empty string."""
     try:
-        history.add(epoch, weights)
+        step()
     except NonFiniteError as error:
         return str(error)
     return ""
@@ -262,8 +291,8 @@ def check_vmappable(build: Callable[[], nn.Module], recipe: Recipe, shape: tuple
     split = DeviceSplit(torch.zeros(4, channels, size, size, dtype=torch.uint8, device=meta), labels, scale, scale)
     with meta:
         models = [build(), build()]
-    float32 = recipe.model_copy(update={"precision": "float32"})  # autocast does not support the meta device
-    group = VmapTrainer(models, split, float32, (0, 1))
+    tried = recipe.model_copy(update={"precision": "float32", "scope": None})  # autocast and scope need values
+    group = VmapTrainer(models, split, tried, (0, 1))
     group.model.train()
     with group.rngs.seeded(group.seeds):
         group.step([next(draw_batches(recipe, len(labels), seed, 0)) for seed in group.seeds], 0.0)

@@ -114,7 +114,7 @@ def test_what_is_left_out_is_as_stated_and_goes_together(name: str) -> None:
     found = swept(architecture, train, dataset)
     assert expected.items() <= found.populations[0].recipe.model_dump().items()
     (population,) = found.to_config["populations"]
-    assert population["train"] == found.populations[0].recipe.model_dump(mode="json")
+    assert population["train"] == found.populations[0].recipe.to_config()
     again = check(parse(found.to_yaml(), "resolved.yaml"))
     assert (again.id, again.to_config) == (found.id, found.to_config)
     assert [member.id for member in make_plan(again).members] == [member.id for member in make_plan(found).members]

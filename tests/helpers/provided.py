@@ -46,5 +46,6 @@ def provided(entry: Plugin, count: int, *, same: bool = False, dtype: torch.dtyp
         "features": draw(count, 6, 5),
         "heads": Heads(draw(count, 4, 5), draw(count, 4)),
         "generator": torch.Generator().manual_seed(9),
+        "record": lambda coefficients: None,
     }
     return {need: everything[need] for need in entry.needs}

@@ -71,7 +71,7 @@ def candidates(
                 rows += _magnified(pool, subset, level, own)
         for pair in itertools.combinations(range(members), 2):
             rows += _path(pool, pair, level, own)
-    return rows
+    return rows + searched(rows)
 
 
 def _magnified(pool: int, subset: tuple[int, ...], level: float, own: dict[str, Any]) -> list[dict[str, Any]]:
@@ -116,6 +116,18 @@ def planes(*, pools: int = 3, members: int = 4, population: str = "people") -> l
             message = {"settings": json.dumps({"a": a, "b": b}), "population": population}
             message |= {"cross_entropy": 0.3 + a * a + b * b + 0.01 * pool, "accuracy": 0.95 - 0.1 * (a + b)}
             rows.append(candidate(pool, triple, "plane", **message))
+    return rows
+
+
+def searched(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Beside every soup a search that chose one member of the first pools, and all but one of the others."""
+    rows = []
+    for soup in candidates:
+        if soup["method"] == "uniform_soup" and soup["scaling"] == "none":
+            chosen = soup["members"][: 1 if soup["pool"] == 0 else -1]
+            message = {"method": "greedy_soup", "candidate_id": None, "chosen": chosen}
+            message |= {"coefficients": [1 / len(chosen)] * len(chosen)}
+            rows.append(candidate(**{**soup, **message, "members": tuple(soup["member_indices"])}))
     return rows
 
 

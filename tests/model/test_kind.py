@@ -14,7 +14,7 @@ from sweep.model.build import build_on_meta
 from sweep.model.kind import network_kind
 
 OF_PROJECT = {
-    "linear": "mlp",
+    "linear": "linear",
     "mlp": "mlp",
     "mlp_bn": "mlp",
     "cnn": "cnn",
@@ -98,6 +98,15 @@ def test_a_network_of_a_user_is_what_it_does(device: str, attends: bool, kind: s
     assert network_kind(model, torch.zeros(1, 1, 8, 8, device=device)) == kind
     assert torch.equal(torch.rand(3), expected)
     assert all(module.training for module in model.modules())
+
+
+def test_linear_is_one_layer_whose_outputs_are_linear_in_its_weights() -> None:
+    images = torch.zeros(1, 2, 4, 4)
+    one = nn.Linear(32, 3)
+    assert network_kind(nn.Sequential(nn.Flatten(), one), images) == "linear"
+    assert network_kind(nn.Sequential(nn.Flatten(), nn.Linear(32, 3, bias=False)), images) == "linear"
+    others = [(nn.Linear(32, 32), one), (one, nn.ReLU()), (nn.LayerNorm(32), one), (nn.Tanh(), one)]
+    assert {network_kind(nn.Sequential(nn.Flatten(), *layers), images) for layers in others} == {"mlp"}
 
 
 def test_a_network_that_fails_has_no_kind_and_one_without_products_is_other() -> None:

@@ -74,6 +74,8 @@ OTHER_TRAINING: dict[str, Any] = {
     **{"weight_decay": 1e-5, "warmup": 1, "schedule": "constant", "gamma": 0.2, "label_smoothing": 0.1, "mixup": 0.2},
     **{"crop": 1, "flip": True, "checkpoint": "best", "clip_grad_norm": 1.0, "ema": 0.9, "precision": "bfloat16"},
     **{"channels_last": True, "compile": True, "shuffle_labels": True, "vmap_members": 2},
+    **{"l2_start": 0.1, "freeze": ["head"], "linear_probe_epochs": 1, "swa": {"from": 5}},
+    **{"scope": {"target": "fixed", "std": 0.1, "strength": 0.1}},
 }
 MATTERS: dict[str, dict[str, Any]] = {
     "seed": VALUES | {"seed": 1},

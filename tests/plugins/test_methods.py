@@ -88,6 +88,21 @@ def test_defaults_are_the_neutral_settings_of_the_schema(entry: Plugin) -> None:
     assert entry.validate({}) == {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
+def test_a_search_shows_what_it_chose(entry: Plugin) -> None:
+    """It is linear, or records coefficients, which make its result where outputs are averaged."""
+    if "score" not in entry.needs:
+        assert "record" not in entry.needs
+    elif entry not in LINEAR:
+        for count in counts(entry):
+            recorded: list[Tensor] = []
+            values = provided(entry, count, dtype=torch.float64)
+            values["record"] = lambda coefficients, to=recorded: to.append(torch.tensor(coefficients).double())
+            result = entry.function(**values)
+            assert [len(each) for each in recorded] == [count]
+            average = torch.einsum("m,mec->ec", recorded[0], values["logits"])
+            torch.testing.assert_close(result, average, atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize("linear", LINEAR, ids=lambda each: str(each.name))
 def test_linear_methods_are_linear(linear: Plugin) -> None:
     """On coordinates they give the coefficients of what they give on weights."""

@@ -63,6 +63,15 @@ def test_greedy_soup_follows_wortsman(
     torch.testing.assert_close(soup.as_subclass(Tensor), members[sorted(kept)].mean(0))
 
 
+def test_greedy_soup_keeps_members_that_tie_where_asked() -> None:
+    members = torch.eye(3)
+    table = {frozenset({0}): 0.5, frozenset({1}): 0.9, frozenset({2}): 0.7}
+    table |= {frozenset({1, 2}): 0.9, frozenset({0, 1, 2}): 0.8, frozenset({0, 1}): 0.1}
+    score = by_hand(table, members)
+    assert greedy_soup(members, score, ties="keep").tolist() == [0.0, 0.5, 0.5]
+    assert greedy_soup(members, score).tolist() == [0.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("alone", "best"), [([0.5, 0.9, 0.7], 1), ([0.9, 0.3, 0.9], 0), ([float("-inf"), float("-inf"), 0.1], 2)]
 )

@@ -169,6 +169,7 @@ BY_TYPE = {
     pa.timestamp("us"): TIMES,
     pa.list_(pa.string()): st.lists(st.text(st.characters(codec="utf-8")), max_size=3),
     pa.list_(pa.int32()): st.lists(st.integers(0, 9), max_size=3),
+    pa.list_(pa.float64()): st.lists(st.floats(0, 1), max_size=3),
 }
 
 

@@ -25,6 +25,10 @@ EPOCHS = 3
 STEPS = 5  # of an epoch; the last has two examples
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {"momentum": 0.9, "crop": 1, "flip": True, "mixup": 0.3, "warmup": 1},
+    "phases": {
+        **{"linear_probe_epochs": 1, "freeze": ("*.bias",), "swa": {"from": 2}, "l2_start": 0.1, "crop": 1},
+        **{"scope": {"target": "start", "strength": 0.5}, "optimizer": "adamw", "lr": 0.01},
+    },
     "adamw": {"optimizer": "adamw", "lr": 0.01, "ema": 0.9, "checkpoint": "best", "clip_grad_norm": 0.5},
 }
 NETWORKS = {"mlp": {"hidden": [8], "dropout": 0.3}, "cnn": {"width": 2, "dropout": 0.3}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -39,19 +39,20 @@ def indexed(members: Tensor, score: Callable[[Tensor], float]) -> tuple[Tensor, 
     return soup, accepted
 
 
-def greedy_average(
-    searched: Tensor,
-    score: Callable[[Tensor], float],
-    logits: Tensor,
-    features: Tensor,
-    heads: Heads,
-    space: str,
-) -> Tensor:
-    """Mean logits of the members that the search accepts, or their mean features through their mean head.
+def accepted_members(
+    searched: Tensor, score: Callable[[Tensor], float], record: Callable[[Sequence[float]], None]
+) -> list[int]:
+    """Positions of the members that `greedy_indexed` accepts, recorded with equal coefficients.
 
-    `searched` (members, entries) are the weights whose soup the search scores. (examples, classes).
+    `searched` (members, entries) are the weights whose soup the search scores.
     """
     _, accepted = indexed(searched, score)
+    record([(index in accepted) / len(accepted) for index in range(len(searched))])
+    return accepted
+
+
+def average(accepted: list[int], logits: Tensor, features: Tensor, heads: Heads, space: str) -> Tensor:
+    """Mean logits of the accepted members, or their mean features through their mean head. (examples, classes)."""
     if space == "logits":
         return logits[accepted].mean(0)
     return features[accepted].mean(0) @ heads.weight[accepted].mean(0).T + heads.bias[accepted].mean(0)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import Tensor
 
 from sweep.core.weights import Heads, Members
-from sweep.plugins.methods._greedy import greedy_average
+from sweep.plugins.methods._greedy import accepted_members, average
 
 CITES = ("wang2024rethinking",)
 
 
-def greedy_ensemble(
+def greedy_ensemble(  # noqa: PLR0913 - each is a need of its own
     members: Members,
     score: Callable[[Tensor], float],
     logits: Tensor,
     features: Tensor,
     heads: Heads,
+    record: Callable[[Sequence[float]], None],
     *,
     space: Literal["logits", "features"] = "logits",
 ) -> Tensor:
@@ -28,4 +29,5 @@ def greedy_ensemble(
     arXiv 2411.09263).
     (members, examples, classes) -> (examples, classes).
     """
-    return greedy_average(members, score, logits, features, heads, space)
+    accepted = accepted_members(members, score, record)
+    return average(accepted, logits, features, heads, space)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from torch import Tensor
 
 from sweep.core.weights import Heads, Members
-from sweep.plugins.methods._greedy import greedy_average
+from sweep.plugins.methods._greedy import accepted_members, average
 
 CITES = ("wang2024rethinking",)
 
 
-def greedy_ensemble_unscaled(
+def greedy_ensemble_unscaled(  # noqa: PLR0913 - each is a need of its own
     unscaled: Members,
     score: Callable[[Tensor], float],
     logits: Tensor,
     features: Tensor,
     heads: Heads,
+    record: Callable[[Sequence[float]], None],
     *,
     space: Literal["logits", "features"] = "logits",
 ) -> Tensor:
@@ -26,4 +27,5 @@ def greedy_ensemble_unscaled(
 
     (members, examples, classes) -> (examples, classes).
     """
-    return greedy_average(unscaled, score, logits, features, heads, space)
+    accepted = accepted_members(unscaled, score, record)
+    return average(accepted, logits, features, heads, space)

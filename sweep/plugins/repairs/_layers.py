@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sweep.core.batch_norm import evaluating
 from sweep.core.capture import forward_hooks
-from sweep.plugins.repairs._batch_norm import evaluating
 
 _FORWARDS = (nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward, nn.Linear.forward, _BatchNorm.forward)
 """Layers that end in `weight * … + bias` per channel; a subclass with its own `forward` may do something else."""

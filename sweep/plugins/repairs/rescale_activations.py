@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sweep.core.batch_norm import estimating, evaluating
 from sweep.core.capture import Hook, forward_hooks
-from sweep.plugins.repairs._batch_norm import estimating, evaluating
 from sweep.plugins.repairs._images import Images, Several, draw_batches
 from sweep.plugins.repairs._layers import channel_axis, correctable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from sweep.plugins.repairs._batch_norm import estimating, tracking_norms
+from sweep.core.batch_norm import estimating, tracking_norms
 from sweep.plugins.repairs._images import Images, Several, draw_batches
 
 CITES = ("izmailov2018averaging", "jordan2023repair")

@@ -71,3 +71,18 @@ def test_growth_is_asked_of_each_population_at_its_own_sizes(claim: str) -> None
     apart = grown(0, {2: 0.01}) + grown(1, {7: 0.02})
     with pytest.raises(NothingToDrawError, match="no pool has two sizes"):
         catalogue.get_plugin("claims", claim)(rows.frame(apart))
+
+
+@pytest.mark.parametrize("claim", ["gain_grows", "gain_saturates"])
+def test_a_merge_at_chance_answers_nothing_about_growth(claim: str) -> None:
+    alive = [row for pool in range(3) for row in grown(pool, {2: 0.01, 4: 0.02 + 0.001 * pool})]
+    dead = [row for pool in range(3) for row in grown(pool, {2: -0.7, 4: -0.698 + 0.001 * pool}, population="dead")]
+    found = catalogue.get_plugin("claims", claim)(rows.frame(alive + dead))
+    alone = catalogue.get_plugin("claims", claim)(rows.frame(alive))
+    assert found.estimate.estimate == alone.estimate.estimate
+    text = "the merge is at chance: uniform_soup in dead, 2 and 4 members: 10.0% and 10.3%, chance 10.0%: left out"
+    assert text in found.estimate.warnings
+    with pytest.raises(NothingToDrawError, match="the merge is at chance"):
+        catalogue.get_plugin("claims", claim)(rows.frame(dead))
+    falls = [row for pool in range(3) for row in grown(pool, {2: 0.01, 4: -0.698 + 0.001 * pool})]
+    assert catalogue.get_plugin("claims", claim)(rows.frame(falls)).estimate.estimate < -0.3

@@ -123,10 +123,25 @@ def test_the_dose_response_is_the_slope_of_pool_means() -> None:
     assert found.estimate.se == pytest.approx(np.sqrt(spread))
 
 
+def test_a_slope_at_the_ceiling_is_not_asked() -> None:
+    """With three classes T is at most 3/2; correlations here make it 1.5 and a hundredth less."""
+    doses = {0.01: 1.49, 0.1: 1.5, 1.0: 1.495}
+    top = [trained([[value]] * POOLS, weight_decay=dose) for dose, value in doses.items()]
+    with pytest.raises(NothingToDrawError, match="within 3% of its largest value at every weight decay"):
+        resemblance_grows_with_decay(pd.concat(top))
+    falls = [*top[:2], trained([[0.9]] * POOLS, weight_decay=1.0)]
+    found = resemblance_grows_with_decay(pd.concat(falls)).estimate
+    assert found.estimate < 0
+    assert any("at the smallest weight decay in 1 of 1 families" in text for text in found.warnings)
+    grows = [trained([[0.9]] * POOLS, weight_decay=0.001), *top]
+    warnings = resemblance_grows_with_decay(pd.concat(grows)).estimate.warnings
+    assert not any("largest value" in text for text in warnings)
+
+
 def test_agreement_is_that_of_single_classifiers_on_true_labels() -> None:
     parts = [trained(drawn(0.9, 0)), trained(drawn(0.9, 1), labels="shuffled"), trained(drawn(0.9, 2), mixup=1.0)]
     found = seeds_agree(pd.concat(parts))
-    assert found.estimate.estimate == pytest.approx(0.9 + 0.01 * np.mean(range(POOLS)))
+    assert found.estimate.estimate == pytest.approx(0.01 * np.mean(range(POOLS)))
     assert found.estimate.n_units == POOLS
 
 

@@ -23,7 +23,9 @@ def test_candidates_are_ranked_on_validation_and_shown_with_their_test_accuracy(
     assert [one["label"] for one in found] == ["soup_01", "soup_03", "soup_00"]
     assert [one["accuracy"] for one in found] == ["80.00", "–", "99.00"]
     assert [one["validation"] for one in found] == ["90.00", "80.00", "70.00"]
-    assert {one["chosen_on"] for one in found} == {"validation"}
+    assert {(one["chosen_on"], one["tied"]) for one in found} == {("validation", 1)}
+    tied = tables.best(rows.frame([soup(index, "validation", 0.9) for index in range(3)]))
+    assert {one["tied"] for one in tied} == {3}
 
 
 def test_without_validation_rows_the_test_split_chooses_and_the_table_says_so() -> None:

@@ -84,7 +84,7 @@ def test_shared_and_scratch_starts_in_one_file_depend_on_the_start() -> None:
     assert "supported in cnn on digits, shared start (8 pools) and mlp on digits, shared start (8 pools)" in text
     assert "\N{MINUS SIGN}2.00 to +30.00 points by cell" in text
     numbers = text.split("on start")[0]
-    assert not [word for word in ("simultaneous", "bootstrap-t", "P(below", "p, corrected") if word in numbers]
+    assert not [word for word in ("simultaneous", "bootstrap-t", "P(below", "p of no difference") if word in numbers]
     assert found.simultaneous is None
 
 
@@ -146,7 +146,7 @@ def test_equivalence_of_a_cell_needs_it_in_each_of_its_populations() -> None:
     assert found.verdict == "inconclusive"
     assert remark(found) == "within the margin on average, which is not shown for each of the 2 populations"
     assert found.finding is not None
-    more = "More pools in each population would show whether each of them is equivalent"
+    more = "More pools would show whether each of them is equivalent"
     assert advice(found.needs, found.finding.estimate, found.by_cell) == more
 
 

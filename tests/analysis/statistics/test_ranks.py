@@ -170,15 +170,15 @@ def test_cells_are_ranked_by_their_means() -> None:
 
 def test_methods_on_few_subsets_are_left_out_with_a_note() -> None:
     made_rows = rows.candidates(pools=3)
-    made_rows += [rows.candidate(pool, (0, 1, 2, 3), "greedy_soup") for pool in range(3)]
+    made_rows += [rows.candidate(pool, (0, 1, 2, 3), "greedy_halving") for pool in range(3)]
     made_rows += [rows.candidate(pool, (0, 1, 2, 3), "uniform_soup") for pool in range(3)]
     found = ranks(rows.frame(made_rows))
-    assert "greedy_soup" not in set(found["label"])
+    assert "greedy_halving" not in set(found["label"])
     assert found["warnings"].iloc[0][:2] == (
         "3 subsets left out: not evaluated with every method",
-        "methods left out, on other subsets: greedy_soup",
+        "methods left out, on other subsets: greedy_halving",
     )
-    both = ranks(rows.frame(made_rows), labels=["greedy_soup", "uniform_soup"])
+    both = ranks(rows.frame(made_rows), labels=["greedy_halving", "uniform_soup"])
     assert both["n_units"].tolist() == [3, 3, 3]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -30,13 +30,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def estimating(model: nn.Module) -> Iterator[Callable[[Tensor], None]]:
+def estimating(model: nn.Module, chosen: Sequence[_BatchNorm] | None = None) -> Iterator[Callable[[Tensor], None]]:
     """Reset running statistics, and yield a function that adds those of a batch of images, weighted by its size.
+
+    Those of the `chosen` layers, or of all; the others normalise by the statistics they have.
 
     Meanwhile batch norm normalises by the batch, and all else is in evaluation mode. Momenta, counters and modes are
     restored at the end.
     """
-    norms = tracking_norms(model)
+    norms = tracking_norms(model) if chosen is None else chosen
     seen = 0
     originals = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     counts = [None if counter is None else counter.clone() for _, _, counter in originals]

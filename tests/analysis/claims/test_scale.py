@@ -1,0 +1,105 @@
+"""Claims on scale: sides of factor 1 are judged apart, and factors at which nothing is left to lose are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.claims.soups_resist_an_outlier import soups_resist_an_outlier
+from analysis.core.errors import NothingToDrawError
+from analysis.report.advice import advice
+from analysis.report.claim_cells import DEPENDS
+from analysis.report.claims import Answer, answers, remark
+from analysis.rows.run import Run
+from tests.helpers import rows
+
+CLAIM = "soups_resist_an_outlier"
+LEVEL = 0.9
+NOISE = np.array([0.003, -0.002, 0.001, -0.001, 0.002, -0.003, 0.0015, -0.0015])
+Falls = Mapping[float, float]
+
+
+def pair(pool: int, soup: Falls, ensemble: Falls, **own: Any) -> list[dict[str, Any]]:
+    """A soup and an ensemble of two whose first member is multiplied; what each loses at each factor."""
+    made = []
+    for method, falls in (("uniform_soup", soup), ("logit_average", ensemble)):
+        space = "weights" if method == "uniform_soup" else "logits"
+        about = {"space": space, **own}
+        made.append(rows.candidate(pool, (0, 1), method, accuracy=LEVEL, **about))
+        for factor, fall in falls.items():
+            scaling = {"scaling": "magnify", "scaling_factor": factor, "scaling_members": "first"}
+            settings = f'{{"factor": {factor}, "members": "first"}}'
+            noise = NOISE[pool] * (method == "uniform_soup") * (fall < 0.8)
+            value = {"accuracy": LEVEL - fall + noise, "scaling_settings": settings}
+            made.append(rows.candidate(pool, (0, 1), method, **scaling, **value, **about))
+    return made
+
+
+def study(soup: Falls, ensemble: Falls, **own: Any) -> list[dict[str, Any]]:
+    return [row for pool in range(8) for row in pair(pool, soup, ensemble, **own)]
+
+
+def asked(made: list[dict[str, Any]]) -> Answer:
+    run = Run(Path("runs/made"), {}, "", {"candidates": rows.frame(made), "members": rows.frame([], "members")})
+    return next(one for one in answers(run) if one.name == CLAIM)
+
+
+def test_opposite_effects_below_and_above_1_are_not_averaged() -> None:
+    found = asked(study({0.5: 0.3, 2.0: 0.1}, {0.5: 0.1, 2.0: 0.3}))
+    assert found.verdict == DEPENDS
+    assert found.by_cell is not None
+    assert found.by_cell.depends == ("side",)
+    assert found.by_cell.scope.startswith("factors below 1 above zero; factors above 1 below zero (mlp on digits")
+    assert found.finding is not None
+    parts = {name: one.estimate.estimate for name, one in found.finding.parts.items()}
+    assert parts == pytest.approx({"factors below 1": 0.1 / 0.8, "factors above 1": -0.1 / 0.8}, abs=1e-3)
+
+
+def test_effects_of_one_sign_on_both_sides_are_one_answer() -> None:
+    assert asked(study({0.5: 0.1, 2.0: 0.1}, {0.5: 0.2, 2.0: 0.3})).verdict == "supported"
+
+
+def test_sides_are_judged_apart_in_each_population() -> None:
+    """Two networks, in each of which the sides cancel."""
+    one = study({0.5: 0.3, 2.0: 0.1}, {0.5: 0.1, 2.0: 0.3}, population="a", architecture="vit")
+    other = study({0.5: 0.1, 2.0: 0.1}, {0.5: 0.1, 2.0: 0.1}, population="b", architecture="cnn")
+    found = asked(one + other)
+    assert found.verdict == DEPENDS
+    assert found.by_cell is not None
+    assert "factors below 1 in vit on digits, shared start above zero" in found.by_cell.scope
+
+
+def test_equivalence_needs_both_sides() -> None:
+    """The mean over both sides is within the margin of .05 of retention; that above 1 may not be."""
+    spread = 8 * NOISE
+    made = [
+        row
+        for pool in range(8)
+        for row in pair(pool, {0.5: 0.2, 2.0: 0.13 + spread[pool]}, {0.5: 0.2 - spread[pool], 2.0: 0.2})
+    ]
+    found = asked(made)
+    assert found.verdict == "inconclusive"
+    assert remark(found) == "within the margin on average, which is not shown for each of the 2 sides"
+    assert found.finding is not None
+    more = "More pools would show whether each of them is equivalent"
+    assert advice(None, found.finding.estimate, found.by_cell) == more
+    assert asked(study({0.5: 0.2, 2.0: 0.2}, {0.5: 0.2, 2.0: 0.2})).verdict == "equivalent"
+
+
+def test_factors_at_which_both_are_at_chance_are_left_out() -> None:
+    """At 100 nothing is left of either: this is no evidence that they lose alike."""
+    near = study({2.0: 0.1, 10.0: 0.3}, {2.0: 0.3, 10.0: 0.6})
+    far = study({2.0: 0.1, 10.0: 0.3, 100.0: 0.8}, {2.0: 0.3, 10.0: 0.6, 100.0: 0.8})
+    alone = soups_resist_an_outlier(rows.frame(near)).estimate
+    found = soups_resist_an_outlier(rows.frame(far)).estimate
+    assert found.estimate == alone.estimate
+    assert "(factors 1, 2, 10)" in found.estimand
+    assert found.warnings[0] == ("both are at chance at a factor of 100 in people, 2 members: the range ends before it")
+    one_alive = study({2.0: 0.1, 100.0: 0.3}, {2.0: 0.3, 100.0: 0.8})
+    assert "(factors 1, 2, 100)" in soups_resist_an_outlier(rows.frame(one_alive)).estimate.estimand
+    with pytest.raises(NothingToDrawError, match="both are at chance at a factor of 100"):
+        soups_resist_an_outlier(rows.frame(study({100.0: 0.8}, {100.0: 0.8})))
