@@ -63,12 +63,12 @@ def test_the_sweep_of_the_readme_is_valid(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_method_of_the_readme_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.core.registry import get_plugin
 
-    (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "def trimmed_mean" in block)
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "def winsorized_mean" in block)
     (tmp_path / "shown_in_readme.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
-    plugin = get_plugin("methods", "shown_in_readme:trimmed_mean")
+    plugin = get_plugin("methods", "shown_in_readme:winsorized_mean")
     assert plugin.space == "weights"
-    assert list(plugin.settings.model_fields) == ["trim"]
+    assert list(plugin.settings.model_fields) == ["share"]
 
 
 def test_the_python_example_of_the_readme_works(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -136,14 +137,21 @@ def grid(rows: int, columns: int, *, height: float = 2.5, share: Literal["none",
     return figure, axes
 
 
+_LINES_OF_KEY = 4
+"""Lines of a legend for which figures have room."""
+
+
 def key(figure: Figure, handles: Sequence[Line2D], columns: int = 4) -> None:
-    """Draw one legend above all panels, in as many columns as fit."""
+    """Draw one legend above all panels, in as many columns as fit; a long one makes the figure taller."""
     if handles:
         labels = short([str(handle.get_label()) for handle in handles])
         font = FontProperties(size=mpl.rcParams["legend.fontsize"])
         widest = max(TextPath((0, 0), label, prop=font).get_extents().width for label in labels)
         room = int(72 * WIDTH / (widest + 6 * font.get_size_in_points()))  # for a sample of its line, and spaces
         ncols = max(1, min(columns, room, len(handles)))
+        lines = math.ceil(len(handles) / ncols)
+        taller = max(0, lines - _LINES_OF_KEY) * 1.5 * font.get_size_in_points() / 72  # inches
+        figure.set_figheight(figure.get_figheight() + taller)
         figure.legend(handles=list(handles), labels=labels, loc="outside upper left", ncols=ncols)
 
 

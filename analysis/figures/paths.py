@@ -19,7 +19,7 @@ QUANTITY = {"cross_entropy": ("cross-entropy (nats)", 1), "accuracy": ("accuracy
 
 
 def paths(candidates: pd.DataFrame) -> style.Plot:
-    """The straight line between two members: cross-entropy and accuracy of (1 - w) θ_a + w θ_b against the weight w.
+    """The straight line through two members: cross-entropy and accuracy of (1 - w) θ_a + w θ_b against the weight w.
 
     Thin lines are pools (the mean over a pool's pairs), the thick line is their mean with a 95% Student-t band over
     pools, which are the unit of replication. The barrier, written in the panel or drawn at the right, is the largest
@@ -76,7 +76,7 @@ def _panel(axes: Axes, points: pd.DataFrame, data: pd.DataFrame, metric: str, va
     if metric == "accuracy":
         style.chance_line(axes, points, data.loc[data["metric"] == metric, "estimate"].min())
     axes.set_ylabel(label)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(min(0.0, points["weight"].min()), max(1.0, points["weight"].max()))
 
 
 def _barriers(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

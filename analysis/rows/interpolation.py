@@ -40,11 +40,16 @@ def variant_of(alignment: Any, settings: Any, repair: Any, repair_settings: Any)
 
 
 def points(candidates: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The points of all paths, with `path` (an id per pair and variant), sorted by path and weight.
+    """The points of all paths from weight 0 to 1, with `path` (an id per pair and variant), sorted by path and weight.
 
-    Raises AnalysisError for missing columns, duplicated points, or a group that mixes splits, protocols or scalings.
+    Points beyond the members are left out, so that no measure depends on them. Raises NothingToDrawError if there are
+    no others, AnalysisError for missing columns, duplicated points, or a group that mixes splits, protocols or
+    scalings.
     """
     rows = with_weight(select_split(candidates, by))
+    rows = rows[rows["weight"].between(0, 1)]
+    if rows.empty:
+        raise NothingToDrawError("rows", "no rows of `interpolation` with a weight from 0 to 1")
     refuse_duplicates(rows, [*PAIR, "weight"])
     refuse_mixture(rows, by)
     rows = rows.assign(path=group_ids(rows, PAIR)[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import types
 import typing
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,6 +63,8 @@ def _default(field: Any) -> Any:
 def _yaml(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
+    if isinstance(value, float):
+        return re.sub(r"^(-?\d+)e", r"\1.0e", str(value))  # YAML reads 1e-05 as text
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
@@ -72,15 +76,19 @@ def wording(annotation: Any) -> str:
         return " ".join([wording(inner), *bounds])
     if typing.get_origin(annotation) is typing.Literal:
         return " | ".join(str(value) for value in typing.get_args(annotation))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return " or ".join(wording(each) for each in typing.get_args(annotation))
+    if typing.get_origin(annotation) is dict:
+        return f"mapping of text to {wording(typing.get_args(annotation)[1])}"
     if typing.get_origin(annotation) in (tuple, list):
         return f"list of {wording(typing.get_args(annotation)[0])}"
-    return {"str": "text", "Path": "folder"}.get(
+    return {"str": "text", "Path": "folder", "NoneType": "null"}.get(
         getattr(annotation, "__name__", ""), getattr(annotation, "__name__", str(annotation))
     )
 
 
-def listing_of(what: str | None) -> View:
-    """All plug-ins by kind, those of one kind, or the runs. Raises StoreError for another word."""
+def listing_of(what: str | None, *, is_long: bool = False) -> View:
+    """All plug-ins by kind, those of one kind (perhaps with signatures), or the runs; StoreError for another word."""
     if what is None:
         kinds = {kind: list_plugins(kind) for kind in NEEDS}
         return kinds, [f"{kind:14} {', '.join(names)}" for kind, names in kinds.items()]
@@ -88,8 +96,23 @@ def listing_of(what: str | None) -> View:
         return _runs()
     if what not in NEEDS:
         raise StoreError(f"unknown kind {what!r}", did_you_mean(what, [*NEEDS, "runs"]))
+    if is_long:
+        return _signatures(what)
     rows = listing(what)
     return rows, align_columns([list(rows[0]), *[list(row.values()) for row in rows]])
+
+
+def _signatures(kind: str) -> View:
+    """The plug-ins of a kind with their needs and settings, a line for each setting."""
+    found = [description(get_plugin(kind, name)) for name in list_plugins(kind)]
+    lines = [["name", "space", "needs", "setting", "values", "default"]]
+    for each in found:
+        space = get_plugin(kind, each["name"]).space if kind == "methods" else ""
+        start = [each["name"], space, ", ".join(each["needs"])]
+        for setting in each["settings"] or [{}]:
+            lines.append([*start, *(str(setting.get(key, "")) for key in ("name", "type", "default"))])
+            start = ["", "", ""]
+    return found, align_columns(lines)
 
 
 def _runs() -> View:

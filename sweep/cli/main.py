@@ -200,18 +200,20 @@ def one(run: Path, id: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("what", required=False)
+@click.option("--long", "-l", "is_long", is_flag=True, help="Every setting, with its values and default.")
 @JSON
-def ls(what: str | None, as_json: bool) -> None:
+def ls(what: str | None, is_long: bool, as_json: bool) -> None:
     """List the plug-ins of a kind (methods, scalings, datasets, architectures, …), or the runs in `runs/`.
 
     \b
     sweep ls
     sweep ls methods
+    sweep ls methods --long
     sweep ls runs
     """
     from sweep.cli.listing import listing_of
 
-    emit(*listing_of(what), as_json=as_json)
+    emit(*listing_of(what, is_long=is_long), as_json=as_json)
 
 
 @main.command()

@@ -72,6 +72,8 @@ class PluginConfig:
 
 def _plain(value: Any) -> Any:
     """The value for JSON and YAML: paths as absolute text, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Path):

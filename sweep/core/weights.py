@@ -43,6 +43,14 @@ class LinearCombination(Tensor):
     """
 
 
+class TensorCombination(Tensor):
+    """Return type of methods whose result is, tensor by tensor, a linear combination of members (and base).
+
+    The coefficients of a tensor depend on its name, role and number of axes alone. The engine calls the method on
+    coordinates under a layout in which each tensor has one entry per member, and gets the coefficients of all tensors.
+    """
+
+
 class ScaleFactors(Tensor):
     """Return type of scalings: a factor per member and tensor, (members, tensors)."""
 
@@ -95,17 +103,24 @@ class ParameterLayout:
         return max((e.stop for e in self.entries), default=0)
 
     @cached_property
-    def role_changes(self) -> NDArray[np.bool_]:
-        """Between which neighbours in the layout learnable tensors turn to running statistics, or back."""
-        learnable = np.array([entry.role in TRAINABLE_ROLES for entry in self.entries])
-        turns: NDArray[np.bool_] = learnable[1:] != learnable[:-1]
-        return turns
+    def is_learnable(self) -> NDArray[np.bool_]:
+        """Which tensors are learnable, not running statistics, (tensors,)."""
+        return np.array([entry.role in TRAINABLE_ROLES for entry in self.entries])
 
     @cached_property
     def head(self) -> tuple[TensorSpec, TensorSpec | None]:
         """Weight and bias of the head."""
         weight, *bias = (e for e in self.entries if e.role == "head")
         return weight, bias[0] if bias else None
+
+
+def basis_layout(layout: ParameterLayout, count: int) -> ParameterLayout:
+    """The layout with `count` entries in each tensor, names, roles and numbers of axes as they are."""
+    entries = []
+    for place, entry in enumerate(layout.entries):
+        shape = (count, *(1 for _ in entry.shape[1:]))
+        entries.append(TensorSpec(entry.name, shape, entry.role, place * count))
+    return ParameterLayout(tuple(entries), layout.counters, layout.tied)
 
 
 class CoefficientSegment(NamedTuple):
@@ -122,37 +137,27 @@ MergeCoefficients: TypeAlias = tuple[CoefficientSegment, ...]
 
 
 def merge_coefficients(
-    layout: ParameterLayout, rows: Sequence[int], coefficients: Sequence[float], factors: Tensor
+    layout: ParameterLayout, rows: Sequence[int], coefficients: Sequence[float] | Tensor, factors: Tensor
 ) -> MergeCoefficients:
     """The merge Σ coefficient × factor × member per tensor; running statistics take convex weights.
 
-    `factors` is (members, tensors of the layout).
+    `coefficients` is (members,), or (members, tensors of the layout) where they differ; `factors` is the latter.
     """
-    learnable = tuple(coefficients)
-    statistics = to_convex_weights(coefficients)
-    segments: list[CoefficientSegment] = []
-    starts, columns = _runs(layout, factors)
-    stops = [*starts[1:], len(layout.entries)]
-    for first, last, column in zip(starts, stops, columns, strict=True):
-        entry = layout.entries[first]
-        shares = learnable if entry.role in TRAINABLE_ROLES else statistics
-        weights = [share * factor for share, factor in zip(shares, column, strict=True)]
-        used = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
+    given = np.asarray(coefficients, dtype=np.float64)
+    if given.ndim == 1:
+        learnable = given[:, None]
+        statistics = np.array(to_convex_weights(given.tolist()))[:, None]
+    else:
+        learnable = given
+        statistics = np.array([to_convex_weights(column) for column in given.T.tolist()]).T
+    weights = np.where(layout.is_learnable, learnable, statistics) * factors.numpy()
+    starts = [0, *(np.flatnonzero((weights[:, 1:] != weights[:, :-1]).any(0)) + 1).tolist()]
+    segments = []
+    for first, last, column in zip(starts, [*starts[1:], len(layout.entries)], weights.T[starts].tolist(), strict=True):
+        used = [(row, weight) for row, weight in zip(rows, column, strict=True) if weight]
         terms = tuple(row for row, _ in used), tuple(weight for _, weight in used)
-        stop = layout.entries[last - 1].stop
-        if segments and (segments[-1].rows, segments[-1].coefficients) == terms:
-            segments[-1] = segments[-1]._replace(stop=stop)
-        else:
-            segments.append(CoefficientSegment(entry.offset, stop, *terms))
+        segments.append(CoefficientSegment(layout.entries[first].offset, layout.entries[last - 1].stop, *terms))
     return tuple(segments)
-
-
-def _runs(layout: ParameterLayout, factors: Tensor) -> tuple[list[int], list[list[float]]]:
-    """First tensors of runs with equal factors and role, as positions in the layout, and the factors of each run."""
-    values = factors.numpy()
-    changes = (values[:, 1:] != values[:, :-1]).any(0) | layout.role_changes
-    starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
-    return starts, values.T[starts].tolist()
 
 
 def to_convex_weights(coefficients: Sequence[float]) -> tuple[float, ...]:

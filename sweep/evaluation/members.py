@@ -56,6 +56,15 @@ class SubsetMembers:
         """The linear merge with these coordinates."""
         return merge_coefficients(self.engine.layout, *self.terms(coordinates))
 
+    def tensor_coefficients(self, coordinates: Tensor) -> MergeCoefficients:
+        """The merge with these coordinates of each tensor, (tensors, members and, last, the base)."""
+        rows = self.weights.rows
+        factors = self.factors
+        if self.weights.base is None:
+            return merge_coefficients(self.engine.layout, rows, coordinates[:, :-1].T, factors)
+        factors = torch.cat([factors, torch.ones_like(factors[:1])])
+        return merge_coefficients(self.engine.layout, (*rows, self.weights.base), coordinates.T, factors)
+
     def terms(self, coordinates: Tensor) -> MergeTerms:
         """The terms of a linear merge, from coordinates of the members and, last, of the base.
 

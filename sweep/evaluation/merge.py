@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sweep.core.ids import derive_seed
-from sweep.core.weights import Heads, LinearCombination
+from sweep.core.weights import Heads, LinearCombination, MergeCoefficients, TensorCombination, basis_layout
 from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.members import MergeTerms, SubsetMembers
 from sweep.evaluation.repair import apply_repair
@@ -28,9 +28,9 @@ ProvidedInputs = dict[str, Any]
 def make_merge(engine: PoolEngine, candidate: Candidate) -> Merge:
     """The merge of a candidate, made once for all splits, with the method and scaling that its protocol substitutes.
 
-    The signature of the method decides how it is made: a method that averages outputs gives an OutputEnsemble, one that
-    returns a LinearCombination a LinearMerge, any other a WeightMerge. Raises what alignment, scaling, method and
-    repair raise.
+    The signature of the method decides how it is made: a method that averages outputs gives an OutputEnsemble, one
+    that returns a LinearCombination a LinearMerge, a TensorCombination a TensorMerge, any other a WeightMerge. Raises
+    what alignment, scaling, method and repair raise.
     """
     members = _make_members(engine, candidate)
     return _merge_weights(members) if members.candidate.method.space == "weights" else OutputEnsemble(members)
@@ -50,8 +50,10 @@ def _make_members(engine: PoolEngine, candidate: Candidate) -> SubsetMembers:
 
 
 def _merge_weights(members: SubsetMembers) -> MergedWeights:
-    is_linear = members.candidate.method.plugin.hints.get("return") is LinearCombination
-    return LinearMerge(members) if is_linear else WeightMerge(members)
+    result = members.candidate.method.plugin.hints.get("return")
+    if result is TensorCombination:
+        return TensorMerge(members)
+    return LinearMerge(members) if result is LinearCombination else WeightMerge(members)
 
 
 class Merge(ABC):
@@ -136,14 +138,21 @@ class LinearMerge(MergedWeights):
     def __init__(self, members: SubsetMembers) -> None:
         super().__init__(members)
         started = time.perf_counter()
-        self.coordinates = self._call_method({**self._basis_inputs(), "layout": self.engine.layout})
-        self.coefficients = members.coefficients(self.coordinates)
+        self.coordinates = self._make_coordinates()
+        self.coefficients = self._make_coefficients()
         if "score" in self.candidate.method.plugin.needs:
             self._record(self.coordinates[:-1].reshape(-1, members.count).sum(0).tolist())
         self._is_repaired = self.candidate.repair.name != "none"
         if self._is_repaired:
             self.load_weights()
         self.seconds = members.seconds + time.perf_counter() - started
+
+    def _make_coordinates(self) -> Tensor:
+        """Coefficients of the members, perhaps of the same unscaled, and of the base."""
+        return self._call_method({**self._basis_inputs(), "layout": self.engine.layout})
+
+    def _make_coefficients(self) -> MergeCoefficients:
+        return self.members.coefficients(self.coordinates)
 
     def logits(self, split: str) -> tuple[Tensor, float]:
         """Logits on a split, from the engine's cache where equal weights were evaluated before."""
@@ -156,13 +165,37 @@ class LinearMerge(MergedWeights):
         return self.members.terms(self.coordinates)
 
 
+class TensorMerge(LinearMerge):
+    """A merge that is a linear combination of members with coefficients of its own for each tensor."""
+
+    def _make_coordinates(self) -> Tensor:
+        """The mean over tensors of the coefficients of the members and the base: the terms that a repair sees."""
+        layout = self.engine.layout
+        n_tensors = len(layout.entries)
+        basis = torch.eye(self.members.count + 1, dtype=torch.float64).tile(1, n_tensors)
+        base = basis[-1] if self.members.weights.base is not None else None
+        inputs = {"members": basis[:-1], "base": base, "layout": basis_layout(layout, len(basis))}
+        self.tensor_coordinates = self._call_method(inputs).as_subclass(Tensor).view(n_tensors, -1)
+        """Coefficients of the members and the base for each tensor, (tensors, members + 1)."""
+        return self.tensor_coordinates.mean(0)
+
+    def _make_coefficients(self) -> MergeCoefficients:
+        return self.members.tensor_coefficients(self.tensor_coordinates)
+
+
 class WeightMerge(MergedWeights):
-    """A merge by any other function of the members' weights; running statistics are the mean of the members'."""
+    """A merge by any other function of the members' weights; running statistics are the mean of the members'.
+
+    A member with a weight that is not finite makes a merge of NaN, whatever the method would do with it.
+    """
 
     def __init__(self, members: SubsetMembers) -> None:
         super().__init__(members)
         started = time.perf_counter()
-        self.parameters = self._call_method(self._weight_inputs())  # (parameters,)
+        inputs = self._weight_inputs()
+        needs = {"members", "base"} & set(self.candidate.method.plugin.needs)
+        usable = all(_is_finite(inputs[need]) for need in needs)
+        self.parameters = self._call_method(inputs) if usable else inputs["members"][0] * torch.nan  # (parameters,)
         self.load_weights()
         self.seconds = members.seconds + time.perf_counter() - started
 
@@ -170,10 +203,10 @@ class WeightMerge(MergedWeights):
         """Copies of the trainable parameters of the scaled members, (members, parameters), the base, and the score."""
         engine = self.engine
         n_parameters = engine.layout.n_parameters
-        rows = []
-        for position in range(self.members.count):
+        members = torch.empty(self.members.count, n_parameters, device=engine.device)
+        for position, row in enumerate(members):
             engine.load(self.members.weights, self.members.member(position))
-            rows.append(engine.flat_weights[:n_parameters].clone())
+            row.copy_(engine.flat_weights[:n_parameters])
 
         def score(parameters: Tensor) -> float:
             self._load_parameters(parameters)
@@ -181,7 +214,7 @@ class WeightMerge(MergedWeights):
             return engine.validation_accuracy(outputs.logits, self.searching)
 
         return {
-            "members": torch.stack(rows),
+            "members": members,
             "unscaled": self._unscaled(),
             "base": None if engine.base is None else engine.matrix[engine.base, :n_parameters].clone(),
             "score": score,
@@ -203,6 +236,13 @@ class WeightMerge(MergedWeights):
         """Load trainable parameters (parameters,) and the mean of the members' running statistics."""
         self.engine.load(self.members.weights, self.members.equal_coefficients)
         self.engine.flat_weights[: self.engine.layout.n_parameters] = parameters
+
+
+def _is_finite(weights: Tensor | None) -> bool:
+    """Whether no weight is NaN or infinite. A sum per row shows that fast; as sums may overflow, all are then read."""
+    if weights is None or bool(torch.isfinite(weights.sum(-1)).all()):
+        return True
+    return bool(torch.isfinite(weights).all())
 
 
 class OutputEnsemble(Merge):

@@ -13,9 +13,10 @@ from pathlib import Path
 import click
 import pytest
 
+from sweep.cli.listing import description
 from sweep.cli.main import main
 from sweep.config.loader import load
-from sweep.core.registry import NEEDS, list_plugins
+from sweep.core.registry import NEEDS, get_plugin, list_plugins
 from sweep.plan.planner import make_plan
 from tests.helpers import ROOT
 from tests.helpers.verbs import ask, right, wrong
@@ -148,6 +149,12 @@ def test_ls_lists_what_the_folders_hold(tmp_path: Path, monkeypatch: pytest.Monk
         assert [row["name"] for row in right("ls", kind)] == list_plugins(kind)
         assert all(re.search(rf"^{name}\s+\S", ask("ls", kind).stdout, re.MULTILINE) for name in list_plugins(kind))
     monkeypatch.chdir(tmp_path)
+    signatures = right("ls", "methods", "--long")
+    expected = [description(get_plugin("methods", name)) for name in list_plugins("methods")]
+    assert signatures == json.loads(json.dumps(expected))
+    lines = ask("ls", "methods", "--long").stdout.splitlines()
+    assert any(re.match(r"ties +weights +members, base, layout +density +float > 0 ≤ 1 +0.2$", line) for line in lines)
+    assert len(lines) == 1 + sum(max(1, len(each["settings"])) for each in signatures)
     assert right("ls", "runs") == []
     assert ask("ls", "runs").stdout == "no runs yet under runs/\n"
     assert wrong("ls", "method") == "unknown kind 'method'\n  hint: did you mean `methods`?\n"
@@ -155,7 +162,7 @@ def test_ls_lists_what_the_folders_hold(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_show_tells_everything_of_a_name() -> None:
     (found,) = right("show", "interpolation")
-    assert found["settings"] == [{"name": "weight", "type": "float ≥ 0 ≤ 1", "default": 0.5}]
+    assert found["settings"] == [{"name": "weight", "type": "float ≥ -1 ≤ 2", "default": 0.5}]
     assert "write: interpolation: {weight: 0.5}" in ask("show", "interpolation").stdout
     everywhere = [kind for kind in NEEDS if "none" in list_plugins(kind)]
     assert [entry["kind"] for entry in right("show", "none")] == everywhere

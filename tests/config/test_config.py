@@ -52,12 +52,12 @@ BAD = {
         "f.yaml:4:11: `subsets.pairs`: expected `all` or a whole number, got true\n  hint: YAML reads `yes` as true",
     ),
     "out of bounds": (
-        text("methods: {interpolation: {weight: 2}}"),
-        WEIGHT + "expected at most 1, got 2",
+        text("methods: {interpolation: {weight: 3}}"),
+        WEIGHT + "expected at most 2, got 3",
     ),
     "several points of a grid out of bounds": (
-        text("methods: {interpolation: {weight: [0, 2, x]}}"),
-        "f.yaml:5:39: `methods.interpolation.weight[1]`: expected at most 1, got 2\n"
+        text("methods: {interpolation: {weight: [0, 3, x]}}"),
+        "f.yaml:5:39: `methods.interpolation.weight[1]`: expected at most 2, got 3\n"
         "f.yaml:5:42: `methods.interpolation.weight[2]`: "
         "expected a number, got 'x'",
     ),
@@ -179,8 +179,8 @@ BAD = {
         WEIGHT + "a logarithmic range needs ends above 0",
     ),
     "range out of bounds": (
-        text("methods: {interpolation: {weight: {from: 0, to: 3, steps: 3}}}"),
-        WEIGHT + "expected at most 1, got 1.5\nf.yaml:5:27: `methods.interpolation.weight`: expected at most 1, got 3",
+        text("methods: {interpolation: {weight: {from: 0, to: 5, steps: 3}}}"),
+        WEIGHT + "expected at most 2, got 2.5\nf.yaml:5:27: `methods.interpolation.weight`: expected at most 2, got 5",
     ),
     "interpolation without pairs": (
         text("methods: interpolation", subsets="sizes: [3]"),

@@ -11,9 +11,14 @@ from sweep.core.registry import Plugin
 from sweep.core.weights import Heads, ParameterLayout
 from sweep.core.weights import TensorSpec as Columns
 
-LAYOUT = ParameterLayout(
-    (Columns("a", (6, 5), "weight", 0), Columns("b", (2, 4), "head", 30), Columns("c", (2,), "head", 38)), (), ()
+ENTRIES = (
+    Columns("a", (6, 5), "weight", 0),
+    Columns("k", (4, 3, 2, 2), "weight", 30),
+    Columns("n", (4,), "norm", 78),
+    Columns("b", (2, 4), "head", 82),
+    Columns("c", (2,), "head", 90),
 )
+LAYOUT = ParameterLayout(ENTRIES, (), ())
 
 
 def score(weights: Tensor) -> float:
@@ -30,11 +35,11 @@ def provided(entry: Plugin, count: int, *, same: bool = False, dtype: torch.dtyp
         many = torch.randn(*shape, generator=generator, dtype=torch.float64)
         return (one.expand(shape).clone() if same else many).to(dtype)
 
-    members = draw(count, 40)
+    members = draw(count, LAYOUT.n_entries)
     everything: dict[str, Any] = {
         "members": members,
         "unscaled": members.clone(),
-        "base": draw(1, 40)[0],
+        "base": draw(1, LAYOUT.n_entries)[0],
         "score": score,
         "layout": LAYOUT,
         "logits": draw(count, 6, 4),

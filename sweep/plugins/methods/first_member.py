@@ -5,6 +5,7 @@ from __future__ import annotations
 from sweep.core.weights import LinearCombination, Members
 
 CITES = ()
+EXEMPT = {"order": "it is the member in the first place"}
 
 
 def first_member(members: Members) -> LinearCombination:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.core.errors import AnalysisError
+from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.rows.run import load
 from analysis.statistics.path import QUANTITIES, path
 from analysis.statistics.path_split_half import path_split_half
@@ -76,6 +76,14 @@ def test_a_path_that_cannot_be_measured_is_counted() -> None:
     assert hollow["warnings"][0] == "1 pair left out: no interior point"
     off = path(rows.frame(line({0: 1, 0.4: 3, 1: 1}))).set_index("quantity")
     assert off["n_units"].tolist() == [1, 1, 1, 0]
+
+
+def test_points_beyond_the_members_change_no_measure() -> None:
+    within = line({0: 1, 0.5: 3, 1: 1})
+    beyond = line({-1: 90, -0.5: 0, 1.5: 0, 2: 90})
+    pd.testing.assert_frame_equal(path(rows.frame(beyond + within)), path(rows.frame(within)))
+    with pytest.raises(NothingToDrawError, match="no rows of `interpolation` with a weight from 0 to 1"):
+        path(rows.frame(beyond))
 
 
 def test_an_interpolation_without_its_weight_is_refused() -> None:
