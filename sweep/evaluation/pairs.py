@@ -37,6 +37,31 @@ def gram(matrix: NDArray[np.float32], columns: int, rows: Sequence[int] | None =
     return products
 
 
+class TaskVectors(NamedTuple):
+    """Of the task vectors (row minus start) of some rows: sums, and inner products of signs and of what moved."""
+
+    sums: NDArray[np.float64]  # (rows,)
+    signs: NDArray[np.float64]  # (rows, rows): entries with equal signs minus those with opposite ones
+    moved: NDArray[np.float64]  # (rows, rows): entries that are not zero in both
+    size: int
+
+
+def task_vectors(matrix: NDArray[np.float32], columns: int, rows: Sequence[int], start: int) -> TaskVectors:
+    """The sums and signs of the task vectors of some rows over the first `columns`; `start` is the row of the start."""
+    sums = np.zeros(len(rows))
+    signs = np.zeros((len(rows), len(rows)))
+    moved = np.zeros_like(signs)
+    for left in range(0, columns, _CHUNK):
+        part = slice(left, min(left + _CHUNK, columns))
+        vectors = matrix[rows, part] - matrix[start, part]
+        sums += vectors.sum(1, dtype=np.float64)
+        signed = np.sign(vectors)  # in single precision, counts up to 2^24 are exact
+        signs += signed @ signed.T
+        nonzero = np.abs(signed)
+        moved += nonzero @ nonzero.T
+    return TaskVectors(sums, signs, moved, columns)
+
+
 class MemberFeatures(NamedTuple):
     """Flattened features of a member and their dependence on themselves."""
 
@@ -66,10 +91,12 @@ class PairComparer:
         place = {row: number for number, row in enumerate(rows)}
         starts = [len(members)] if weights.has_start else []
         products = gram(weights.matrix, weights.n_parameters, [*rows, *starts])
+        vectors = task_vectors(weights.matrix, weights.n_parameters, rows, starts[0]) if starts else None
         similar = self._similarities(pairs)
         return [
             {**about, "member_a": members[a].id, "member_b": members[b].id, "index_a": a, "index_b": b}
-            | _distances(products, place[a], place[b], weights.has_start)
+            | _distances(products, place[a], place[b])
+            | _task_similarities(products, vectors, place[a], place[b])
             | {"cka": similarity}
             for (_, a, b), similarity in zip(pairs, similar, strict=True)
         ]
@@ -112,20 +139,35 @@ def _rows_of_tiles(pairs: Sequence[MemberPair], n_members: int) -> list[int]:
     return [row for tile in sorted(tiles) for row in range(tile * TILE, min((tile + 1) * TILE, n_members))]
 
 
-def _distances(products: NDArray[np.float64], a: int, b: int, has_start: bool) -> dict[str, float | None]:
-    """Distance and cosines of two rows, from inner products; the last row is the start."""
+def _distances(products: NDArray[np.float64], a: int, b: int) -> dict[str, float | None]:
+    """Distance and cosine of two rows, from inner products."""
     squared = products[a, a] + products[b, b] - 2 * products[a, b]
-    distances: dict[str, float | None] = {
-        "l2_distance": math.sqrt(max(squared, 0.0)),
-        "cosine": _cosine(products[a, b], products[a, a], products[b, b]),
-        "task_cosine": None,
+    cosine = _cosine(products[a, b], products[a, a], products[b, b])
+    return {"l2_distance": math.sqrt(max(squared, 0.0)), "cosine": cosine}
+
+
+def _task_similarities(
+    products: NDArray[np.float64], vectors: TaskVectors | None, a: int, b: int
+) -> dict[str, float | None]:
+    """How alike two task vectors are, from inner products whose last row is the start; None without a start."""
+    if vectors is None:
+        return dict.fromkeys(("task_cosine", "task_pearson", "sign_agreement", "both_moved"))
+    s = len(products) - 1
+    inner = {(i, j): products[i, j] - products[i, s] - products[j, s] + products[s, s] for i in (a, b) for j in (a, b)}
+    centred = {(i, j): value - vectors.sums[i] * vectors.sums[j] / vectors.size for (i, j), value in inner.items()}
+    moved = float(vectors.moved[a, b])
+    agreement = (1 + float(vectors.signs[a, b]) / moved) / 2 if moved > 0 else math.nan
+    return {
+        "task_cosine": _cosine(inner[a, b], inner[a, a], inner[b, b]),
+        "task_pearson": _cosine(centred[a, b], centred[a, a], centred[b, b]),
+        "sign_agreement": _finite(agreement),
+        "both_moved": _finite(moved / vectors.size),
     }
-    if has_start:
-        s = len(products) - 1
-        inner = products[a, b] - products[a, s] - products[b, s] + products[s, s]
-        own = [products[i, i] - 2 * products[i, s] + products[s, s] for i in (a, b)]
-        distances["task_cosine"] = _cosine(inner, *own)
-    return distances
+
+
+def _finite(value: float) -> float | None:
+    """The value, None if it is not finite."""
+    return value if math.isfinite(value) else None
 
 
 def _cosine(inner: float, first: float, second: float) -> float | None:

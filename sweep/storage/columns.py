@@ -140,6 +140,9 @@ _PAIRS = (
     Column("l2_distance", _FLOAT, "Euclidean distance between the trainable parameters"),
     Column("cosine", _FLOAT, "cosine of the trainable parameters"),
     Column("task_cosine", _FLOAT, "signed cosine of the task vectors (member minus shared start); null from scratch"),
+    Column("task_pearson", _FLOAT, "Pearson correlation of the entries of the task vectors; null from scratch"),
+    Column("sign_agreement", _FLOAT, "share of equal signs among task entries that both moved", "fraction"),
+    Column("both_moved", _FLOAT, "share of the parameters in which both task vectors are not zero", "fraction"),
     Column("cka", _FLOAT, "debiased linear CKA of features on up to 1,000 validation examples; null without features"),
     *_STAMP,
 )

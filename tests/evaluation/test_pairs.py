@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sweep.core.dataset import subset
 from sweep.evaluation.block import BlockRunner
 from sweep.evaluation.engine import PoolEngine
-from sweep.evaluation.pairs import flatten_features, hsic
+from sweep.evaluation.pairs import flatten_features, hsic, task_vectors
 from sweep.evaluation.rows import failed_rows
 from sweep.plan.work import MemberPair, MemberPairs
 from sweep.status.pending_pairs import MeasuredPairs, pair_blocks
@@ -40,7 +40,8 @@ def pair_rows(pool: Trained, engine: PoolEngine | None = None) -> list[dict[str,
 
 
 def numbers(rows: list[dict[str, Any]]) -> list[list[float]]:
-    return [[row[key] for key in ("l2_distance", "cosine", "task_cosine", "cka")] for row in rows]
+    keys = ("l2_distance", "cosine", "task_cosine", "task_pearson", "sign_agreement", "both_moved", "cka")
+    return [[row[key] for key in keys] for row in rows]
 
 
 def debiased_by_definition(x: np.ndarray, y: np.ndarray) -> float:
@@ -122,7 +123,27 @@ def test_pairs_are_what_a_plain_loop_gives(architecture: str) -> None:
         assert row["l2_distance"] == pytest.approx(float((flat[a] - flat[b]).norm()), rel=1e-6)
         assert row["cosine"] == pytest.approx(cosine(flat[a], flat[b]), rel=1e-6)
         assert row["task_cosine"] == pytest.approx(cosine(flat[a] - start, flat[b] - start), rel=1e-6)
+        first, second = (flat[index].float() - start.float() for index in (a, b))
+        assert row["task_pearson"] == pytest.approx(float(np.corrcoef(first, second)[0, 1]), rel=1e-5)
+        both = (first != 0) & (second != 0)
+        assert row["sign_agreement"] == float((first.sign() == second.sign())[both].double().mean())
+        assert row["both_moved"] == float(both.double().mean())
         assert row["cka"] == pytest.approx(debiased_by_definition(captured[a], captured[b]), rel=1e-4)
+
+
+def test_signs_are_compared_where_both_task_vectors_moved() -> None:
+    """A start of zeros: two of four entries moved in both, of which one has equal signs."""
+    matrix = np.array([[1, -2, 0, 3, 0], [2, 5, 1, 0, 0], [0, 0, 0, 0, 0]], dtype=np.float32)
+    found = task_vectors(matrix, 5, [0, 1], 2)
+    assert found.sums.tolist() == [2, 8]
+    assert (found.moved[0, 1], found.signs[0, 1], found.moved[0, 0]) == (2, 0, 3)
+
+
+def test_members_of_starts_of_their_own_have_no_task_vectors() -> None:
+    rows = pair_rows(trained(CNN, start="scratch"))
+    assert {row[key] for row in rows for key in ("task_cosine", "task_pearson", "sign_agreement", "both_moved")} == {
+        None
+    }
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

@@ -54,6 +54,7 @@ def pairs(*, pools: int = 3, members: int = 4, population: str = "people", seed:
         row |= {"member_a": f"{population}-{pool}-{a}", "member_b": f"{population}-{pool}-{b}"}
         row |= {"index_a": a, "index_b": b, "l2_distance": 5 + random.random(), "cosine": random.uniform(0.5, 0.9)}
         row |= {"task_cosine": random.uniform(0, 0.5), "cka": random.uniform(0.5, 1)}
+        row |= {"task_pearson": random.uniform(0, 0.5), "sign_agreement": random.uniform(0.5, 1), "both_moved": 1.0}
         rows.append(row)
     return rows
 
