@@ -116,6 +116,8 @@ def _both(
 ) -> list[Side]:
     """The sides of one group, from its rows."""
     factors, column = np.unique(factor, return_inverse=True)
+    if 1 not in factors:
+        return []  # nothing that a loss could be measured from
     _, first, row = np.unique(curve, return_index=True, return_inverse=True)
     accuracy = np.full((len(first), len(factors)), np.nan)
     reasons = np.full(accuracy.shape, "no row at a factor", dtype=object)

@@ -246,6 +246,8 @@ def scaled_rows(candidates: pd.DataFrame) -> pd.DataFrame:
 def side_results(rows: pd.DataFrame) -> list[SideResult]:
     """Every group's sides, with the mean curves of their pools."""
     found, names = sides(rows, BY)
+    if not found:
+        raise NothingToDrawError("candidates", "no rows without a scaling beside those with one")
     counted = names.iloc[np.concatenate([side.pools for side in found])].assign(
         group=np.repeat(np.arange(len(found)), [len(side.pools) for side in found]),
         reason=np.concatenate([side.reasons for side in found]),

@@ -111,3 +111,11 @@ def test_factors_at_which_both_are_at_chance_are_left_out() -> None:
     assert "(factors 1, 2, 100)" in soups_resist_an_outlier(rows.frame(one_alive)).estimate.estimand
     with pytest.raises(NothingToDrawError, match="both are at chance at a factor of 100"):
         soups_resist_an_outlier(rows.frame(study({100.0: 0.8}, {100.0: 0.8})))
+
+
+def test_without_unscaled_rows_nothing_is_measured() -> None:
+    """The factor next to 1 must not stand for it."""
+    made = study({0.25: 0.3, 0.5: 0.1, 2.0: 0.1, 4.0: 0.3}, {0.25: 0.2, 0.5: 0.1, 2.0: 0.1, 4.0: 0.2})
+    scaled = [row for row in made if row["scaling"] != "none"]
+    with pytest.raises(NothingToDrawError, match="no rows without a scaling"):
+        soups_resist_an_outlier(rows.frame(scaled))
