@@ -21,10 +21,8 @@ def needs_text(needs: Needs | None) -> str:
 
 
 def average_only(found: CellAnswers | None) -> str:
-    """That the effect is within the margin on average and is not shown to be for each, in words; else empty."""
-    if found is None or not found.average_of:
-        return ""
-    return f"within the margin on average, which is not shown for each of {found.average_of}"
+    """What holds on average and is not shown for each population or part, in words; else empty."""
+    return found.average_only if found else ""
 
 
 def advice(needs: Needs | None, estimate: Estimate, found: CellAnswers | None) -> str:
@@ -35,7 +33,7 @@ def advice(needs: Needs | None, estimate: Estimate, found: CellAnswers | None) -
     if found is not None and len(found.cells) > 1:
         return "Its cells are decided one by one; see above which of them are open"
     if average_only(found):
-        return "More pools would show whether each of them is equivalent"
+        return "More pools would show whether it holds for each of them, or on what it depends"
     if estimate.is_identical:
         bound = next(text for text in estimate.warnings if text.startswith(IDENTICAL))
         return f"More pools alone do not decide it: {bound}"

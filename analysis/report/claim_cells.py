@@ -71,7 +71,7 @@ class CellAnswers:
 
     `verdict` is that on the claim, `estimate` the one that is shown with it, `depends` what differs between cells that
     disagree, `scope` for what the verdict holds, in words. `together` is None for fewer than two intervals.
-    `average_of` has, in words, of what an equivalence holds on average and is not shown for each; else it is empty.
+    `average_only` says what holds on average and is not shown for each population or part; else it is empty.
     `effects` are those that exclude each other, of cells or of what `by` says: no number over all is true of any.
     """
 
@@ -81,7 +81,7 @@ class CellAnswers:
     scope: str
     depends: tuple[str, ...] = ()
     together: Heterogeneity | None = None
-    average_of: str = ""
+    average_only: str = ""
     effects: tuple[Estimate, ...] = ()
     by: str = "cell"
 
@@ -109,30 +109,39 @@ def answer_by_part(
     """The answer, unless two of the effects whose mean it is about exclude each other (at `level`, Bonferroni).
 
     They do in a cell if they have opposite signs, or if one is within the margin and another beyond it; `part` is what
-    they are. An equivalence needs that of each of them.
+    they are. Of fewer than five effects, as of so few cells, a verdict needs that of each of them.
     """
     if not parts or found.verdict == DEPENDS:
         return found
     cells = {f" in {one.name}": one.populations for one in found.cells} if len(found.cells) > 1 else {"": None}
     effects = {
-        place: {name: (one if own is None else one.only(own)).estimate for name, one in parts.items()}
+        (name, place): (one if own is None else one.only(own)).estimate
         for place, own in cells.items()
+        for name, one in parts.items()
     }
-    each = level / (len(parts) * len(cells))
-    judged = {place: [_judged(one, each) for one in own.values()] for place, own in effects.items()}
-    if any(_excluding(own) for own in judged.values()):
-        words = {place: zip(parts, own, strict=True) for place, own in judged.items()}
-        listed = "; ".join(f"{name}{place} {_part_words(one)}" for place, own in words.items() for name, one in own)
-        apart = tuple(one for own in effects.values() for one in own.values())
+    judged = {key: _judged(one, level / len(effects)) for key, one in effects.items()}
+    if any(_excluding([judged[name, place] for name in parts]) for place in cells):
+        listed = "; ".join(f"{name}{place} {_part_words(one)}" for (name, place), one in judged.items())
         estimate = replace(found.estimate, verdict=INCONCLUSIVE)
-        about = replace(found, effects=apart, by=part, depends=(part,), scope=f"{listed} ({found.scope})")
-        return replace(about, verdict=DEPENDS, estimate=estimate)
-    in_each = all(_judged(one, level).verdict == EQUIVALENT for own in effects.values() for one in own.values())
-    if found.estimate.verdict != EQUIVALENT or in_each:
+        about = replace(found, effects=tuple(effects.values()), by=part, depends=(part,))
+        return replace(about, verdict=DEPENDS, estimate=estimate, scope=f"{listed} ({found.scope})")
+    return _of_each(found, [_judged(one, level) for one in effects.values()], f"the {len(parts)} {part}s", judge)
+
+
+def _of_each(found: CellAnswers, effects: Sequence[Estimate], each: str, judge: Judge) -> CellAnswers:
+    """The answer with the verdict that holds for each effect, if there are few; an equivalence always needs each."""
+    average = found.estimate.verdict
+    if average == INCONCLUSIVE or (len(effects) >= FEWEST and average != EQUIVALENT):
         return found
-    estimate = _without_equivalence(found.estimate)
-    average_of = f"the {len(parts)} {part}s" if estimate.verdict == INCONCLUSIVE else ""
-    return replace(found, verdict=judge(estimate), estimate=estimate, average_of=average_of)
+    estimate = replace(found.estimate, verdict=_weakest(effects))
+    only = _average_only(found.estimate, each) if estimate.verdict == INCONCLUSIVE else ""
+    return replace(found, verdict=judge(estimate), estimate=estimate, average_only=only)
+
+
+def _average_only(estimate: Estimate, each: str) -> str:
+    """What holds on average alone, in words."""
+    what = "within the margin" if estimate.verdict == EQUIVALENT else "different from zero"
+    return f"{what} on average, which is not shown for each of {each}"
 
 
 def _without_equivalence(one: Estimate) -> Estimate:
@@ -182,9 +191,9 @@ def _single(cell: Cell, corrected: Estimate, judge: Judge, level: float) -> Cell
     scope = f"{cell.name}{several}, {format_count(corrected.n_units, corrected.unit)}"
     verdict = judge(estimate)
     judged = replace(cell, estimate=estimate, verdict=verdict)
-    open_for_each = apart and estimate.verdict == INCONCLUSIVE
-    average_of = f"the {len(cell.populations)} populations" if open_for_each else ""
-    return CellAnswers((judged,), verdict, estimate, scope, average_of=average_of)
+    is_open = apart and estimate.verdict == INCONCLUSIVE
+    only = _average_only(corrected, f"the {len(cell.populations)} populations") if is_open else ""
+    return CellAnswers((judged,), verdict, estimate, scope, average_only=only)
 
 
 def _corrected(cells: Sequence[Cell], level: float) -> list[Cell]:
@@ -236,7 +245,7 @@ def join(parts: Sequence[Cell], corrected: Estimate, judge: Judge, level: float)
     together = random_effects(*arrays) if len(arrays[0]) > 1 else None
     shown = _mean_of_cells(cells, corrected, together)
     answer = CellAnswers(tuple(cells), INCONCLUSIVE, replace(shown, verdict=INCONCLUSIVE), "", (), together)
-    each = replace(shown, verdict=_in_each(cells))
+    each = replace(shown, verdict=_weakest([one.estimate for one in cells]))
     if each.verdict != INCONCLUSIVE:
         return replace(answer, verdict=judge(each), estimate=each, scope=f"in each of {_summary(cells)}")
     if _disagree(cells):
@@ -264,9 +273,8 @@ def _mean_of_cells(cells: Sequence[Cell], corrected: Estimate, together: Heterog
     return replace(found, p_adjusted=largest)
 
 
-def _in_each(cells: Sequence[Cell]) -> str:
-    """The verdict that holds in each cell, the weakest of theirs; `inconclusive` if none does."""
-    estimates = [one.estimate for one in cells]
+def _weakest(estimates: Sequence[Estimate]) -> str:
+    """The verdict that holds for each estimate, the weakest of theirs; `inconclusive` if none does."""
     verdicts = {one.verdict for one in estimates}
     if _excluding(estimates):
         return INCONCLUSIVE

@@ -86,14 +86,19 @@ def test_equivalence_needs_both_sides() -> None:
     assert found.verdict == "inconclusive"
     assert remark(found) == "within the margin on average, which is not shown for each of the 2 sides"
     assert found.finding is not None
-    more = "More pools would show whether each of them is equivalent"
+    more = "More pools would show whether it holds for each of them, or on what it depends"
     assert advice(None, found.finding.estimate, found.by_cell) == more
     assert asked(sides(0 * NOISE, 0 * NOISE)).verdict == "equivalent"
 
 
-def test_a_difference_within_the_margin_on_average_alone_keeps_its_sign() -> None:
-    """.07 more is lost above 1, .044 of retention, and nothing below: both parts are on one side of zero."""
-    found = asked(sides(0 * NOISE, 0.07 + 8 * NOISE))
+def test_a_sign_needs_both_sides() -> None:
+    """On one side nothing is lost: the sign of the mean is that of the other side alone."""
+    found = asked(sides(0 * NOISE, 0.3 + 8 * NOISE))
+    assert found.verdict == DEPENDS  # one side within the margin, the other beyond it
+    found = asked(sides(60 * NOISE, 0.15 + 8 * NOISE))
+    assert found.verdict == "inconclusive"
+    assert remark(found) == "different from zero on average, which is not shown for each of the 2 sides"
+    found = asked(sides(0.03 + 4 * NOISE, 0.07 + 8 * NOISE))
     assert found.verdict == "refuted"
     assert remark(found) == "by an amount that may not matter"
 

@@ -146,7 +146,7 @@ def test_equivalence_of_a_cell_needs_it_in_each_of_its_populations() -> None:
     assert found.verdict == "inconclusive"
     assert remark(found) == "within the margin on average, which is not shown for each of the 2 populations"
     assert found.finding is not None
-    more = "More pools would show whether each of them is equivalent"
+    more = "More pools would show whether it holds for each of them, or on what it depends"
     assert advice(found.needs, found.finding.estimate, found.by_cell) == more
 
 
