@@ -98,7 +98,7 @@ def test_a_sign_needs_both_sides() -> None:
     found = asked(sides(60 * NOISE, 0.15 + 8 * NOISE))
     assert found.verdict == "inconclusive"
     assert remark(found) == "different from zero on average, which is not shown for each of the 2 sides"
-    found = asked(sides(0.03 + 4 * NOISE, 0.07 + 8 * NOISE))
+    found = asked(sides(0.07 - 8 * NOISE, 0.07 + 8 * NOISE))
     assert found.verdict == "refuted"
     assert remark(found) == "by an amount that may not matter"
 
