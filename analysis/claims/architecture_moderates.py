@@ -13,7 +13,7 @@ from analysis.inference.estimate import Question
 from analysis.inference.finding import Finding, PoolValues
 from analysis.inference.heterogeneity import spread_p
 from analysis.rows.cells import differing_settings
-from analysis.rows.contrasts import pool_differences
+from analysis.rows.contrasts import Differences, pool_differences
 from analysis.rows.pairing import exchangeable_warnings
 from sweep.core.text import format_count
 
@@ -30,11 +30,13 @@ def architecture_moderates(
     without a counterpart on the other side are left out. What is a transformer was found by its operations when it was
     trained (`architecture_kind` of `members`). If all populations are of one kind, or a kind is unknown, but there are
     two architectures, the alphabetically first minus the second. A warning names a side whose populations differ.
-    Normalisation is confounded with the architecture unless the sweep crosses them; training settings that differ
-    between the populations are named.
+    Normalisation is confounded with the architecture unless the sweep crosses them; settings of training and data
+    set in which the populations of one data set and start differ are named.
     """
     found = pool_differences(candidates, "uniform_soup", "logit_average", predictions=predictions)
+    datasets = candidates.drop_duplicates("population").set_index("population")["dataset"].astype(str)
     kinds = found.pools.drop_duplicates("population").sort_values("population")
+    kinds = kinds.assign(dataset=kinds["population"].map(datasets).astype(object))
     known = kinds["population"].astype(object).map(_kinds(candidates))
     first = (known == TRANSFORMER).to_numpy(bool)
     words = "transformers minus the others"
@@ -44,29 +46,33 @@ def architecture_moderates(
             raise NothingToDrawError("candidates", "no transformers beside other networks, nor two architectures")
         first = (kinds["architecture"] == names[0]).to_numpy(bool)
         words = f"{names[0]} minus {names[1]}"
-    shares = _shares(kinds, first, candidates)
+    shares = _shares(kinds, first)
     alone = [name for name in kinds["population"] if name not in shares]
     question = Question(f"accuracy: uniform_soup minus logit_average, {words}, {found.target}", "pool", 0.0, margin)
     values = PoolValues(found.pools, question, (), shares, found.examples)
     left_out = f"{format_count(len(alone), 'population')} left out: no counterpart with the same data set and start"
-    starts = found.pools[found.pools["population"].isin(list(shares))]["start"]
-    others = [text for text in found.warnings if text not in exchangeable_warnings(found.pools["start"])]
-    exchangeable = () if found.new_splits else exchangeable_warnings(starts)
-    differing = differing_settings(candidates, shares)
-    recipes = [f"training settings differ between the populations compared: {differing}"] if differing else []
-    warnings = (*others, *exchangeable, *recipes, *([left_out] if alone else []))
+    compared = kinds[kinds["population"].isin(list(shares))]
+    warnings = (*_about(found, compared, candidates), *([left_out] if alone else []))
     warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share > 0], "first"))
     warnings = (*warnings, *_uneven(values, [name for name, share in shares.items() if share < 0], "second"))
     return Finding(replace(values, warnings=warnings), "above", "spaces")
 
 
-def _shares(kinds: pd.DataFrame, first: np.ndarray, candidates: pd.DataFrame) -> dict[str, float]:
+def _about(found: Differences, compared: pd.DataFrame, candidates: pd.DataFrame) -> list[str]:
+    """The warnings of the differences for the populations compared, and the settings in which these differ, too."""
+    others = [text for text in found.warnings if text not in exchangeable_warnings(found.pools["start"])]
+    exchangeable = () if found.new_splits else exchangeable_warnings(compared["start"])
+    groups = [own["population"] for _, own in compared.groupby(["dataset", "start"], sort=True, observed=True)]
+    settings = [f"settings differ, too: {text}" for text in differing_settings(candidates, groups)]
+    return [*others, *exchangeable, *settings]
+
+
+def _shares(kinds: pd.DataFrame, first: np.ndarray) -> dict[str, float]:
     """The weight of the mean of each population whose data set and start the other side has, too.
 
     Raises NothingToDrawError if no population has a counterpart.
     """
-    datasets = candidates.drop_duplicates("population").set_index("population")["dataset"]
-    strata = list(zip(kinds["population"].map(datasets).astype(str), kinds["start"].astype(str), strict=True))
+    strata = list(zip(kinds["dataset"], kinds["start"].astype(str), strict=True))
     counts = Counter(zip(strata, first.tolist(), strict=True))
     both = [stratum for stratum in set(strata) if counts[stratum, True] and counts[stratum, False]]
     if not both:

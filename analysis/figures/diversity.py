@@ -102,7 +102,7 @@ def _panel(axes: Axes, data: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> 
     sizes = sorted(set(data["n_members"]))
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     if not sizes:
-        what = f"no rows of {AVERAGE} or of soups"
+        what = f"no Brier scores of {AVERAGE} or of soups (metrics: [brier])"
         axes.annotate(what, (0.5, 0.5), xycoords="axes fraction", ha="center", color=style.MUTED)
         return
     axes.set_xlim(-0.5, len(sizes) - 0.5)

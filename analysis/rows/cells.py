@@ -27,16 +27,29 @@ def cell_settings(tables: Iterable[pd.DataFrame], members: pd.DataFrame) -> pd.D
     return found.assign(architecture=(found["architecture"] + networks).astype(object))
 
 
-def differing_settings(candidates: pd.DataFrame, populations: Iterable[str]) -> str:
-    """The training settings in which some populations differ, with their values, in words; empty if in none."""
-    if "training" not in candidates:
-        return ""
-    rows = candidates[candidates["population"].isin(list(populations)) & candidates["training"].notna()]
-    texts = rows.drop_duplicates(["population", "training"])["training"].astype(object)
-    settings = [json.loads(text) for text in texts]
-    names = dict.fromkeys(name for one in settings for name in one)
-    values = {name: sorted({json.dumps(one.get(name)) for one in settings}) for name in names}
-    return "; ".join(f"{name} {', '.join(each)}" for name, each in values.items() if len(each) > 1).replace('"', "")
+def differing_settings(candidates: pd.DataFrame, groups: Iterable[Iterable[str]]) -> list[str]:
+    """The settings of training and data set in which the populations of a group differ, one text per group with any.
+
+    Each has the value of each population, as `lr: 0.1 in a, 0.01 in b`; a setting that was not recorded has no value.
+    """
+    texts = []
+    for group in groups:
+        settings = {name: _settings(candidates[candidates["population"] == name]) for name in sorted(group)}
+        names = dict.fromkeys(name for one in settings.values() for name in one)
+        differing = [name for name in names if len({one.get(name, "") for one in settings.values()}) > 1]
+        values = {name: [f"{one[name]} in {who}" for who, one in settings.items() if name in one] for name in differing}
+        texts += ["; ".join(f"{name}: {', '.join(each)}" for name, each in values.items())] if values else []
+    return texts
+
+
+def _settings(rows: pd.DataFrame) -> dict[str, str]:
+    """The settings of training and data set of a population's first rows, as texts; those of pools are left out."""
+    found: dict[str, str] = {}
+    for column in ("training", "dataset_settings"):
+        known = rows[column].dropna().astype(str).tolist()[:1] if column in rows else []
+        values = json.loads(known[0]) if known else {}
+        found |= {name: json.dumps(value).replace('"', "") for name, value in values.items() if name != "split"}
+    return found
 
 
 def _network(settings: Any) -> str:

@@ -14,6 +14,7 @@ from analysis.inference.finding import PoolValues
 from analysis.inference.two_way import Examples, target
 from analysis.rows.examples import pool_examples
 from analysis.rows.groups import Numbers, column_codes, group_ids
+from analysis.rows.linear import of_different_functions
 from analysis.rows.log_odds import with_log_odds
 from analysis.rows.pairing import (
     ceiling_warnings,
@@ -55,7 +56,7 @@ def pool_differences(
     accuracy alone. Populations in which both methods are one function are left out, with a warning. Raises
     NothingToDrawError if no pool has both, or none is left.
     """
-    candidates, same = _of_different_functions(candidates, a, b)
+    candidates, same = of_different_functions(candidates, a, b)
     rows = pair_candidates(candidates, a, b, metric, ["n_members"])
     pairs = paired_differences(rows, a, b, metric, ["n_members", "dataset"]).assign(group=0)
     used = pairs[pairs["reason"] == ""]
@@ -70,23 +71,6 @@ def pool_differences(
     ceiling = bool(ceiling_warnings(pairs, 1)[0])
     warnings = (*same, *group_warnings(pairs, 1)[0], *(() if new_splits else exchangeable_warnings(about["start"])))
     return Differences(pools.merge(about, on="pool_id"), warnings, examples, ceiling, new_splits)
-
-
-def _of_different_functions(candidates: pd.DataFrame, a: str, b: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The rows without the populations in which `a` and `b` are one function, and a warning that names these.
-
-    The outputs of one linear layer are linear in its weights, so the soup and the ensemble of logits are equal.
-    """
-    if {a, b} != {"uniform_soup", "logit_average"} or "architecture_kind" not in candidates:
-        return candidates, ()
-    linear = (candidates["architecture_kind"] == "linear").to_numpy(bool)
-    if not linear.any():
-        return candidates, ()
-    names = ", ".join(f"`{name}`" for name in sorted(set(candidates.loc[linear, "population"].astype(object))))
-    text = f"{names} left out: in one linear layer, averaging weights and averaging logits are the same function"
-    if linear.all():
-        raise NothingToDrawError("candidates", text)
-    return candidates[~linear], (text,)
 
 
 def _shares(used: pd.DataFrame) -> pd.Series:

@@ -17,6 +17,7 @@ from analysis.core.errors import AnalysisError, NothingToDrawError
 from analysis.inference.estimate import ROUNDING
 from analysis.inference.few import near_ceiling
 from analysis.rows.chance import N_CLASSES, clear_of_chance
+from analysis.rows.linear import of_different_functions
 from analysis.rows.pairing import group_warnings
 from analysis.rows.scale import Side, magnified, sides
 from analysis.rows.select import FIXED, UNIT, exclusion_reason, refuse_duplicates, require, select_comparison
@@ -142,12 +143,15 @@ def area_per_pool(candidates: pd.DataFrame, a: str, b: str, *, arm: str = "all")
     `scale_sensitivity`; NothingToDrawError if no pool has both labels, if all are at chance or if chance is unknown,
     AnalysisError if populations or sizes were multiplied by different factors.
     """
+    candidates, same = of_different_functions(candidates, a, b)
     rows = scaled_rows(candidates)
     rows = rows[rows["arm"] == arm]
     if rows.empty:
         raise NothingToDrawError("candidates", f"no rows with the arm `{arm}`")
     pairs = pair_by_subset(rows, a, b)
-    found = [one for one in paired_results(pairs, a, b) if len(one.pools)]
+    results = paired_results(pairs, a, b)
+    found = [one for one in results if len(one.pools)]
+    left_out = [_left_out(one) for one in results if not len(one.pools)]
     if not found:
         raise NothingToDrawError("candidates", f"no subset has both `{a}` and `{b}` at all factors")
     asked = _above_chance(found)
@@ -161,9 +165,16 @@ def area_per_pool(candidates: pd.DataFrame, a: str, b: str, *, arm: str = "all")
     by_side = {name: _means(each[each["side"] == name], "retention") for name in names} if len(names) > 1 else {}
     factors = factors_text(np.unique(np.concatenate([one.side.factors for one in parts])))
     problems = dict.fromkeys(one.problem for one in found if one.problem)
-    texts = dict.fromkeys([*problems, *ends, *(text for one in parts for text in one.texts)])
+    texts = dict.fromkeys([*same, *problems, *ends, *left_out, *(text for one in parts for text in one.texts)])
     ceiling = near_ceiling(np.concatenate([one.levels.ravel() for one in parts]))
     return Areas(_means(each, "retention"), by_side, _means(each, "accuracy"), factors, (*texts, *ceiling))
+
+
+def _left_out(one: SideResult) -> str:
+    """That a population and size has no pool on a side of 1, in words."""
+    population, size = _place(one)
+    why = f": {'; '.join(one.texts)}" if one.texts else ""
+    return f"factors {one.side.name} are left out in {population}, {size} members{why}"
 
 
 def _means(areas: pd.DataFrame, quantity: str) -> pd.DataFrame:

@@ -82,4 +82,5 @@ def _rows(found: Scores, over: Over, metric: str) -> Iterator[dict[str, Any]]:
 def _cell_means(found: Scores) -> np.ndarray:
     """The mean over pools of each population, (cells, methods)."""
     names = sorted(set(found.populations))
-    return np.array([found.values[found.populations == name].mean(axis=0) for name in names])
+    means = [found.values[found.populations == name].mean(axis=0) for name in names]
+    return np.array(means).reshape(-1, len(found.labels))

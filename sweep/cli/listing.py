@@ -49,6 +49,7 @@ def description(plugin: Plugin) -> dict[str, Any]:
         "kind": plugin.kind,
         "name": plugin.name,
         "idea": plugin.summary,
+        "documentation": plugin.documentation,
         "needs": list(plugin.needs),
         "settings": settings,
         "recipes": {name: recipe for name in ("RECIPE", "FINE_TUNING") if (recipe := plugin.constant(name))},
@@ -144,9 +145,9 @@ def _description_lines(each: dict[str, Any]) -> list[str]:
     settings = [[s["name"], s["type"], str(s["default"])] for s in each["settings"]]
     table = align_columns([["setting", "values", "default"], *settings]) if settings else ["no settings"]
     recipes = [f"{_RECIPES[key]}: {_mapping(recipe)}" for key, recipe in each["recipes"].items()]
-    return [f"{each['kind']}/{each['name']}: {each['idea']}", f"  needs: {', '.join(each['needs']) or 'nothing'}"] + [
-        f"  {line}" for line in [*table, *recipes, f"write: {each['example']}"]
-    ]
+    needs = f"needs: {', '.join(each['needs']) or 'nothing'}"
+    lines = [*each["documentation"].splitlines(), "", needs, *table, *recipes, f"write: {each['example']}"]
+    return [f"{each['kind']}/{each['name']}", *(f"  {line}".rstrip() for line in lines)]
 
 
 def _mapping(recipe: dict[str, Any]) -> str:

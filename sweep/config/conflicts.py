@@ -23,7 +23,7 @@ def grid_conflicts(grid: Grid, populations: Sequence[Population]) -> Iterator[tu
                 what = f"subsets of {size} members, but `{smallest.name}` has {smallest.members}"
                 yield (*grid.path, "subsets", key, index), what, f"take smaller subsets, or members: {size}"
     yield from _size_conflicts(grid, populations)
-    offered = {*subsets.sizes, *subsets.prefixes} | ({2} if subsets.pairs else set())
+    offered = subsets.n_members
     for method in grid.methods:
         arity = method.plugin.arity
         if arity > 1 and arity not in offered:

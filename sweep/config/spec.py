@@ -88,6 +88,11 @@ class Subsets(SettingsModel):
     prefixes: tuple[Count, ...] = ()
     seed: int = 0
 
+    @property
+    def n_members(self) -> list[int]:
+        """The numbers of members of the subsets, ascending."""
+        return sorted({*self.sizes, *self.prefixes} | ({2} if self.pairs else set()))
+
 
 class Execution(SettingsModel):
     """How the sweep is executed; no setting here enters an id."""

@@ -107,9 +107,14 @@ class Plugin:
         return create_model(self.name, __base__=SettingsModel, **fields)
 
     @property
+    def documentation(self) -> str:
+        """The docstring without its indentation."""
+        return inspect.getdoc(self.function) or ""
+
+    @property
     def summary(self) -> str:
         """The first paragraph of the docstring, as one line."""
-        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
+        return " ".join(self.documentation.split("\n\n")[0].split())
 
     def constant(self, constant: str) -> Any:
         """A constant of the plug-in's module, such as the `RECIPE` of an architecture; None if it has none."""
@@ -129,13 +134,18 @@ class Plugin:
     def validate(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with defaults filled in.
 
-        Raises RegistryError with one problem per wrong setting.
+        Raises RegistryError with one problem per wrong setting, and for settings that the file's `check_settings`, if
+        it has one, refuses together by a ValueError.
         """
         try:
             found = dict(self.settings(**settings))
         except ValidationError as error:
             raise RegistryError(describe_errors(error, settings, self.settings)) from None
         _check_paths(found)
+        try:
+            (self.constant("check_settings") or dict)(**found)
+        except ValueError as error:
+            raise RegistryError([((), str(error), "")]) from None
         return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -114,13 +114,18 @@ class ParameterLayout:
         return weight, bias[0] if bias else None
 
 
-def basis_layout(layout: ParameterLayout, count: int) -> ParameterLayout:
-    """The layout with `count` entries in each tensor, names, roles and numbers of axes as they are."""
+def tensor_basis(layout: ParameterLayout, count: int, *, has_base: bool) -> dict[str, Any]:
+    """The members and the base of a TensorCombination as unit vectors, and the layout of these.
+
+    Each tensor has one entry per member and one for the base; names, roles and numbers of axes are as in `layout`.
+    """
     entries = []
     for place, entry in enumerate(layout.entries):
-        shape = (count, *(1 for _ in entry.shape[1:]))
-        entries.append(TensorSpec(entry.name, shape, entry.role, place * count))
-    return ParameterLayout(tuple(entries), layout.counters, layout.tied)
+        shape = (count + 1, *(1 for _ in entry.shape[1:]))
+        entries.append(TensorSpec(entry.name, shape, entry.role, place * (count + 1)))
+    basis = torch.eye(count + 1, dtype=torch.float64).tile(1, len(entries))
+    own = ParameterLayout(tuple(entries), layout.counters, layout.tied)
+    return {"members": basis[:-1], "base": basis[-1] if has_base else None, "layout": own}
 
 
 class CoefficientSegment(NamedTuple):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sweep.core.ids import derive_seed
-from sweep.core.weights import Heads, LinearCombination, MergeCoefficients, TensorCombination, basis_layout
+from sweep.core.weights import Heads, LinearCombination, MergeCoefficients, TensorCombination, tensor_basis
 from sweep.evaluation.engine import PoolEngine
 from sweep.evaluation.members import MergeTerms, SubsetMembers
 from sweep.evaluation.repair import apply_repair
@@ -171,11 +171,8 @@ class TensorMerge(LinearMerge):
     def _make_coordinates(self) -> Tensor:
         """The mean over tensors of the coefficients of the members and the base: the terms that a repair sees."""
         layout = self.engine.layout
-        n_tensors = len(layout.entries)
-        basis = torch.eye(self.members.count + 1, dtype=torch.float64).tile(1, n_tensors)
-        base = basis[-1] if self.members.weights.base is not None else None
-        inputs = {"members": basis[:-1], "base": base, "layout": basis_layout(layout, len(basis))}
-        self.tensor_coordinates = self._call_method(inputs).as_subclass(Tensor).view(n_tensors, -1)
+        inputs = tensor_basis(layout, self.members.count, has_base=self.members.weights.base is not None)
+        self.tensor_coordinates = self._call_method(inputs).as_subclass(Tensor).view(len(layout.entries), -1)
         """Coefficients of the members and the base for each tensor, (tensors, members + 1)."""
         return self.tensor_coordinates.mean(0)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from sweep.config.spec import Sweep
 from sweep.core.errors import UserError
@@ -95,14 +95,11 @@ class Jobs:
 
     def __init__(self, address: str = "") -> None:
         self.address = address or os.environ.get(ADDRESS_VARIABLE) or DASHBOARD
-        parts = urlsplit(self.address if "://" in self.address else f"http://{self.address}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            what = f"expected the address of a dashboard, such as {DASHBOARD}, got {self.address}"
-            raise JobError(what, _TUNNEL)
+        parts, port = _parsed(self.address)
         check_token_file()
         if "RAY_AUTH_MODE" not in os.environ:
             os.environ.update(auth_environment(self.address))
-        problem = connection_problem(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+        problem = connection_problem(str(parts.hostname), port)
         if problem:
             raise JobError(f"no dashboard at {self.address}: {problem}", _TUNNEL)
         self._client = self._connected(parts.geturl())
@@ -221,6 +218,19 @@ class Jobs:
         if found is None:
             raise JobError(f"no report of {job.folder}: {mask_secrets(printed).strip()}")
         return base64.b64decode(found[1])
+
+
+def _parsed(address: str) -> tuple[SplitResult, int]:
+    """The parts of an address and its port. Raises JobError for one that no dashboard can have."""
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:  # urllib's, for brackets and ports
+        parts = SplitResult("", "", "", "", "")
+        port = 0
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise JobError(f"expected the address of a dashboard, such as {DASHBOARD}, got {address}", _TUNNEL)
+    return parts, port
 
 
 def _job(details: Any) -> Job | None:

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from sweep.config.document import ConfigError, ConfigIssue, KeyPath
-from sweep.config.spec import Input, Population, Sweep
+from sweep.config.spec import Grid, Input, Population, Sweep
 from sweep.core.causes import own_place
 from sweep.core.choice import PluginConfig
 from sweep.core.dataset import DataError, Dataset, load_dataset, unsupported_augmentations
 from sweep.core.paths import PathError
-from sweep.core.weights import ParameterLayout
+from sweep.core.weights import ParameterLayout, TensorCombination, tensor_basis
 from sweep.model.build import build_on_meta, layout_on_meta
 from sweep.model.layout import make_layout
 from sweep.model.tracing import AlignmentError, find_permutations
@@ -101,9 +101,8 @@ def _network_issues(
         yield from _check_vmap(population, dataset)
         if population.on_bad_member == "stop":
             yield from check_checkpoints(population, layout, imported)
-        for grid in sweep.grids:
-            for problem in _check_scalings(grid.scalings, layout):
-                yield (*grid.path, "scalings"), f"{problem} in {population.architecture.name}", ""
+        for path, problem in _check_grids(sweep.grids, layout):
+            yield path, f"{problem} in {population.architecture.name}", ""
         yield from _check_alignments(sweep, population, dataset)
 
 
@@ -126,6 +125,15 @@ def _text(error: Exception) -> str:
     return f"{place}: {type(error).__name__}: {error}" if place else str(error)
 
 
+def _check_grids(grids: Sequence[Grid], layout: ParameterLayout) -> Iterator[tuple[KeyPath, ValueError]]:
+    """Yield (key path, error) for scalings and methods that cannot act on the layout."""
+    for grid in grids:
+        for problem in _check_scalings(grid.scalings, layout):
+            yield (*grid.path, "scalings"), problem
+        for problem in _check_methods(grid, layout):
+            yield (*grid.path, "methods"), problem
+
+
 def _check_scalings(scalings: Sequence[PluginConfig], layout: ParameterLayout) -> Iterator[ValueError]:
     """Yield an error for each scaling that the layout lacks tensors for; scalings that need weights are not checked."""
     provided = {"count": 2, "layout": layout}
@@ -133,6 +141,18 @@ def _check_scalings(scalings: Sequence[PluginConfig], layout: ParameterLayout) -
         if set(scaling.plugin.needs) <= provided.keys():
             try:
                 scaling.call(**provided)
+            except ValueError as error:
+                yield error
+
+
+def _check_methods(grid: Grid, layout: ParameterLayout) -> Iterator[ValueError]:
+    """Yield an error for each method with coefficients of tensors that cannot merge subsets of this grid."""
+    for method in grid.methods:
+        sizes = [method.plugin.arity] if method.plugin.arity else grid.subsets.n_members
+        is_asked = method.plugin.hints.get("return") is TensorCombination
+        for size in sizes if is_asked else ():
+            try:
+                method.call(**tensor_basis(layout, size, has_base=True))
             except ValueError as error:
                 yield error
 

@@ -23,7 +23,7 @@ def matches(pattern: str, name: str, is_head: bool) -> bool:
 
 
 def freeze_problems(recipe: Recipe, layout: ParameterLayout) -> Iterator[tuple[str, str]]:
-    """Yield (problem, hint) for patterns that match no parameter, and if no parameter is left to train."""
+    """Yield (problem, hint) for patterns without a parameter or running mean, and if nothing is left to train."""
     names = {entry.name: [entry.name] for entry in layout.entries if entry.role in TRAINABLE_ROLES}
     for alias, name in layout.tied:
         names[name].append(alias)
@@ -32,8 +32,10 @@ def freeze_problems(recipe: Recipe, layout: ParameterLayout) -> Iterator[tuple[s
     def is_frozen(name: str, patterns: Collection[str]) -> bool:
         return any(matches(pattern, alias, name in heads) for pattern in patterns for alias in names[name])
 
+    statistics = [entry.name for entry in layout.entries if entry.name.endswith(".running_mean")]
     for pattern in recipe.freeze:
-        if not any(is_frozen(name, [pattern]) for name in names):
+        known = any(is_frozen(name, [pattern]) for name in names)
+        if not known and not any(fnmatchcase(name, pattern) for name in statistics):
             yield f"`{pattern}` matches no parameter", f"for example {next(iter(names))}, head or body"
     if recipe.freeze and all(is_frozen(name, recipe.freeze) for name in names):
         yield "every parameter is frozen", "leave one to train"

@@ -164,6 +164,7 @@ def test_show_tells_everything_of_a_name() -> None:
     (found,) = right("show", "interpolation")
     assert found["settings"] == [{"name": "weight", "type": "float ≥ -1 ≤ 2", "default": 0.5}]
     assert "write: interpolation: {weight: 0.5}" in ask("show", "interpolation").stdout
+    assert "mergekit keeps an arbitrary one of equal entries" in " ".join(ask("show", "ties").stdout.split())
     everywhere = [kind for kind in NEEDS if "none" in list_plugins(kind)]
     assert [entry["kind"] for entry in right("show", "none")] == everywhere
     assert [entry["kind"] for entry in right("show", "scalings/none")] == ["scalings"]

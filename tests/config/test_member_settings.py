@@ -117,6 +117,16 @@ FROZEN = {
 }
 
 
+def test_running_statistics_alone_can_be_frozen() -> None:
+    text = "name: t\ndataset: {digits: {size: 8}}\nsubsets: {pairs: all}\npopulations: "
+    text += "[{architecture: mlp_bn, members: 2, train: {freeze: ['*PATTERN']}}]"
+    known = check(parse(text.replace("PATTERN", "running_mean"), "f.yaml"))
+    check_networks(known, datasets(known))
+    unknown = check(parse(text.replace("PATTERN", "running_var"), "f.yaml"))
+    with pytest.raises(ConfigError, match="matches no parameter in mlp_bn"):
+        check_networks(unknown, datasets(unknown))
+
+
 @pytest.mark.parametrize("train", FROZEN)
 def test_patterns_that_freeze_nothing_or_everything_are_found_before_any_training(train: str) -> None:
     found = written(train)

@@ -15,7 +15,6 @@ from sweep.core.masking import mask_secrets
 from sweep.storage.run_folder import RunFolder
 from tests.helpers.dashboards import MARK, Laptop, running_laptop
 
-pytest.importorskip("opencensus", reason="Ray's dashboard needs ray[default], which requirements.lock has")
 pytestmark = pytest.mark.slow
 
 

@@ -11,7 +11,6 @@ from sweep.storage.run_folder import RunFolder
 from tests.faults.harness import wait_for
 from tests.helpers.dashboards import running_laptop
 
-pytest.importorskip("opencensus", reason="Ray's dashboard needs ray[default], which requirements.lock has")
 pytestmark = [pytest.mark.faults, pytest.mark.ray]
 
 

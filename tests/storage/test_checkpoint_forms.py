@@ -172,7 +172,7 @@ def test_names_that_are_the_networks_own_stay(tmp_path: Path, wrap: str) -> None
 
 
 def test_timm_checkpoints_are_read(tmp_path: Path) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
     from timm.utils.checkpoint_saver import CheckpointSaver
     from timm.utils.model_ema import ModelEmaV3
 

@@ -22,6 +22,13 @@ Density = Annotated[float, Gt(0), Le(1)]
 Then = Literal["average", "task_arithmetic", "ties"]
 """How sparse task vectors are put together: their mean, their sum, or the mean of those with the elected sign."""
 
+DROPS_AT_RANDOM = {
+    "copies": "task entries are dropped at random",
+    "order": "each place in the subset has a mask of its own",
+    "units": "a mask is drawn by the position of entries",
+}
+"""The laws that methods with random masks do not keep."""
+
 _CHUNK = 1 << 16  # columns: what one step reads and writes stays in the cache of a core
 _FEW = 16
 _LARGE_CHUNK = 1 << 22  # where every step starts a kernel of an accelerator

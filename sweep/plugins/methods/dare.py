@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sweep.core.weights import Members, ParameterLayout, Weights
 from sweep.plugins.methods._task_vectors import (
+    DROPS_AT_RANDOM,
     Scale,
     Then,
     columns_of,
@@ -20,11 +21,7 @@ from sweep.plugins.methods._task_vectors import (
 )
 
 CITES = ("yu2024language",)
-EXEMPT = {
-    "copies": "task entries are dropped at random",
-    "order": "each place in the subset has a mask of its own",
-    "units": "a mask is drawn by the position of entries",
-}
+EXEMPT = DROPS_AT_RANDOM
 
 
 def dare(  # noqa: PLR0913 - each is a need or a setting of its own

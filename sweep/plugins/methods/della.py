@@ -9,14 +9,10 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from sweep.core.weights import Members, ParameterLayout, Weights
-from sweep.plugins.methods._task_vectors import Scale, Then, columns_of, learnable, put_together
+from sweep.plugins.methods._task_vectors import DROPS_AT_RANDOM, Scale, Then, columns_of, learnable, put_together
 
 CITES = ("deep2024della",)
-EXEMPT = {
-    "copies": "task entries are dropped at random",
-    "order": "each place in the subset has a mask of its own",
-    "units": "a mask is drawn by the position of entries",
-}
+EXEMPT = DROPS_AT_RANDOM
 
 
 def della(  # noqa: PLR0913 - each is a need or a setting of its own
@@ -37,11 +33,8 @@ def della(  # noqa: PLR0913 - each is a need or a setting of its own
     expectation. Rows are those of a tensor as matrix (outputs, rest), a tensor with one axis is one row, and p is
     `density` for n = 1; entries of equal magnitude rank by place. `then`: as in `dare`, with the paper's sign
     election by default; `scale` times that is added to the base. mergekit ranks kernels along the input channels and
-    rescales by magnitude; the authors' code takes matrices only. Raises ValueError unless epsilon < density and
-    density + epsilon ≤ 1.
+    rescales by magnitude; the authors' code takes matrices only.
     """
-    if epsilon >= density or density + epsilon > 1:
-        raise ValueError(f"della: expected epsilon < density ≤ 1 - epsilon, got density {density}, epsilon {epsilon}")
     merged = base.clone()
     for entry in learnable(layout):
         columns = columns_of(entry)
@@ -52,6 +45,12 @@ def della(  # noqa: PLR0913 - each is a need or a setting of its own
         sparse = torch.where(draws < chances, rows / chances, 0)
         merged[columns] += scale * put_together(sparse.view(len(members), -1), then)
     return merged
+
+
+def check_settings(density: float, epsilon: float, **_: object) -> None:
+    """Raise ValueError unless all entries stay with a probability above 0 and of at most 1."""
+    if epsilon >= density or density + epsilon > 1:
+        raise ValueError(f"della: expected epsilon < density ≤ 1 - epsilon, got density {density}, epsilon {epsilon}")
 
 
 def _chances(magnitudes: Tensor, density: float, epsilon: float) -> Tensor:

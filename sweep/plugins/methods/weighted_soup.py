@@ -29,8 +29,8 @@ def weighted_soup(
 
     `weights` has one number per member, and is divided by its sum; empty means equal. With `last`, `weights` holds in
     the first layer, `last` in the last one, and layers between lie on the line between both: a gradient over depth.
-    `tensors` maps globs of tensor names to weights of their own; the first that matches counts. Raises ValueError for
-    another number of weights than members, for weights that are all zero, and for a glob that no tensor matches.
+    `tensors` maps globs of tensor names to weights of their own. Raises ValueError for another number of weights than
+    members, for weights that are all zero, for a glob that no tensor matches, and for a tensor that two globs match.
     """
     first = _normalized(weights, len(members))
     final = _normalized(last, len(members)) if last else first
@@ -58,9 +58,14 @@ def _normalized(numbers: Numbers, count: int) -> Tensor:
 
 
 def _check_globs(globs: Mapping[str, Tensor], layout: ParameterLayout) -> None:
-    unmatched = [glob for glob in globs if not any(fnmatchcase(entry.name, glob) for entry in layout.entries)]
-    if unmatched:
-        raise ValueError(f"weighted_soup: no tensor matches `{unmatched[0]}`")
+    """Raise ValueError unless each glob matches a tensor and each tensor one glob at most: a mapping has no order."""
+    matched = {entry.name: [glob for glob in globs if fnmatchcase(entry.name, glob)] for entry in layout.entries}
+    for name, own in matched.items():
+        if len(own) > 1:
+            raise ValueError(f"weighted_soup: `{own[0]}` and `{own[1]}` both match {name}")
+    for glob in globs:
+        if not any(glob in own for own in matched.values()):
+            raise ValueError(f"weighted_soup: no tensor matches `{glob}`")
 
 
 def _depths(layout: ParameterLayout) -> list[float]:

@@ -65,7 +65,7 @@ def test_soup_and_ensemble_of_one_linear_layer_are_not_compared() -> None:
     assert found is not None
     assert alone is not None
     assert found.estimate.estimate == alone.estimate.estimate
-    text = "`linear` left out: in one linear layer, averaging weights and averaging logits are the same function"
+    text = "`linear` left out: in one linear layer, `uniform_soup` and `logit_average` are the same function"
     assert found.estimate.warnings[0] == text
     for name in ("weights_or_logits", "soup_is_ensemble"):
         assert claim(run_of(study("linear", 0.0), {"linear": "linear"}, set()), name).missing == text
@@ -95,7 +95,7 @@ def test_training_settings_that_differ_between_architectures_are_named() -> None
     population = candidates["population"]
     known = candidates.assign(architecture_kind=population.map(kinds), training=population.map(training))
     warnings = architecture_moderates(known).estimate.warnings
-    assert "training settings differ between the populations compared: optimizer adamw, sgd" in warnings
+    assert "settings differ, too: optimizer: sgd in cnn, adamw in vit" in warnings
     assert not any("exchangeable" in text for text in warnings)
     scratch = known.assign(start="scratch")
     assert any(
@@ -103,4 +103,21 @@ def test_training_settings_that_differ_between_architectures_are_named() -> None
         for text in architecture_moderates(scratch).estimate.warnings
     )
     alike = known.assign(training=training["cnn"])
-    assert not any("training settings" in text for text in architecture_moderates(alike).estimate.warnings)
+    assert not any("settings differ" in text for text in architecture_moderates(alike).estimate.warnings)
+
+
+def test_settings_that_differ_between_groups_alone_are_no_difference() -> None:
+    """Both networks are trained for 5 epochs from a shared start, and for 9 from starts of their own."""
+    made = []
+    for start in ("shared", "scratch"):
+        made += study(f"vit {start}", 0.0, architecture="vit", start=start)
+        made += study(f"cnn {start}", 0.02, architecture="cnn", start=start)
+    candidates = rows.frame(made)
+    kinds = {name: "transformer" if name.startswith("vit") else "cnn" for name in set(candidates["population"])}
+    epochs = candidates["start"].map({"shared": '{"epochs": 5}', "scratch": '{"epochs": 9}'})
+    known = candidates.assign(architecture_kind=candidates["population"].map(kinds), training=epochs)
+    assert not any("settings differ" in text for text in architecture_moderates(known).estimate.warnings)
+    longer = known["population"] == "vit scratch"
+    other = known.assign(training=known["training"].mask(longer, '{"epochs": 10}'))
+    text = "settings differ, too: epochs: 9 in cnn scratch, 10 in vit scratch"
+    assert text in architecture_moderates(other).estimate.warnings

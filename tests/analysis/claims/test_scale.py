@@ -124,3 +124,18 @@ def test_without_unscaled_rows_nothing_is_measured() -> None:
     scaled = [row for row in made if row["scaling"] != "none"]
     with pytest.raises(NothingToDrawError, match="no rows without a scaling"):
         soups_resist_an_outlier(rows.frame(scaled))
+
+
+def test_a_side_that_is_left_out_is_named() -> None:
+    """The ensemble was not multiplied by 2."""
+    made = study({0.5: 0.1, 2.0: 0.1}, {0.5: 0.2})
+    found = soups_resist_an_outlier(rows.frame(made))
+    assert not found.parts
+    texts = found.estimate.warnings
+    assert any(text.startswith("factors above 1 are left out in people, 2 members: ") for text in texts)
+
+
+def test_soup_and_ensemble_of_one_linear_layer_are_not_compared() -> None:
+    made = rows.frame(study({0.5: 0.1, 2.0: 0.1}, {0.5: 0.1, 2.0: 0.1}, architecture="linear"))
+    with pytest.raises(NothingToDrawError, match="`uniform_soup` and `logit_average` are the same function"):
+        soups_resist_an_outlier(made)

@@ -194,3 +194,15 @@ def test_methods_on_few_subsets_are_left_out_with_a_note() -> None:
 def test_settings_that_cannot_be_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(AnalysisError, match=message):
         ranks(made(people=2), **values)
+
+
+def test_populations_without_a_common_subset_give_no_ranks_over_cells() -> None:
+    """Of the second method every row failed, in both populations."""
+    made = []
+    for population in ("a", "b"):
+        for pool in range(2):
+            made.append(rows.candidate(pool, (0, 1), "uniform_soup", population=population))
+            failed = {"status": "failed", "error": "boom", "accuracy": None}
+            made.append(rows.candidate(pool, (0, 1), "median", population=population, **failed))
+    found = ranks(rows.frame(made), labels=["uniform_soup", "median"], over="cells")
+    assert found["n_units"].tolist() == [0] * len(found)
