@@ -93,7 +93,7 @@ class Recipe(SettingsModel):
     l2_start: NotNegative = 0.0
     """L2-SP (arXiv 1802.01483): the penalty l2_start / 2 · ‖w − w_start‖², on all parameters but those of a new head.
 
-    It is added to the gradient, as weight decay of sgd is: after clipping, and `train_loss` is without it.
+    It is added to the gradient after clipping, for every optimizer, beside `weight_decay`; `train_loss` is without it.
     """
     freeze: Annotated[tuple[Annotated[str, Len(1, 200)], ...], Len(0, 1000)] = ()
     """Parameters that are not trained: patterns of names with `*`, or `head` (the last linear layer) and `body`.
