@@ -74,5 +74,5 @@ def test_a_new_method_is_one_file(name: str, checkout: Path) -> None:
 def test_the_new_method_is_listed_and_explained(checkout: Path) -> None:
     command = [sys.executable, "-m", "sweep", "show", EXAMPLE]
     result = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
-    assert result.stdout.startswith(f"methods/{EXAMPLE}: ")
+    assert result.stdout.startswith(f"methods/{EXAMPLE}\n  The mean of each parameter")
     assert f"write: {EXAMPLE}: {{share: 0.2}}" in result.stdout

@@ -155,6 +155,6 @@ def test_figures_show_what_is_known_where_some_is_not() -> None:
     candidates = singles(0, 2)
     plot = diversity_figure(rows.frame(candidates), rows.frame(both(candidates), "predictions"))
     texts = [text.get_text() for text in plot.figure.axes[1].texts]
-    assert texts == ["no rows of probability_average or of soups"]
+    assert texts == ["no Brier scores of probability_average or of soups (metrics: [brier])"]
     assert isinstance(plot.data, pd.DataFrame)
     assert set(plot.data["label"]) == {"single"}
